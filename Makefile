@@ -1,0 +1,54 @@
+# Everything a user or a developer runs. Each target sets up what it needs in a virtual environment of its own
+# (.venv) and is quick the second time.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+DEMO := demo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench clean
+
+help: ## what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 16
+
+demo: $(VENV)/demo.stamp ## score the handwritten digits on a local Ray with two workers, and draw the result
+	@$(BIN)/python -m jobs.examples.digits prepare --folder $(DEMO)
+	@$(BIN)/runner show $(DEMO)/model
+	@$(BIN)/runner plan jobs/examples/digits.yaml
+	@$(BIN)/runner run jobs/examples/digits.yaml
+	@$(BIN)/python -m jobs.examples.digits report --folder $(DEMO)
+
+test: $(VENV)/dev.stamp ## all tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/dev.stamp ## format, lint, types, and the fast tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/pure
+
+format: $(VENV)/dev.stamp ## let ruff format and mend what it can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/dev.stamp ## rows per second against the loop a user would write
+	$(BIN)/python benchmarks/vector.py
+
+clean: ## remove the environment, the demo and all caches
+	rm -rf $(VENV) $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis benchmarks/.cache
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 14) or sys.exit("Python 3.11 to 3.13 is needed; $(PYTHON) is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+# Bytecode is compiled at once, whatever the environment says: an uncompiled TensorFlow or Ray takes three times as
+# long to import.
+$(VENV)/demo.stamp: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) install --quiet --compile --constraint constraints.txt --editable '.[demo]'
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) install --quiet --compile --constraint constraints.txt --editable '.[dev]'
+	@touch $@ $(VENV)/demo.stamp

@@ -1,0 +1,133 @@
+"""The errors of the project, one tree.
+
+RunnerError                     every error a user meets; carries an exit code and a failure class
+├── JobError              2     the job is wrong: nothing was started
+│   ├── ModelError              the SavedModel, its tags or its signature
+│   ├── InputError              the listing or a file of the input, found at plan time
+│   ├── BindingError            schema and signature disagree; lists all offenders
+│   └── OutputError             the output cannot be written, or belongs to another job
+├── DataError             65    a row or a file is bad, found while running
+├── CapacityError         69    no cluster, or not the resources asked for
+├── ModelCallError        70    the model refused a batch (the same batch fails again)
+├── MemoryLimitError      70    a batch did not fit into memory
+├── StorageError          70    a store did not answer as it should (may pass)
+├── WorkerError           70    a worker process or its node was lost
+├── InternalError         70    a check of our own failed
+├── SupersededError       75    another driver took over this output
+└── StoppedError          130   interrupted by the user (130) or by a signal (143)
+
+The Schedule decides on `failure_class`, never on the text of a message. Every class survives pickling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any, ClassVar, Literal
+
+FailureClass = Literal["config", "data", "model", "memory", "transient", "infrastructure", "stopped"]
+
+
+class RunnerError(Exception):
+    """An error a user can act on.
+
+    message: `<what could not be done, to which named thing>: <found>; <expected or the choices>`.
+    facts:   small plain values (str, int, float) for logs and scripts: code, file, row_group, row, column, ...
+    """
+
+    exit_code: ClassVar[int] = 70
+    failure_class: ClassVar[FailureClass] = "infrastructure"
+
+    def __init__(self, message: str, /, **facts: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.facts = facts
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, self.facts)
+
+
+def _rebuild(cls: type[RunnerError], message: str, facts: dict[str, Any]) -> RunnerError:
+    return cls(message, **facts)
+
+
+class JobError(RunnerError):
+    exit_code = 2
+    failure_class = "config"
+
+
+class ModelError(JobError):
+    pass
+
+
+class InputError(JobError):
+    pass
+
+
+class BindingError(JobError):
+    pass
+
+
+class OutputError(JobError):
+    pass
+
+
+class DataError(RunnerError):
+    """facts: `code` (stable, see DATA.md), and as known `file`, `row_group`, `row`, `column`."""
+
+    exit_code = 65
+    failure_class = "data"
+
+
+class CapacityError(RunnerError):
+    exit_code = 69
+
+
+class ModelCallError(RunnerError):
+    """facts: `code`, the name of TensorFlow's status code."""
+
+    failure_class = "model"
+
+
+class MemoryLimitError(RunnerError):
+    failure_class = "memory"
+
+
+class StorageError(RunnerError):
+    failure_class = "transient"
+
+
+class WorkerError(RunnerError):
+    pass
+
+
+class InternalError(RunnerError):
+    failure_class = "model"
+
+
+class SupersededError(RunnerError):
+    exit_code = 75
+    failure_class = "stopped"
+
+
+class StoppedError(RunnerError):
+    """facts: `exit_code` where a signal other than Ctrl-C ended the run."""
+
+    exit_code = 130
+    failure_class = "stopped"
+
+
+def one_of(names: Sequence[str], wanted: str | None = None, most: int = 10) -> str:
+    """The choices for a message: at most ten, quoted, the nearest names to `wanted` first."""
+    near = get_close_matches(wanted, names, n=3, cutoff=0.6) if wanted else []
+    ordered = near + [name for name in names if name not in near]
+    listed = ", ".join(repr(name) for name in ordered[:most])
+    return f"{listed} and {len(ordered) - most} more" if len(ordered) > most else listed or "none"
+
+
+def offenders(problems: Sequence[str], most: int = 20) -> str:
+    """Several problems under one message, a line each."""
+    shown = [f"  - {problem}" for problem in problems[:most]]
+    if len(problems) > most:
+        shown.append(f"  - and {len(problems) - most} more")
+    return "\n".join(shown)

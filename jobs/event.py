@@ -1,0 +1,112 @@
+"""What passes between the driver and the Schedule: events in, actions out. Values; either side can be read alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jobs.attempt import Attempt, Failure, Receipt
+from jobs.errors import RunnerError
+
+# Events: what happened. `now` is in seconds of a clock that never goes back.
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady:
+    now: float
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFailedToStart:
+    now: float
+    worker: str
+    error: RunnerError
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLost:
+    now: float
+    worker: str
+    error: RunnerError
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptSucceeded:
+    now: float
+    worker: str
+    receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFailed:
+    now: float
+    worker: str
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed: back-offs and the wait for a worker end only with an event, so one must come every second."""
+
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    now: float
+    error: RunnerError
+
+
+Event = (
+    Started | WorkerReady | WorkerFailedToStart | WorkerLost | AttemptSucceeded | AttemptFailed | Tick | StopRequested
+)
+
+
+# Actions: what is to be done, in the order of the list.
+
+
+@dataclass(frozen=True, slots=True)
+class StartWorker:
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopWorker:
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """adopt: the shard was given out before, so its part may be there; look at the final name before computing."""
+
+    worker: str
+    attempt: Attempt
+    adopt: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """failures: of this shard in this run, before it succeeded."""
+
+    receipt: Receipt
+    failures: tuple[Failure, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The run has failed. Comes once, followed by a StopWorker for every worker, and nothing else ever."""
+
+    error: RunnerError
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Every shard is done. Comes once, after a StopWorker for every worker, and nothing else ever."""
+
+
+Action = StartWorker | StopWorker | Dispatch | Record | GiveUp | Finish

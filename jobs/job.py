@@ -1,0 +1,253 @@
+"""The Job: the frozen statement of what the user wants.
+
+Owns the names and rules of a job file; refuses to know where models, files or workers are. Unknown keys are
+errors, and two jobs with one fingerprint ask for the same result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+_BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_BYTES |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+
+# An option whose name says that it holds a secret; its value must be a reference, never the secret itself.
+_SECRET_NAME = re.compile(
+    r"key|secret|token|passw|passphrase|pwd|credential|signature|connection_string|authorization|(^|_)sas(_|$)",
+    re.IGNORECASE,
+)
+_PATH_NAME = re.compile(r"(file|filename|path)$", re.IGNORECASE)  # 'key_filename' of SFTP names a file, no secret
+_TOKEN_SOURCES = frozenset({"anon", "browser", "cache", "cloud", "google_default"})  # values of gcsfs's `token`
+REFERENCE = re.compile(r"^(env|file|profile):.+")
+
+# 'scheme://user:password@host' and '?X-Amz-Signature=...'. No '/' inside: '?' is also a wildcard, 'key=1' a folder.
+_URL_SECRET = re.compile(r"://[^/@]*:[^/@]*@|[?&][^=&/]*(sig|token|key|secret|passw|credential)[^=&/]*=", re.IGNORECASE)
+
+
+def parse_bytes(value: Any) -> Any:
+    """'128MiB' -> 134217728; numbers pass through. raises: ValueError naming the units."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", value)
+    if match is None or match[2].upper() not in _BYTES:
+        raise ValueError(f"{value!r} is no size; write a number of bytes, or a number with KiB, MiB, GiB or TiB")
+    return int(float(match[1]) * _BYTES[match[2].upper()])
+
+
+def _listed(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+def _without_secret(url: str) -> str:
+    if _URL_SECRET.search(url):  # the message must not repeat the URL
+        raise ValueError(
+            "the URL holds a literal secret; take it out, and write a reference under 'options': 'env:NAME'"
+        )
+    return url
+
+
+# Strict numbers: `count: yes` is no 1, `cpus: "4"` no 4.
+Count = Annotated[int, Field(ge=1, strict=True)]
+Amount = Annotated[float, Field(gt=0, strict=True)]
+ByteCount = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0, strict=True)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]  # one name may stand alone
+Url = Annotated[str, Field(min_length=1), AfterValidator(_without_secret)]
+OptionValue = str | int | float | bool
+
+
+class Section(BaseModel):
+    # Inputs stay out of pydantic's own messages: they may hold what should have been a reference.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+
+
+class Location(Section):
+    """A place that fsspec reaches. `options` go to the file system; secrets only as references (`env:NAME`, ...)."""
+
+    options: dict[str, OptionValue] = Field(default_factory=dict)
+
+    @field_validator("options")
+    @classmethod
+    def _no_literal_secrets(cls, options: dict[str, OptionValue]) -> dict[str, OptionValue]:
+        for name, value in options.items():
+            if _SECRET_NAME.search(name) and not _PATH_NAME.search(name) and not _harmless(value):
+                choices = "'env:NAME', 'file:/path' or 'profile:NAME'"
+                raise ValueError(f"option {name!r} holds a literal secret; write a reference: {choices}")
+        return options
+
+
+def _harmless(value: OptionValue) -> bool:
+    if isinstance(value, str):
+        return value in _TOKEN_SOURCES or REFERENCE.match(value) is not None
+    return isinstance(value, bool)  # 'anon: true' and its kind are switches
+
+
+class Model(Location):
+    url: Url
+    version: Literal["latest"] | Annotated[int, Field(ge=0, strict=True)] | None = None
+    tags: Names | None = None
+    signature: str | None = None
+    engine: Literal["session", "eager"] = "session"
+
+
+class Input(Location):
+    url: Annotated[tuple[Url, ...], BeforeValidator(_listed), Field(min_length=1)]
+    format: Literal["parquet", "arrow"] | None = None  # None: by the suffix of the first file
+
+
+def _plain(value: Any) -> Any:
+    try:
+        canonical(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"not a value of JSON ({error}); expected numbers, text, true, false, or lists of them"
+        ) from None
+    return value
+
+
+Plain = Annotated[Any, AfterValidator(_plain)]
+
+
+class NullFill(Section):
+    fill: Plain
+
+
+class InputColumn(Section):
+    """Where one input tensor comes from: exactly one of `column`, `stack`, `constant`."""
+
+    column: str | None = None
+    stack: Annotated[tuple[str, ...], Field(min_length=1)] | str | None = (
+        None  # names, or one pattern such as 'f*' (natural order: f2 before f10)
+    )
+    constant: Plain = None
+    cast: Literal["safe", "unsafe"] = "safe"
+    null: Literal["error", "nan"] | NullFill = "error"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        return {"column": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> InputColumn:
+        given = [name for name in ("column", "stack", "constant") if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = " and ".join(repr(name) for name in given) or "none of them"
+            raise ValueError(f"give exactly one of 'column', 'stack', 'constant'; found {found}")
+        return self
+
+
+class OutputColumn(Section):
+    """The column one output tensor becomes. Omitted `column`: the name of the tensor."""
+
+    column: str | None = None
+    decode: Literal["utf-8"] | None = None  # strings are binary unless decoded
+    shape: tuple[int, ...] | None = None  # of one row; only for a tensor whose rank the signature leaves open
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        if value is None:
+            return {}
+        return {"column": value} if isinstance(value, str) else value
+
+
+class Columns(Section):
+    """The mapping. Omitted `inputs`: columns of the same name. Omitted `outputs`: all, under their own names."""
+
+    inputs: dict[str, InputColumn] = Field(default_factory=dict)
+    outputs: Annotated[dict[str, OutputColumn], Field(min_length=1)] | None = None
+    keep: Names = ()
+
+    @field_validator("outputs", mode="before")
+    @classmethod
+    def _names_alone(cls, value: Any) -> Any:
+        names = _listed(value)
+        if not isinstance(names, list | tuple):
+            return value
+        if not all(isinstance(name, str) for name in names):
+            raise ValueError(
+                "a list of outputs holds names alone; to rename one, write 'tensor: column' without a dash"
+            )
+        return {name: {} for name in names}
+
+
+class Output(Location):
+    url: Url
+    format: Literal["parquet", "arrow"] = "parquet"
+    compression: Literal["zstd", "snappy", "lz4", "gzip", "none"] = "zstd"
+    tensor_encoding: Literal["fixed_shape_tensor", "list", "binary"] = "fixed_shape_tensor"
+
+    @model_validator(mode="after")
+    def _codec_of_the_format(self) -> Output:
+        if self.format == "arrow" and self.compression not in ("zstd", "lz4", "none"):
+            raise ValueError(f"compression {self.compression!r} is not part of Arrow IPC; choose zstd, lz4 or none")
+        return self
+
+
+class Workers(Section):
+    """What each worker asks of the cluster. `count: auto`: one per GPU, or as many as the CPUs hold."""
+
+    count: Literal["auto"] | Count = "auto"
+    gpus: Annotated[float, Field(ge=0, strict=True)] = 0
+    cpus: Amount = 1
+    memory: ByteCount | None = None
+    resources: dict[str, Amount] = Field(default_factory=dict)
+
+    @field_validator("gpus")
+    @classmethod
+    def _whole_above_one(cls, gpus: float) -> float:
+        if gpus > 1 and gpus != int(gpus):
+            raise ValueError(f"{gpus} GPUs cannot be assigned: a share must be below 1, or a whole number")
+        return gpus
+
+
+class Limits(Section):
+    shard_bytes: ByteCount = 128 * 2**20  # decoded bytes of the columns that are read
+    shard_rows: Count = 2**22
+    batch_rows: Literal["auto"] | Count = "auto"
+    max_attempts: Count = 4
+    on_bad_row: Literal["fail"] = "fail"
+    max_rejected_rows: Literal[0] = 0
+
+
+class Job(Section):
+    model: Model
+    input: Input
+    columns: Columns = Field(default_factory=Columns)
+    output: Output
+    workers: Workers = Field(default_factory=Workers)
+    limits: Limits = Field(default_factory=Limits)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of what can change the result: without workers, retries, batch size, and how a store is reached."""
+        asked = self.model_dump(mode="json", exclude={"workers": True})
+        for section in ("model", "input", "output"):
+            asked[section].pop("options")
+        for name in ("batch_rows", "max_attempts"):
+            asked["limits"].pop(name)
+        asked["order"] = list(self.columns.outputs or ())  # of the columns written; canonical JSON sorts keys
+        return digest(asked)
+
+
+def canonical(value: Any) -> str:
+    """The one JSON text of a value: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """128 bits of SHA-256 over the canonical JSON of `value`, in hex."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:32]

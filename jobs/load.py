@@ -1,0 +1,293 @@
+"""Text -> Job: YAML or JSON, overrides, flags. Owns how a mistake in a job file is told to its author.
+
+Refuses to know files: the caller reads the text. Relative paths inside a job stay as written, so they are relative
+to the current directory and not to the job file. The invariant: all that is wrong is told at once, and no value
+under `options` and no URL that holds a secret is ever repeated in a message.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Sequence
+from difflib import get_close_matches
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from jobs.errors import JobError, offenders, one_of
+from jobs.job import Job
+
+_FLAGS = "the command line"
+Key = tuple[str | int, ...]
+
+
+def load_job(text: str, name: str, overrides: Sequence[str] = (), base: str | None = None) -> Job:
+    """The Job that `text` describes.
+
+    text:      YAML or JSON.
+    name:      of the file, for messages.
+    overrides: 'KEY=VALUE' with a dotted key and a YAML value: 'workers.count=2', 'columns.keep=[a, b]'. The last one
+               wins. A tensor whose name holds a dot cannot be reached this way.
+    base:      folder or URL that relative URLs start from; None: they stay as written.
+    raises:    JobError listing every problem with its key path.
+    """
+    document = _parse(text, f"job file {name!r}")
+    if not isinstance(document, dict):
+        raise JobError(
+            f"cannot use job file {name!r}: it is {_kind(document)}; expected {one_of(list(Job.model_fields))}"
+        )
+    job = _job(document, name, overrides)
+    return job if base is None else _based(job, base)
+
+
+def job_from(
+    model: str,
+    input: Sequence[str],
+    output: str,
+    signature: str | None = None,
+    maps: Sequence[str] = (),
+    outputs: Sequence[str] = (),
+    keep: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+) -> Job:
+    """The Job that flags alone describe.
+
+    maps:    'TENSOR=COLUMN', or 'TENSOR=f0,f1' to stack several columns into one input.
+    outputs: 'TENSOR', or 'TENSOR=COLUMN' to rename one; none: all.
+    raises:  JobError listing every problem.
+    """
+    inputs = {tensor: column if "," not in column else {"stack": column.split(",")} for tensor, column in _pairs(maps)}
+    renamed = [flag if "=" in flag else f"{flag}={flag}" for flag in outputs]
+    document: dict[str, Any] = {
+        "model": {"url": model} | ({"signature": signature} if signature is not None else {}),
+        "input": {"url": list(input)},
+        "columns": {"inputs": inputs, "outputs": dict(_pairs(renamed)) or None, "keep": list(keep)},
+        "output": {"url": output},
+    }
+    return _job(document, _FLAGS, overrides)
+
+
+def job_document(job: Job) -> dict[str, Any]:
+    """The job as plain JSON values without what is at its default; `Job.model_validate` is the inverse."""
+    return job.model_dump(mode="json", exclude_defaults=True)
+
+
+def _job(document: dict[str, Any], name: str, overrides: Sequence[str]) -> Job:
+    changed = [_override(document, override) for override in overrides]
+    try:
+        return Job.model_validate(document)
+    except ValidationError as error:
+        problems = _problems(error, document, name, changed)
+    what = "cannot use the job" if name == _FLAGS else f"cannot use job file {name!r}"
+    if len(problems) == 1:
+        raise JobError(f"{what}: {problems[0]}")
+    raise JobError(f"{what}: {len(problems)} problems\n{offenders(problems)}")
+
+
+def _pairs(flags: Sequence[str]) -> list[tuple[str, str]]:
+    pairs: list[tuple[str, str]] = []
+    for flag in flags:
+        tensor, _, column = flag.partition("=")
+        if not tensor or not column:
+            raise JobError(f"cannot use the mapping {flag!r}: a side is missing; expected 'TENSOR=COLUMN'")
+        if tensor in dict(pairs):
+            raise JobError(f"cannot use the mapping {flag!r}: tensor {tensor!r} is mapped twice; map it once")
+        pairs.append((tensor, column))
+    return pairs
+
+
+def _based(job: Job, base: str) -> Job:
+    def join(url: str) -> str:
+        return url if "://" in url or url.startswith(("/", "~")) else f"{base.rstrip('/')}/{url}"
+
+    return job.model_copy(
+        update={
+            "model": job.model.model_copy(update={"url": join(job.model.url)}),
+            "input": job.input.model_copy(update={"url": tuple(join(url) for url in job.input.url)}),
+            "output": job.output.model_copy(update={"url": join(job.output.url)}),
+        }
+    )
+
+
+# Parsing
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which every key is the text that was written.
+
+    Keys of a job are names. Plain YAML reads the key `null` as nothing, `on` as true and `1` as a number, and
+    lets the second of two equal keys win.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                continue
+            if key.value in seen:
+                problem = f"key {key.value!r} is given twice; give it once"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value)
+            key.tag = "tag:yaml.org,2002:str"
+        return super().construct_mapping(node, deep)
+
+
+def _parse(text: str, what: str) -> Any:
+    if text.lstrip().startswith("{"):  # JSON, which YAML takes too, but for tabs; `{a: b}` alone is YAML only
+        try:
+            return json.loads(text, object_pairs_hook=lambda pairs: _unique(pairs, what))
+        except json.JSONDecodeError:
+            pass
+    try:
+        return yaml.load(text, _Loader)  # a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        reason = where + ", ".join(filter(None, [error.context, error.problem]))
+    except (yaml.YAMLError, ValueError) as error:  # an impossible date is a bare ValueError
+        reason = str(error).splitlines()[0]
+    raise JobError(f"cannot read {what}: {reason}; expected YAML or JSON")
+
+
+def _unique(pairs: Sequence[tuple[str, Any]], what: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise JobError(f"cannot read {what}: key {key!r} is given twice; give it once")
+        found[key] = value
+    return found
+
+
+def _override(document: dict[str, Any], override: str) -> Key:
+    """Put one 'KEY=VALUE' into `document`; returns the key path."""
+    key, equals, text = override.partition("=")
+    path = tuple(key.strip().split("."))
+    if not equals or not all(path):
+        raise JobError(f"cannot use the override {key!r}: no key and value; expected KEY=VALUE, as 'workers.count=2'")
+    value = _parse(text, f"the value of override {key!r}")
+    section = document
+    for depth, name in enumerate(path[:-1], start=1):
+        if section.get(name) is None:
+            section[name] = {}
+        section = section[name]
+        if not isinstance(section, dict):
+            at = ".".join(path[:depth])
+            raise JobError(
+                f"cannot use the override {key!r}: {at!r} is no section but {_kind(section)}; override {at!r} whole"
+            )
+    section[path[-1]] = value
+    return path
+
+
+# Problems
+
+
+def _problems(error: ValidationError, document: dict[str, Any], name: str, changed: Sequence[Key]) -> list[str]:
+    """One line per key that is wrong, in the order of the sections."""
+    found: dict[Key, list[Any]] = {}
+    for detail in error.errors(include_url=False):
+        found.setdefault(_path(detail, document), []).append(detail)
+    lines = []
+    for path, details in found.items():
+        if any(len(other) > len(path) and other[: len(path)] == path for other in found):
+            continue  # an alternative that was not meant: the problem lies deeper
+        source = "--set" if any(path[: len(key)] == key for key in changed) else name
+        lines.append(f"{source}: {_problem(path, details, document)}")
+    return lines
+
+
+def _path(detail: Any, document: Any) -> Key:
+    """The key path of a problem: pydantic's location without the names of the alternatives it tried."""
+    path: list[str | int] = []
+    at = document
+    for item in detail["loc"]:
+        if (isinstance(at, dict) and item in at) or (isinstance(at, list) and isinstance(item, int) and item < len(at)):
+            path.append(item)
+            at = at[item]
+        elif detail["type"] == "missing" and item == detail["loc"][-1]:
+            path.append(item)
+    return tuple(path)
+
+
+def _problem(path: Key, details: Sequence[Any], document: Any) -> str:
+    key, detail, value = ".".join(map(str, path)), details[0], _at(document, path)
+    if detail["type"] == "extra_forbidden":
+        return _unknown(path, detail["loc"])
+    if detail["type"] == "missing":
+        return f"{key!r} is missing; no job goes without it"
+    if detail["type"] == "value_error":  # a sentence of ours, which knows what may be shown
+        return f"cannot use {key!r}: {detail['ctx']['error']}"
+    expected = " or ".join(dict.fromkeys(_expected(alternative) for alternative in details))
+    if detail["type"] == "string_type" and not isinstance(value, dict | list | None):
+        expected += ", in quotes"
+    return f"{key!r} is {_kind(value) if 'options' in path else _shown(value)}; expected {expected}"
+
+
+def _unknown(path: Key, location: Key) -> str:
+    *sections, name = map(str, path)
+    known = _keys(location[:-1])
+    owner = repr(".".join(sections)) if sections else "a job"
+    near = get_close_matches(name, known, n=1)
+    return f"{name!r} is no key of {owner}; " + (f"did you mean {near[0]!r}?" if near else f"it has {one_of(known)}")
+
+
+_EXPECTED = {
+    "bool_type": "true or false",
+    "dict_type": "keys and values",
+    "finite_number": "a finite number",
+    "float_type": "a number",
+    "greater_than": "a number above {gt}",
+    "greater_than_equal": "a number of at least {ge}",
+    "int_type": "a whole number",
+    "literal_error": "{expected}",
+    "model_type": "keys and values",
+    "string_too_short": "some text",
+    "string_type": "text",
+    "too_short": "at least {min_length}",
+    "tuple_type": "a list",
+}
+
+
+def _expected(detail: Any) -> str:
+    said: str = detail["msg"].removeprefix("Input should be ")
+    return _EXPECTED.get(detail["type"], said).format_map(detail.get("ctx", {}))
+
+
+def _keys(location: Key) -> list[str]:
+    """The keys of the section at `location`, which may name tensors and alternatives in between."""
+    section: type[BaseModel] = Job
+    for item in location:
+        field = section.model_fields.get(str(item))
+        section = _section_in(field.annotation) or section if field else section
+    return list(section.model_fields)
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for inner in get_args(annotation) if (found := _section_in(inner))), None)
+
+
+def _at(document: Any, path: Key) -> Any:
+    for item in path:
+        document = document.get(item) if isinstance(document, dict) else document[item]
+    return document
+
+
+def _shown(value: Any) -> str:
+    """A scalar as it is written, quoted and cut; anything else by its kind."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | int | float) and value != "":
+        return repr(value) if len(repr(value)) <= 80 else f"{repr(value)[:80]}..."
+    return _kind(value)
+
+
+def _kind(value: Any) -> str:
+    if value is None or value == "":
+        return "empty"
+    if value == [] or value == {}:
+        return "an empty list" if isinstance(value, list) else "an empty section"
+    kinds = {dict: "a section", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
+    return kinds.get(type(value), f"a {type(value).__name__}")

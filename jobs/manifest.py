@@ -1,0 +1,101 @@
+"""The Manifest: a Plan and all its Receipts, written last, with the proof that every row is in exactly one part."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from jobs.attempt import Receipt
+from jobs.errors import InternalError, offenders
+from jobs.plan import PROTOCOL_VERSION, Plan, Shard
+
+
+def manifest(plan: Plan, receipts: Iterable[Receipt], epoch: int, part_names: Iterable[str]) -> dict[str, Any]:
+    """Prove that the output is complete and list it.
+
+    receipts:    one for each shard, in any order.
+    epoch:       of the driver that finishes the job.
+    part_names:  every `part-*` that the output holds.
+    raises:      InternalError naming each shard and part that breaks the proof.
+    """
+    given = list(receipts)
+    problems = [*_shards(plan, given), *_rows(plan, given), *_names(given, Counter(list(part_names)))]
+    if problems:
+        raise InternalError(
+            f"cannot finish plan '{plan.id}': the output is not proven complete:\n{offenders(problems)}"
+        )
+    ordered = sorted(given, key=lambda receipt: receipt.shard)
+    return {
+        "v": PROTOCOL_VERSION,
+        "plan_id": plan.id,
+        "epoch": epoch,
+        "totals": totals(ordered),
+        "parts": [_part(plan, plan.shards[receipt.shard], receipt) for receipt in ordered],
+    }
+
+
+def totals(receipts: Sequence[Receipt]) -> dict[str, int]:
+    return {
+        "parts": len(receipts),
+        "rows_in": sum(receipt.rows_in for receipt in receipts),
+        "rows_out": sum(receipt.rows_out for receipt in receipts),
+        "rows_rejected": sum(receipt.rows_rejected for receipt in receipts),
+        "bytes": sum(receipt.size for receipt in receipts),
+    }
+
+
+def _part(plan: Plan, shard: Shard, receipt: Receipt) -> dict[str, Any]:
+    return {
+        "name": receipt.part,
+        "size": receipt.size,
+        "sha256": receipt.sha256,
+        "rows_in": receipt.rows_in,
+        "rows_out": receipt.rows_out,
+        "rows_rejected": receipt.rows_rejected,
+        "attempt": receipt.attempt,
+        "inputs": [
+            {
+                "url": plan.files[cut.file].url,
+                "row_groups": [cut.first, cut.stop],
+                "rows": _slice_rows(plan, cut.file, cut),
+            }
+            for cut in shard.slices
+        ],
+    }
+
+
+def _slice_rows(plan: Plan, file: int, cut: Any) -> int:
+    return sum(group.rows for group in plan.files[file].row_groups[cut.first : cut.stop])
+
+
+def _shards(plan: Plan, receipts: Sequence[Receipt]) -> Iterable[str]:
+    """Exactly one receipt for each shard, and none for another."""
+    counts = Counter(receipt.shard for receipt in receipts)
+    for shard in plan.shards:
+        if counts[shard.index] != 1:
+            yield f"shard {shard.index} has {counts[shard.index] or 'no'} receipts, expected 1"
+    for index in sorted(set(counts) - set(range(len(plan.shards)))):
+        yield f"a receipt names shard {index}, the plan has {len(plan.shards)} shards"
+
+
+def _rows(plan: Plan, receipts: Sequence[Receipt]) -> Iterable[str]:
+    """rows_in = rows_out + rows_rejected = planned rows."""
+    for receipt in receipts:
+        if not 0 <= receipt.shard < len(plan.shards):
+            continue
+        planned = plan.shards[receipt.shard].rows
+        accounted = receipt.rows_out + receipt.rows_rejected
+        if min(receipt.rows_out, receipt.rows_rejected) < 0 or not planned == receipt.rows_in == accounted:
+            yield (
+                f"shard {receipt.shard}: {planned} rows planned, {receipt.rows_in} read, {receipt.rows_out} written, "
+                f"{receipt.rows_rejected} rejected"
+            )
+
+
+def _names(receipts: Sequence[Receipt], listed: Mapping[str, int]) -> Iterable[str]:
+    """The parts that exist are the parts that the receipts name, each once."""
+    counts = Counter(receipt.part for receipt in receipts)
+    for name in sorted({*counts, *listed}):
+        if counts[name] != listed.get(name, 0) or counts[name] > 1:
+            yield f"part '{name}' is named by {counts[name]} receipts and listed {listed.get(name, 0)} times"

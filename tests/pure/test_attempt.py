@@ -1,0 +1,35 @@
+"""Attempts, receipts and failures: what crosses between driver, worker and storage."""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+from jobs.attempt import Failure, InputSlice, Receipt, attempt
+from jobs.errors import DataError
+from jobs.job import Limits
+from jobs.plan import InputFile, RowGroup, plan
+
+
+def test_an_attempt_names_exactly_the_row_groups_of_its_shard() -> None:
+    a = InputFile("in/a", 100, "v1", tuple(RowGroup(rows, 10) for rows in (1, 2, 3)))
+    b = InputFile("in/b", 200, "v2", (RowGroup(4, 10),))
+    cut = plan([a, b], Limits(shard_bytes=20), {})
+    second = attempt(cut, cut.shards[1], 2, 7, "0123456789ab")
+    assert (second.id, second.shard, second.number, second.epoch) == ("e7-a2-0123456789ab", 1, 2, 7)
+    assert second.inputs == (InputSlice(0, "in/a", 100, "v1", 2, (3,)), InputSlice(1, "in/b", 200, "v2", 0, (4,)))
+    assert second.rows == 7
+    assert pickle.loads(pickle.dumps(second)) == second  # noqa: S301
+
+
+def test_a_receipt_round_trips_through_json() -> None:
+    receipt = Receipt(3, "e1-a1-x", 1, 1, "part-3", 99, "ab", 10, 9, 1, "w1", {"read": 0.5}, adopted=True)
+    assert Receipt.from_document(json.loads(json.dumps(receipt.document()))) == receipt
+
+
+def test_a_failure_keeps_its_error_between_processes_and_tells_its_kind_in_json() -> None:
+    failure = Failure(3, "e1-a1-x", 1, "w1", DataError("row 4 is bad", code="NULL"))
+    again = pickle.loads(pickle.dumps(failure))  # noqa: S301
+    assert (again.error.message, again.error.facts) == ("row 4 is bad", {"code": "NULL"})
+    told = json.loads(json.dumps(failure.document()))
+    assert (told["shard"], told["worker"], told["error"], told["message"]) == (3, "w1", "DataError", "row 4 is bad")

@@ -1,0 +1,65 @@
+"""The exception tree: what survives a trip between processes, and what a message offers."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from jobs import errors
+from jobs.errors import RunnerError, offenders, one_of
+
+FACTS = {
+    "code": "PAGE_CRC",
+    "row_group": 4,
+    "share": 0.5,
+    "message": "a fact of this name",
+    "self": "and of this",
+    "cls": 1,
+}
+
+
+def _tree(root: type[RunnerError]) -> list[type[RunnerError]]:
+    return [root, *(below for child in root.__subclasses__() for below in _tree(child))]
+
+
+@pytest.mark.parametrize("kind", _tree(RunnerError))
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_every_error_survives_pickling_with_its_facts(kind: type[RunnerError], protocol: int) -> None:
+    error = kind("no column 'a': it has 'b'", **FACTS)
+    again = pickle.loads(pickle.dumps(error, protocol))  # noqa: S301
+    assert type(again) is kind
+    assert (again.message, str(again), again.facts) == (error.message, error.message, FACTS)
+    assert (again.exit_code, again.failure_class) == (kind.exit_code, kind.failure_class)
+
+
+def test_the_tree_is_the_one_drawn_at_the_top_of_the_file() -> None:
+    drawing = (errors.__doc__ or "").splitlines()
+    codes = {0: 70}
+    for line in drawing:
+        if "──" not in line:
+            continue
+        branch, _, words = line.partition("── ")
+        name, *rest = words.split()
+        depth = 1 + len(branch) // 4
+        codes[depth] = int(rest[0]) if rest[0].isdigit() else codes[depth - 1]
+        assert getattr(errors, name).exit_code == codes[depth], name
+    drawn = " ".join(drawing)
+    assert [
+        kind.__name__ for kind in _tree(RunnerError) if kind.__module__ == "jobs.errors" and kind.__name__ not in drawn
+    ] == []
+
+
+def test_the_choices_begin_with_the_nearest_name_and_end_after_ten() -> None:
+    names = [f"column_{index}" for index in range(30)] + ["user_id"]
+    assert one_of(names, "user_ids").startswith("'user_id', 'column_0', ")
+    assert one_of(names).endswith("'column_9' and 21 more")
+    assert one_of(["a", "b"]) == "'a', 'b'"
+    assert one_of([]) == "none"
+
+
+def test_offenders_are_listed_a_line_each_and_counted_beyond_twenty() -> None:
+    lines = offenders([f"problem {index}" for index in range(25)]).splitlines()
+    assert lines[0] == "  - problem 0"
+    assert lines[-1] == "  - and 5 more"
+    assert len(lines) == 21

@@ -1,0 +1,177 @@
+"""The Job: what is refused, what is filled in, and when two jobs ask for the same."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from jobs.job import Job, canonical, parse_bytes
+
+CANARY = "AKIA-canary"
+
+
+def _job(**sections: Any) -> Job:
+    return Job.model_validate({"model": {"url": "m"}, "input": {"url": "i"}, "output": {"url": "o"}} | sections)
+
+
+@pytest.mark.parametrize("section", ["model", "input", "columns", "output", "workers", "limits"])
+def test_an_unknown_key_is_refused_in_every_section(section: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        _job(
+            **{section: {"url": "x", "nope": 1}} if section in ("model", "input", "output") else {section: {"nope": 1}}
+        )
+    assert [problem["loc"] for problem in refused.value.errors()] == [(section, "nope")]
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1", 1),
+        ("512B", 512),
+        ("64MiB", 64 * 2**20),
+        (" 1.5 GiB ", 3 * 2**29),
+        ("2gb", 2 * 10**9),
+        ("1KB", 1000),
+        (7, 7),
+    ],
+)
+def test_a_size_may_carry_a_unit(text: object, size: int) -> None:
+    assert parse_bytes(text) == size
+    assert _job(limits={"shard_bytes": text}).limits.shard_bytes == size
+
+
+@pytest.mark.parametrize("wrong", ["64 megs", "MiB", "-1", "0", 0, 1.5, True, "1e3", ""])
+def test_a_size_that_is_none_is_refused(wrong: object) -> None:
+    with pytest.raises(ValidationError):
+        _job(limits={"shard_bytes": wrong})
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"workers": {"count": True}},
+        {"workers": {"count": 0}},
+        {"workers": {"gpus": 1.5}},
+        {"workers": {"gpus": math.inf}},
+        {"workers": {"cpus": "4"}},
+        {"model": {"url": ""}},
+        {"input": {"url": []}},
+        {"output": {"url": "o", "format": "arrow", "compression": "snappy"}},
+        {"columns": {"outputs": []}},
+        {"columns": {"outputs": [{"score": "s"}]}},
+        {"columns": {"inputs": {"x": {}}}},
+        {"columns": {"inputs": {"x": {"column": "a", "constant": 1}}}},
+        {"columns": {"inputs": {"x": {"constant": math.nan}}}},
+        {"columns": {"inputs": {"x": {"stack": []}}}},
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_refused(sections: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        _job(**sections)
+
+
+def test_short_forms_say_the_same_as_long_ones() -> None:
+    short = _job(
+        input={"url": "i"},
+        columns={"inputs": {"x": "a"}, "outputs": ["y"], "keep": "id"},
+        model={"url": "m", "tags": "serve"},
+    )
+    long = _job(
+        input={"url": ["i"]},
+        columns={"inputs": {"x": {"column": "a"}}, "outputs": {"y": None}, "keep": ["id"]},
+        model={"url": "m", "tags": ["serve"]},
+    )
+    assert short == long
+
+
+def test_a_job_survives_being_written_out_in_full() -> None:
+    job = _job(columns={"inputs": {"x": {"constant": 0, "null": {"fill": 1}}, "y": {"stack": "f*"}}, "outputs": "s"})
+    assert Job.model_validate(job.model_dump()) == job
+    assert Job.model_validate_json(job.model_dump_json()) == job
+
+
+def test_a_job_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        _job().limits.max_attempts = 9  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"workers": {"count": 9, "gpus": 1, "cpus": 4}},
+        {"limits": {"batch_rows": 17}},
+        {"limits": {"max_attempts": 9}},
+        {"input": {"url": "i", "options": {"endpoint_url": "http://s3"}}},
+    ],
+)
+def test_the_fingerprint_ignores_what_cannot_change_the_result(same: dict[str, Any]) -> None:
+    assert _job(**same).fingerprint == _job().fingerprint
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"model": {"url": "m2"}},
+        {"model": {"url": "m", "signature": "embed"}},
+        {"input": {"url": ["i", "j"]}},
+        {"columns": {"keep": ["id"]}},
+        {"columns": {"inputs": {"x": {"column": "a", "cast": "unsafe"}}}},
+        {"output": {"url": "o", "compression": "none"}},
+        {"limits": {"shard_rows": 5}},
+    ],
+)
+def test_the_fingerprint_changes_with_what_can(other: dict[str, Any]) -> None:
+    assert _job(**other).fingerprint != _job().fingerprint
+
+
+def test_the_fingerprint_knows_the_order_of_the_columns_written() -> None:
+    assert _job(columns={"outputs": ["a", "b"]}).fingerprint != _job(columns={"outputs": ["b", "a"]}).fingerprint
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["key", "secret", "aws_secret_access_key", "token", "sas_token", "password", "AccountKey", "connection_string"],
+)
+@pytest.mark.parametrize("section", ["model", "input", "output"])
+def test_a_literal_secret_is_refused_naming_the_option_and_not_the_secret(section: str, name: str) -> None:
+    with pytest.raises(ValidationError, match=f"option '{name}' holds a literal secret") as refused:
+        _job(**{section: {"url": "x", "options": {name: CANARY}}})
+    assert CANARY not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url", [f"s3://key:{CANARY}@bucket/x", f"https://h/x?a=1&X-Amz-Signature={CANARY}", f"az://c/x?sig={CANARY}"]
+)
+@pytest.mark.parametrize("section", ["model", "input", "output"])
+def test_a_secret_inside_a_url_is_refused_and_not_repeated(section: str, url: str) -> None:
+    with pytest.raises(ValidationError, match="holds a literal secret") as refused:
+        _job(**{section: {"url": url}})
+    assert CANARY not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"key": "env:KEY", "secret": "file:/run/secret", "token": "profile:me"},
+        {"token": "anon"},
+        {"anon": True, "use_ssl": False, "endpoint_url": "http://s3:9000"},
+        {"key_filename": "/home/me/.ssh/id", "username": "me", "port": 22},
+    ],
+)
+def test_references_switches_and_file_names_are_no_secrets(options: dict[str, Any]) -> None:
+    assert _job(input={"url": "i", "options": options}).input.options == options
+
+
+@pytest.mark.parametrize("url", ["sftp://me@host/x", "s3://b/key=1/part-?/x=2/*.parquet", "s3://b/a:b@c", "/tmp/x"])
+def test_users_wildcards_and_partitions_in_a_url_are_no_secrets(url: str) -> None:
+    assert _job(output={"url": url}).output.url == url
+
+
+@given(st.dictionaries(st.text(), st.integers() | st.text()))
+def test_canonical_json_does_not_depend_on_the_order_of_keys(value: dict[str, object]) -> None:
+    assert canonical(dict(reversed(value.items()))) == canonical(value)

@@ -1,0 +1,26 @@
+"""WHERE rows come from and go to: file systems and file formats. Knows nothing of models, GPUs or Ray.
+
+The registry of formats: a name in a job file -> the class that reads or writes it. Two plain dicts; a new
+format is a new file and a line in one of them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+SOURCES: dict[str, str] = {
+    "parquet": "connectors.parquet:ParquetSource",
+    "arrow": "connectors.arrow_ipc:ArrowSource",
+}
+
+ENCODERS: dict[str, str] = {
+    "parquet": "connectors.parquet:ParquetEncoder",
+    "arrow": "connectors.arrow_ipc:ArrowEncoder",
+}
+
+
+def load_class(registry: dict[str, str], name: str) -> Any:
+    """The class registered under `name`; imported on first use, so that unused formats cost nothing."""
+    module, _, attribute = registry[name].partition(":")
+    return getattr(import_module(module), attribute)

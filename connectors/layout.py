@@ -1,0 +1,101 @@
+"""The names in an output directory. They come from our counters and hex digests, never from data."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+RUN = "_run"
+SUCCESS = "_SUCCESS"
+PART_PREFIX = "part-"
+
+_PART = re.compile(r"part-(\d{5,})-of-\d{5,}-([0-9a-f]{8})\.\w+")
+_EPOCH = re.compile(r"(\d{6,})\.json")
+_FOLDER = re.compile(r"([0-9a-f]{8})/")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The names of one plan. suffix: of its parts, '.parquet'."""
+
+    plan_id: str
+    shards: int = 0
+    suffix: str = ""
+
+    @property
+    def plan8(self) -> str:
+        return self.plan_id[:8]
+
+    @property
+    def folder(self) -> str:
+        return f"{RUN}/{self.plan8}"
+
+    @property
+    def plan(self) -> str:
+        return f"{self.folder}/plan.json"
+
+    @property
+    def epochs(self) -> str:
+        return f"{self.folder}/epochs"
+
+    @property
+    def receipts(self) -> str:
+        return f"{self.folder}/receipts"
+
+    @property
+    def staging(self) -> str:
+        return f"{self.folder}/staging"
+
+    def part(self, shard: int) -> str:
+        return f"{PART_PREFIX}{shard:05d}-of-{self.shards:05d}-{self.plan8}{self.suffix}"
+
+    def receipt(self, shard: int) -> str:
+        return f"{self.receipts}/{shard:05d}.json"
+
+    def epoch(self, number: int) -> str:
+        return f"{self.epochs}/{number:06d}.json"
+
+    def manifest(self, epoch: int) -> str:
+        return f"{self.folder}/manifest-{epoch:06d}.json"
+
+    def attempt(self, attempt_id: str) -> str:
+        """The folder that belongs to one attempt alone."""
+        return f"{self.staging}/{attempt_id}"
+
+
+def plan8_of_part(name: str) -> str | None:
+    """None where `name` is not of our grammar."""
+    match = _PART.fullmatch(name)
+    return match[2] if match else None
+
+
+def shard_of_part(name: str) -> int:
+    match = _PART.fullmatch(name)
+    return int(match[1]) if match else -1
+
+
+def epoch_of_name(name: str) -> int:
+    """0 where `name` is not of our grammar: epochs count from 1."""
+    match = _EPOCH.fullmatch(name)
+    return int(match[1]) if match else 0
+
+
+def plan8_of_folder(name: str) -> str | None:
+    match = _FOLDER.fullmatch(name)
+    return match[1] if match else None
+
+
+def encode(document: dict[str, Any]) -> bytes:
+    """Readable JSON: `_run/` is also for people."""
+    return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def decode(content: bytes | None) -> dict[str, Any] | None:
+    """None where there is no document, or a torn or foreign one."""
+    try:
+        document = json.loads(content or b"")
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None

@@ -1,0 +1,281 @@
+"""The schema of an input: one for all its files, of plain types, and how each file's table becomes it.
+
+Pure pyarrow. Refuses to guess: types are widened where no value can change, and every other difference is a problem
+that names the files. The invariant: after `conform`, tables of all files have the same schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from connectors.secret import redact
+from jobs.errors import DataError, one_of
+
+_FEW = 3  # files named in a problem
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type that a column is delivered as: no dictionaries, runs or views.
+
+    Inside nested types, runs and list views stay as they are: pyarrow does not cast the former, and casts the
+    latter wrongly (26.0: [[1], [2, 3]] becomes [[1], []]).
+    """
+    if pa.types.is_run_end_encoded(kind):
+        return plain_type(kind.value_type)
+    if pa.types.is_list_view(kind):
+        return pa.list_(_plain_field(kind.value_field))
+    if pa.types.is_large_list_view(kind):
+        return pa.large_list(_plain_field(kind.value_field))
+    return _plain_inside(kind)
+
+
+def _plain_inside(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(kind):
+        return plain_type(kind.value_type)
+    if pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_binary_view(kind):
+        return pa.binary()
+    if pa.types.is_list(kind):
+        return pa.list_(_plain_field(kind.value_field))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(_plain_field(kind.value_field))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_plain_field(kind.value_field), kind.list_size)
+    if pa.types.is_struct(kind):
+        return pa.struct([_plain_field(field) for field in kind])
+    return kind
+
+
+def _plain_field(field: pa.Field) -> pa.Field:
+    return field.with_type(_plain_inside(field.type))
+
+
+def plain_schema(schema: pa.Schema) -> pa.Schema:
+    """`schema` of plain types, without metadata of its own; that of the fields stays."""
+    return pa.schema([field.with_type(plain_type(field.type)) for field in schema])
+
+
+def plain_table(table: pa.Table) -> pa.Table:
+    """`table` of plain types: the same columns where they are plain already, and decoded copies where not."""
+    for index, field in enumerate(table.schema):
+        target = plain_type(field.type)
+        if target != field.type:
+            chunks = [_plain(chunk, target) for chunk in table.column(index).chunks]
+            table = table.set_column(index, field.with_type(target), pa.chunked_array(chunks, target))
+    return table
+
+
+def _plain(array: pa.Array, target: pa.DataType) -> pa.Array:
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    elif pa.types.is_run_end_encoded(array.type):
+        array = pc.run_end_decode(array)
+    elif pa.types.is_list_view(array.type) or pa.types.is_large_list_view(array.type):
+        array = _list_from_view(array)
+    return array if array.type == target else array.cast(target)
+
+
+def _list_from_view(array: pa.Array) -> pa.Array:
+    large = pa.types.is_large_list_view(array.type)
+    lengths = pc.fill_null(pc.list_value_length(array), 0)
+    offsets = pa.concat_arrays([pa.array([0], lengths.type), pc.cumulative_sum_checked(lengths)])
+    kind = (pa.large_list if large else pa.list_)(array.type.value_field)
+    lists = pa.LargeListArray if large else pa.ListArray
+    return lists.from_arrays(offsets, array.flatten(), type=kind, mask=array.is_null())
+
+
+def leaf_count(kind: pa.DataType) -> int:
+    """How many columns of a file one field takes: its leaves."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return leaf_count(kind.storage_type)
+    if pa.types.is_dictionary(kind):
+        return leaf_count(kind.value_type)
+    if pa.types.is_nested(kind):
+        return sum(leaf_count(kind.field(index).type) for index in range(kind.num_fields))
+    return 1
+
+
+def position(schema: pa.Schema, name: str, file: str) -> int:
+    """The index of the one top-level column `name`. raises: DataError COLUMN_MISSING, COLUMN_AMBIGUOUS."""
+    found = schema.get_all_field_indices(name)
+    if len(found) == 1:
+        return int(found[0])
+    problem = (
+        _ambiguous(name, [file]) if found else f"column {name!r} is not in '{redact(file)}': {_instead(schema, name)}"
+    )
+    raise DataError(problem, code="COLUMN_AMBIGUOUS" if found else "COLUMN_MISSING", file=file, column=name)
+
+
+def unify(schemas: Sequence[tuple[str, pa.Schema]], columns: Sequence[str]) -> tuple[pa.Schema, list[str]]:
+    """The one schema of `columns` over all files.
+
+    schemas: (url, schema) of each file.
+    returns: the fields of `columns` that all files agree on, in that order, nullable where any file's is; and the
+             problems, one text each, starting with COLUMN_MISSING, COLUMN_AMBIGUOUS or COLUMN_TYPE.
+    cost:    work is done per distinct schema, not per file.
+    """
+    groups = _distinct(schemas)
+    fields: list[pa.Field] = []
+    problems: list[str] = []
+    for name in dict.fromkeys(columns):
+        field, found = _unify_column(groups, name, len(schemas))
+        problems += found
+        if field is not None:
+            fields.append(field)
+    return pa.schema(fields), problems
+
+
+Groups = list[tuple[pa.Schema, list[str]]]  # a distinct schema, and the files that have it
+
+
+def _distinct(schemas: Iterable[tuple[str, pa.Schema]]) -> Groups:
+    # By identity first: a source gives one object to all files with one schema, and comparing costs microseconds.
+    same: dict[int, tuple[pa.Schema, list[str]]] = {}
+    for url, schema in schemas:
+        same.setdefault(id(schema), (schema, []))[1].append(url)
+    equal: dict[pa.Schema, list[str]] = {}
+    for schema, urls in same.values():
+        equal.setdefault(schema, []).extend(urls)
+    return list(equal.items())
+
+
+def _unify_column(groups: Groups, name: str, files: int) -> tuple[pa.Field | None, list[str]]:
+    lacking: list[str] = []
+    doubled: list[str] = []
+    by_type: dict[pa.DataType, list[str]] = {}
+    unified: pa.Field | None = None
+    clash = False
+    like: pa.Schema | None = None
+    for schema, urls in groups:
+        found = schema.get_all_field_indices(name)
+        if not found:
+            lacking += urls
+            like = like or schema
+        elif len(found) > 1:
+            doubled += urls
+        else:
+            field = _without_ids(schema.field(found[0]))
+            by_type.setdefault(field.type, []).extend(urls)
+            merged = field if unified is None else _wider_field(unified, field)
+            clash = clash or merged is None
+            unified = merged or unified
+    problems = []
+    if lacking:
+        where = f"none of {files} files" if len(lacking) == files else f"{files - len(lacking)} of {files} files"
+        problems.append(
+            f"COLUMN_MISSING: column {name!r} is in {where}, not in {_named(lacking)}: {_instead(like, name)}"
+        )
+    if doubled:
+        problems.append(f"COLUMN_AMBIGUOUS: {_ambiguous(name, doubled)}")
+    if clash:
+        types = ", ".join(f"{kind} in {_named(urls)}" for kind, urls in by_type.items())
+        problems.append(f"COLUMN_TYPE: column {name!r} has types that do not agree: {types}; write these files again")
+    return (None if problems else unified), problems
+
+
+def _without_ids(field: pa.Field) -> pa.Field:
+    """The field of plain type; without the numbers that Parquet gives to fields, which differ from file to file."""
+    kept = {key: value for key, value in (field.metadata or {}).items() if not key.startswith(b"PARQUET:")}
+    return pa.field(field.name, plain_type(field.type), field.nullable, kept or None)
+
+
+def _named(urls: Sequence[str]) -> str:
+    shown = ", ".join(f"'{redact(url)}'" for url in sorted(urls)[:_FEW])
+    return f"{shown} and {len(urls) - _FEW} more" if len(urls) > _FEW else shown
+
+
+def _ambiguous(name: str, urls: Sequence[str]) -> str:
+    return f"column {name!r} is there more than once in {_named(urls)}; rename all but one"
+
+
+def _instead(schema: pa.Schema | None, name: str) -> str:
+    names = list(dict.fromkeys(schema.names)) if schema is not None else []
+    variants = [other for other in names if other.casefold() == name.casefold()]
+    if variants:
+        return f"names differ by case; did you mean {variants[0]!r}?"
+    root = next((other for other in names if name.startswith(f"{other}.")), None)
+    if root is not None:
+        return f"{root!r} is a column, and only whole columns can be read"
+    return f"the columns there are {one_of(names, name)}"
+
+
+def wider(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
+    """The type that holds every value of both without loss; None where there is none, or one would have to guess."""
+    if a == b:
+        return a
+    if pa.types.is_null(a) or pa.types.is_null(b):
+        return b if pa.types.is_null(a) else a
+    if pa.types.is_integer(a) and pa.types.is_integer(b):
+        return _wider_integer(a, b)
+    if pa.types.is_floating(a) and pa.types.is_floating(b):
+        return max(a, b, key=lambda kind: kind.bit_width)
+    for small, large in ((pa.string(), pa.large_string()), (pa.binary(), pa.large_binary())):
+        if {a, b} == {small, large}:
+            return large
+    return _wider_nested(a, b)
+
+
+def _wider_integer(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
+    signed = [kind.bit_width for kind in (a, b) if pa.types.is_signed_integer(kind)]
+    unsigned = [kind.bit_width for kind in (a, b) if pa.types.is_unsigned_integer(kind)]
+    if not signed:
+        return max(a, b, key=lambda kind: kind.bit_width)
+    bits = max(signed + [2 * width for width in unsigned])
+    return {8: pa.int8(), 16: pa.int16(), 32: pa.int32(), 64: pa.int64()}.get(bits)
+
+
+def _wider_nested(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
+    if pa.types.is_fixed_size_list(a) and pa.types.is_fixed_size_list(b) and a.list_size == b.list_size:
+        element = _wider_field(a.value_field, b.value_field)
+        return element and pa.list_(element, a.list_size)
+    if _is_list(a) and _is_list(b):
+        element = _wider_field(a.value_field, b.value_field)
+        large = pa.types.is_large_list(a) or pa.types.is_large_list(b)
+        return element and (pa.large_list(element) if large else pa.list_(element))
+    if pa.types.is_struct(a) and pa.types.is_struct(b) and [f.name for f in a] == [f.name for f in b]:
+        fields = [_wider_field(left, right) for left, right in zip(a, b, strict=True)]
+        return None if any(field is None for field in fields) else pa.struct(fields)
+    return None
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def _wider_field(a: pa.Field, b: pa.Field) -> pa.Field | None:
+    kind = wider(a.type, b.type)
+    return None if kind is None else a.with_type(kind).with_nullable(a.nullable or b.nullable)
+
+
+def conform(table: pa.Table, schema: pa.Schema, file: str) -> pa.Table:
+    """The columns of `schema` from one file's table, in its types and order.
+
+    schema:  from `unify`.
+    file:    the url, for messages.
+    raises:  DataError COLUMN_MISSING, COLUMN_AMBIGUOUS, COLUMN_TYPE if the file is not what its schema said.
+    cost:    no copy where the types are equal.
+    """
+    if table.schema.equals(schema, check_metadata=True):
+        return table
+    if not len(schema):
+        return table.select([])  # keeps the number of rows
+    columns = [_cast(table.column(position(table.schema, field.name, file)), field, file) for field in schema]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _cast(column: pa.ChunkedArray, field: pa.Field, file: str) -> pa.ChunkedArray:
+    if column.type == field.type:
+        return column
+    try:
+        return column.cast(field.type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataError(
+            f"cannot read column {field.name!r} of '{redact(file)}' as {field.type}: it is {column.type}; {error}",
+            code="COLUMN_TYPE",
+            file=file,
+            column=field.name,
+        ) from error

@@ -1,0 +1,521 @@
+"""The output directory: every promise that readers and later drivers rely on, on each kind of store."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pickle
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from connectors.output import Claim, OutputDirectory, open_dataset, read_status
+from jobs.attempt import Attempt, Failure, Receipt, attempt
+from jobs.errors import InternalError, OutputError, StorageError
+from jobs.job import Limits, Output
+from jobs.plan import InputFile, Plan, RowGroup, plan
+
+SCHEMA = pa.schema([pa.field("id", pa.int64())])
+IDENTITY = {"model": {"digest": "aa"}, "columns": {"keep": ["id"]}}
+
+
+def plan_of(identity: Mapping[str, Any] = IDENTITY, size: int = 10) -> Plan:
+    """Three shards of 4, 5 and 6 rows."""
+    files = [
+        InputFile("/in/a", size, "v", (RowGroup(4, 1), RowGroup(5, 1))),
+        InputFile("/in/b", 10, "v", (RowGroup(6, 1),)),
+    ]
+    return plan(files, Limits(shard_bytes=1), dict(identity))
+
+
+PLAN = plan_of()
+
+
+@pytest.fixture(params=["parquet", "arrow"])
+def out(request: pytest.FixtureRequest, place: Any) -> Output:
+    return Output(url=f"{place.url}/out", options=place.options, format=request.param)
+
+
+def opened(out: Output, planned: Plan = PLAN) -> OutputDirectory:
+    return OutputDirectory(out, planned.id, len(planned.shards))
+
+
+def attempt_of(shard: int, nonce: str = "0" * 12, number: int = 1) -> Attempt:
+    return attempt(PLAN, PLAN.shards[shard], number, 1, nonce)
+
+
+def rows(count: int) -> pa.RecordBatch:
+    return pa.record_batch([pa.array(range(count), pa.int64())], schema=SCHEMA)
+
+
+def work(directory: OutputDirectory, shard: int, nonce: str = "0" * 12, number: int = 1) -> Receipt:
+    tried = attempt_of(shard, nonce, number)
+    with directory.open_part(tried, SCHEMA, "digest", "worker-1") as part:
+        part.write(rows(2))
+        part.write(rows(tried.rows - 2))
+        return part.publish({"run": 0.5})
+
+
+def finish_all(directory: OutputDirectory) -> Claim:
+    claim = directory.claim(PLAN)
+    receipts = {shard: work(directory, shard) for shard in range(3)}
+    for receipt in receipts.values():
+        directory.record(receipt, [])
+    directory.finish(PLAN, receipts, claim.epoch)
+    return claim
+
+
+def snapshot(directory: OutputDirectory, folder: str = "") -> dict[str, bytes | None]:
+    """Every file below `folder` with its content."""
+    found: dict[str, bytes | None] = {}
+    for name in directory.store.names(folder):
+        path = f"{folder}/{name}".strip("/")
+        found |= snapshot(directory, path) if name.endswith("/") else {path: directory.store.read(path)}
+    return found
+
+
+# the whole way
+
+
+def test_a_job_from_its_claim_to_its_success(out: Output) -> None:
+    directory = opened(out)
+    assert directory.claim(PLAN) == Claim("new", 1)
+    assert directory.published(PLAN) == {}
+    receipts = [work(directory, shard) for shard in (2, 0, 1)]
+    for receipt in receipts:
+        directory.record(receipt, [])
+    directory.finish(PLAN, receipts, 1)
+    names = directory.store.names("")
+    suffix = directory.part_name(0).rpartition(".")[2]
+    assert names == ["_SUCCESS", "_run/", *[f"part-{i:05d}-of-00003-{PLAN.id[:8]}.{suffix}" for i in range(3)]]
+    success = json.loads(directory.store.read("_SUCCESS") or b"")
+    manifest = json.loads(directory.store.read(success["manifest"]) or b"")
+    assert (success["plan_id"], success["epoch"], success["rows_out"], success["parts"]) == (PLAN.id, 1, 15, 3)
+    assert [(part["name"], part["rows_out"]) for part in manifest["parts"]] == list(
+        zip(names[2:], (4, 5, 6), strict=True)
+    )
+    assert directory.store.sizes("")[names[2]] == manifest["parts"][0]["size"]
+
+
+def test_a_receipt_says_what_was_written(out: Output) -> None:
+    directory = opened(out)
+    receipt = work(directory, 1)
+    assert dataclasses.replace(receipt, size=0, sha256="") == Receipt(
+        1, "e1-a1-000000000000", 1, 1, directory.part_name(1), 0, "", 5, 5, 0, "worker-1", {"run": 0.5}
+    )
+    assert receipt.size == directory.store.sizes("")[receipt.part]
+    assert len(receipt.sha256) == 64
+
+
+def test_what_is_published_is_a_table_while_the_job_runs(out: Output) -> None:
+    directory = opened(out)
+    directory.claim(PLAN)
+    parts = [directory.url(work(directory, shard).part) for shard in (0, 2)]
+    with directory.open_part(attempt_of(1), SCHEMA, "digest", "w") as part:
+        part.write(rows(3))
+        found = open_dataset(parts, out.options).to_table()["id"].to_pylist()
+    assert found == [0, 1, 0, 1, 0, 1, 0, 1, 2, 3]
+
+
+def test_a_directory_travels_to_its_workers(out: Output) -> None:
+    directory = opened(out)
+    sent = pickle.loads(pickle.dumps(directory))  # noqa: S301 (our own bytes)
+    work(sent, 0)
+    assert directory.adopt(0) is not None
+
+
+def test_a_relative_output_means_the_same_place_on_every_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    directory = opened(Output(url="out"))
+    (tmp_path / "elsewhere").mkdir()
+    sent = pickle.dumps(directory)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    work(pickle.loads(sent), 0)  # noqa: S301 (our own bytes)
+    assert (tmp_path / "out" / directory.part_name(0)).is_file()
+
+
+# nothing is ever half there
+
+
+def test_an_exception_while_writing_leaves_nothing(out: Output) -> None:
+    directory = opened(out)
+    with (  # noqa: PT012 (the part is written inside)
+        pytest.raises(ZeroDivisionError),
+        directory.open_part(attempt_of(0), SCHEMA, "digest", "w") as part,
+    ):
+        part.write(rows(4))
+        raise ZeroDivisionError
+    assert snapshot(directory) == {}
+
+
+def test_a_part_that_is_never_published_leaves_nothing(out: Output) -> None:
+    directory = opened(out)
+    with directory.open_part(attempt_of(0), SCHEMA, "digest", "w") as part:
+        part.write(rows(4))
+    assert snapshot(directory) == {}
+
+
+@pytest.mark.parametrize("count", [3, 5])
+def test_a_part_with_other_rows_than_planned_is_not_published(out: Output, count: int) -> None:
+    directory = opened(out)
+    with (  # noqa: PT012 (the part is written inside)
+        pytest.raises(InternalError, match=f"shard 0: {count} rows written, 4 planned"),
+        directory.open_part(attempt_of(0), SCHEMA, "digest", "w") as part,
+    ):
+        part.write(rows(count))
+        part.publish({})
+    assert snapshot(directory) == {}
+
+
+@pytest.mark.parametrize(
+    "harm", [lambda spool: spool.write_bytes(b"junk"), lambda spool: spool.write_bytes(spool.read_bytes()[:-9])]
+)
+def test_a_spool_that_does_not_read_back_is_not_published(out: Output, harm: Callable[[Path], None]) -> None:
+    directory = opened(out)
+    with (  # noqa: PT012 (the part is written inside)
+        pytest.raises(StorageError, match="does not read back"),
+        directory.open_part(attempt_of(0), SCHEMA, "digest", "w") as part,
+    ):
+        part.write(rows(4))
+        closed = part._writer.close
+
+        def close_and_harm(header: dict[str, object]) -> int:
+            count = closed(header)
+            harm(part._spool)
+            return count
+
+        part._writer.close = close_and_harm  # type: ignore[method-assign]
+        part.publish({})
+    assert snapshot(directory) == {}
+
+
+# first wins, everyone else adopts
+
+
+def test_a_second_attempt_adopts_the_part_of_the_first(out: Output) -> None:
+    directory = opened(out)
+    first = work(directory, 0, "a" * 12)
+    before = snapshot(directory)
+    second = work(directory, 0, "b" * 12, number=2)
+    assert second == dataclasses.replace(first, sha256="", seconds={}, adopted=True)
+    assert snapshot(directory) == before
+
+
+def test_attempts_that_publish_in_the_same_instant_agree_on_one_part(out: Output) -> None:
+    barrier = threading.Barrier(8)
+
+    def race(number: int) -> Receipt:
+        directory, tried = opened(out), attempt_of(0, f"{number:012x}", number)
+        with directory.open_part(tried, SCHEMA, "digest", f"worker-{number}") as part:
+            part.write(rows(4))
+            barrier.wait(30)
+            return part.publish({})
+
+    with ThreadPoolExecutor(8) as threads:
+        receipts = list(threads.map(race, range(8)))
+    assert sum(not receipt.adopted for receipt in receipts) == 1
+    assert len({receipt.attempt for receipt in receipts}) == 1
+
+
+def test_a_part_whose_report_was_lost_is_adopted(out: Output) -> None:
+    directory = opened(out)
+    assert directory.adopt(0) is None
+    lost = work(directory, 0)
+    assert directory.adopt(0) == dataclasses.replace(lost, sha256="", seconds={}, adopted=True)
+
+
+def test_an_own_part_whose_answer_was_lost_is_own(out: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = opened(out)
+    publish = directory.store.publish
+
+    def lost(spool: Path, path: str, staging: str) -> bool:
+        assert publish(spool, path, staging) is True
+        return False  # the client tried again by itself, and met its own object
+
+    monkeypatch.setattr(directory.store, "publish", lost)
+    receipt = work(directory, 0)
+    assert (receipt.adopted, len(receipt.sha256)) == (False, 64)
+
+
+@pytest.mark.parametrize("content", [b"junk", b""])
+def test_a_foreign_object_at_a_final_name_fails_the_job_and_stays(out: Output, place: Any, content: bytes) -> None:
+    directory = opened(out)
+    name = directory.part_name(0)
+    place.put(f"out/{name}", content)
+    with pytest.raises(OutputError, match=name):
+        work(directory, 0)
+    with pytest.raises(OutputError, match=name):
+        directory.adopt(0)
+    assert snapshot(directory) == {name: content}
+
+
+def test_a_part_of_another_plan_at_a_final_name_is_not_adopted(out: Output, place: Any) -> None:
+    other = opened(out, plan_of({"model": {"digest": "bb"}}))
+    work(other, 0)
+    directory = opened(out)
+    place.put(f"out/{directory.part_name(0)}", other.store.read(other.part_name(0)) or b"")
+    with pytest.raises(OutputError, match="it is not a part of plan"):
+        directory.adopt(0)
+
+
+# claim and resume
+
+
+def test_a_resumed_job_knows_what_is_done(out: Output) -> None:
+    directory = opened(out)
+    directory.claim(PLAN)
+    receipt = work(directory, 1)
+    directory.record(receipt, [])
+    again = opened(out)
+    assert again.claim(PLAN) == Claim("resumed", 2)
+    assert again.published(PLAN) == {1: receipt}
+
+
+def test_receipts_that_are_lost_or_torn_are_rebuilt_from_the_parts(out: Output, place: Any) -> None:
+    directory = opened(out)
+    directory.claim(PLAN)
+    receipts = {shard: work(directory, shard) for shard in range(3)}
+    directory.record(receipts[1], [])
+    directory.record(receipts[2], [])
+    folder = f"out/_run/{PLAN.id[:8]}/receipts"
+    place.put(f"{folder}/00001.json", b'{"shard": 1, "atte')
+    edited = receipts[2].document() | {"rows_in": 7, "rows_out": 7}
+    place.put(f"{folder}/00002.json", json.dumps(edited).encode())
+    rebuilt = {s: dataclasses.replace(r, sha256="", seconds={}, adopted=True) for s, r in receipts.items()}
+    assert directory.published(PLAN) == rebuilt
+    directory.finish(PLAN, directory.published(PLAN), 1)
+
+
+@pytest.mark.parametrize("change", [{"shard": 2}, {"part": "part-x"}, {"size": 1}, {"unknown": 1}])
+def test_a_receipt_that_does_not_fit_its_part_is_rebuilt(out: Output, place: Any, change: dict[str, Any]) -> None:
+    directory = opened(out)
+    directory.claim(PLAN)
+    receipt = work(directory, 0)
+    path = f"out/_run/{PLAN.id[:8]}/receipts/00000.json"
+    place.put(path, json.dumps(receipt.document() | change).encode())
+    assert directory.published(PLAN) == {0: dataclasses.replace(receipt, sha256="", seconds={}, adopted=True)}
+
+
+def test_a_part_whose_header_does_not_fit_its_rows_is_not_adopted(out: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = opened(out)
+    work(directory, 0)
+    read = directory._encoder.read_header
+    monkeypatch.setattr(directory._encoder, "read_header", lambda store, path: (read(store, path)[0], 3))
+    with pytest.raises(OutputError, match="it is not a part of plan"):
+        directory.adopt(0)
+
+
+def test_what_killed_attempts_left_is_cleared_when_the_job_is_finished(out: Output, place: Any) -> None:
+    if place.kind == "s3":
+        pytest.skip("nothing is staged on an object store, and nothing is deleted there")
+    staged = f"_run/{PLAN.id[:8]}/staging/e1-a1-{'d' * 12}/part"
+    place.put(f"out/{staged}", b"half")
+    place.put("out/_run/00000000/staging/a1/part", b"of another plan")
+    directory = opened(out)
+    finish_all(directory)
+    assert [name for name in snapshot(directory) if "staging" in name] == ["_run/00000000/staging/a1/part"]
+
+
+def test_a_receipt_without_its_part_does_not_count(out: Output, place: Any) -> None:
+    directory = opened(out)
+    directory.claim(PLAN)
+    receipt = work(directory, 0)
+    directory.record(receipt, [])
+    directory.record(dataclasses.replace(receipt, shard=1, part=directory.part_name(1)), [])
+    assert list(directory.published(PLAN)) == [0]
+
+
+def test_a_finished_job_is_finished_and_nothing_changes(out: Output) -> None:
+    directory = opened(out)
+    finish_all(directory)
+    before = snapshot(directory)
+    again = opened(out)
+    assert again.claim(PLAN) == Claim("finished", 1)
+    assert list(again.published(PLAN)) == [0, 1, 2]
+    assert work(again, 0, "f" * 12, number=2).adopted, "an attempt thought dead wakes up"
+    assert snapshot(directory) == before
+
+
+OTHERS = [
+    (plan_of({**IDENTITY, "model": {"digest": "bb"}}), "model.digest: 'aa' then, 'bb' now"),
+    (plan_of({**IDENTITY, "columns": {"keep": []}}), r"columns.keep: \['id'\] then, \[\] now"),
+    (plan_of(size=12), "input file '/in/a' changed: size 10 then, 12 now"),
+]
+
+
+@pytest.mark.parametrize(("other", "said"), OTHERS)
+def test_another_job_is_refused_naming_what_differs(out: Output, other: Plan, said: str) -> None:
+    directory = opened(out)
+    directory.claim(PLAN)
+    work(directory, 0)
+    before = snapshot(directory)
+    with pytest.raises(OutputError, match=f"of another job: {said}; choose another output url"):
+        opened(out, other).claim(other)
+    assert snapshot(directory) == before
+
+
+def test_another_job_is_refused_by_what_finished_here(out: Output) -> None:
+    other, said = OTHERS[0]
+    directory = opened(out)
+    finish_all(directory)
+    with pytest.raises(OutputError, match=said):
+        opened(out, other).claim(other)
+
+
+def test_a_plan_that_wrote_no_part_is_not_in_the_way(out: Output) -> None:
+    other = OTHERS[0][0]
+    opened(out).claim(PLAN)
+    assert opened(out, other).claim(other) == Claim("new", 1)
+
+
+@pytest.mark.parametrize("name", ["part-0.parquet", "part-00000-of-00003-deadbeef.parquet", "part-r-1/x.parquet"])
+def test_parts_of_unknown_origin_are_refused(out: Output, place: Any, name: str) -> None:
+    place.put(f"out/{name}", b"1")
+    with pytest.raises(OutputError, match=name.split("/")[0]):
+        opened(out).claim(PLAN)
+
+
+def test_other_files_are_left_alone(out: Output, place: Any) -> None:
+    place.put("out/README.txt", b"mine")
+    directory = opened(out)
+    finish_all(directory)
+    assert directory.store.read("README.txt") == b"mine"
+
+
+def test_a_success_marker_of_another_program_is_refused(out: Output, place: Any) -> None:
+    place.put("out/_SUCCESS", b"")
+    with pytest.raises(OutputError, match="'_SUCCESS' was not written by this runner"):
+        opened(out).claim(PLAN)
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda text: text[:-20], "it is torn or empty"),
+        (lambda text: b"", "it is torn or empty"),
+        (lambda text: text.replace(b'"aa"', b'"bb"'), "model.digest: 'bb' then, 'aa' now"),
+    ],
+)
+def test_an_edited_or_torn_plan_is_refused(out: Output, place: Any, edit: Callable[[bytes], bytes], said: str) -> None:
+    directory = opened(out)
+    directory.claim(PLAN)
+    path = f"_run/{PLAN.id[:8]}/plan.json"
+    place.put(f"out/{path}", edit(directory.store.read(path) or b""))
+    with pytest.raises(OutputError, match=f"plan.json' was changed after it was written: {said}"):
+        directory.claim(PLAN)
+
+
+def test_two_drivers_never_share_an_epoch(out: Output) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        claims = list(threads.map(lambda _: opened(out).claim(PLAN), range(8)))
+    assert sorted(claim.epoch for claim in claims) == list(range(1, 9))
+    assert [claim.state for claim in claims].count("new") == 1
+
+
+def test_an_output_that_cannot_be_written_is_refused_when_it_is_claimed(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"1")
+    with pytest.raises(OutputError, match="file/out"):
+        opened(Output(url=str(tmp_path / "file" / "out"))).claim(PLAN)
+
+
+def test_an_output_over_http_is_refused() -> None:
+    with pytest.raises(OutputError, match="no writing over https"):
+        opened(Output(url="https://host/out"))
+
+
+# finish
+
+
+def test_an_output_with_a_missing_part_is_not_finished(out: Output) -> None:
+    directory = opened(out)
+    directory.claim(PLAN)
+    receipts = [work(directory, shard) for shard in range(2)]
+    with pytest.raises(InternalError, match="shard 2 has no receipts"):
+        directory.finish(PLAN, receipts, 1)
+    claimed = dataclasses.replace(receipts[0], shard=2, part=directory.part_name(2), rows_in=6, rows_out=6)
+    with pytest.raises(OutputError, match=f"{directory.part_name(2)}' is missing"):
+        directory.finish(PLAN, [*receipts, claimed], 1)
+    assert "_SUCCESS" not in directory.store.names("")
+
+
+def test_an_output_with_a_foreign_part_is_not_finished(out: Output, place: Any) -> None:
+    directory = opened(out)
+    directory.claim(PLAN)
+    receipts = [work(directory, shard) for shard in range(3)]
+    place.put("out/part-extra.parquet", b"1")
+    with pytest.raises(OutputError, match=r"'part-extra\.parquet' was not written by this job"):
+        directory.finish(PLAN, receipts, 1)
+    assert "_SUCCESS" not in directory.store.names("")
+
+
+def test_a_part_that_changed_its_size_is_not_finished(out: Output, place: Any) -> None:
+    directory = opened(out)
+    directory.claim(PLAN)
+    receipts = [work(directory, shard) for shard in range(3)]
+    place.put(f"out/{directory.part_name(1)}", b"1")
+    with pytest.raises(OutputError, match="has another size than its receipt says"):
+        directory.finish(PLAN, receipts, 1)
+
+
+def test_a_driver_that_died_before_success_is_finished_by_the_next(out: Output) -> None:
+    directory = opened(out)
+    directory.claim(PLAN)
+    for shard in range(3):
+        directory.record(work(directory, shard), [])
+    again = opened(out)
+    claim = again.claim(PLAN)
+    again.finish(PLAN, again.published(PLAN), claim.epoch)
+    directory.finish(PLAN, directory.published(PLAN), 1)  # the old one wakes up: both agree
+    assert opened(out).claim(PLAN) == Claim("finished", 2)
+
+
+# status
+
+
+def test_the_status_of_a_job_from_nothing_to_finished(out: Output) -> None:
+    assert read_status(out).state == "absent"
+    directory = opened(out)
+    claim = directory.claim(PLAN)
+    failure = Failure(0, "e1-a1-x", 1, "worker-2", StorageError("timed out"))
+    running = Failure(1, "e1-a1-y", 1, "worker-1", StorageError("reset"))
+    receipt = work(directory, 0)
+    directory.record(receipt, [failure])
+    directory.renew(claim.epoch, {"heartbeat": "2026-01-01", "failures": [failure.document(), running.document()]})
+    status = read_status(out)
+    assert (status.state, status.plan_id, status.epoch, status.heartbeat) == ("unfinished", PLAN.id, 1, "2026-01-01")
+    assert (status.shards_done, status.shards, status.rows_done, status.rows) == (1, 3, 4, 15)
+    assert (status.bytes, status.retries) == (receipt.size, 2)
+    assert [one["message"] for one in status.failures] == ["timed out", "reset"]
+    assert status.pid > 0
+    json.dumps(status.document())
+    directory.finish(PLAN, [receipt, work(directory, 1), work(directory, 2)], 1)
+    assert read_status(out).state == "finished"
+    assert read_status(out).rows_done == 15
+
+
+def test_the_status_of_a_job_without_its_plan_says_so(out: Output, place: Any) -> None:
+    directory = opened(out)
+    directory.claim(PLAN)
+    place.put(f"out/_run/{PLAN.id[:8]}/plan.json", b"{")
+    with pytest.raises(OutputError, match=r"plan\.json' is missing or not whole"):
+        read_status(out)
+
+
+def test_a_receipt_that_cannot_be_noted_fails_nothing(out: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = opened(out)
+    receipt = work(directory, 0)
+
+    def down(path: str, content: bytes) -> None:
+        raise StorageError("503")
+
+    monkeypatch.setattr(directory.store, "replace", down)
+    directory.record(receipt, [])
+    directory.renew(1, {})
+    assert list(directory.published(PLAN)) == [0]

@@ -1,0 +1,243 @@
+"""One schema for all files: what is widened, what is refused, and that no value changes on the way."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectors.schema import conform, leaf_count, plain_table, unify, wider
+from jobs.errors import DataError
+
+TENSOR = pa.fixed_shape_tensor(pa.float32(), [2, 2])
+
+
+def schema(**columns: pa.DataType) -> pa.Schema:
+    return pa.schema(list(columns.items()))
+
+
+def problem(*schemas: pa.Schema, column: str = "a") -> str:
+    found, problems = unify([(f"s3://b/{i}", one) for i, one in enumerate(schemas)], [column])
+    assert len(found) == 0
+    (only,) = problems
+    return only
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        (pa.int32(), pa.int64(), pa.int64()),
+        (pa.uint8(), pa.uint16(), pa.uint16()),
+        (pa.uint8(), pa.int8(), pa.int16()),
+        (pa.uint32(), pa.int64(), pa.int64()),
+        (pa.uint64(), pa.int64(), None),
+        (pa.float32(), pa.float64(), pa.float64()),
+        (pa.float16(), pa.float32(), pa.float32()),
+        (pa.int32(), pa.float64(), None),
+        (pa.string(), pa.large_string(), pa.large_string()),
+        (pa.binary(), pa.large_binary(), pa.large_binary()),
+        (pa.string(), pa.binary(), None),
+        (pa.int64(), pa.string(), None),
+        (pa.bool_(), pa.int8(), None),
+        (pa.null(), pa.string(), pa.string()),
+        (pa.list_(pa.int32()), pa.list_(pa.int64()), pa.list_(pa.int64())),
+        (pa.list_(pa.int32()), pa.large_list(pa.int64()), pa.large_list(pa.int64())),
+        (pa.list_(pa.int32()), pa.list_(pa.string()), None),
+        (pa.list_(pa.float32(), 2), pa.list_(pa.float64(), 2), pa.list_(pa.float64(), 2)),
+        (pa.list_(pa.float32(), 2), pa.list_(pa.float32(), 3), None),
+        (pa.list_(pa.float32(), 2), pa.list_(pa.float32()), None),
+        (
+            pa.list_(pa.field("item", pa.float32(), False), 2),
+            pa.list_(pa.field("element", pa.float32()), 2),
+            pa.list_(pa.float32(), 2),
+        ),
+        (pa.struct([("x", pa.int8())]), pa.struct([("x", pa.int16())]), pa.struct([("x", pa.int16())])),
+        (pa.struct([("x", pa.int8())]), pa.struct([("y", pa.int8())]), None),
+        (TENSOR, pa.fixed_shape_tensor(pa.float32(), [4]), None),
+        (pa.timestamp("ms"), pa.timestamp("us"), None),
+    ],
+)
+def test_types_are_widened_where_nothing_is_lost(
+    one: pa.DataType, other: pa.DataType, expected: pa.DataType | None
+) -> None:
+    for a, b in ((one, other), (other, one)):
+        assert wider(a, a) == a
+        found = wider(a, b)
+        assert (found is None) == (expected is None)
+        if found is not None:
+            assert str(found).replace("element", "item") == str(expected)
+
+
+NUMBERS = [pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()]
+
+
+@given(st.sampled_from(NUMBERS), st.sampled_from(NUMBERS), st.data())
+def test_widening_keeps_every_integer(a: pa.DataType, b: pa.DataType, data: st.DataObject) -> None:
+    both = wider(a, b)
+    if both is None:
+        assert pa.uint64() in (a, b)
+        return
+    low = -(2 ** (a.bit_width - 1)) if pa.types.is_signed_integer(a) else 0
+    number = data.draw(st.integers(low, low + 2**a.bit_width - 1))
+    table = pa.table({"n": pa.array([number, None], a)})
+    assert conform(table, pa.schema([("n", both)]), "f")["n"].to_pylist() == [number, None]
+
+
+def test_the_schema_has_the_wanted_columns_in_their_order() -> None:
+    first = schema(a=pa.int32(), b=pa.string(), c=pa.bool_())
+    second = schema(c=pa.bool_(), x=pa.null(), b=pa.string(), a=pa.int64())
+    found, problems = unify([("1", first), ("2", second)], ["b", "a", "b"])
+    assert problems == []
+    assert found.equals(schema(b=pa.string(), a=pa.int64()))
+
+
+def test_nullability_may_drift() -> None:
+    strict = pa.schema([pa.field("a", pa.int64(), nullable=False)])
+    assert unify([("1", strict), ("2", strict)], ["a"])[0].field("a").nullable is False
+    assert unify([("1", strict), ("2", schema(a=pa.int64()))], ["a"])[0].field("a").nullable is True
+
+
+def test_dictionaries_views_and_runs_unify_with_plain_values() -> None:
+    kinds = [
+        pa.string(),
+        pa.dictionary(pa.int8(), pa.string()),
+        pa.string_view(),
+        pa.run_end_encoded(pa.int32(), pa.string()),
+    ]
+    found, problems = unify([(str(i), schema(a=kind)) for i, kind in enumerate(kinds)], ["a"])
+    assert (problems, found.field("a").type) == ([], pa.string())
+
+
+def test_field_numbers_of_parquet_do_not_matter() -> None:
+    numbered = [pa.schema([pa.field("a", pa.int64(), metadata={"PARQUET:field_id": str(i)})]) for i in range(2)]
+    found, problems = unify([("1", numbered[0]), ("2", numbered[1])], ["a"])
+    assert (problems, found.field("a").metadata) == ([], None)
+
+
+def test_a_missing_column_names_files_and_near_names() -> None:
+    with_it, without = schema(score=pa.int64()), schema(scores=pa.int64(), other=pa.int64())
+    files = [with_it] * 2 + [without] * 5
+    found = problem(*files, column="score")
+    assert found == (
+        "COLUMN_MISSING: column 'score' is in 2 of 7 files, not in 's3://b/2', 's3://b/3', 's3://b/4' and 2 more: "
+        "the columns there are 'scores', 'other'"
+    )
+
+
+@pytest.mark.parametrize(("name", "hint"), [("UserID", "did you mean 'userid'?"), ("tag.name", "'tag' is a column")])
+def test_a_missing_column_has_a_hint(name: str, hint: str) -> None:
+    one = schema(userid=pa.int64(), tag=pa.struct([("name", pa.string())]))
+    found = problem(one, column=name)
+    assert "in none of 1 files" in found
+    assert hint in found
+
+
+def test_types_that_clash_name_a_file_of_each() -> None:
+    found = problem(schema(a=pa.int64()), schema(a=pa.string()), schema(a=pa.int64()))
+    assert found.startswith("COLUMN_TYPE: column 'a'")
+    assert "int64 in 's3://b/0', 's3://b/2', string in 's3://b/1'" in found
+
+
+def test_a_clash_is_found_whatever_lies_between() -> None:
+    kinds = [pa.null(), pa.int8(), pa.int64(), pa.uint64()]
+    assert "COLUMN_TYPE" in problem(*(schema(a=kind) for kind in kinds))
+    assert "COLUMN_TYPE" in problem(*(schema(a=kind) for kind in reversed(kinds)))
+
+
+def test_a_name_that_is_there_twice_matters_only_if_wanted() -> None:
+    twice = pa.schema([("a", pa.int64()), ("a", pa.int64()), ("b", pa.int64())])
+    assert problem(twice).startswith("COLUMN_AMBIGUOUS: column 'a' is there more than once in 's3://b/0'")
+    assert unify([("1", twice)], ["b"]) == (schema(b=pa.int64()), [])
+
+
+def test_all_problems_come_at_once() -> None:
+    _, problems = unify([("1", schema(a=pa.int64())), ("2", schema(a=pa.string()))], ["a", "b", "c"])
+    assert [found.partition(":")[0] for found in problems] == ["COLUMN_TYPE", "COLUMN_MISSING", "COLUMN_MISSING"]
+
+
+def test_many_files_with_few_schemas_are_compared_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr("connectors.schema.wider", lambda a, b: calls.append((a, b)) or wider(a, b))
+    kinds = [schema(a=pa.int32()), schema(a=pa.int64())]
+    files = [(str(i), pa.schema(list(kinds[i % 2]))) for i in range(5000)]
+    found, problems = unify(files, ["a"])
+    assert (problems, found.field("a").type, len(calls)) == ([], pa.int64(), 1)
+
+
+def test_no_files_have_no_schema() -> None:
+    assert unify([], []) == (pa.schema([]), [])
+
+
+def test_a_table_of_that_schema_is_passed_on_as_it_is() -> None:
+    table = pa.table({"a": [1], "b": ["x"]})
+    assert conform(table, table.schema, "f") is table
+
+
+def test_columns_that_need_no_cast_are_not_copied() -> None:
+    table = pa.table({"b": ["x"], "a": pa.array([1], pa.int32())})
+    wanted = schema(a=pa.int64(), b=pa.string())
+    found = conform(table, wanted, "f")
+    assert found.schema.equals(wanted, check_metadata=True)
+    assert found["b"].chunk(0).buffers()[2].address == table["b"].chunk(0).buffers()[2].address
+
+
+def test_a_table_without_columns_keeps_its_rows() -> None:
+    assert conform(pa.table({"a": [1, 2]}), pa.schema([]), "f").num_rows == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "to"),
+    [
+        (pa.null(), TENSOR),
+        (pa.null(), pa.struct([("x", pa.int8())])),
+        (pa.list_(pa.field("item", pa.int32(), False), 2), pa.list_(pa.field("element", pa.int64()), 2)),
+        (pa.struct([pa.field("x", pa.int32())]), pa.struct([pa.field("x", pa.int64())])),
+    ],
+)
+def test_nested_columns_are_cast(kind: pa.DataType, to: pa.DataType) -> None:
+    found = conform(pa.table({"a": pa.nulls(3, kind)}), pa.schema([("a", to)]), "f")
+    assert (found["a"].type, found["a"].null_count) == (to, 3)
+
+
+def test_a_value_that_does_not_fit_is_a_data_error() -> None:
+    with pytest.raises(DataError, match="column 'a' of 'f' as int8: it is int64") as caught:
+        conform(pa.table({"a": [300]}), schema(a=pa.int8()), "f")
+    assert caught.value.facts == {"code": "COLUMN_TYPE", "file": "f", "column": "a"}
+
+
+@pytest.mark.parametrize(("name", "code"), [("b", "COLUMN_MISSING"), ("a", "COLUMN_AMBIGUOUS")])
+def test_a_table_must_have_the_columns_once(name: str, code: str) -> None:
+    table = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
+    with pytest.raises(DataError) as caught:
+        conform(table, pa.schema([(name, pa.int64())]), "f")
+    assert caught.value.facts["code"] == code
+
+
+@given(st.lists(st.one_of(st.none(), st.lists(st.integers(0, 9), max_size=3)), max_size=12), st.booleans(), st.data())
+def test_list_views_become_the_same_lists(rows: list[list[int] | None], large: bool, data: st.DataObject) -> None:
+    kind = pa.large_list_view(pa.int8()) if large else pa.list_view(pa.int8())
+    start = data.draw(st.integers(0, len(rows)))
+    table = pa.table({"a": pa.array(rows, kind).slice(start)})
+    found = plain_table(table)["a"]
+    assert found.type == (pa.large_list(pa.int8()) if large else pa.list_(pa.int8()))
+    assert found.to_pylist() == rows[start:]
+
+
+def test_a_dictionary_of_lists_becomes_lists() -> None:
+    lists = pa.DictionaryArray.from_arrays(pa.array([1, None, 0], pa.int8()), pa.array([[1], [2, 3]]))
+    assert plain_table(pa.table({"a": lists}))["a"].to_pylist() == [[2, 3], None, [1]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "leaves"),
+    [
+        (pa.int8(), 1),
+        (TENSOR, 1),
+        (pa.map_(pa.string(), pa.list_(pa.int8())), 2),
+        (pa.struct([("x", pa.list_(pa.struct([("y", pa.int8()), ("z", pa.int8())]))), ("w", pa.null())]), 3),
+        (pa.dictionary(pa.int8(), pa.string()), 1),
+    ],
+)
+def test_leaves_are_counted(kind: pa.DataType, leaves: int) -> None:
+    assert leaf_count(kind) == leaves

@@ -47,6 +47,7 @@ $(VENV)/bin/python:
 # long to import.
 $(VENV)/demo.stamp: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) install --quiet --compile --constraint constraints.txt --editable '.[demo]'
+	@$(BIN)/python -m compileall -q runner jobs connectors
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/bin/python pyproject.toml constraints.txt

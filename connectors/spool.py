@@ -22,8 +22,9 @@ from jobs.job import canonical
 
 HEADER_KEY = "runner.commit"
 
-# Whatever is reached first ends a row group: large enough to scan well, small enough to hold a few in memory.
-MAX_GROUP_ROWS = 2**20
+# Whatever is reached first ends a row group: large enough to scan well, small enough that encoding goes on beside
+# the model instead of after it, and that a few fit into memory.
+MAX_GROUP_ROWS = 2**18
 MAX_GROUP_BYTES = 64 * 2**20
 
 

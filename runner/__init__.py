@@ -1,0 +1,87 @@
+"""savedmodel-runner: batch inference for TensorFlow SavedModels on Ray.
+
+    import runner
+    result = runner.run("job.yaml")              # blocks, shows progress
+    handle = runner.start(runner.Job(...))       # returns at once
+    spec = runner.inspect("models/churn")        # what a model declares
+
+Importing this package imports neither TensorFlow nor Ray nor pyarrow; the functions do, when they are called.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobs.errors import RunnerError
+from jobs.job import Job
+from jobs.load import load_job
+
+if TYPE_CHECKING:
+    from runner.launch import Handle, Result
+    from runner.saved_model import ModelSpec
+
+__version__ = "0.1.0"
+__all__ = ["Job", "RunnerError", "inspect", "run", "start"]
+
+
+def run(
+    job: Job | str | Path,
+    *overrides: str,
+    in_process: bool = False,
+    address: str | None = None,
+    progress: bool = True,
+) -> Result:
+    """Run a job and wait for it.
+
+    job:        a Job, or the path of a job file.
+    overrides:  'limits.max_attempts=2' and the like, as `--set` on the command line.
+    in_process: work in this process, without Ray.
+    address:    of a running Ray cluster; None: a Ray that is initialised here already, else a local one.
+    raises:     RunnerError; what was finished stays, and the same call continues.
+    """
+    from runner.launch import launch
+    from runner.report import NoDisplay, display_for
+
+    display = display_for if progress else NoDisplay
+    return launch(_job(job, overrides), in_process=in_process, address=address, display=display)
+
+
+def start(
+    job: Job | str | Path,
+    *overrides: str,
+    in_process: bool = False,
+    address: str | None = None,
+    progress: bool = True,
+) -> Handle:
+    """Run a job in the background: `handle.progress`, `handle.wait()`, `handle.cancel()`. Arguments as for `run`."""
+    from runner.launch import Handle
+    from runner.report import NoDisplay, display_for
+
+    display: Any = display_for if progress else NoDisplay
+    return Handle(_job(job, overrides), in_process=in_process, address=address, display=display)
+
+
+def inspect(model: str, version: int | None = None) -> ModelSpec:
+    """What a SavedModel declares: tags, signatures, tensors. Reads its protobuf; TensorFlow is not imported."""
+    from runner.saved_model import read_model
+
+    return read_model(model, version)
+
+
+def _job(job: Job | str | Path, overrides: tuple[str, ...]) -> Job:
+    if isinstance(job, Job):
+        if overrides:
+            raise TypeError("overrides go with the path of a job file; use job.model_copy(update=...) for a Job")
+        return job
+    return load_job(read_text(job), str(job), overrides)
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a job file. raises: JobError if it cannot be read."""
+    from jobs.errors import JobError
+
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise JobError(f"cannot read job file '{path}': {error}; expected a YAML file") from error

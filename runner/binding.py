@@ -1,0 +1,345 @@
+"""The Binding: the agreement between the columns of the input and the tensors of a signature.
+
+Compiled once per job from an Arrow schema and a signature, before any worker starts; refuses to know files, engines
+and stores. The invariant: a Binding that exists knows its output schema, and whatever schema and signature can
+tell to be wrong was one BindingError that lists all of it.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from jobs.errors import BindingError, DataError, InternalError, offenders, one_of
+from jobs.job import Columns, InputColumn, OutputColumn
+from runner.constant import mismatch
+from runner.feeding import (
+    ColumnSource,
+    ConstantSource,
+    InputSource,
+    StackSource,
+    column_of,
+    feedable,
+    input_source,
+)
+from runner.fetching import OutputTarget, output_field, output_target
+from runner.saved_model import Signature, TensorSpec
+from runner.tensor import Feeds, Outputs, Strings, Tensor, tensor_text
+
+__all__ = ["Binding", "bind", "output_field", "wanted_columns"]
+
+
+def _reduced(arrow: pa.FixedSizeListType) -> tuple[Any, ...]:
+    return pa.list_, (arrow.value_field, arrow.list_size)
+
+
+# pyarrow (26.0) pickles a fixed-size list without its field: elements that are never null would be nullable on a
+# worker, and the types of driver and worker no longer equal.
+copyreg.pickle(pa.FixedSizeListType, _reduced)
+
+
+@dataclass(frozen=True)
+class BoundInput:
+    """source: None where the signature's own default is fed."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...] | None
+    source: InputSource | None
+
+
+@dataclass(frozen=True)
+class Binding:
+    """How the rows of a record batch become named tensors, and named tensors columns. Picklable.
+
+    columns:       to read, in order; those that are fed, then those that are kept.
+    fetches:       outputs to compute.
+    output_schema: kept columns first, in the order of the job, then the outputs.
+    batch_rows:    the fixed batch dimension of the model, None: any number of rows.
+    """
+
+    columns: tuple[str, ...]
+    fetches: tuple[str, ...]
+    output_schema: pa.Schema
+    batch_rows: int | None
+    inputs: tuple[BoundInput, ...]
+    outputs: tuple[OutputTarget, ...]
+    kept: tuple[str, ...]
+
+    @property
+    def output_bytes_per_row(self) -> float:
+        """An estimate over the outputs, in Arrow: open dimensions count as 64 values, strings as 64 bytes."""
+        return sum(output.bytes_per_row() for output in self.outputs)
+
+    def feed(self, batch: pa.RecordBatch) -> Feeds:
+        """Turn one record batch into the model's named inputs.
+
+        batch:   1 to `batch_rows` rows with at least `self.columns`.
+        returns: {input: (rows, *row)}; views onto `batch` where the layout allows. With a fixed batch dimension
+                 always `batch_rows` rows: a short batch is filled up with its last row. Constants are not cut.
+        raises:  DataError ROW_NULL, ROW_SHAPE, ROW_OVERFLOW or ROW_INEXACT, naming column and row within the batch.
+        cost:    no copy for contiguous fixed-width columns without nulls, one for others and for stacks.
+        """
+        if self.batch_rows is not None and not 0 < batch.num_rows <= self.batch_rows:
+            raise InternalError(f"a batch of {batch.num_rows} rows for a model of 1 to {self.batch_rows} rows a call")
+        feeds: dict[str, Tensor] = {}
+        for bound in self.inputs:
+            if bound.source is None:
+                continue
+            tensor = bound.source.feed(batch)
+            short = self.batch_rows not in (None, batch.num_rows) and not isinstance(bound.source, ConstantSource)
+            feeds[bound.name] = _padded(tensor, self.batch_rows or 0) if short else tensor
+        return feeds
+
+    def fetch(self, batch: pa.RecordBatch, outputs: Outputs) -> pa.RecordBatch:
+        """The rows to write: the kept columns of `batch` as they are, and the outputs of the model.
+
+        batch:   the very batch that was fed.
+        outputs: {output: (rows fed, *row)} with at least `self.fetches`.
+        raises:  DataError MODEL_BATCH where rows were lost or added, MODEL_OUTPUT where a tensor is not what the
+                 signature promised, ROW_UTF8 where text was asked for.
+        cost:    no copy for kept columns and numbers; bool, complex and bfloat16 are copied.
+        """
+        fed = self.batch_rows or batch.num_rows
+        columns = [column_of(batch, name) for name in self.kept]
+        for target in self.outputs:
+            if target.name not in outputs:
+                raise DataError(f"the model returned no output {target.name!r}", code="MODEL_OUTPUT")
+            columns.append(target.fetch(outputs[target.name], fed, batch.num_rows))
+        return pa.RecordBatch.from_arrays(columns, schema=self.output_schema)
+
+    def describe(self) -> list[dict[str, str]]:
+        """For people: a row for each input, output and kept column, all with the same keys."""
+        rows = []
+        for bound in self.inputs:
+            default = {"column": "", "type": "", "note": "the signature's default"}
+            told = default if bound.source is None else bound.source.describe()
+            rows.append({"role": "input", "tensor": bound.name, **_shape(bound.dtype, bound.shape), **told})
+        for target in self.outputs:
+            told = {"column": target.field.name, "type": str(target.field.type), "note": ""}
+            rows.append({"role": "output", "tensor": target.name, **_shape(target.dtype, (None, *target.row)), **told})
+        for name in self.kept:
+            told = {"column": name, "type": str(self.output_schema.field(name).type), "note": ""}
+            rows.append({"role": "kept", "tensor": "", "dtype": "", "shape": "", **told})
+        return rows
+
+    def identity(self) -> dict[str, Any]:
+        """All of the mapping that can change a result, as plain JSON values that are stable across versions."""
+        return {
+            "inputs": {bound.name: bound.source and bound.source.document() for bound in self.inputs},
+            "outputs": {target.name: target.document() for target in self.outputs},
+            "keep": list(self.kept),
+        }
+
+
+def wanted_columns(columns: Columns, signature: Signature, schema: pa.Schema) -> list[str]:
+    """The columns that a job reads: those bound, in the order of the inputs, then those kept; each once.
+
+    Names that `schema` lacks are included as they are, so that whoever looks for them can say so.
+    """
+    rules = _rules(columns, signature, schema)
+    bound = [
+        column
+        for name, rule in rules.items()
+        if rule is not None and (name in columns.inputs or feedable(signature.inputs[name]))
+        for column in _named(rule, schema)
+    ]
+    return list(dict.fromkeys([*bound, *columns.keep]))
+
+
+def bind(columns: Columns, schema: pa.Schema, signature: Signature, tensor_encoding: str) -> Binding:
+    """Agree on every input, output and kept column.
+
+    schema:  at least the columns of `wanted_columns`.
+    raises:  BindingError that lists all offenders, each with column, tensor, what was found and expected. Facts:
+             `code` of the first and `codes` of all, in the order of the lines, with commas between.
+    """
+    problems = _Problems()
+    inputs = _bind_inputs(columns, schema, signature, problems)
+    batch_rows = _batch_rows(inputs, problems)
+    targets = _bind_outputs(columns, signature, batch_rows, tensor_encoding, problems)
+    for name in columns.keep:
+        problems.note(_absent(name, schema), f"kept column {name!r}")
+    fields = [schema.field(name) for name in columns.keep if schema.names.count(name) == 1]
+    fields += [target.field for target in targets]
+    for name, count in Counter(field.name for field in fields).items():
+        if count > 1:
+            wanted = "rename an output (`outputs: {NAME: other_name}`) or keep fewer columns"
+            problems.add("COLUMN_AMBIGUOUS", f"output column {name!r}: {count} columns would have this name; {wanted}")
+    problems.check(signature)
+    return Binding(
+        columns=tuple(wanted_columns(columns, signature, schema)),
+        fetches=tuple(target.name for target in targets),
+        output_schema=pa.schema(fields),
+        batch_rows=batch_rows,
+        inputs=tuple(inputs),
+        outputs=tuple(targets),
+        kept=columns.keep,
+    )
+
+
+class _Problems:
+    """All that is wrong, in the order in which it was found."""
+
+    def __init__(self) -> None:
+        self._found: list[tuple[str, str]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def add(self, code: str, text: str) -> None:
+        self._found.append((code, text))
+
+    def note(self, error: BindingError | None, subject: str) -> None:
+        """Add what a part of the agreement says, with what it says it of."""
+        if error is not None:
+            self.add(error.facts["code"], f"{subject}: {error.message}")
+
+    def check(self, signature: Signature) -> None:
+        if self._found:
+            count = f"{len(self._found)} problem{'s' * (len(self._found) > 1)}"
+            codes = [code for code, _ in self._found]
+            lines = offenders([f"{code}: {text}" for code, text in self._found])
+            raise BindingError(
+                f"could not bind columns to signature {signature.name!r}: {count}\n{lines}",
+                code=codes[0],
+                codes=",".join(codes),
+            )
+
+
+def _rules(columns: Columns, signature: Signature, schema: pa.Schema) -> dict[str, InputColumn | None]:
+    """Input -> where it comes from; None: from the signature's own default."""
+    rules: dict[str, InputColumn | None] = {}
+    for name, spec in signature.inputs.items():
+        # Where a column could not be fed, a column that happens to have the name does not displace the default.
+        by_name = name in schema.names and feedable(spec)
+        if name in columns.inputs:
+            rules[name] = columns.inputs[name]
+        else:
+            rules[name] = None if spec.default is not None and not by_name else InputColumn(column=name)
+    return rules
+
+
+def _named(rule: InputColumn, schema: pa.Schema) -> list[str]:
+    """The columns of a rule; a pattern in natural order, or as it is where nothing matches."""
+    if rule.column is not None:
+        return [rule.column]
+    if isinstance(rule.stack, str) and rule.stack not in schema.names:
+        matches = {name for name in schema.names if fnmatchcase(name, rule.stack)}
+        return sorted(matches, key=_natural) or [rule.stack]
+    return [rule.stack] if isinstance(rule.stack, str) else list(rule.stack or ())
+
+
+def _natural(name: str) -> tuple[list[tuple[int, int | str]], str]:
+    """'f2' before 'f10'; the name itself decides between 'f1' and 'f01'."""
+    parts = re.findall(r"\d+|\D+", name)
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts], name
+
+
+def _bind_inputs(columns: Columns, schema: pa.Schema, signature: Signature, problems: _Problems) -> list[BoundInput]:
+    for name in columns.inputs:
+        if name not in signature.inputs:
+            choices = one_of(list(signature.inputs), name)
+            problems.add("MODEL_SIGNATURE", f"input {name!r}: the signature has no such input; it has {choices}")
+    inputs = []
+    for name, rule in _rules(columns, signature, schema).items():
+        spec = signature.inputs[name]
+        source = None if rule is None else _source(spec, rule, schema, problems)
+        if rule is None or source is not None:
+            inputs.append(BoundInput(name, spec.dtype, spec.shape, source))
+    if not problems and all(bound.source is None or isinstance(bound.source, ConstantSource) for bound in inputs):
+        found = f"its inputs {one_of([bound.name for bound in inputs])} are constants or defaults"
+        problems.add("MODEL_SIGNATURE", f"no input follows the rows: {found}; expected at least one column to be fed")
+    return inputs
+
+
+def _source(spec: TensorSpec, rule: InputColumn, schema: pa.Schema, problems: _Problems) -> InputSource | None:
+    names = _named(rule, schema)
+    missing = [(name, error) for name in names if (error := _absent(name, schema)) is not None]
+    if missing and feedable(spec):
+        for name, error in missing:
+            problems.note(error, f"input {spec.name!r} {spec} from column {name!r}")
+        return None
+    subject = f"input {spec.name!r} {spec}"
+    if rule.column is not None:
+        subject += f" from column {rule.column!r}"
+    elif rule.stack is not None:
+        subject += f" from columns {one_of(names)}"
+    try:
+        return input_source(spec, rule, [schema.field(name) for name in names] if feedable(spec) else [])
+    except BindingError as error:
+        problems.note(error, subject)
+        return None
+
+
+def _absent(name: str, schema: pa.Schema) -> BindingError | None:
+    """Why `name` names no column, or not a single one."""
+    count = schema.names.count(name)
+    if count == 1:
+        return None
+    if count:
+        return mismatch(f"found {count} columns of this name", "expected one", "COLUMN_AMBIGUOUS")
+    other_case = [there for there in schema.names if there.lower() == name.lower()]
+    hint = f" (names are case-sensitive: {other_case[0]!r} is there)" if other_case else ""
+    return mismatch(f"found no such column{hint}", f"the input has {one_of(schema.names, name)}", "COLUMN_MISSING")
+
+
+def _batch_rows(inputs: Sequence[BoundInput], problems: _Problems) -> int | None:
+    """The fixed batch dimension of the inputs that follow the rows, None where they take any."""
+    fixed = {
+        bound.name: bound.shape[0]
+        for bound in inputs
+        if bound.shape and bound.shape[0] is not None and isinstance(bound.source, ColumnSource | StackSource)
+    }
+    if len(set(fixed.values())) > 1:
+        found = ", ".join(f"{name!r} wants {rows}" for name, rows in fixed.items())
+        problems.add("MODEL_SIGNATURE", f"fixed batch dimensions: {found}; expected one number of rows for all inputs")
+    return next(iter(fixed.values()), None)
+
+
+def _bind_outputs(
+    columns: Columns, signature: Signature, batch_rows: int | None, tensor_encoding: str, problems: _Problems
+) -> list[OutputTarget]:
+    rules = columns.outputs
+    leave_out = ""
+    if rules is None:
+        rules = {name: OutputColumn() for name in signature.outputs}
+        leave_out = "; to leave it out, name the outputs to keep in the job: `outputs: [...]`"
+    if not rules:
+        problems.add("MODEL_SIGNATURE", "the signature has no output; expected at least one to write")
+    targets = []
+    for name, rule in rules.items():
+        if name not in signature.outputs:
+            choices = one_of(list(signature.outputs), name)
+            problems.add("MODEL_SIGNATURE", f"output {name!r}: the signature has no such output; it has {choices}")
+            continue
+        spec = signature.outputs[name]
+        try:
+            targets.append(output_target(spec, rule, batch_rows, tensor_encoding))
+        except BindingError as error:
+            problems.add(error.facts["code"], f"output {name!r} {spec}: {error.message}{leave_out}")
+    return targets
+
+
+def _padded(tensor: Tensor, rows: int) -> Tensor:
+    """(fewer, *row) -> (rows, *row): the last row again and again."""
+    missing = rows - tensor.shape[0]
+    if isinstance(tensor, Strings):
+        width = math.prod(tensor.shape[1:])
+        last = np.arange(len(tensor.values) - width, len(tensor.values))  # last: (values of the last row,)
+        order = np.concatenate([np.arange(len(tensor.values)), np.tile(last, missing)])
+        return Strings(tensor.values.take(pa.array(order)), (rows, *tensor.shape[1:]))
+    return np.concatenate([tensor, np.repeat(tensor[-1:], missing, axis=0)])
+
+
+def _shape(dtype: str, shape: tuple[int | None, ...] | None) -> dict[str, str]:
+    return {"dtype": dtype, "shape": tensor_text("", shape)}

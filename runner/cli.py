@@ -1,0 +1,221 @@
+"""The command `runner`: the composition root, and the only reader of argv and of the environment.
+
+Exit codes: 0 everything written; 2 the job is wrong; 65 bad data; 69 no cluster or capacity; 70 model or internal
+failure; 75 superseded; 130/143 interrupted. The same command continues what is unfinished.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from jobs.errors import InternalError, JobError, RunnerError, StoppedError
+from jobs.job import Job, Output
+from jobs.load import job_from, load_job
+from runner import read_text
+
+app = typer.Typer(
+    help="Batch inference for TensorFlow SavedModels: Parquet in, a signature on Ray workers, Parquet out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+JobFile = Annotated[Path | None, typer.Argument(metavar="[JOB.yaml]", help="The job file; or give the flags below.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the job.")]
+ModelUrl = Annotated[str | None, typer.Option("--model", metavar="URL", help="SavedModel folder, or its base folder.")]
+InputUrl = Annotated[list[str] | None, typer.Option("--input", metavar="URL", help="File, folder or glob; repeatable.")]
+OutputUrl = Annotated[str | None, typer.Option("--output", metavar="URL", help="Folder to write to.")]
+SignatureName = Annotated[str | None, typer.Option("--signature", help="Signature to call.")]
+Map = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="TENSOR=COLUMN[,COLUMN]", help="Feed a tensor; several are stacked."),
+]
+Fetch = Annotated[list[str] | None, typer.Option("--fetch", metavar="TENSOR[=COLUMN]", help="Keep only these outputs.")]
+Keep = Annotated[list[str] | None, typer.Option("--keep", metavar="COLUMN", help="Pass an input column through.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+
+
+@app.command()
+def show(
+    model: Annotated[str, typer.Argument(help="SavedModel folder, or a folder of version folders.")],
+    tags: Annotated[str | None, typer.Option(metavar="A,B", help="Only this tag set.")] = None,
+    signature: Annotated[str | None, typer.Option(help="Only this signature.")] = None,
+    version: Annotated[int | None, typer.Option(help="Version folder; the newest if omitted.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What a model declares: tag sets, signatures, tensors, and the Arrow columns they become."""
+    from runner import show as shown  # each command imports what it needs: `show` answers in a fraction of a second
+    from runner.saved_model import choose_metagraph, choose_signature, read_model
+
+    spec = read_model(model, version)
+    wanted = tuple(tags.split(",")) if tags else None
+    if wanted or signature:
+        metagraph = choose_metagraph(spec, wanted)
+        if signature:
+            choose_signature(metagraph, signature, spec.url)
+    if as_json:
+        _print_json(shown.document(spec))
+    else:
+        _console().print(shown.render(spec, wanted, signature))
+
+
+@app.command()
+def plan(
+    job: JobFile = None,
+    set_: Set = None,
+    model: ModelUrl = None,
+    input_: InputUrl = None,
+    output: OutputUrl = None,
+    signature: SignatureName = None,
+    map_: Map = None,
+    fetch: Fetch = None,
+    keep: Keep = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bind and shard, and say what would be done. Starts nothing, writes nothing."""
+    from runner.preflight import preflight
+    from runner.view import plan_document, render_plan
+
+    ready = preflight(_job(job, set_, model, input_, output, signature, map_, fetch, keep))
+    if as_json:
+        _print_json(plan_document(ready))
+    else:
+        _console().print(render_plan(ready))
+
+
+@app.command()
+def run(
+    job: JobFile = None,
+    set_: Set = None,
+    model: ModelUrl = None,
+    input_: InputUrl = None,
+    output: OutputUrl = None,
+    signature: SignatureName = None,
+    map_: Map = None,
+    fetch: Fetch = None,
+    keep: Keep = None,
+    in_process: Annotated[bool, typer.Option("--in-process", help="Work in this process, without Ray.")] = False,
+    address: Annotated[str | None, typer.Option(help="Address of a running Ray cluster.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run the job, or continue it where it stopped."""
+    from runner.launch import launch
+    from runner.report import NoDisplay, display_for
+
+    wanted = _job(job, set_, model, input_, output, signature, map_, fetch, keep)
+    # A descriptor of its own: loading a model in this process redirects the shared one for a moment.
+    with os.fdopen(os.dup(2), "w") as terminal:
+        display = NoDisplay if quiet else lambda: display_for(terminal)
+        result = launch(wanted, in_process=in_process, address=address, display=display)
+    if as_json:
+        _print_json(result.report)
+    else:
+        _console().print(result.summary(), highlight=False, soft_wrap=True)
+
+
+@app.command()
+def status(
+    output: Annotated[str, typer.Argument(help="The output folder of a job.")],
+    as_json: AsJson = False,
+) -> None:
+    """How far a job is, from its output folder alone."""
+    from connectors.output import read_status
+    from runner.view import render_status
+
+    found = read_status(Output(url=output))
+    if as_json:
+        _print_json(found.document())
+    else:
+        _console().print(render_status(found))
+
+
+def main() -> NoReturn:
+    """Run the command. Every error becomes one paragraph and an exit code; no traceback unless RUNNER_TRACEBACK=1."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        code = app(standalone_mode=False) or 0
+    except RunnerError as error:
+        code = _explain(error)
+    except KeyboardInterrupt:
+        code = _explain(StoppedError("interrupted; what is finished stays"))
+    except typer.Exit as done:
+        code = done.exit_code
+    except Exception as error:
+        if hasattr(error, "format_message"):  # a usage error of the command line
+            code = _explain(JobError(error.format_message()))
+        else:
+            story = (
+                f"nobody foresaw this: {type(error).__name__}: {error}; please report it with RUNNER_TRACEBACK=1 set"
+            )
+            code = _explain(InternalError(story), error)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    sys.exit(code)
+
+
+def _job(
+    file: Path | None,
+    overrides: list[str] | None,
+    model: str | None,
+    inputs: list[str] | None,
+    output: str | None,
+    signature: str | None,
+    maps: list[str] | None,
+    fetches: list[str] | None,
+    keep: list[str] | None,
+) -> Job:
+    flags = {"--model": model, "--input": inputs, "--output": output}
+    if file is not None:
+        given = flags | {"--signature": signature, "--map": maps, "--fetch": fetches, "--keep": keep}
+        if doubled := [name for name, value in given.items() if value]:
+            raise JobError(
+                f"cannot combine job file '{file}' with {', '.join(doubled)}: "
+                "give a job file (and --set KEY=VALUE), or flags alone"
+            )
+        return load_job(read_text(file), str(file), overrides or [])
+    if missing := [name for name, value in flags.items() if not value]:
+        raise JobError(
+            f"no job: give a job file, or the flags --model, --input and --output; missing {', '.join(missing)}"
+        )
+    return job_from(
+        model or "", inputs or [], output or "", signature, maps or [], fetches or [], keep or [], overrides or []
+    )
+
+
+def _explain(error: RunnerError, cause: Exception | None = None) -> int:
+    _say(error.message)
+    if os.environ.get("RUNNER_TRACEBACK") == "1":
+        traceback.print_exception(cause or error)
+    if error.failure_class == "stopped":
+        _say(f"to continue: {shlex.join(['runner', *sys.argv[1:]])}", prefix="")
+    return int(error.facts.get("exit_code", error.exit_code))
+
+
+def _terminated(number: int, frame: Any) -> NoReturn:
+    raise StoppedError("terminated by a signal; what is finished stays", exit_code=128 + number)
+
+
+def _say(message: str, prefix: str = "error: ") -> None:
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print(f"[bold red]{prefix}[/]" if prefix else "", end="")
+    console.print(message, markup=False)
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else 140)
+
+
+def _print_json(document: Any) -> None:
+    print(json.dumps(document, indent=2, ensure_ascii=False))  # noqa: T201  # this is the command's answer

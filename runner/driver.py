@@ -1,0 +1,133 @@
+"""The driver: wait for events, ask the Schedule, carry out what it says.
+
+Owns the loop and nothing else: what to do is the Schedule's, where workers live is the pool's, what is written is
+the output directory's. Every wait is bounded by `_POLL_S`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from connectors.output import OutputDirectory
+from jobs.attempt import Failure, Receipt
+from jobs.errors import RunnerError
+from jobs.schedule import (
+    Action,
+    AttemptSucceeded,
+    Dispatch,
+    Event,
+    Finish,
+    GiveUp,
+    Record,
+    Schedule,
+    Started,
+    StartWorker,
+    StopWorker,
+    Tick,
+)
+from runner.pool import Pool
+from runner.report import Snapshot
+
+_POLL_S = 0.25  # how long the loop sleeps at most; progress and Ctrl-C are looked at this often
+_RENEW_S = 30.0  # how often the driver says on storage that it lives
+
+Clock = Callable[[], float]
+
+
+@dataclass
+class Driver:
+    """One run of one plan. `watch` is shown a Snapshot several times a second, and once more at the end."""
+
+    schedule: Schedule
+    pool: Pool
+    output: OutputDirectory
+    epoch: int
+    rows: int  # of the plan
+    watch: Callable[[Snapshot], None]
+    stop_requested: Callable[[], RunnerError | None] = lambda: None
+    clock: Clock = time.monotonic
+    receipts: dict[int, Receipt] = field(default_factory=dict)
+    _started: float = 0.0
+    _rows_before: int = 0
+    _rows_committed: int = 0
+    _renewed: tuple[float, object] = (float("-inf"), None)  # when, and what was news then
+    _over: bool = False
+    _error: RunnerError | None = None
+
+    def run(self) -> dict[int, Receipt]:
+        """Work until every shard has a receipt. raises: the RunnerError the Schedule gave up with."""
+        self._started = self.clock()
+        self._rows_before = self._rows_committed = sum(receipt.rows_in for receipt in self.receipts.values())
+        self._handle(Started(self._started))
+        while not self._over:
+            for event in self.pool.poll(_POLL_S):
+                self._handle(event)
+            self._handle(Tick(self.clock()))
+            if (reason := self.stop_requested()) is not None:
+                raise reason
+            self._show()
+        self._show(renew=True)
+        if self._error is not None:
+            raise self._error
+        return self.receipts
+
+    def _handle(self, event: Event) -> None:
+        for action in self.schedule.handle(event):
+            self._carry_out(action)
+
+    def _carry_out(self, action: Action) -> None:
+        match action:
+            case StartWorker(worker):
+                self.pool.start(worker)
+            case StopWorker(worker):
+                self.pool.stop(worker)
+            case Dispatch(worker, attempt, adopt):
+                published = self.output.adopt(attempt.shard) if adopt else None
+                if published is not None:  # the earlier attempt died after its part was published: no model call
+                    self._handle(AttemptSucceeded(self.clock(), worker, published))
+                else:
+                    self.pool.dispatch(worker, attempt)
+            case Record(receipt, failures):
+                self._record(receipt, failures)
+            case GiveUp(error):
+                self._over, self._error = True, error
+            case Finish():
+                self._over = True
+
+    def _record(self, receipt: Receipt, failures: tuple[Failure, ...]) -> None:
+        self.receipts[receipt.shard] = receipt
+        self._rows_committed += receipt.rows_in
+        self.output.record(receipt, failures)
+
+    def _show(self, renew: bool = False) -> None:
+        snapshot = self._snapshot()
+        self.watch(snapshot)
+        news = (snapshot.workers_ready, snapshot.retries)
+        if renew or snapshot.seconds - self._renewed[0] >= _RENEW_S or news != self._renewed[1]:
+            self._renewed = (snapshot.seconds, news)
+            self.output.renew(
+                self.epoch, snapshot.document() | {"failures": self._failures(), "workers": self._workers()}
+            )
+
+    def _snapshot(self) -> Snapshot:
+        running = {progress.attempt: progress.rows for progress in self.pool.progress().values() if progress.attempt}
+        return Snapshot(
+            rows_total=self.rows,
+            rows_done=min(self.rows, self._rows_committed + sum(running.values())),
+            rows_before=self._rows_before,
+            seconds=self.clock() - self._started,
+            shards_total=self.schedule.shards,
+            shards_done=len(self.receipts),
+            shards_running=self.schedule.running,
+            retries=self.schedule.retries,
+            workers_ready=self.schedule.ready,
+            workers=self.schedule.workers,
+        )
+
+    def _failures(self) -> list[dict[str, object]]:
+        return [failure.document() for failure in self.schedule.failures]
+
+    def _workers(self) -> Mapping[str, Mapping[str, object]]:
+        return dict(self.pool.facts())

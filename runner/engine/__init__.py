@@ -1,0 +1,54 @@
+"""The engines: the only code that touches TensorFlow. One protocol, two implementations, the same results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Protocol, cast
+
+from runner.saved_model import Signature
+from runner.tensor import Feeds, Outputs
+
+ENGINES = {"session": "runner.engine.session:SessionEngine", "eager": "runner.engine.eager:EagerEngine"}
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How a session is configured, on the worker that owns it.
+
+    threads: intra-op threads; the worker's cpus. TensorFlow has one such pool per process: the first engine sizes it.
+    gpu:     False hides every GPU from TensorFlow, whatever the machine has.
+    gpu_memory_fraction: a hard cap where several workers share one GPU, up to which memory grows; None: no cap. The
+             eager engine cannot set it: its memory grows.
+    """
+
+    threads: int
+    gpu: bool = False
+    gpu_memory_fraction: float | None = None
+
+
+class Engine(Protocol):
+    """A loaded model, ready to be called through one signature, from several threads at once."""
+
+    devices: tuple[str, ...]  # as TensorFlow names them: '/device:CPU:0', '/device:GPU:0'
+
+    def run(self, feeds: Feeds, fetches: Sequence[str]) -> Outputs:
+        """Call the signature once.
+
+        feeds:   every input of the signature by name (inputs with a default may be left out).
+        fetches: output names of the signature; only these are computed (the eager engine computes all).
+        raises:  ModelCallError (`code` INVALID_ARGUMENT, ...), MemoryLimitError where memory ran out, ModelError for
+                 an output that is not dense, InternalError after `close`.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the model, at the latest when the calls in progress have ended; may be called again."""
+        ...
+
+
+def load(engine: str, path: str, tags: Sequence[str], signature: Signature, options: EngineOptions) -> Engine:
+    """Load the SavedModel in the local folder `path`. raises: ModelError naming the model and TensorFlow's reason."""
+    module, _, name = ENGINES[engine].partition(":")
+    return cast(Engine, getattr(import_module(module), name)(path, tuple(tags), signature, options))

@@ -1,0 +1,111 @@
+"""The second engine: `tf.saved_model.load`, in Python. The fallback, and the oracle for the first one.
+
+The only file that imports the `tensorflow` package, which takes seconds: it is imported when a job chooses it. The
+invariant: feeds, outputs and errors are those of the session engine. One thing TensorFlow does differently here: a
+call computes every output of the signature, whatever is asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from jobs.errors import ModelError, one_of
+from runner.engine import EngineOptions
+from runner.engine.call import (
+    StatusError,
+    call_error,
+    closed_error,
+    complete_feeds,
+    fetched,
+    load_error,
+    shorten,
+    supported,
+)
+from runner.saved_model import Signature, TensorSpec
+from runner.tensor import DTYPES, Feeds, Outputs, Strings, Tensor
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # as in capi.library: read when TensorFlow's library opens
+
+import tensorflow as tf  # after the line above, or it prints its start-up notes
+
+
+class EagerEngine:
+    """A SavedModel as TensorFlow's Python API loads it. `run` may be called from several threads."""
+
+    def __init__(self, path: str, tags: Sequence[str], signature: Signature, options: EngineOptions) -> None:
+        """raises: ModelError naming the model and TensorFlow's reason, or an input that cannot be fed."""
+        self._path = path
+        self._signature = signature
+        for spec in signature.inputs.values():
+            supported(spec, signature, path)
+        _configure(options)
+        try:
+            model: Any = tf.saved_model.load(path, tags=list(tags))
+        except Exception as error:  # the loader raises whatever comes up in it
+            reason = getattr(error, "message", None) or str(error) or type(error).__name__
+            raise load_error(shorten(reason), path, tags) from error
+        if signature.name not in model.signatures:
+            found = one_of(list(model.signatures), signature.name)
+            raise ModelError(
+                f"no signature {signature.name!r} in model {path!r} as TensorFlow loaded it: it has {found}"
+            )
+        self._loaded: Any = model, model.signatures[signature.name]
+        self.devices = tuple(sorted(device.name for device in tf.config.list_logical_devices()))
+
+    def run(self, feeds: Feeds, fetches: Sequence[str]) -> Outputs:
+        """See `Engine.run`; every output is computed, `fetches` are returned."""
+        loaded = self._loaded
+        if loaded is None:
+            raise closed_error(self._signature, self._path)
+        _model, function = loaded  # the model owns the variables: it must live as long as the call
+        complete = complete_feeds(self._signature, feeds, self._path)
+        wanted = fetched(self._signature, fetches, self._path)
+        try:
+            results = function(**{name: _fed(value, self._signature.inputs[name]) for name, value in complete.items()})
+            return {spec.name: _taken(results[spec.name], spec) for spec in wanted}
+        except tf.errors.OpError as error:
+            status = StatusError(error.error_code, error.message)
+        except (TypeError, ValueError) as error:  # what Python checks before TensorFlow runs: shapes and names
+            status = StatusError(3, str(error))
+        raise call_error(status, self._signature, self._path)
+
+    def close(self) -> None:
+        """Let go of the model; calls in progress finish."""
+        self._loaded = None
+
+
+def _configure(options: EngineOptions) -> None:
+    """Threads and devices belong to the process: the first engine decides, later ones take what they find."""
+    with contextlib.suppress(RuntimeError):  # raised once TensorFlow has started
+        tf.config.threading.set_intra_op_parallelism_threads(options.threads)
+        tf.config.threading.set_inter_op_parallelism_threads(2 if options.gpu or options.threads > 1 else 1)
+    with contextlib.suppress(RuntimeError):
+        if not options.gpu:
+            tf.config.set_visible_devices([], "GPU")
+        for gpu in tf.config.get_visible_devices("GPU"):
+            tf.config.experimental.set_memory_growth(gpu, True)
+    tf.config.set_soft_device_placement(True)
+
+
+def _fed(value: Tensor, spec: TensorSpec) -> Any:
+    if isinstance(value, Strings):
+        objects = np.array([*value.values.to_pylist(), None], dtype=object)[:-1]  # the None keeps NumPy from guessing
+        return tf.constant(objects.reshape(value.shape), dtype=tf.string)
+    tensor = tf.constant(value)
+    dtype = tf.as_dtype(spec.dtype)
+    return tensor if tensor.dtype == dtype else tf.bitcast(tensor, dtype)
+
+
+def _taken(result: Any, spec: TensorSpec) -> Tensor:
+    carrier = DTYPES[spec.dtype][1]
+    if carrier is None:
+        flat = np.asarray(result.numpy(), dtype=object).reshape(-1)
+        return Strings(pa.array(flat.tolist(), pa.large_binary()), tuple(result.shape))
+    array = np.asarray(result.numpy())
+    return np.ascontiguousarray(array if array.dtype == carrier else array.view(carrier)).reshape(tuple(result.shape))

@@ -1,0 +1,100 @@
+"""The default engine: TensorFlow's C API, by way of the loader and the session that TensorFlow Serving uses.
+
+Knows how a signature's names become graph tensors; the memory is `capi`'s. The invariant: one call computes the
+outputs asked for and nothing else, and a closed engine answers with an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jobs.errors import ModelError, RunnerError
+from runner.engine import EngineOptions
+from runner.engine.call import StatusError, call_error, closed_error, complete_feeds, fetched, load_error, supported
+from runner.engine.capi import GraphTensor, Session
+from runner.proto.saved_model_pb2 import ConfigProto
+from runner.saved_model import Signature, TensorSpec
+from runner.tensor import Feeds, Outputs
+
+
+class SessionEngine:
+    """A SavedModel in a session of its own. `run` may be called from several threads."""
+
+    def __init__(self, path: str, tags: Sequence[str], signature: Signature, options: EngineOptions) -> None:
+        """Load the model and find the tensors of `signature` in its graph.
+
+        raises: ModelError naming the model and TensorFlow's reason, or an input that cannot be fed (sparse, ragged).
+        """
+        self._path = path
+        self._signature = signature
+        inputs = [supported(spec, signature, path) for spec in signature.inputs.values()]
+        outputs = [spec for spec in signature.outputs.values() if spec.encoding == "dense"]
+        try:
+            session = Session(path, tags, session_config(options))
+            self.devices = session.devices()
+        except StatusError as error:
+            raise load_error(f"{error.code}: {error.reason}", path, tags) from error
+        self._session: Session | None = session
+        self._inputs = {spec.name: self._tensor(session, spec) for spec in inputs}
+        self._outputs = {
+            spec.name: session.behind(self._tensor(session, spec), f"savedmodel_runner/output_{number}")
+            for number, spec in enumerate(outputs)
+        }
+
+    def _tensor(self, session: Session, spec: TensorSpec) -> GraphTensor:
+        tensor = session.tensor(spec.tensor)
+        if tensor is None or tensor.dtype != spec.dtype:
+            found = "its graph has none of that name" if tensor is None else f"in its graph it is {tensor.dtype}"
+            raise ModelError(
+                f"cannot find tensor {spec.tensor!r} of {spec.name!r} in model {self._path!r}: {found}; "
+                f"signature {self._signature.name!r} says {spec.dtype}"
+            )
+        return tensor
+
+    def run(self, feeds: Feeds, fetches: Sequence[str]) -> Outputs:
+        """See `Engine.run`. Arrays of the result own their memory; fed memory is free again when this returns,
+        unless the model keeps it in a variable."""
+        session = self._session  # keeps it alive for this call, whatever `close` does meanwhile
+        if session is None:
+            raise closed_error(self._signature, self._path)
+        complete = complete_feeds(self._signature, feeds, self._path)
+        fed = {self._inputs[name]: value for name, value in complete.items()}
+        wanted = [self._outputs[spec.name] for spec in fetched(self._signature, fetches, self._path)]
+        if not wanted:
+            return {}
+        try:
+            values = session.run(list(fed.items()), wanted)
+        except StatusError as error:
+            raise self._error(error) from error
+        return dict(zip(fetches, values, strict=True))
+
+    def _error(self, error: StatusError) -> RunnerError:
+        closed = error.code == "CANCELLED" and self._session is None
+        return closed_error(self._signature, self._path) if closed else call_error(error, self._signature, self._path)
+
+    def close(self) -> None:
+        """End calls in progress and let go of the session: it is freed here, or by the last of those calls."""
+        session, self._session = self._session, None
+        if session is not None:
+            session.cancel()
+
+
+def session_config(options: EngineOptions) -> bytes:
+    """The serialized ConfigProto of a session.
+
+    The intra-op pool belongs to the process: the first session of a process decides its size. Inter-op threads are
+    this session's own: one where the worker has one core, else two, so that two calls overlap copies and kernels.
+    """
+    config = ConfigProto(
+        intra_op_parallelism_threads=options.threads,
+        inter_op_parallelism_threads=2 if options.gpu or options.threads > 1 else 1,
+        use_per_session_threads=True,
+        allow_soft_placement=True,  # a graph pinned to a GPU runs on a CPU
+    )
+    if options.gpu:
+        config.gpu_options.allow_growth = True
+        if options.gpu_memory_fraction is not None:
+            config.gpu_options.per_process_gpu_memory_fraction = options.gpu_memory_fraction
+    else:
+        config.device_count["GPU"] = 0
+    return config.SerializeToString()

@@ -1,0 +1,251 @@
+"""A Job -> a Result: puts preflight, output, pool, schedule and driver together, for the CLI and for notebooks."""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from connectors.output import OutputDirectory, open_dataset
+from connectors.store import Store
+from jobs.attempt import Receipt
+from jobs.errors import OutputError, RunnerError, StoppedError
+from jobs.job import Job, OptionValue, Workers
+from jobs.schedule import Schedule
+from runner.driver import Driver
+from runner.engine import EngineOptions
+from runner.pool import InlinePool, Pool
+from runner.preflight import Preflight, complete, examine
+from runner.report import Display, NoDisplay, Snapshot, byte_count, duration, rate, stage_seconds, stage_sentence
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished job.
+
+    parts:     URLs of the published files, in the order of the input.
+    seconds:   of this run, planning and start included; 0 where everything was done before.
+    rows_run:  rows this run scored itself; the others were there already.
+    """
+
+    output: str
+    plan_id: str
+    rows: int
+    parts: tuple[str, ...]
+    seconds: float
+    rows_run: int
+    retries: int
+    bytes: int
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+    options: Mapping[str, OptionValue] = field(default_factory=dict, repr=False)  # to reach the output again
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The figures of the run as plain values."""
+        return {
+            "output": self.output,
+            "plan_id": self.plan_id,
+            "rows": self.rows,
+            "rows_run": self.rows_run,
+            "parts": len(self.parts),
+            "bytes": self.bytes,
+            "seconds": round(self.seconds, 3),
+            "rows_per_s": round(self.rows_run / self.seconds, 1) if self.seconds else 0.0,
+            "retries": self.retries,
+            "stage_seconds": {name: round(value, 3) for name, value in self.stage_seconds.items()},
+        }
+
+    def dataset(self) -> Any:
+        """A pyarrow.dataset.Dataset over exactly the parts that the manifest lists."""
+        return open_dataset(self.parts, self.options)
+
+    def summary(self) -> str:
+        """A few lines for a person."""
+        if not self.rows_run and not self.seconds:
+            done = f"already done: {self.rows:,} rows in {len(self.parts)} parts ({byte_count(self.bytes)})"
+            return f"{done}\noutput: {self.output}"
+        before = f" ({self.rows - self.rows_run:,} were done before)" if self.rows_run != self.rows else ""
+        speed = f", {rate(self.rows_run / self.seconds)}" if self.seconds else ""
+        lines = [
+            f"done: {self.rows:,} rows{before} in {len(self.parts)} parts ({byte_count(self.bytes)}),"
+            f" {duration(self.seconds)}{speed}, {self.retries} retried",
+        ]
+        if sentence := stage_sentence(self.stage_seconds):
+            lines.append(f"workers' time: {sentence}")
+        return "\n".join([*lines, f"output: {self.output}"])
+
+
+@dataclass
+class Stopper:
+    """How someone else asks a run to stop: another thread, or a signal handler."""
+
+    reason: RunnerError | None = None
+
+    def stop(self, reason: RunnerError) -> None:
+        self.reason = self.reason or reason
+
+    def requested(self) -> RunnerError | None:
+        return self.reason
+
+
+def launch(
+    job: Job,
+    *,
+    in_process: bool = False,
+    address: str | None = None,
+    display: Callable[[], Display] = NoDisplay,
+    watch: Callable[[Snapshot], None] = lambda at: None,
+    stopper: Stopper | None = None,
+) -> Result:
+    """Run `job` to its end, or continue it where an earlier run stopped.
+
+    raises: the RunnerError that ended it; what was finished stays, and the same call continues.
+    """
+    began = time.monotonic()
+    pool = _pool(job, in_process, address)
+    try:
+        found = examine(job)
+        store = Store(job.output.url, job.output.options)
+        if store.in_process and not in_process:
+            raise OutputError(
+                f"cannot write to '{store.url}' from workers: each process has a {store.scheme}:// of its own, and the"
+                " rows would vanish; choose another output url, or run in this process"
+            )
+        if store.stat("_SUCCESS") is None:
+            pool.connect()  # Ray starts while footers are read and the plan is made
+        ready = complete(found)
+        output = OutputDirectory(job.output, ready.plan.id, len(ready.plan.shards))
+        claim = output.claim(ready.plan)
+        done = output.published(ready.plan)
+        if claim.state == "finished":
+            return _result(job, ready, output, done, retries=0, run={}, seconds=0.0)
+        receipts, retries = _drive(ready, pool, output, claim.epoch, done, display, watch, stopper or Stopper())
+        output.finish(ready.plan, receipts, claim.epoch)
+    finally:
+        pool.close()
+    run = {shard: receipt for shard, receipt in receipts.items() if shard not in done}
+    return _result(job, ready, output, receipts, retries, run, time.monotonic() - began)
+
+
+def _drive(
+    ready: Preflight,
+    pool: Pool,
+    output: OutputDirectory,
+    epoch: int,
+    done: dict[int, Receipt],
+    display: Callable[[], Display],
+    watch: Callable[[Snapshot], None],
+    stopper: Stopper,
+) -> tuple[dict[int, Receipt], int]:
+    pool.serve(ready.spec(output.output))
+    wanted = ready.job.workers.count
+    left = len(ready.plan.shards) - len(done)
+    fits = pool.capacity() if left else 0
+    schedule = Schedule(
+        ready.plan,
+        done=done,
+        workers=fits if wanted == "auto" else wanted,
+        max_attempts=ready.job.limits.max_attempts,
+        epoch=epoch,
+        nonce=lambda: secrets.token_hex(6),
+        random=random.Random(),
+        asked=_asked(ready.job.workers),
+    )
+    screen = display()
+
+    def show(at: Snapshot) -> None:
+        screen.show(at)
+        watch(at)
+
+    driver = Driver(schedule, pool, output, epoch, ready.plan.rows, show, stopper.requested, receipts=dict(done))
+    try:
+        return driver.run(), schedule.retries
+    finally:
+        screen.close()
+
+
+def _asked(workers: Workers) -> str:
+    """What each worker needs, for the message when none can be had."""
+    amounts = {"CPU": workers.cpus, "GPU": workers.gpus, **workers.resources}
+    needs = [f"{amount:g} {name}" for name, amount in amounts.items() if amount]
+    return f"workers with {', '.join(needs)}" + (f" and {byte_count(workers.memory)}" if workers.memory else "")
+
+
+def _pool(job: Job, in_process: bool, address: str | None) -> Pool:
+    if in_process:
+        workers = job.workers
+        cpus = int(workers.cpus) if "cpus" in workers.model_fields_set else os.cpu_count() or 1
+        count = 1 if workers.count == "auto" else workers.count
+        return InlinePool(EngineOptions(threads=max(1, cpus), gpu=workers.gpus > 0), count)
+    from runner.ray_pool import RayPool  # imports Ray: not for jobs that run in this process
+
+    return RayPool(job.workers, address)
+
+
+def _result(
+    job: Job,
+    ready: Preflight,
+    output: OutputDirectory,
+    receipts: dict[int, Receipt],
+    retries: int,
+    run: dict[int, Receipt],
+    seconds: float,
+) -> Result:
+    ordered = [receipts[shard] for shard in sorted(receipts)]
+    return Result(
+        output=job.output.url,
+        plan_id=ready.plan.id,
+        rows=sum(receipt.rows_out for receipt in ordered),
+        parts=tuple(output.url(receipt.part) for receipt in ordered),
+        seconds=seconds,
+        rows_run=sum(receipt.rows_in for receipt in run.values()),
+        retries=retries,
+        bytes=sum(receipt.size for receipt in ordered),
+        stage_seconds=stage_seconds(run.values()),
+        options=job.output.options,
+    )
+
+
+class Handle:
+    """A run in the background. `progress` is its latest Snapshot, None until work begins."""
+
+    def __init__(self, job: Job, **options: Any) -> None:
+        self.progress: Snapshot | None = None
+        self._stopper = Stopper()
+        self._result: Result | None = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(job, options), name="runner", daemon=True)
+        self._thread.start()
+
+    @property
+    def running(self) -> bool:
+        return self._thread.is_alive()
+
+    def wait(self, timeout_s: float | None = None) -> Result:
+        """The Result. raises: the error that ended the run; TimeoutError if it still runs after `timeout_s`."""
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            raise TimeoutError(f"the job still runs after {timeout_s} s; wait longer, or cancel()")
+        if self._error is not None:
+            raise self._error
+        assert self._result is not None
+        return self._result
+
+    def cancel(self) -> None:
+        """Stop the run; what is finished stays, and the same job continues. Returns when the workers are stopped."""
+        self._stopper.stop(StoppedError("the job was cancelled; run it again to continue"))
+        self._thread.join(10)
+
+    def _run(self, job: Job, options: dict[str, Any]) -> None:
+        try:
+            self._result = launch(job, watch=self._watch, stopper=self._stopper, **options)
+        except BaseException as error:  # handed to whoever waits
+            self._error = error
+
+    def _watch(self, at: Snapshot) -> None:
+        self.progress = at

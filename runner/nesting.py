@@ -1,0 +1,79 @@
+"""How the lists of a column fold into the rows of a tensor. Types and shapes only, and the plain form of an array."""
+
+from __future__ import annotations
+
+import math
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Row = tuple[int | None, ...]  # the shape of one row; None: constant within a batch
+
+
+def peel(arrow: pa.DataType) -> tuple[tuple[Row, ...], pa.DataType | None]:
+    """The list levels of a type, each with its dimensions (None: any length), and the type of the values.
+
+    Only a fixed-shape tensor has a level of several dimensions, and it is always the innermost one. The type of
+    the values is None where its dimensions are permuted.
+    """
+    if isinstance(arrow, pa.FixedShapeTensorType):
+        plainly = arrow.permutation in (None, list(range(len(arrow.shape))))
+        return (tuple(arrow.shape),), arrow.value_type if plainly else None
+    if isinstance(arrow, pa.BaseExtensionType):
+        return peel(arrow.storage_type)
+    if pa.types.is_dictionary(arrow) or pa.types.is_run_end_encoded(arrow):
+        return peel(arrow.value_type)
+    if pa.types.is_fixed_size_list(arrow) or any(check(arrow) for check in _LISTS):
+        inner, leaf = peel(arrow.value_type)
+        return ((arrow.list_size if pa.types.is_fixed_size_list(arrow) else None,), *inner), leaf
+    return (), arrow
+
+
+_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_list_view, pa.types.is_large_list_view)
+
+
+def plain(values: pa.Array) -> pa.Array:
+    """Without its outer extension, dictionary or run-end encoding. cost: none where there is none."""
+    if isinstance(values, pa.ExtensionArray):
+        return plain(values.storage)
+    if isinstance(values, pa.DictionaryArray):
+        return plain(values.dictionary_decode())
+    if isinstance(values, pa.RunEndEncodedArray):
+        return plain(pc.run_end_decode(values))
+    return values
+
+
+def merge(levels: tuple[Row, ...], declared: Row | None) -> tuple[Row, Row] | None:
+    """Fold the list levels of a column into rows of a tensor.
+
+    declared: the shape of one row in the signature, None: unknown rank.
+    returns:  (values per list of each level, shape of one row), or None where column and tensor disagree.
+    """
+    found = tuple(size for level in levels for size in level)
+    declared = found if declared is None else declared
+    pairs = tuple(zip(found, declared, strict=False))
+    if len(found) == len(declared) and all(None in pair or pair[0] == pair[1] for pair in pairs):
+        row = tuple(there if here is None else here for here, there in pairs)
+        return tuple(_product(level) if len(level) != 1 else row[at] for at, level in enumerate(levels)), row
+    values = _product(declared)
+    if values is None or not declared:
+        return None
+    if not found and values == 1:  # a single value is a row of shape (1,), (1, 1), ...
+        return (), declared
+    if len(found) == 1 and found[0] in (None, values):  # a flat list, row-major
+        return (values,), declared
+    return None
+
+
+def wanted(row: Row) -> str:
+    """The columns that give rows of this shape, for messages."""
+    if not row:
+        return "one value per row"
+    flat = _product(row)
+    nested = " of ".join("lists" if size is None else f"lists of {size}" for size in row)
+    return f"{nested}, or flat lists of {flat}" if flat is not None and len(row) > 1 else nested
+
+
+def _product(sizes: Row) -> int | None:
+    known = [size for size in sizes if size is not None]
+    return math.prod(known) if len(known) == len(sizes) else None

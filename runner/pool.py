@@ -1,0 +1,163 @@
+"""The Pool: where workers live. Carries out what the Schedule asks for, and turns what happens into events.
+
+The InlinePool keeps them in this process: for one machine without Ray, for tests, and for a debugger.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+from jobs.attempt import Attempt, Receipt
+from jobs.errors import InternalError, RunnerError
+from jobs.schedule import AttemptFailed, AttemptSucceeded, Event, WorkerFailedToStart, WorkerReady
+from runner.engine import EngineOptions
+from runner.worker import Progress, Worker, WorkerSpec
+
+Clock = Callable[[], float]
+
+_loading = threading.Lock()  # the redirection below belongs to the process
+
+
+class Pool(Protocol):
+    """Every call returns at once, but for `poll`, which waits at most `timeout_s`, and `close`."""
+
+    def connect(self) -> None:
+        """Begin, in the background, whatever takes time before workers can start; may be left out."""
+        ...
+
+    def serve(self, spec: WorkerSpec) -> None:
+        """What the workers are to load; called once, before the first `start`."""
+        ...
+
+    def capacity(self) -> int:
+        """How many workers fit. raises: CapacityError if not even one does."""
+        ...
+
+    def start(self, worker: str) -> None:
+        """WorkerReady or WorkerFailedToStart follows."""
+        ...
+
+    def dispatch(self, worker: str, attempt: Attempt) -> None:
+        """AttemptSucceeded, AttemptFailed or WorkerLost follows. Attempts of one worker run in the order given."""
+        ...
+
+    def stop(self, worker: str) -> None: ...
+
+    def poll(self, timeout_s: float) -> Sequence[Event]: ...
+
+    def progress(self) -> Mapping[str, Progress]:
+        """Worker -> the rows of its running attempt, as last heard."""
+        ...
+
+    def facts(self) -> Mapping[str, Mapping[str, object]]:
+        """Worker -> where it lives: node, pid, devices."""
+        ...
+
+    def close(self) -> None:
+        """Stop everything and give all resources back, within about 3 s."""
+        ...
+
+
+class InlinePool:
+    """Workers as threads of this process. Each has the CPUs it asks for; none sees a GPU unless it asks for one."""
+
+    def __init__(self, options: EngineOptions, workers: int = 1, clock: Clock = time.monotonic) -> None:
+        self._options, self._capacity, self._clock = options, workers, clock
+        self._spec: WorkerSpec | None = None
+        self._events: queue.Queue[Event] = queue.Queue()
+        self._attempts: dict[str, queue.Queue[Attempt | None]] = {}
+        self._workers: dict[str, Worker] = {}
+
+    def connect(self) -> None: ...
+
+    def serve(self, spec: WorkerSpec) -> None:
+        self._spec = spec
+
+    def capacity(self) -> int:
+        return self._capacity
+
+    def start(self, worker: str) -> None:
+        self._attempts[worker] = queue.Queue()
+        threading.Thread(target=self._live, args=(worker,), name=f"worker-{worker}", daemon=True).start()
+
+    def dispatch(self, worker: str, attempt: Attempt) -> None:
+        self._attempts[worker].put(attempt)
+
+    def stop(self, worker: str) -> None:
+        if worker in self._workers:
+            self._workers[worker].stop()
+        self._attempts[worker].put(None)
+
+    def poll(self, timeout_s: float) -> Sequence[Event]:
+        try:
+            events = [self._events.get(timeout=timeout_s)]
+        except queue.Empty:
+            return []
+        while not self._events.empty():
+            events.append(self._events.get_nowait())
+        return events
+
+    def progress(self) -> Mapping[str, Progress]:
+        return {name: worker.progress for name, worker in list(self._workers.items())}
+
+    def facts(self) -> Mapping[str, Mapping[str, object]]:
+        return {name: {"devices": list(worker.devices)} for name, worker in list(self._workers.items())}
+
+    def close(self) -> None:
+        for worker in self._attempts:
+            self.stop(worker)
+        deadline = time.monotonic() + 3
+        for thread in threading.enumerate():
+            if thread.name.removeprefix("worker-") in self._attempts:
+                thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _live(self, name: str) -> None:
+        assert self._spec is not None  # `serve` comes before `start`
+        try:
+            with _loading, _native_notes_dropped():
+                worker = Worker(self._spec, name, self._options)
+        except Exception as error:
+            self._events.put(WorkerFailedToStart(self._clock(), name, as_runner_error(error, name)))
+            return
+        self._workers[name] = worker
+        self._events.put(WorkerReady(self._clock(), name))
+        while (attempt := self._attempts[name].get()) is not None:
+            result = worker.attempt(attempt)
+            if isinstance(result, Receipt):
+                self._events.put(AttemptSucceeded(self._clock(), name, result))
+            else:
+                self._events.put(AttemptFailed(self._clock(), name, result))
+        worker.close()
+
+
+def as_runner_error(error: Exception, worker: str) -> RunnerError:
+    """An error of ours as it is; any other with its type, for a report."""
+    if isinstance(error, RunnerError):
+        return error
+    return InternalError(f"worker {worker} could not start: {type(error).__name__}: {error}")
+
+
+@contextmanager
+def _native_notes_dropped() -> Iterator[None]:
+    """Keep what native libraries print while they load off the user's terminal.
+
+    TensorFlow writes some notes before it reads its own log level, so only the descriptor helps. After loading it is
+    the terminal's again: what a dying library says must be seen.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

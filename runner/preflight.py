@@ -1,0 +1,179 @@
+"""What can be known before a worker starts: the model, the files, the binding, the plan.
+
+Reads footers and the model's protobuf; imports neither TensorFlow nor Ray. Everything wrong that schema, signature
+and listing can tell is an error here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+
+from connectors import SOURCES, load_class
+from connectors.base import Source
+from connectors.schema import unify
+from connectors.store import FileStat, Store
+from jobs import plan as plans
+from jobs.errors import BindingError, InputError, offenders
+from jobs.job import Job, Output
+from jobs.plan import InputFile, Plan
+from runner.batches import auto_batch_rows
+from runner.binding import Binding, bind, wanted_columns
+from runner.saved_model import MetaGraph, ModelSpec, Signature, choose_metagraph, choose_signature, read_model
+from runner.worker import WorkerSpec
+
+_FOOTER_THREADS = 16  # footers are small reads that wait for a store, not for a core
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """A job that is known to fit: what was found, and what will be done."""
+
+    job: Job  # with the input format resolved
+    model: ModelSpec
+    metagraph: MetaGraph
+    signature: Signature
+    schema: pa.Schema  # of the columns that are read
+    binding: Binding
+    plan: Plan
+    batch_rows: int
+
+    def spec(self, output: Output) -> WorkerSpec:
+        """What workers are told. output: with an absolute url, which means the same place to all of them."""
+        return WorkerSpec(
+            model_path=self.model.path,
+            model_digest=self.model.digest,
+            tags=self.metagraph.tags,
+            signature=self.signature,
+            engine=self.job.model.engine,
+            input=self.job.input,
+            input_schema=self.schema,
+            binding=self.binding,
+            batch_rows=self.batch_rows,
+            output=output,
+            plan_id=self.plan.id,
+            shards=len(self.plan.shards),
+        )
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A job whose model was read and whose first file binds; the other files were only listed."""
+
+    job: Job
+    model: ModelSpec
+    metagraph: MetaGraph
+    signature: Signature
+    source: Source
+    store: Store
+    files: Sequence[FileStat]
+    columns: Sequence[str]
+
+
+def preflight(job: Job) -> Preflight:
+    """Look at model and input, bind them, and plan. raises: any JobError, with all offenders of its kind at once."""
+    return complete(examine(job))
+
+
+def examine(job: Job) -> Examined:
+    """The quick half: what a mistake in a job file shows up in, whatever the number of files."""
+    model = read_model(job.model.url, job.model.version)
+    metagraph = choose_metagraph(model, job.model.tags)
+    signature = choose_signature(metagraph, job.model.signature, model.url)
+    store = Store(job.input.url[0], job.input.options)
+    source, job = _source(job)
+    files = store.list(job.input.url, source.suffixes)
+    first = source.schema(store, files[0])
+    bind(job.columns, first, signature, job.output.tensor_encoding)
+    columns = wanted_columns(job.columns, signature, first)
+    return Examined(job, model, metagraph, signature, source, store, files, columns)
+
+
+def complete(found: Examined) -> Preflight:
+    """The rest: every footer, one schema over all files, the plan."""
+    job, signature = found.job, found.signature
+    inspected = _inspect(found.source, found.store, found.files, found.columns)
+    schema, problems = unify([(file.url, file_schema) for file, file_schema in inspected], found.columns)
+    if problems:
+        raise BindingError(
+            f"input and job do not fit: {len(problems)} problem{'s' * (len(problems) > 1)} in {len(inspected)} files"
+            f"\n{offenders(problems)}"
+        )
+    binding = bind(job.columns, schema, signature, job.output.tensor_encoding)
+    identity = _identity(job, found.model, found.metagraph, signature, binding)
+    plan = plans.plan([file for file, _ in inspected], job.limits, identity)
+    batch_rows = _batch_rows(job, binding, plan)
+    return Preflight(job, found.model, found.metagraph, signature, schema, binding, plan, batch_rows)
+
+
+def _source(job: Job) -> tuple[Source, Job]:
+    """The source of the job's format; where the job names none, of the suffix of its first URL, else Parquet."""
+    suffix = PurePosixPath(job.input.url[0]).suffix.lower()
+    by_suffix = {end: known for known in SOURCES for end in load_class(SOURCES, known).suffixes}
+    name: str = job.input.format or by_suffix.get(suffix, "parquet")
+    resolved = job.input.model_copy(update={"format": name})
+    return load_class(SOURCES, name)(), job.model_copy(update={"input": resolved})
+
+
+def _inspect(
+    source: Source, store: Store, files: Sequence[FileStat], columns: Sequence[str]
+) -> list[tuple[InputFile, pa.Schema]]:
+    def look(file: FileStat) -> tuple[InputFile, pa.Schema] | InputError:
+        try:
+            return source.inspect(store, file, columns)
+        except InputError as error:
+            return error
+
+    with ThreadPoolExecutor(_FOOTER_THREADS, thread_name_prefix="footer") as threads:
+        found = list(threads.map(look, files))
+    errors = [result for result in found if isinstance(result, InputError)]
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        codes = sorted({str(error.facts.get("code", "")) for error in errors})
+        raise InputError(
+            f"cannot read {len(errors)} of {len(files)} input files ({', '.join(codes)})"
+            f"\n{offenders([error.message for error in errors])}",
+            code=codes[0],
+        )
+    return [result for result in found if not isinstance(result, InputError)]
+
+
+def _identity(
+    job: Job, model: ModelSpec, metagraph: MetaGraph, signature: Signature, binding: Binding
+) -> dict[str, Any]:
+    """All that can change a result beside files and cuts, in the words of the job file."""
+    return {
+        "model": {
+            "digest": model.digest,
+            "tags": list(metagraph.tags),
+            "signature": signature.name,
+            "engine": job.model.engine,
+        },
+        "columns": binding.identity(),
+        "input": {"format": job.input.format},
+        "output": {
+            "format": job.output.format,
+            "compression": job.output.compression,
+            "tensor_encoding": job.output.tensor_encoding,
+        },
+        "limits": {
+            "shard_bytes": job.limits.shard_bytes,
+            "shard_rows": job.limits.shard_rows,
+            "on_bad_row": job.limits.on_bad_row,
+        },
+    }
+
+
+def _batch_rows(job: Job, binding: Binding, plan: Plan) -> int:
+    if binding.batch_rows is not None:
+        return binding.batch_rows
+    if job.limits.batch_rows != "auto":
+        return job.limits.batch_rows
+    read = sum(shard.bytes for shard in plan.shards) / max(1, plan.rows)
+    return auto_batch_rows(read + binding.output_bytes_per_row)

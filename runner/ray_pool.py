@@ -1,0 +1,276 @@
+"""Workers as Ray actors: the only file that imports Ray (submission will be the other).
+
+Owns actors, GPU assignment and the translation of Ray's errors into events. Refuses to retry anything: Ray's own
+retries and restarts are 0, the Schedule is the only authority. Rows never enter Ray's object store; a call carries
+an Attempt in and a Receipt or a Failure out.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jobs.attempt import Attempt, Receipt
+from jobs.errors import CapacityError, RunnerError, WorkerError
+from jobs.job import Workers
+from jobs.schedule import AttemptFailed, AttemptSucceeded, Event, WorkerFailedToStart, WorkerLost, WorkerReady
+from runner.engine import EngineOptions
+from runner.pool import Clock, as_runner_error
+from runner.worker import Progress, Worker, WorkerSpec
+
+# Ray would otherwise warn, on the user's terminal, about what it will do in a later release. A worker without a
+# GPU hides them itself (see _Actor), because Ray leaves all of them visible.
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray
+from ray.exceptions import RayActorError, RayError
+
+_PROGRESS_S = 0.5  # how often a worker is asked for its rows
+_STORE_BYTES = 80 * 2**20  # Ray's smallest object store: nothing of ours goes through it
+_START_S = 120.0  # how long a local Ray may take to start on a busy machine
+
+
+class _Actor:
+    """The process around one Worker. Its methods never raise errors of ours: they return them."""
+
+    def __init__(self, name: str, workers: Workers) -> None:
+        self._name, self._workers = name, workers
+        if workers.gpus == 0:
+            os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # before TensorFlow loads: it takes the memory of all it sees
+        self._worker: Worker | None = None
+
+    def start(self, spec: WorkerSpec) -> dict[str, Any] | RunnerError:
+        """Load the model; returns where this worker lives."""
+        share = self._workers.gpus if 0 < self._workers.gpus < 1 else None
+        options = EngineOptions(
+            threads=max(1, int(self._workers.cpus)), gpu=self._workers.gpus > 0, gpu_memory_fraction=share
+        )
+        try:
+            self._worker = Worker(spec, self._name, options)
+        except Exception as error:
+            return as_runner_error(error, self._name)
+        context = ray.get_runtime_context()
+        return {
+            "pid": os.getpid(),
+            "node": ray.util.get_node_ip_address(),
+            "gpus": context.get_accelerator_ids().get("GPU", []),
+            "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+            "devices": list(self._worker.devices),
+        }
+
+    def run(self, attempt: Attempt) -> Any:
+        assert self._worker is not None  # the pool dispatches to workers that are ready
+        return self._worker.attempt(attempt)
+
+    @ray.method(concurrency_group="health")  # type: ignore[untyped-decorator]
+    def progress(self) -> Progress:
+        return self._worker.progress if self._worker is not None else Progress()
+
+
+@dataclass
+class _Live:
+    """One actor as the pool knows it."""
+
+    handle: Any
+    facts: dict[str, object] = field(default_factory=dict)
+    progress: Progress = field(default_factory=Progress)
+    asked: float = 0.0  # when it was last asked for its progress
+
+
+class RayPool:
+    """Connects to `address`, or to a Ray that this process has started already, or starts a local one."""
+
+    def __init__(self, workers: Workers, address: str | None = None, clock: Clock = time.monotonic) -> None:
+        self._workers, self._address, self._clock = workers, address, clock
+        self._spec: WorkerSpec | None = None
+        self._live: dict[str, _Live] = {}
+        self._calls: dict[Any, tuple[str, str]] = {}  # object ref -> (what was called, worker)
+        self._owned = not ray.is_initialized()
+        self._refusal: Exception | None = None
+        self._connection: threading.Thread | None = None
+        self._settled = threading.Event()  # connected, or refused
+        self._closed = threading.Event()
+
+    def connect(self) -> None:
+        if self._connection is None:
+            self._connection = threading.Thread(target=self._connect, name="ray-connect", daemon=True)
+            self._connection.start()
+
+    def serve(self, spec: WorkerSpec) -> None:
+        """What the workers are to load; known when the plan is."""
+        self._spec = spec
+
+    def capacity(self) -> int:
+        self._await_connection()
+        wanted = self._wanted()
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        fits = sum(min(int(node.get(name, 0) // amount) for name, amount in wanted.items()) for node in nodes)
+        if fits == 0 and self._owned and self._address is None:  # a local Ray will never have more than it has now
+            raise CapacityError(f"no worker can be started: {_shortage(wanted, nodes)}")
+        return max(1, fits)
+
+    def start(self, worker: str) -> None:
+        actor = ray.remote(concurrency_groups={"health": 1})(_Actor).options(
+            num_cpus=self._workers.cpus,
+            num_gpus=self._workers.gpus,
+            memory=self._workers.memory,
+            resources=dict(self._workers.resources) or None,
+            max_restarts=0,
+            max_task_retries=0,
+        )
+        live = _Live(actor.remote(worker, self._workers))
+        self._live[worker] = live
+        self._calls[live.handle.start.remote(self._spec)] = ("start", worker)
+
+    def dispatch(self, worker: str, attempt: Attempt) -> None:
+        if worker not in self._live:  # lost in the same poll as the success that this follows; WorkerLost comes next
+            return
+        self._calls[self._live[worker].handle.run.remote(attempt)] = ("run", worker)
+
+    def stop(self, worker: str) -> None:
+        live = self._live.pop(worker, None)
+        self._forget(worker)
+        if live is not None:
+            ray.kill(live.handle, no_restart=True)
+
+    def poll(self, timeout_s: float) -> Sequence[Event]:
+        self._ask_for_progress()
+        if not self._calls:
+            time.sleep(min(timeout_s, 0.05))
+            return []
+        ready, _ = ray.wait(list(self._calls), num_returns=1, timeout=timeout_s, fetch_local=True)
+        if ready:
+            ready, _ = ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0, fetch_local=True)
+        return [event for ref in ready if (event := self._settle(ref)) is not None]
+
+    def progress(self) -> Mapping[str, Progress]:
+        return {name: live.progress for name, live in self._live.items()}
+
+    def facts(self) -> Mapping[str, Mapping[str, object]]:
+        return {name: live.facts for name, live in self._live.items() if live.facts}
+
+    def close(self) -> None:
+        for worker in list(self._live):
+            self.stop(worker)
+        if self._connection is None or not self._owned:
+            return
+        self._settled.wait(_START_S)  # a Ray left half-started would leave its processes behind
+        if ray.is_initialized():
+            ray.shutdown()
+        self._closed.set()
+
+    def _settle(self, ref: Any) -> Event | None:
+        called = self._calls.pop(ref, None)
+        if called is None:  # its worker was lost or stopped a moment ago
+            return None
+        what, worker = called
+        live, now = self._live[worker], self._clock()
+        try:
+            answer = ray.get(ref, timeout=10)
+        except RayError as error:
+            return self._lost(worker, now, error)
+        if what == "progress":
+            live.progress = answer
+            return None
+        if what == "start":
+            if isinstance(answer, RunnerError):
+                self.stop(worker)
+                return WorkerFailedToStart(now, worker, answer)
+            live.facts = answer
+            return WorkerReady(now, worker)
+        if isinstance(answer, Receipt):
+            return AttemptSucceeded(now, worker, answer)
+        return AttemptFailed(now, worker, answer)
+
+    def _lost(self, worker: str, now: float, error: RayError) -> Event:
+        facts = self._live[worker].facts
+        where = f" (pid {facts['pid']} on node {facts['node']})" if facts else ""
+        lost = WorkerError(f"worker {worker}{where} was lost: {_cause(error)}")
+        ready = bool(facts)
+        self.stop(worker)
+        return WorkerLost(now, worker, lost) if ready else WorkerFailedToStart(now, worker, lost)
+
+    def _forget(self, worker: str) -> None:
+        for ref in [ref for ref, (_, owner) in self._calls.items() if owner == worker]:
+            del self._calls[ref]
+
+    def _ask_for_progress(self) -> None:
+        now = self._clock()
+        for worker, live in self._live.items():
+            if live.facts and now - live.asked >= _PROGRESS_S and ("progress", worker) not in self._calls.values():
+                live.asked = now
+                self._calls[live.handle.progress.remote()] = ("progress", worker)
+
+    def _wanted(self) -> dict[str, float]:
+        asked = {"CPU": self._workers.cpus, "GPU": self._workers.gpus, "memory": self._workers.memory or 0}
+        return {name: amount for name, amount in (asked | self._workers.resources).items() if amount > 0}
+
+    def _connect(self) -> None:
+        """The life of the connecting thread.
+
+        It outlives the connection: the kernel kills the processes of a local Ray when the thread that started them
+        ends (Ray sets PR_SET_PDEATHSIG, which follows the thread, not the process).
+        """
+        try:
+            if self._owned:
+                self._init()
+            else:
+                self._refusal = self._stranger()
+        except Exception as error:  # told to whoever waits for the connection
+            self._refusal = error
+        self._settled.set()
+        self._closed.wait()
+
+    def _init(self) -> None:
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        if self._address is not None:
+            ray.init(address=self._address, **quiet)
+        else:
+            ray.init(address="local", include_dashboard=False, object_store_memory=_STORE_BYTES, **quiet)
+
+    def _stranger(self) -> Exception | None:
+        """Why the Ray that this process is connected to is not the one asked for."""
+        here = ray.get_runtime_context().gcs_address
+        if self._address in (None, "auto", here):
+            return None
+        return ConnectionError(
+            f"this process is connected to a Ray at '{here}'; leave the address out, or shut that down"
+        )
+
+    def _await_connection(self) -> None:
+        self.connect()
+        target = f"Ray at '{self._address}'" if self._address else "a local Ray"
+        if not self._settled.wait(_START_S):
+            raise CapacityError(
+                f"{target} did not answer within {_START_S:.0f} s; look at its logs, or name another address"
+            )
+        if self._refusal is not None:
+            reason = str(self._refusal).strip().splitlines()[0] if str(self._refusal).strip() else repr(self._refusal)
+            raise CapacityError(f"cannot connect to {target}: {reason}") from self._refusal
+
+
+def _shortage(wanted: Mapping[str, float], nodes: Sequence[Mapping[str, float]]) -> str:
+    """Which resource no node has enough of."""
+    for name, amount in wanted.items():
+        most = max((node.get(name, 0.0) for node in nodes), default=0.0)
+        if most < amount:
+            return (
+                f"a worker asks for {amount:g} {name}, and the largest node has {most:g}; change `workers` in the job"
+            )
+    asked = ", ".join(f"{amount:g} {name}" for name, amount in wanted.items())
+    return f"a worker asks for {asked}, and no single node has all of it; change `workers` in the job"
+
+
+def _cause(error: RayError) -> str:
+    """Ray's reason in one line; its own message runs over a page."""
+    if isinstance(error, RayActorError):
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        for line in lines:
+            if "unexpectedly exit" in line or ("node" in line.lower() and "died" in line.lower()):
+                return line
+        return lines[0] if lines else type(error).__name__
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"

@@ -1,0 +1,222 @@
+"""What a model declares, for a person (`render`) and for a script (`document`). Words only; reads nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from runner.binding import output_field
+from runner.report import byte_count
+from runner.saved_model import MetaGraph, ModelSpec, Signature, TensorSpec, choose_metagraph, choose_signature
+from runner.tensor import Strings, Tensor, bfloat16_values
+
+_TOP_OPS = 6
+_SHOWN_FILES = 10
+_SHOWN_VALUES = 6
+
+
+def document(spec: ModelSpec) -> dict[str, Any]:
+    """Everything that is known of a model, as plain JSON values.
+
+    A default is a scalar or nested lists: numbers that JSON lacks are 'NaN', 'Infinity', '-Infinity'; a complex one is
+    {re, im}; bytes that are not UTF-8 are escaped with backslashes.
+    """
+    return {
+        "url": spec.url,
+        "path": spec.path,
+        "version": spec.version,
+        "bytes": sum(spec.files.values()),
+        "digest": spec.digest,
+        "fingerprint": dict(spec.fingerprint),
+        "files": dict(spec.files),
+        "assets": _under(spec, "assets"),
+        "assets_extra": _under(spec, "assets.extra"),
+        "metagraphs": [_metagraph_document(metagraph) for metagraph in spec.metagraphs],
+    }
+
+
+def render(spec: ModelSpec, tags: Sequence[str] | None = None, signature: str | None = None) -> RenderableType:
+    """A model on a terminal.
+
+    tags, signature: show only these. raises: ModelError where the model has no such one.
+    """
+    chosen = spec.metagraphs if tags is None and signature is None else (choose_metagraph(spec, tags),)
+    parts: list[RenderableType] = [_head(spec)]
+    for metagraph in chosen:
+        signatures = metagraph.signatures.values()
+        shown = [choose_signature(metagraph, signature, spec.url)] if signature else list(signatures)
+        parts += [Text(), _metagraph_lines(metagraph)]
+        for each in shown:
+            parts += [
+                Text(),
+                Padding(_signature_line(each), (0, 0, 0, 2), expand=False),
+                Padding(_table(each), (0, 0, 0, 4), expand=False),
+            ]
+        if not shown:
+            parts.append(
+                Padding(Text("no signatures: it cannot be called", style="yellow"), (0, 0, 0, 2), expand=False)
+            )
+    return Group(*parts)
+
+
+def _metagraph_document(metagraph: MetaGraph) -> dict[str, Any]:
+    return {
+        "tags": list(metagraph.tags),
+        "tensorflow_version": metagraph.tensorflow_version,
+        "ops": dict(metagraph.ops),
+        "signatures": {
+            name: {
+                "method": signature.method,
+                "inputs": {key: _tensor_document(tensor) for key, tensor in signature.inputs.items()},
+                "outputs": {key: _tensor_document(tensor) for key, tensor in signature.outputs.items()},
+            }
+            for name, signature in metagraph.signatures.items()
+        },
+    }
+
+
+def _tensor_document(spec: TensorSpec) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "dtype": spec.dtype,
+        "shape": None if spec.shape is None else list(spec.shape),
+        "tensor": spec.tensor,
+        "encoding": spec.encoding,
+        "components": list(spec.components),
+        "arrow": _arrow_text(spec),
+    }
+    if spec.default is not None:
+        facts["default"] = _nested(_values(spec.default, spec.dtype), spec.default.shape)
+    return facts
+
+
+def _under(spec: ModelSpec, folder: str) -> dict[str, int]:
+    return {path: size for path, size in spec.files.items() if path.startswith(f"{folder}/")}
+
+
+def _head(spec: ModelSpec) -> RenderableType:
+    title = Text(_printable(spec.url), style="bold")
+    if spec.version is not None:
+        title.append(f"  version {spec.version}", style="bold cyan")
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim")
+    grid.add_column(overflow="fold")
+    versions = sorted({metagraph.tensorflow_version for metagraph in spec.metagraphs} - {""})
+    facts = {
+        "saved by": f"TensorFlow {', '.join(versions)}" if versions else "",
+        "size": f"{byte_count(sum(spec.files.values()))} in {_count(len(spec.files), 'file')}",
+        "digest": spec.digest[:16],
+        "fingerprint": str(spec.fingerprint.get("singleprint", "")),
+        "assets": _files_text(_under(spec, "assets")),
+        "assets.extra": _files_text(_under(spec, "assets.extra")),
+    }
+    for name, fact in facts.items():
+        if fact:
+            grid.add_row(name, Text(_printable(fact)))
+    return Group(title, Padding(grid, (0, 0, 0, 2), expand=False))
+
+
+def _files_text(files: Mapping[str, int]) -> str:
+    shown = [f"{path.partition('/')[2]} ({byte_count(size)})" for path, size in files.items()]
+    more = [f"and {len(shown) - _SHOWN_FILES} more"] if len(shown) > _SHOWN_FILES else []
+    return ", ".join(shown[:_SHOWN_FILES] + more)
+
+
+def _metagraph_lines(metagraph: MetaGraph) -> Text:
+    lines = Text.assemble("tags ", (_printable(", ".join(metagraph.tags)) or "(none)", "bold green"))
+    if metagraph.ops:
+        most = sorted(metagraph.ops.items(), key=lambda used: (-used[1], used[0]))
+        top = ", ".join(f"{count} {_printable(op)}" for op, count in most[:_TOP_OPS])
+        total = _count(sum(metagraph.ops.values()), "op")
+        more = ", ..." if len(most) > _TOP_OPS else ""
+        lines.append(f"\n  {total} of {_count(len(most), 'kind')}: {top}{more}", style="dim")
+    return lines
+
+
+def _signature_line(signature: Signature) -> Text:
+    return Text.assemble((_printable(signature.name), "bold magenta"), (f"  {_printable(signature.method)}", "dim"))
+
+
+def _table(signature: Signature) -> Table:
+    tensors = [("in", spec) for spec in signature.inputs.values()]
+    tensors += [("out", spec) for spec in signature.outputs.values()]
+    defaults = any(spec.default is not None for _, spec in tensors)
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
+    table.add_column("", style="cyan", no_wrap=True)
+    for title in ("name", "tensor", "Arrow column", *(["default"] if defaults else [])):
+        table.add_column(title, overflow="fold")
+    for way, spec in tensors:
+        row = [_printable(spec.name), str(spec), _arrow_text(spec) or "-"]
+        if defaults:
+            row.append(_default_text(spec))
+        table.add_row(way, *(Text(cell) for cell in row))
+    return table
+
+
+def _default_text(spec: TensorSpec) -> str:
+    if spec.default is None:
+        return ""
+    values = [_printable(str(value)) for value in _values(spec.default, spec.dtype, _SHOWN_VALUES + 1)]
+    more = ", ..." if len(values) > _SHOWN_VALUES else ""
+    text = ", ".join(value[:40] for value in values[:_SHOWN_VALUES])
+    return text if spec.default.shape == () else f"[{text}{more}]"
+
+
+def _arrow_text(spec: TensorSpec) -> str | None:
+    """The type of the column that carries the tensor; None where there is no such column."""
+    field = output_field(spec) if spec.encoding == "dense" else None
+    return None if field is None else _type_text(field.type)
+
+
+def _type_text(kind: pa.DataType) -> str:
+    """An Arrow type without the names and nullability of its inner fields."""
+    if isinstance(kind, pa.FixedShapeTensorType):
+        return f"fixed_shape_tensor<{_type_text(kind.value_type)}>{list(kind.shape)}"
+    if pa.types.is_fixed_size_list(kind):
+        return f"fixed_size_list<{_type_text(kind.value_type)}>[{kind.list_size}]"
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return f"{'large_' if pa.types.is_large_list(kind) else ''}list<{_type_text(kind.value_type)}>"
+    if pa.types.is_struct(kind):
+        return f"struct<{', '.join(f'{field.name}: {_type_text(field.type)}' for field in kind)}>"
+    return str(kind)
+
+
+def _values(tensor: Tensor, dtype: str, most: int | None = None) -> list[Any]:
+    """The first `most` values of a tensor, flat, as JSON values."""
+    if isinstance(tensor, Strings):
+        return [value.decode("utf-8", "backslashreplace") for value in tensor.values[:most].to_pylist()]
+    flat = tensor.reshape(-1)[:most]  # (n,)
+    if dtype == "bfloat16":
+        flat = bfloat16_values(flat)  # type: ignore[arg-type]
+    return [_plain(value) for value in flat.tolist()]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, complex):
+        return {"re": _plain(value.real), "im": _plain(value.imag)}
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def _nested(values: list[Any], shape: tuple[int, ...]) -> Any:
+    """Flat values -> nested lists of this shape, row-major; a scalar for ()."""
+    array = np.empty(len(values), object)  # (n,)
+    array[:] = values
+    return array.reshape(shape).tolist()
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def _printable(text: str) -> str:
+    """Names come from the model: no control character of theirs reaches the terminal."""
+    return text if text.isprintable() else repr(text)[1:-1]

@@ -1,0 +1,96 @@
+"""Tensors between binding and engine: NumPy arrays, and strings that stay in Arrow buffers.
+
+One table says how each TensorFlow dtype is carried in memory. Where NumPy has no such type, its bits travel in
+an unsigned or signed integer of the same width (`bfloat16` in uint16, `qint8` in int8), and the engine, which
+knows the dtype from the signature, takes them as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+# TensorFlow dtype name -> (DataType enum of types.proto, NumPy dtype of its carrier; None: strings)
+DTYPES: dict[str, tuple[int, np.dtype[Any] | None]] = {
+    "float32": (1, np.dtype(np.float32)),
+    "float64": (2, np.dtype(np.float64)),
+    "int32": (3, np.dtype(np.int32)),
+    "uint8": (4, np.dtype(np.uint8)),
+    "int16": (5, np.dtype(np.int16)),
+    "int8": (6, np.dtype(np.int8)),
+    "string": (7, None),
+    "complex64": (8, np.dtype(np.complex64)),
+    "int64": (9, np.dtype(np.int64)),
+    "bool": (10, np.dtype(np.bool_)),
+    "qint8": (11, np.dtype(np.int8)),
+    "quint8": (12, np.dtype(np.uint8)),
+    "qint32": (13, np.dtype(np.int32)),
+    "bfloat16": (14, np.dtype(np.uint16)),
+    "qint16": (15, np.dtype(np.int16)),
+    "quint16": (16, np.dtype(np.uint16)),
+    "uint16": (17, np.dtype(np.uint16)),
+    "complex128": (18, np.dtype(np.complex128)),
+    "float16": (19, np.dtype(np.float16)),
+    "uint32": (22, np.dtype(np.uint32)),
+    "uint64": (23, np.dtype(np.uint64)),
+}
+DTYPE_NAMES: dict[int, str] = {number: name for name, (number, _) in DTYPES.items()} | {20: "resource", 21: "variant"}
+
+
+@dataclass(frozen=True)
+class Strings:
+    """A tensor of byte strings. `values` holds shape-many of them, flat, row-major, without nulls.
+
+    values: pa.BinaryArray or pa.LargeBinaryArray; may be a slice with an offset.
+    """
+
+    values: pa.Array
+    shape: tuple[int, ...]
+
+
+Tensor = npt.NDArray[np.generic] | Strings
+Feeds = Mapping[str, Tensor]  # input name of the signature -> C-contiguous carrier array, or Strings
+Outputs = Mapping[str, Tensor]  # output name of the signature -> the same
+
+
+def carrier(dtype: str) -> np.dtype[Any]:
+    """The NumPy dtype whose bits carry `dtype`; not for strings."""
+    found = DTYPES[dtype][1]
+    if found is None:
+        raise TypeError(f"tensors of dtype {dtype!r} are carried by Strings, not by NumPy")
+    return found
+
+
+def tensor_text(dtype: str, shape: Sequence[int | None] | None) -> str:
+    """A tensor as messages name it: 'float32[?, 4]'; unknown rank: 'float32[...]'."""
+    if shape is None:
+        return f"{dtype}[...]"
+    return f"{dtype}[{', '.join('?' if size is None else str(size) for size in shape)}]"
+
+
+def bfloat16_bits(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
+    """float32 -> the bits of bfloat16, rounded to nearest even; NaN stays NaN."""
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+    # Rounding could carry a NaN's payload into the exponent and out of it: set the quiet bit instead.
+    return np.where(np.isnan(values), (bits >> np.uint32(16)) | np.uint32(0x40), rounded).astype(np.uint16)
+
+
+def bfloat16_values(bits: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
+    """The bits of bfloat16 -> float32, exact."""
+    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+def tensor_digest(tensor: Tensor) -> str:
+    """128 bits of SHA-256 in hex over shape and values, to tell tensors apart without showing them."""
+    if isinstance(tensor, Strings):
+        content = b"".join(b"%d:%s" % (len(value), value) for value in tensor.values.to_pylist())
+    else:
+        content = str(tensor.dtype).encode() + np.ascontiguousarray(tensor).tobytes()
+    return hashlib.sha256(f"{list(tensor.shape)}".encode() + content).hexdigest()[:32]

@@ -1,0 +1,85 @@
+"""Models and data that the worker, the cluster and the command are tested with: answers one computes in the head."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+# Written by TensorFlow in a process of its own, so that the tests' process stays free of it.
+_MODELS = """
+import sys, tensorflow as tf
+
+class Half(tf.Module):
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def half_plus_two(self, x):
+        return {"y": x / 2 + 2}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def slow(self, x):
+        # The same answer, after about 60 ms of work that cannot be optimised away.
+        a = tf.ones([160, 160]) * (1 + 0 * tf.reduce_sum(x))
+        _, a = tf.while_loop(lambda i, a: i < 150, lambda i, a: (i + 1, tf.matmul(a, a) / 160), [0, a])
+        return {"y": x / 2 + 2 + 0 * tf.reduce_sum(a)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def picky(self, x):
+        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(x >= 0), ["negative"])]):
+            return {"y": tf.identity(x / 2 + 2)}
+
+    @tf.function(input_signature=[tf.TensorSpec([16], tf.float32, name="x")])
+    def sixteen(self, x):
+        return {"y": x / 2 + 2}
+
+half = Half()
+tf.saved_model.save(half, sys.argv[1], signatures={
+    "serving_default": half.half_plus_two, "slow": half.slow, "picky": half.picky,
+    "sixteen": half.sixteen})
+"""
+
+
+@pytest.fixture(scope="session")
+def half_plus_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """y = x / 2 + 2 as `serving_default`; `slow`; `picky`, which refuses negative numbers; `sixteen`, a fixed batch."""
+    folder = tmp_path_factory.mktemp("models") / "half_plus_two"
+    quiet = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    subprocess.run([sys.executable, "-c", _MODELS, str(folder)], check=True, env=quiet, stderr=subprocess.DEVNULL)
+    return folder
+
+
+WriteNumbers = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def write_numbers() -> WriteNumbers:
+    """write_numbers(folder, files=2, rows=1000, row_group=100): ids from 0, and x = id as float32."""
+
+    def write(folder: Path, files: int = 2, rows: int = 1000, row_group: int = 100) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in range(files):
+            ids = np.arange(number * rows, (number + 1) * rows, dtype=np.int64)
+            table = pa.table({"id": ids, "x": ids.astype(np.float32)})
+            pq.write_table(table, folder / f"numbers-{number:03d}.parquet", row_group_size=row_group)
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def require_half_plus_two() -> Callable[[Path, int], None]:
+    """require_half_plus_two(output, rows): every id once, in order, each with its answer."""
+
+    def require(output: Path, rows: int) -> None:
+        parts = sorted(output.glob("part-*.parquet"))
+        table = pa.concat_tables(pq.read_table(part) for part in parts)
+        assert table["id"].to_pylist() == list(range(rows))
+        np.testing.assert_array_equal(table["y"].to_numpy(), np.arange(rows, dtype=np.float32) / 2 + 2)
+
+    return require

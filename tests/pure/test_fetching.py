@@ -1,0 +1,216 @@
+"""Tensors -> columns: what each output becomes, that it reads back, and what is no output of rows."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.errors import BindingError, DataError
+from jobs.job import Columns
+from runner.binding import Binding, bind, output_field
+from runner.saved_model import Signature, TensorSpec
+from runner.tensor import Strings
+
+BATCH = pa.RecordBatch.from_pydict({"x": np.arange(3, dtype=np.float32)})
+
+
+def spec(dtype: str, shape: Any, encoding: Any = "dense") -> TensorSpec:
+    return TensorSpec("y", dtype, shape, "y:0", encoding)
+
+
+def binding(output: TensorSpec, encoding: str = "fixed_shape_tensor", outputs: Any = None, rows: Any = None) -> Binding:
+    inputs = {"x": TensorSpec("x", "float32", (rows,), "x:0")}
+    columns = Columns.model_validate({"outputs": outputs})
+    return bind(columns, BATCH.schema, Signature("s", "", inputs, {"y": output}), encoding)
+
+
+def fetched(output: TensorSpec, tensor: Any, encoding: str = "fixed_shape_tensor", outputs: Any = None) -> pa.Array:
+    column = binding(output, encoding, outputs).fetch(BATCH, {"y": tensor}).column("y")
+    column.validate(full=True)
+    return column
+
+
+def refused(output: TensorSpec, outputs: Any = None, rows: Any = None) -> str:
+    with pytest.raises(BindingError) as caught:
+        binding(output, outputs=outputs, rows=rows)
+    return caught.value.message
+
+
+ELEMENT = pa.field("item", pa.float32(), nullable=False)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "encoding", "expected"),
+    [
+        ("float32", (None,), "fixed_shape_tensor", pa.float32()),
+        ("float32", (None,), "binary", pa.float32()),
+        ("bfloat16", (None,), "list", pa.float32()),
+        ("float16", (None,), "list", pa.float16()),
+        ("qint32", (None,), "list", pa.int32()),
+        ("bool", (None,), "list", pa.bool_()),
+        ("string", (None,), "fixed_shape_tensor", pa.binary()),
+        ("float32", (None, 4), "fixed_shape_tensor", pa.fixed_shape_tensor(pa.float32(), (4,))),
+        ("float32", (None, 2, 3), "fixed_shape_tensor", pa.fixed_shape_tensor(pa.float32(), (2, 3))),
+        ("float32", (None, 4), "list", pa.list_(ELEMENT, 4)),
+        ("float32", (None, 2, 4), "list", pa.list_(pa.field("item", pa.list_(ELEMENT, 4), nullable=False), 2)),
+        ("float32", (None, None), "fixed_shape_tensor", pa.list_(ELEMENT)),
+        ("float32", (None, None, 4), "list", pa.list_(pa.field("item", pa.list_(ELEMENT, 4), nullable=False))),
+        ("float32", (None, 2, 3), "binary", pa.binary(24)),
+        ("bool", (None, 5), "binary", pa.binary(5)),
+        ("bfloat16", (None, 2), "binary", pa.binary(8)),
+        ("int64", (None, None, 3), "binary", pa.binary()),
+        ("string", (None, 2), "binary", pa.list_(pa.field("item", pa.binary(), nullable=False), 2)),
+        ("bool", (None, 2), "fixed_shape_tensor", pa.list_(pa.field("item", pa.bool_(), nullable=False), 2)),
+    ],
+    ids=str,
+)
+def test_the_column_of_an_output(dtype: str, shape: Any, encoding: str, expected: pa.DataType) -> None:
+    field = output_field(spec(dtype, shape), encoding)
+    assert field is not None
+    assert (field.name, field.type, field.nullable) == ("y", expected, False)
+    assert field.type.equals(expected)
+
+
+def test_bytes_say_what_they_hold() -> None:
+    field = output_field(spec("bfloat16", (None, None, 3)), "binary")
+    assert field is not None
+    assert field.metadata == {b"tensor.dtype": b"float32", b"tensor.shape": b"[null, 3]"}
+
+
+@pytest.mark.parametrize(
+    "output",
+    [spec("resource", (None,)), spec("float32", None), spec("float32", ()), spec("float32", (None, None), "sparse")],
+    ids=str,
+)
+def test_what_cannot_become_a_column_has_no_field(output: TensorSpec) -> None:
+    assert output_field(output) is None
+
+
+def test_a_tensor_of_unknown_rank_becomes_what_the_caller_says() -> None:
+    field = output_field(spec("float32", None), "list", row_shape=(4,), name="z")
+    assert field == pa.field("z", pa.list_(ELEMENT, 4), nullable=False)
+
+
+@pytest.mark.parametrize("encoding", ["fixed_shape_tensor", "list", "binary"])
+@pytest.mark.parametrize("shape", [(None,), (None, 4), (None, 2, 2), (None, None), (None, None, 2)], ids=str)
+def test_numbers_are_written_without_a_copy(encoding: str, shape: Any) -> None:
+    dimensions = (3, *[size or 2 for size in shape[1:]])
+    tensor = np.arange(np.prod(dimensions), dtype=np.float64).reshape(dimensions)
+    column = fetched(spec("float64", shape), tensor, encoding)
+    buffers = [buffer for buffer in column.buffers() if buffer is not None]
+    assert buffers[-1].address == tensor.__array_interface__["data"][0]
+    values = [np.frombuffer(value) for value in column.to_pylist()] if "binary" in str(column.type) else None
+    flat = np.concatenate(values) if values else np.array(column.to_pylist()).ravel()
+    assert np.array_equal(flat, tensor.ravel())
+
+
+@pytest.mark.parametrize("encoding", ["fixed_shape_tensor", "list", "binary"])
+@pytest.mark.parametrize("shape", [(None,), (None, 2), (None, 1, 2), (None, None)], ids=str)
+@pytest.mark.parametrize("dtype", ["float16", "bool", "complex128", "bfloat16", "string", "uint64"])
+def test_every_column_reads_back_from_parquet(dtype: str, shape: Any, encoding: str) -> None:
+    dimensions = (3, *[size or 2 for size in shape[1:]])
+    count = int(np.prod(dimensions))
+    numbers = np.arange(count).reshape(dimensions)
+    tensor: Any = {
+        "bool": numbers % 2 == 0,
+        "complex128": numbers + 2j * numbers,
+        "bfloat16": (numbers.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16),
+        "string": Strings(pa.array([b"%d" % at for at in range(count)]), dimensions),
+    }.get(dtype)
+    tensor = numbers.astype(dtype) if tensor is None else tensor
+    bound = binding(spec(dtype, shape), encoding)
+    rows = bound.fetch(BATCH, {"y": tensor})
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_batches([rows]), file)
+    back = pq.read_table(io.BytesIO(file.getvalue()))
+    assert back.column("y").to_pylist() == rows.column("y").to_pylist()
+    assert back.schema.field("y").type == bound.output_schema.field("y").type
+
+
+def test_strings_of_wide_offsets_and_slices_become_plain_bytes() -> None:
+    values = pa.array([b"skipped", b"a", b"\xff", b""], pa.large_binary()).slice(1)
+    column = fetched(spec("string", (None,)), Strings(values, (3,)))
+    assert column.type == pa.binary()
+    assert column.to_pylist() == [b"a", b"\xff", b""]
+
+
+def test_decoded_strings_are_text_and_the_first_row_that_is_none_is_named() -> None:
+    rule = {"y": {"decode": "utf-8"}}
+    good = Strings(pa.array(["ä", "b", "c", "d", "e", "f"]).cast(pa.binary()), (3, 2))
+    column = fetched(spec("string", (None, 2)), good, outputs=rule)
+    assert column.to_pylist() == [["ä", "b"], ["c", "d"], ["e", "f"]]
+    bad = Strings(pa.array([b"a", b"b", b"c", b"\xff", b"\xfe", b"\xfd"]), (3, 2))
+    with pytest.raises(DataError, match="output 'y' to column 'y': row 1 of the batch is no UTF-8 \\(2 such rows") as e:
+        fetched(spec("string", (None, 2)), bad, outputs=rule)
+    assert e.value.facts == {"code": "ROW_UTF8", "column": "y", "row": 1, "rows": 2}
+
+
+@pytest.mark.parametrize(
+    ("tensor", "code", "text"),
+    [
+        (np.zeros((2, 4), np.float32), "MODEL_BATCH", "it has 2 rows for 3 rows fed"),
+        (np.zeros((4, 4), np.float32), "MODEL_BATCH", "it has 4 rows for 3 rows fed"),
+        (np.float32(1).reshape(()), "MODEL_BATCH", "it is a scalar for 3 rows fed"),
+        (np.zeros((3, 5), np.float32), "MODEL_OUTPUT", "it is float32[3, 5]; the signature promised float32[?, 4]"),
+        (np.zeros((3,), np.float32), "MODEL_OUTPUT", "it is float32[3]; the signature promised float32[?, 4]"),
+        (np.zeros((3, 4), np.float64), "MODEL_OUTPUT", "it is float64[3, 4]; the signature promised float32[?, 4]"),
+        (Strings(pa.array([b""] * 3), (3,)), "MODEL_OUTPUT", "it is string[3]; the signature promised float32[?, 4]"),
+    ],
+    ids=str,
+)
+def test_a_tensor_that_is_not_what_was_promised_is_an_error(tensor: Any, code: str, text: str) -> None:
+    with pytest.raises(DataError) as caught:
+        fetched(spec("float32", (None, 4)), tensor)
+    assert caught.value.facts["code"] == code
+    assert f"could not write output 'y' to column 'y': {text}" in caught.value.message
+
+
+def test_an_output_that_does_not_come_is_an_error() -> None:
+    with pytest.raises(DataError, match="no output 'y'") as caught:
+        binding(spec("float32", (None,))).fetch(BATCH, {})
+    assert caught.value.facts["code"] == "MODEL_OUTPUT"
+
+
+def test_lists_beyond_what_arrow_counts_are_refused_before_memory_is_filled() -> None:
+    huge = np.broadcast_to(np.zeros(1, np.int8), (3, 2**30))
+    target = binding(spec("int8", (None, None))).outputs[0]
+    with pytest.raises(DataError, match=r"passes 2 GiB or 2\*\*31 values; .* lower 'limits: batch_rows'"):
+        target._offsets(*huge.shape)
+
+
+@pytest.mark.parametrize(
+    ("output", "rows", "text"),
+    [
+        (spec("float32", ()), None, "output 'y' float32[]: found a scalar; expected one row for each row of the input"),
+        (spec("float32", (1,)), None, "found a first dimension of 1 where any number of rows are fed"),
+        (spec("float32", (4, 2)), 8, "found a first dimension of 4 where 8 rows are fed"),
+        (spec("resource", (None,)), None, "output 'y' resource[?]: found dtype resource; expected numbers"),
+        (spec("float32", (None, None), "sparse"), None, "found a sparse output; only dense outputs can be written"),
+        (spec("float32", None), None, "give the shape of one row in the job: `outputs: {y: {shape: [...]}}`"),
+    ],
+    ids=str,
+)
+def test_outputs_that_are_no_rows_are_refused(output: TensorSpec, rows: Any, text: str) -> None:
+    implicit, explicit = refused(output, rows=rows), refused(output, outputs=["y"], rows=rows)
+    assert text in implicit
+    assert text in explicit
+    assert "to leave it out, name the outputs to keep in the job: `outputs: [...]`" in implicit
+    assert "leave it out" not in explicit
+
+
+def test_a_shape_of_the_job_settles_what_the_signature_leaves_open_and_nothing_else() -> None:
+    rule = {"y": {"shape": [4]}}
+    assert binding(spec("float32", None), outputs=rule).output_schema.field("y").type.shape == [4]
+    assert binding(spec("float32", (None, None)), outputs=rule).output_schema.field("y").type.shape == [4]
+    message = refused(spec("float32", (None, 5)), outputs=rule)
+    assert "found 'shape: [4]' in the job; the signature says float32[?, 5]" in message
+
+
+def test_only_strings_are_decoded() -> None:
+    message = refused(spec("float32", (None,)), outputs={"y": {"decode": "utf-8"}})
+    assert "only strings can be decoded, not float32" in message

@@ -1,0 +1,118 @@
+"""The whole command on its own local Ray: killed, interrupted, and run again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+Answers = Callable[[Path, int], None]
+SHARDS = 40
+
+
+@pytest.fixture
+def slow_job(job_file: Callable[..., Path], half_plus_two: Path) -> Path:
+    """2,000 rows in 40 shards of a few model calls each, on one worker."""
+    return job_file(
+        model={"url": str(half_plus_two), "signature": "slow"},
+        limits={"shard_rows": 100, "batch_rows": 50},
+        workers={"count": 1},
+        rows=2000,
+    )
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """start("run", ...): the command running in the background, in a process group of its own as in a terminal."""
+    running: list[subprocess.Popen[str]] = []
+
+    def call(*arguments: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "runner", *arguments],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        running.append(process)
+        return process
+
+    yield call
+    for process in running:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def await_parts(process: subprocess.Popen[str], output: Path, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while len(list(output.glob("part-*"))) < count:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline, f"fewer than {count} parts within 60 s"
+        time.sleep(0.02)
+
+
+def parts(output: Path) -> dict[str, int]:
+    return {part.name: part.stat().st_mtime_ns for part in output.glob("part-*")}
+
+
+@pytest.mark.parametrize("where", [["--in-process"], []], ids=["in-process", "ray"])
+def test_a_driver_killed_in_the_middle_continues_without_recomputing(
+    where: list[str],
+    slow_job: Path,
+    start: Callable[..., subprocess.Popen[str]],
+    command: Callable[..., subprocess.CompletedProcess[str]],
+    tmp_path: Path,
+    require_half_plus_two: Answers,
+) -> None:
+    output = tmp_path / "out"
+    process = start("run", "job.yaml", *where)
+    await_parts(process, output, 3)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait(30)
+    time.sleep(1)  # a worker of the dead driver may publish one more part
+    before = parts(output)
+    assert len(before) < SHARDS
+    assert not (output / "_SUCCESS").exists()
+    assert json.loads(command("status", "out", "--json").stdout)["state"] == "unfinished"
+
+    done = command("run", "job.yaml", *where, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["rows_run"] <= 4000 - 100 * len(before)
+    assert before.items() <= parts(output).items()
+    require_half_plus_two(output, 4000)
+
+
+@pytest.mark.parametrize(
+    ("number", "where", "code"),
+    [(signal.SIGINT, [], 130), (signal.SIGINT, ["--in-process"], 130), (signal.SIGTERM, [], 143)],
+    ids=["ctrl-c-on-ray", "ctrl-c-in-process", "sigterm-on-ray"],
+)
+def test_an_interrupted_job_says_how_to_continue_and_does(
+    number: signal.Signals,
+    where: list[str],
+    code: int,
+    slow_job: Path,
+    start: Callable[..., subprocess.Popen[str]],
+    command: Callable[..., subprocess.CompletedProcess[str]],
+    tmp_path: Path,
+    require_half_plus_two: Answers,
+) -> None:
+    process = start("run", "job.yaml", *where)
+    await_parts(process, tmp_path / "out", 2)
+    os.killpg(process.pid, number)  # a terminal sends Ctrl-C to the whole group
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == code, errors
+    assert "Traceback" not in errors
+    assert "to continue: runner run job.yaml" in errors
+    assert not (tmp_path / "out" / "_SUCCESS").exists()
+    assert command("run", "job.yaml", "--in-process").returncode == 0
+    require_half_plus_two(tmp_path / "out", 4000)

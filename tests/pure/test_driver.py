@@ -1,0 +1,157 @@
+"""The driver's loop with a puppet pool: it carries out what the Schedule says, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from random import Random
+
+import pytest
+
+from jobs.attempt import Attempt, Failure, Receipt
+from jobs.errors import ModelCallError, RunnerError, StoppedError, WorkerError
+from jobs.job import Limits
+from jobs.plan import InputFile, RowGroup, plan
+from jobs.schedule import AttemptFailed, AttemptSucceeded, Event, Schedule, WorkerLost, WorkerReady
+from runner.driver import Driver
+from runner.report import Snapshot
+from runner.worker import Progress, WorkerSpec
+
+
+class PuppetPool:
+    """Answers every dispatch as `answer` says, at the next poll; workers are ready at once."""
+
+    def __init__(self, answer: Callable[[str, Attempt], Event]) -> None:
+        self._answer, self._events = answer, list[Event]()
+        self.started: list[str] = []
+        self.stopped: list[str] = []
+        self.dispatched: list[tuple[str, int]] = []
+        self.now = 0.0
+
+    def connect(self) -> None: ...
+
+    def serve(self, spec: WorkerSpec) -> None: ...
+
+    def capacity(self) -> int:
+        return 2
+
+    def start(self, worker: str) -> None:
+        self.started.append(worker)
+        self._events.append(WorkerReady(self.now, worker))
+
+    def dispatch(self, worker: str, attempt: Attempt) -> None:
+        self.dispatched.append((worker, attempt.shard))
+        self._events.append(self._answer(worker, attempt))
+
+    def stop(self, worker: str) -> None:
+        self.stopped.append(worker)
+
+    def poll(self, timeout_s: float) -> Sequence[Event]:
+        self.now += 1.0
+        events, self._events = self._events[:1], self._events[1:]
+        return events
+
+    def progress(self) -> Mapping[str, Progress]:
+        return {}
+
+    def facts(self) -> Mapping[str, Mapping[str, object]]:
+        return {}
+
+    def close(self) -> None: ...
+
+
+class MemoryOutput:
+    """What the driver asks of an output directory, in memory."""
+
+    def __init__(self, published: Mapping[int, Receipt] | None = None) -> None:
+        self.published = dict(published or {})
+        self.recorded: dict[int, tuple[Receipt, tuple[Failure, ...]]] = {}
+        self.renewed: list[Mapping[str, object]] = []
+
+    def adopt(self, shard: int) -> Receipt | None:
+        return self.published.get(shard)
+
+    def record(self, receipt: Receipt, failures: Sequence[Failure]) -> None:
+        assert receipt.shard not in self.recorded, "a shard is recorded once"
+        self.recorded[receipt.shard] = (receipt, tuple(failures))
+
+    def renew(self, epoch: int, progress: Mapping[str, object]) -> None:
+        self.renewed.append(progress)
+
+
+def receipt_of(attempt: Attempt) -> Receipt:
+    return Receipt(attempt.shard, attempt.id, attempt.number, attempt.epoch, "part", 1, "", attempt.rows, attempt.rows)
+
+
+def succeed(worker: str, attempt: Attempt) -> Event:
+    return AttemptSucceeded(0.0, worker, receipt_of(attempt))
+
+
+def drive(
+    pool: PuppetPool, output: MemoryOutput, stop: Callable[[], RunnerError | None] = lambda: None
+) -> tuple[Driver, list[Snapshot]]:
+    four = [InputFile(f"f{n}", 1, "", (RowGroup(10, 1),)) for n in range(4)]
+    made = plan(four, Limits(shard_rows=10), {})
+    nonces: Iterator[str] = iter(f"{n:012x}" for n in range(10**6))
+    schedule = Schedule(made, {}, 2, 3, 1, lambda: next(nonces), Random(0))
+    seen: list[Snapshot] = []
+    driver = Driver(schedule, pool, output, 1, made.rows, seen.append, stop, lambda: pool.now)  # type: ignore[arg-type]
+    return driver, seen
+
+
+def test_every_shard_is_dispatched_recorded_and_shown() -> None:
+    pool, output = PuppetPool(succeed), MemoryOutput()
+    driver, seen = drive(pool, output)
+    assert sorted(driver.run()) == [0, 1, 2, 3]
+    assert sorted(output.recorded) == [0, 1, 2, 3]
+    assert sorted(shard for _, shard in pool.dispatched) == [0, 1, 2, 3]
+    assert pool.stopped == pool.started == ["w1", "w2"]
+    assert (seen[-1].rows_done, seen[-1].share) == (40, 1.0)
+    assert [at.rows_done for at in seen] == sorted(at.rows_done for at in seen)
+
+
+def test_a_part_published_by_an_attempt_that_died_is_adopted_without_a_second_dispatch() -> None:
+    published = {2: Receipt(2, "e1-a1-x", 1, 1, "part", 1, "", 10, 10)}
+
+    def answer(worker: str, attempt: Attempt) -> Event:
+        if attempt.shard == 2:
+            failure = Failure(2, attempt.id, attempt.number, worker, WorkerError("gone"))
+            return AttemptFailed(0.0, worker, failure)
+        return succeed(worker, attempt)
+
+    pool, output = PuppetPool(answer), MemoryOutput(published)
+    driver, _ = drive(pool, output)
+    driver.run()
+    assert [shard for _, shard in pool.dispatched].count(2) == 1
+    receipt, failures = output.recorded[2]
+    assert receipt == published[2]
+    assert [failure.error.message for failure in failures] == ["gone"]
+
+
+def test_a_lost_worker_is_replaced() -> None:
+    def answer(worker: str, attempt: Attempt) -> Event:
+        return WorkerLost(0.0, worker, WorkerError("gone")) if worker == "w1" else succeed(worker, attempt)
+
+    pool, output = PuppetPool(answer), MemoryOutput()
+    driver, _ = drive(pool, output)
+    assert sorted(driver.run()) == [0, 1, 2, 3]
+    assert "w3" in pool.started
+    assert any("gone" in str(news["failures"]) for news in output.renewed)
+
+
+def test_giving_up_stops_the_workers_and_raises_the_last_cause() -> None:
+    def answer(worker: str, attempt: Attempt) -> Event:
+        return AttemptFailed(0.0, worker, Failure(attempt.shard, attempt.id, 1, worker, ModelCallError("bad op")))
+
+    pool = PuppetPool(answer)
+    driver, _ = drive(pool, MemoryOutput())
+    with pytest.raises(ModelCallError, match="bad op"):
+        driver.run()
+    assert sorted(pool.stopped) == ["w1", "w2"]
+
+
+def test_a_request_to_stop_ends_the_loop_at_its_next_turn() -> None:
+    pool = PuppetPool(succeed)
+    driver, _ = drive(pool, MemoryOutput(), stop=lambda: StoppedError("enough") if pool.now >= 2 else None)
+    with pytest.raises(StoppedError, match="enough"):
+        driver.run()
+    assert pool.now == 2

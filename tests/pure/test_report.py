@@ -1,0 +1,95 @@
+"""What a person sees while a job runs, and where the time went."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from runner.report import LogDisplay, Snapshot, TerminalDisplay, byte_count, duration, progress_line, stage_sentence
+from runner.stage import StageClock
+
+
+def snapshot(**changes: object) -> Snapshot:
+    facts = {
+        "rows_total": 4_000_000,
+        "rows_done": 1_000_000,
+        "rows_before": 0,
+        "seconds": 2.0,
+        "shards_total": 8,
+        "shards_done": 2,
+        "shards_running": 2,
+        "retries": 1,
+        "workers_ready": 1,
+        "workers": 2,
+    }
+    return Snapshot(**(facts | changes))  # type: ignore[arg-type]
+
+
+def test_the_line_tells_rows_rate_eta_shards_retries_and_workers() -> None:
+    line = progress_line(snapshot())
+    assert "1,000,000 of 4,000,000 rows" in line
+    assert "25%" in line
+    assert "500,000 rows/s" in line
+    assert "ETA 6.0 s" in line
+    assert "shards 2 done, 2 running, 1 retried of 8" in line
+    assert "1 of 2 workers ready" in line
+
+
+def test_the_rate_counts_only_what_this_run_did() -> None:
+    assert snapshot(rows_before=800_000).rows_per_s == 100_000
+    assert "rows/s" not in progress_line(snapshot(rows_before=1_000_000))
+
+
+def test_a_finished_run_shows_no_eta() -> None:
+    assert "ETA" not in progress_line(snapshot(rows_done=4_000_000, shards_done=8))
+
+
+def test_a_job_without_rows_counts_its_shards() -> None:
+    assert snapshot(rows_total=0, rows_done=0, shards_total=1, shards_done=1).share == 1.0
+
+
+def test_a_log_gets_a_line_every_ten_seconds_and_one_at_the_end() -> None:
+    now = [0.0]
+    stream = io.StringIO()
+    display = LogDisplay(stream, clock=lambda: now[0])
+    for tick in range(25):
+        now[0] = float(tick)
+        display.show(snapshot(rows_done=tick))
+    assert [line.split(" of ")[0] for line in stream.getvalue().splitlines()] == ["10", "20"]
+    display.close()
+    display.close()
+    assert [line.split(" of ")[0] for line in stream.getvalue().splitlines()] == ["10", "20", "24"]
+
+
+def test_a_terminal_keeps_the_last_line_when_the_display_is_closed() -> None:
+    stream = io.StringIO()
+    display = TerminalDisplay(Console(file=stream, force_terminal=True, width=200))
+    display.show(snapshot(rows_done=4_000_000, shards_done=8))
+    display.close()
+    assert "4,000,000 of 4,000,000 rows · 100%" in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(8.14, "8.1 s"), (99.9, "99.9 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")]
+)
+def test_durations_read_well(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(("size", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (3 * 2**40, "3.0 TiB")])
+def test_sizes_read_well(size: int, text: str) -> None:
+    assert byte_count(size) == text
+
+
+def test_the_stage_sentence_ranks_the_compute_thread_and_names_what_ran_beside_it() -> None:
+    seconds = {"run": 6.0, "wait_read": 3.0, "feed": 1.0, "read": 4.0, "encode": 2.5}
+    assert stage_sentence(seconds) == "run 60%, wait_read 30%, feed 10% (beside it: read 4.0 s, encode 2.5 s)"
+
+
+def test_a_stage_clock_counts_the_wait_for_each_item() -> None:
+    clock = StageClock()
+    assert list(clock.each("wait_read", range(3))) == [0, 1, 2]
+    assert clock.seconds["wait_read"] > 0
+    assert clock.seconds["run"] == 0

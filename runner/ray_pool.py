@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobs.attempt import Attempt, Receipt
-from jobs.errors import CapacityError, RunnerError, WorkerError
+from jobs.errors import CapacityError, JobError, RunnerError, WorkerError
 from jobs.job import Workers
 from jobs.schedule import AttemptFailed, AttemptSucceeded, Event, WorkerFailedToStart, WorkerLost, WorkerReady
 from runner.engine import EngineOptions
@@ -85,6 +85,11 @@ class RayPool:
     """Connects to `address`, or to a Ray that this process has started already, or starts a local one."""
 
     def __init__(self, workers: Workers, address: str | None = None, clock: Clock = time.monotonic) -> None:
+        if address is not None and address.startswith("ray://"):
+            raise JobError(
+                f"cannot use '{address}': the driver must be part of the cluster, not a Ray Client; run it on a node of the"
+                " cluster, with --address HOST:6379 or --address auto"
+            )
         self._workers, self._address, self._clock = workers, address, clock
         self._spec: WorkerSpec | None = None
         self._live: dict[str, _Live] = {}

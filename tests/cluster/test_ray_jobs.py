@@ -13,7 +13,7 @@ import pytest
 
 import runner
 from connectors.output import read_status
-from jobs.errors import CapacityError, ModelCallError
+from jobs.errors import CapacityError, JobError, ModelCallError
 from jobs.job import Job, Output, Workers
 from runner.preflight import preflight
 from runner.ray_pool import RayPool
@@ -163,6 +163,11 @@ def test_auto_counts_what_the_cluster_holds(workers: Workers, fits: int) -> None
     pool = RayPool(workers)
     assert pool.capacity() == fits
     pool.close()
+
+
+def test_a_ray_client_is_refused() -> None:
+    with pytest.raises(JobError, match="not a Ray Client"):
+        RayPool(Workers(), address="ray://10.0.0.7:10001")
 
 
 def test_another_cluster_than_the_one_this_process_is_in_is_refused() -> None:

@@ -13,12 +13,14 @@ DEMO := demo
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 16
 
+demo: BEGAN := $(shell date +%s)
 demo: $(VENV)/demo.stamp ## score the handwritten digits on a local Ray with two workers, and draw the result
 	@$(BIN)/python -m jobs.examples.digits prepare --folder $(DEMO)
 	@$(BIN)/runner show $(DEMO)/model
 	@$(BIN)/runner plan jobs/examples/digits.yaml
 	@$(BIN)/runner run jobs/examples/digits.yaml
 	@$(BIN)/python -m jobs.examples.digits report --folder $(DEMO)
+	@echo "make demo: $$(( $$(date +%s) - $(BEGAN) )) s, set-up included"
 
 test: $(VENV)/dev.stamp ## all tests
 	$(BIN)/python -m pytest

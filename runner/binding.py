@@ -33,7 +33,7 @@ from runner.feeding import (
 )
 from runner.fetching import OutputTarget, output_field, output_target
 from runner.saved_model import Signature, TensorSpec
-from runner.tensor import Feeds, Outputs, Strings, Tensor, tensor_text
+from runner.tensor import Feeds, Outputs, Strings, Tensor, tensor_text, type_text
 
 __all__ = ["Binding", "bind", "output_field", "wanted_columns"]
 
@@ -125,10 +125,10 @@ class Binding:
             told = default if bound.source is None else bound.source.describe()
             rows.append({"role": "input", "tensor": bound.name, **_shape(bound.dtype, bound.shape), **told})
         for target in self.outputs:
-            told = {"column": target.field.name, "type": str(target.field.type), "note": ""}
+            told = {"column": target.field.name, "type": type_text(target.field.type), "note": ""}
             rows.append({"role": "output", "tensor": target.name, **_shape(target.dtype, (None, *target.row)), **told})
         for name in self.kept:
-            told = {"column": name, "type": str(self.output_schema.field(name).type), "note": ""}
+            told = {"column": name, "type": type_text(self.output_schema.field(name).type), "note": ""}
             rows.append({"role": "kept", "tensor": "", "dtype": "", "shape": "", **told})
         return rows
 

@@ -21,7 +21,7 @@ from runner.cast import NATURAL, Array, Cast, advice, agree, as_numpy
 from runner.constant import constant, mismatch
 from runner.nesting import Row, merge, peel, plain, wanted
 from runner.saved_model import TensorSpec
-from runner.tensor import Strings, Tensor, bfloat16_bits, carrier, tensor_digest
+from runner.tensor import Strings, Tensor, bfloat16_bits, carrier, tensor_digest, type_text
 
 _NOTES = {
     "same": "",
@@ -92,7 +92,7 @@ class ColumnSource:
 
     def describe(self) -> dict[str, str]:
         notes = [_NOTES[self.cast.how], "null rows are filled" if self.fill is not None else ""]
-        return {"column": self.column, "type": str(self.type), "note": "; ".join(filter(None, notes))}
+        return {"column": self.column, "type": type_text(self.type), "note": "; ".join(filter(None, notes))}
 
     def document(self) -> dict[str, Any]:
         # No Arrow types: their names may change with pyarrow, and the files that have them are part of the plan.

@@ -87,8 +87,8 @@ class RayPool:
     def __init__(self, workers: Workers, address: str | None = None, clock: Clock = time.monotonic) -> None:
         if address is not None and address.startswith("ray://"):
             raise JobError(
-                f"cannot use '{address}': the driver must be part of the cluster, not a Ray Client; run it on a node of the"
-                " cluster, with --address HOST:6379 or --address auto"
+                f"cannot use '{address}': the driver must be part of the cluster, not a Ray Client; run it on a node of"
+                " the cluster, with --address HOST:6379 or --address auto"
             )
         self._workers, self._address, self._clock = workers, address, clock
         self._spec: WorkerSpec | None = None

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
@@ -16,7 +15,7 @@ from rich.text import Text
 from runner.binding import output_field
 from runner.report import byte_count
 from runner.saved_model import MetaGraph, ModelSpec, Signature, TensorSpec, choose_metagraph, choose_signature
-from runner.tensor import Strings, Tensor, bfloat16_values
+from runner.tensor import Strings, Tensor, bfloat16_values, type_text
 
 _TOP_OPS = 6
 _SHOWN_FILES = 10
@@ -172,20 +171,7 @@ def _default_text(spec: TensorSpec) -> str:
 def _arrow_text(spec: TensorSpec) -> str | None:
     """The type of the column that carries the tensor; None where there is no such column."""
     field = output_field(spec) if spec.encoding == "dense" else None
-    return None if field is None else _type_text(field.type)
-
-
-def _type_text(kind: pa.DataType) -> str:
-    """An Arrow type without the names and nullability of its inner fields."""
-    if isinstance(kind, pa.FixedShapeTensorType):
-        return f"fixed_shape_tensor<{_type_text(kind.value_type)}>{list(kind.shape)}"
-    if pa.types.is_fixed_size_list(kind):
-        return f"fixed_size_list<{_type_text(kind.value_type)}>[{kind.list_size}]"
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return f"{'large_' if pa.types.is_large_list(kind) else ''}list<{_type_text(kind.value_type)}>"
-    if pa.types.is_struct(kind):
-        return f"struct<{', '.join(f'{field.name}: {_type_text(field.type)}' for field in kind)}>"
-    return str(kind)
+    return None if field is None else type_text(field.type)
 
 
 def _values(tensor: Tensor, dtype: str, most: int | None = None) -> list[Any]:

@@ -94,3 +94,16 @@ def tensor_digest(tensor: Tensor) -> str:
     else:
         content = str(tensor.dtype).encode() + np.ascontiguousarray(tensor).tobytes()
     return hashlib.sha256(f"{list(tensor.shape)}".encode() + content).hexdigest()[:32]
+
+
+def type_text(kind: pa.DataType) -> str:
+    """An Arrow type without the names and nullability of its inner fields."""
+    if isinstance(kind, pa.FixedShapeTensorType):
+        return f"fixed_shape_tensor<{type_text(kind.value_type)}>{list(kind.shape)}"
+    if pa.types.is_fixed_size_list(kind):
+        return f"fixed_size_list<{type_text(kind.value_type)}>[{kind.list_size}]"
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return f"{'large_' if pa.types.is_large_list(kind) else ''}list<{type_text(kind.value_type)}>"
+    if pa.types.is_struct(kind):
+        return f"struct<{', '.join(f'{field.name}: {type_text(field.type)}' for field in kind)}>"
+    return str(kind)

@@ -128,9 +128,8 @@ class InputColumn(Section):
     """Where one input tensor comes from: exactly one of `column`, `stack`, `constant`."""
 
     column: str | None = None
-    stack: Annotated[tuple[str, ...], Field(min_length=1)] | str | None = (
-        None  # names, or one pattern such as 'f*' (natural order: f2 before f10)
-    )
+    # Names or patterns such as 'f*': f2 before f10; names that are not numbered keep the order of the file.
+    stack: Annotated[tuple[str, ...], Field(min_length=1)] | str | None = None
     constant: Plain = None
     cast: Literal["safe", "unsafe"] = "safe"
     null: Literal["error", "nan"] | NullFill = "error"

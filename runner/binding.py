@@ -230,13 +230,24 @@ def _rules(columns: Columns, signature: Signature, schema: pa.Schema) -> dict[st
 
 
 def _named(rule: InputColumn, schema: pa.Schema) -> list[str]:
-    """The columns of a rule; a pattern in natural order, or as it is where nothing matches."""
+    """The columns of a rule, each pattern of a stack in its place."""
     if rule.column is not None:
         return [rule.column]
-    if isinstance(rule.stack, str) and rule.stack not in schema.names:
-        matches = {name for name in schema.names if fnmatchcase(name, rule.stack)}
-        return sorted(matches, key=_natural) or [rule.stack]
-    return [rule.stack] if isinstance(rule.stack, str) else list(rule.stack or ())
+    patterns = (rule.stack,) if isinstance(rule.stack, str) else rule.stack or ()
+    return [name for pattern in patterns for name in _matching(pattern, schema)]
+
+
+def _matching(pattern: str, schema: pa.Schema) -> list[str]:
+    """The columns a name or a pattern means; as it is where nothing matches, so that someone can say so.
+
+    Names that differ in nothing but a number come in natural order, others in the order of the file: features are
+    what they are by their place, and sorting `mean_*` by name would feed them in an order that nobody wrote.
+    """
+    if pattern in schema.names:
+        return [pattern]
+    matches = list(dict.fromkeys(name for name in schema.names if fnmatchcase(name, pattern)))
+    numbered = len({re.sub(r"\d+", "", name) for name in matches}) == 1
+    return (sorted(matches, key=_natural) if numbered else matches) or [pattern]
 
 
 def _natural(name: str) -> tuple[list[tuple[int, int | str]], str]:

@@ -185,6 +185,18 @@ def test_kept_columns_come_first_in_the_order_of_the_job_and_are_not_copied() ->
     assert rows.column("id").buffers()[1].address == batch.column("id").buffers()[1].address
 
 
+def test_columns_that_are_not_numbered_are_stacked_in_the_order_of_the_file_pattern_by_pattern() -> None:
+    names = ["mean_radius", "worst_area", "mean_area", "age", "worst_radius"]
+    model = signature([tensor("x", shape=(None, 5))])
+    columns = Columns.model_validate({"inputs": {"x": {"stack": ["worst_*", "age", "mean_*"]}}})
+    schema = pa.schema([(name, pa.float32()) for name in names])
+    wanted = ["worst_area", "worst_radius", "age", "mean_radius", "mean_area"]
+    assert wanted_columns(columns, model, schema) == wanted
+    # The worker's schema holds the wanted columns alone, in that order: the stack must come out the same.
+    again = pa.schema([(name, pa.float32()) for name in wanted])
+    assert bind(columns, again, model, "list").columns == tuple(wanted)
+
+
 def test_a_pattern_stacks_columns_in_natural_order() -> None:
     names = ["f10", "f2", "g", "f1", "f02"]
     schema = [(name, FLOAT) for name in names]

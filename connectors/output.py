@@ -6,7 +6,6 @@ The invariant: nothing at a final name is ever deleted or overwritten, and a nam
 
 from __future__ import annotations
 
-import hashlib
 import os
 import socket
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,19 +14,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
-from types import TracebackType
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import pyarrow as pa
 
 from connectors import ENCODERS, load_class
-from connectors.base import Encoder, Writer
+from connectors.base import Encoder
 from connectors.layout import PART_PREFIX, SUCCESS, Layout, decode, encode, epoch_of_name, plan8_of_part
+from connectors.part import OTHER_WAY, Part, Parts
 from connectors.status import Status, read_status
 from connectors.store import Store, redact
 from jobs.attempt import Attempt, Failure, Receipt
 from jobs.difference import difference
-from jobs.errors import DataError, InternalError, OutputError, StorageError, one_of
+from jobs.errors import OutputError, StorageError, one_of
 from jobs.job import OptionValue, Output, canonical, digest
 from jobs.manifest import manifest, totals
 from jobs.plan import PROTOCOL_VERSION, Plan, Shard
@@ -35,7 +34,6 @@ from jobs.plan import PROTOCOL_VERSION, Plan, Shard
 __all__ = ["Claim", "OutputDirectory", "Part", "Status", "open_dataset", "read_status"]
 
 _THREADS = 16  # receipts and headers are small: reading them is waiting
-_OTHER_WAY = "choose another output url, or run the job that began here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +56,9 @@ class OutputDirectory:
             raise OutputError(f"cannot write to '{redact(output.url)}': there is no writing over {self.store.scheme}")
         # The url as this process understood it: a relative one means another place in another working directory.
         self.output = output.model_copy(update={"url": self.store.url})
-        self._encoder: Encoder = load_class(ENCODERS, output.format)()
-        self._names = Layout(plan_id, shards, self._encoder.suffix)
+        encoder: Encoder = load_class(ENCODERS, output.format)()
+        self._names = Layout(plan_id, shards, encoder.suffix)
+        self._parts = Parts(self.store, self._names, encoder, output.compression)
         self._started = ""
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -70,36 +69,17 @@ class OutputDirectory:
 
     def url(self, name: str) -> str:
         """The full url of a name in this directory."""
-        return f"{self.store.url.removesuffix('/')}/{name}"
+        return self.store.child(name)
 
     # worker side
 
     def open_part(self, attempt: Attempt, schema: pa.Schema, model_digest: str, worker: str) -> Part:
         """A part to write in a `with` block; leaving the block without `publish` drops everything."""
-        return Part(self, attempt, schema, model_digest, worker)
+        return self._parts.open(attempt, schema, model_digest, worker)
 
     def adopt(self, shard: int) -> Receipt | None:
-        """The receipt of the part that is at the final name of `shard`, None where there is none.
-
-        raises: OutputError naming the object, where it is not a whole part of this plan.
-        """
-        name = self.part_name(shard)
-        found = self.store.stat(name)
-        if found is None:
-            return None
-        try:
-            header, rows = self._encoder.read_header(self.store, name)
-        except DataError as error:
-            raise OutputError(
-                f"cannot use '{self.url(name)}': {error.message}; it stays as it is; {_OTHER_WAY}"
-            ) from error
-        receipt = _receipt(cast(Mapping[str, Any], header or {}), self._names, shard, found.size)
-        if receipt is None or receipt.rows_out != rows:
-            raise OutputError(
-                f"cannot use '{self.url(name)}': it is not a part of plan '{self._names.plan_id}' for shard {shard}; "
-                f"it stays as it is; {_OTHER_WAY}"
-            )
-        return receipt
+        """The receipt of the part that is at the final name of `shard`, None where there is none. See `Parts.find`."""
+        return self._parts.find(shard)
 
     # driver side
 
@@ -175,7 +155,7 @@ class OutputDirectory:
         then = decode(self.store.read(Layout(plan8).plan))
         differs = difference(then, plan.document()) if then else "its plan is not there any more"
         return OutputError(
-            f"cannot write into '{self.store.url}': it holds '{name}' of another job: {differs}; {_OTHER_WAY}"
+            f"cannot write into '{self.store.url}': it holds '{name}' of another job: {differs}; {OTHER_WAY}"
         )
 
     def _success(self, plan: Plan) -> int:
@@ -186,7 +166,7 @@ class OutputDirectory:
         if isinstance(found.get("plan_id"), str):
             raise self._other(plan, Layout(found["plan_id"]).plan8, SUCCESS)
         raise OutputError(
-            f"cannot write into '{self.store.url}': its '{SUCCESS}' was not written by this runner; {_OTHER_WAY}"
+            f"cannot write into '{self.store.url}': its '{SUCCESS}' was not written by this runner; {OTHER_WAY}"
         )
 
     def _check_plan(self, plan: Plan) -> None:
@@ -252,147 +232,12 @@ class OutputDirectory:
                 )
 
 
-class Part:
-    """The part of one attempt while it is written: in a private spool, published as a whole or not at all."""
-
-    def __init__(self, output: OutputDirectory, attempt: Attempt, schema: pa.Schema, digest: str, worker: str) -> None:
-        self._output, self._attempt, self._schema = output, attempt, schema
-        self._model_digest, self._worker = digest, worker
-        self._staging = output._names.attempt(attempt.id)
-        self._rows = 0
-        self._published = False
-
-    def __enter__(self) -> Part:
-        output = self._output
-        try:
-            self._spool = output.store.spool(self._staging) / output.part_name(self._attempt.shard)
-            self._writer: Writer = output._encoder.open(self._spool, self._schema, output.output.compression)
-        except BaseException:
-            output.store.discard(self._staging)
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if not self._published:
-                self._writer.abort()
-        finally:
-            self._output.store.discard(self._staging)
-
-    def write(self, batch: pa.RecordBatch) -> None:
-        """Append rows, in input order."""
-        self._writer.write(batch)
-        self._rows += batch.num_rows
-
-    def publish(self, seconds: Mapping[str, float]) -> Receipt:
-        """Finish the file, prove it, and give it its final name; or adopt the part that is there already.
-
-        seconds:  stage -> seconds so far, for the receipt.
-        raises:   InternalError where rows are missing or too many; StorageError where the spool does not read back;
-                  OutputError where something else is at the final name.
-        """
-        attempt, output = self._attempt, self._output
-        if self._rows != attempt.rows:
-            raise InternalError(
-                f"cannot publish shard {attempt.shard}: {self._rows} rows written, {attempt.rows} planned"
-            )
-        self._writer.close(self._header())
-        self._read_back()
-        size = self._spool.stat().st_size
-        with self._spool.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        name = output.part_name(attempt.shard)
-        if not output.store.publish(self._spool, name, self._staging):
-            winner = output.adopt(attempt.shard)
-            if winner is None:
-                raise StorageError(
-                    f"cannot publish '{output.url(name)}': the store says that it exists and does not show it"
-                )
-            if winner.attempt != attempt.id:  # else: our own, its answer was lost
-                return winner
-        self._published = True
-        return Receipt(
-            shard=attempt.shard,
-            attempt=attempt.id,
-            number=attempt.number,
-            epoch=attempt.epoch,
-            part=name,
-            size=size,
-            sha256=sha256,
-            rows_in=attempt.rows,
-            rows_out=self._rows,
-            worker=self._worker,
-            seconds=dict(seconds),
-        )
-
-    def _header(self) -> dict[str, object]:
-        attempt = self._attempt
-        return {
-            "v": PROTOCOL_VERSION,
-            "plan_id": self._output._names.plan_id,
-            "shard": attempt.shard,
-            "attempt": attempt.id,
-            "number": attempt.number,
-            "epoch": attempt.epoch,
-            "rows_in": attempt.rows,
-            "rows_out": self._rows,
-            "rows_rejected": 0,
-            "inputs": [
-                {"i": cut.file, "row_groups": [cut.first, cut.first + len(cut.rows)], "rows": sum(cut.rows)}
-                for cut in attempt.inputs
-            ],
-            "reject_file": None,
-            "model_digest": self._model_digest,
-            "writer": self._worker,
-        }
-
-    def _read_back(self) -> None:
-        """What was written is what a reader will see. raises: StorageError, for another try on another disk."""
-        local = Store(str(self._spool.parent))
-        try:
-            header, rows = self._output._encoder.read_header(local, self._spool.name)
-        except DataError as error:
-            raise StorageError(
-                f"cannot publish '{self._spool.name}': its spool does not read back: {error.message}"
-            ) from error
-        if header != self._header() or rows != self._rows:
-            raise StorageError(
-                f"cannot publish '{self._spool.name}': its spool holds {rows} rows, {self._rows} were written"
-            )
-
-
 def open_dataset(urls: Sequence[str], options: Mapping[str, OptionValue] | None = None) -> Any:
     """A pyarrow.dataset.Dataset over exactly these parts, in this order. options: of the output, to reach it."""
     from pyarrow.dataset import dataset  # 0.2 s that no worker and no other command should spend
 
     files, paths = Store(urls[0], options).arrow(urls)
     return dataset(paths, filesystem=files, format="ipc" if paths[0].endswith(".arrow") else "parquet")
-
-
-def _receipt(header: Mapping[str, Any], names: Layout, shard: int, size: int) -> Receipt | None:
-    """The receipt that a commit header stands for; None where it is not of this plan and shard."""
-    if header.get("plan_id") != names.plan_id or header.get("shard") != shard:
-        return None
-    try:
-        receipt = Receipt(
-            shard=shard,
-            attempt=str(header["attempt"]),
-            number=int(header["number"]),
-            epoch=int(header["epoch"]),
-            part=names.part(shard),
-            size=size,
-            sha256="",
-            rows_in=int(header["rows_in"]),
-            rows_out=int(header["rows_out"]),
-            rows_rejected=int(header["rows_rejected"]),
-            worker=str(header["writer"]),
-            adopted=True,
-        )
-    except (KeyError, TypeError, ValueError):
-        return None
-    return receipt if receipt.rows_in == receipt.rows_out + receipt.rows_rejected else None
 
 
 def _now() -> str:

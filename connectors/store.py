@@ -88,6 +88,10 @@ class Store:
         """Whether other processes see other content: `memory://` is private to each."""
         return self.scheme == "memory"
 
+    def child(self, name: str) -> str:
+        """The full url of a name below the root."""
+        return f"{self.url.removesuffix('/')}/{name}"
+
     def local_path(self, path: str) -> str | None:
         """The path to give to readers that map files into memory; None where the store is not local."""
         return self._locate(path) if self.scheme == "file" else None

@@ -143,13 +143,13 @@ def status(
 
 def main() -> NoReturn:
     """Run the command. Every error becomes one paragraph and an exit code; no traceback unless RUNNER_TRACEBACK=1."""
-    signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGTERM, _stopped)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else: started where Ctrl-C is to be ignored
+        signal.signal(signal.SIGINT, _stopped)
     try:
         code = app(standalone_mode=False) or 0
     except RunnerError as error:
         code = _explain(error)
-    except KeyboardInterrupt:
-        code = _explain(StoppedError("interrupted; what is finished stays"))
     except typer.Exit as done:
         code = done.exit_code
     except Exception as error:
@@ -203,8 +203,10 @@ def _explain(error: RunnerError, cause: Exception | None = None) -> int:
     return int(error.facts.get("exit_code", error.exit_code))
 
 
-def _terminated(number: int, frame: Any) -> NoReturn:
-    raise StoppedError("terminated by a signal; what is finished stays", exit_code=128 + number)
+def _stopped(number: int, frame: Any) -> NoReturn:
+    """Raised wherever the main thread is; the second time the signal does what it always does."""
+    signal.signal(number, signal.SIG_DFL)
+    raise StoppedError("interrupted; what is finished stays", exit_code=128 + number)
 
 
 def _say(message: str, prefix: str = "error: ") -> None:

@@ -8,6 +8,7 @@ an Attempt in and a Receipt or a Failure out.
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -256,6 +257,9 @@ class RayPool:
         if self._refusal is not None:
             reason = str(self._refusal).strip().splitlines()[0] if str(self._refusal).strip() else repr(self._refusal)
             raise CapacityError(f"cannot connect to {target}: {reason}") from self._refusal
+        if threading.current_thread() is threading.main_thread():
+            # Ray's core installs a handler that prints a stack and aborts; ours stops the workers first.
+            signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
 
 
 def _shortage(wanted: Mapping[str, float], nodes: Sequence[Mapping[str, float]]) -> str:

@@ -306,8 +306,8 @@ def test_a_receipt_that_does_not_fit_its_part_is_rebuilt(out: Output, place: Any
 def test_a_part_whose_header_does_not_fit_its_rows_is_not_adopted(out: Output, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = opened(out)
     work(directory, 0)
-    read = directory._encoder.read_header
-    monkeypatch.setattr(directory._encoder, "read_header", lambda store, path: (read(store, path)[0], 3))
+    read = directory._parts.encoder.read_header
+    monkeypatch.setattr(directory._parts.encoder, "read_header", lambda store, path: (read(store, path)[0], 3))
     with pytest.raises(OutputError, match="it is not a part of plan"):
         directory.adopt(0)
 

@@ -1,0 +1,195 @@
+"""The parts of one plan: written by attempts into private spools, published once, known by their commit headers.
+
+Refuses to know drivers, epochs and manifests. The invariant: nothing at a final name is ever deleted or overwritten,
+and a part that is there is whole and carries the header of the attempt that won.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, cast
+
+import pyarrow as pa
+
+from connectors.base import Encoder, Writer
+from connectors.layout import Layout
+from connectors.store import Store
+from jobs.attempt import Attempt, Receipt
+from jobs.errors import DataError, InternalError, OutputError, StorageError
+from jobs.plan import PROTOCOL_VERSION
+
+OTHER_WAY = "choose another output url, or run the job that began here"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Where the parts of a plan go, and how they are encoded."""
+
+    store: Store
+    names: Layout
+    encoder: Encoder
+    compression: str
+
+    def open(self, attempt: Attempt, schema: pa.Schema, model_digest: str, worker: str) -> Part:
+        return Part(self, attempt, schema, model_digest, worker)
+
+    def find(self, shard: int) -> Receipt | None:
+        """The receipt of the part that is at the final name of `shard`, None where there is none.
+
+        raises: OutputError naming the object, where it is not a whole part of this plan.
+        """
+        name = self.names.part(shard)
+        found = self.store.stat(name)
+        if found is None:
+            return None
+        try:
+            header, rows = self.encoder.read_header(self.store, name)
+        except DataError as error:
+            raise OutputError(
+                f"cannot use '{self.store.child(name)}': {error.message}; it stays as it is; {OTHER_WAY}"
+            ) from error
+        receipt = _receipt(cast(Mapping[str, Any], header or {}), self.names, shard, found.size)
+        if receipt is None or receipt.rows_out != rows:
+            raise OutputError(
+                f"cannot use '{self.store.child(name)}': it is not a part of plan '{self.names.plan_id}' for shard "
+                f"{shard}; it stays as it is; {OTHER_WAY}"
+            )
+        return receipt
+
+
+class Part:
+    """The part of one attempt while it is written: in a private spool, published as a whole or not at all."""
+
+    def __init__(self, parts: Parts, attempt: Attempt, schema: pa.Schema, digest: str, worker: str) -> None:
+        self._parts, self._attempt, self._schema = parts, attempt, schema
+        self._model_digest, self._worker = digest, worker
+        self._staging = parts.names.attempt(attempt.id)
+        self._rows = 0
+        self._published = False
+
+    def __enter__(self) -> Part:
+        parts = self._parts
+        try:
+            self._spool = parts.store.spool(self._staging) / parts.names.part(self._attempt.shard)
+            self._writer: Writer = parts.encoder.open(self._spool, self._schema, parts.compression)
+        except BaseException:
+            parts.store.discard(self._staging)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if not self._published:
+                self._writer.abort()
+        finally:
+            self._parts.store.discard(self._staging)
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Append rows, in input order."""
+        self._writer.write(batch)
+        self._rows += batch.num_rows
+
+    def publish(self, seconds: Mapping[str, float]) -> Receipt:
+        """Finish the file, prove it, and give it its final name; or adopt the part that is there already.
+
+        seconds:  stage -> seconds so far, for the receipt.
+        raises:   InternalError where rows are missing or too many; StorageError where the spool does not read back;
+                  OutputError where something else is at the final name.
+        """
+        attempt, parts = self._attempt, self._parts
+        if self._rows != attempt.rows:
+            raise InternalError(
+                f"cannot publish shard {attempt.shard}: {self._rows} rows written, {attempt.rows} planned"
+            )
+        self._writer.close(self._header())
+        self._read_back()
+        size = self._spool.stat().st_size
+        with self._spool.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        name = parts.names.part(attempt.shard)
+        if not parts.store.publish(self._spool, name, self._staging):
+            winner = parts.find(attempt.shard)
+            if winner is None:
+                raise StorageError(
+                    f"cannot publish '{parts.store.child(name)}': the store says that it exists and does not show it"
+                )
+            if winner.attempt != attempt.id:  # else: our own, its answer was lost
+                return winner
+        self._published = True
+        return Receipt(
+            shard=attempt.shard,
+            attempt=attempt.id,
+            number=attempt.number,
+            epoch=attempt.epoch,
+            part=name,
+            size=size,
+            sha256=sha256,
+            rows_in=attempt.rows,
+            rows_out=self._rows,
+            worker=self._worker,
+            seconds=dict(seconds),
+        )
+
+    def _header(self) -> dict[str, object]:
+        attempt = self._attempt
+        return {
+            "v": PROTOCOL_VERSION,
+            "plan_id": self._parts.names.plan_id,
+            "shard": attempt.shard,
+            "attempt": attempt.id,
+            "number": attempt.number,
+            "epoch": attempt.epoch,
+            "rows_in": attempt.rows,
+            "rows_out": self._rows,
+            "rows_rejected": 0,
+            "inputs": [
+                {"i": cut.file, "row_groups": [cut.first, cut.first + len(cut.rows)], "rows": sum(cut.rows)}
+                for cut in attempt.inputs
+            ],
+            "reject_file": None,
+            "model_digest": self._model_digest,
+            "writer": self._worker,
+        }
+
+    def _read_back(self) -> None:
+        """What was written is what a reader will see. raises: StorageError, for another try on another disk."""
+        local = Store(str(self._spool.parent))
+        try:
+            header, rows = self._parts.encoder.read_header(local, self._spool.name)
+        except DataError as error:
+            raise StorageError(
+                f"cannot publish '{self._spool.name}': its spool does not read back: {error.message}"
+            ) from error
+        if header != self._header() or rows != self._rows:
+            raise StorageError(
+                f"cannot publish '{self._spool.name}': its spool holds {rows} rows, {self._rows} were written"
+            )
+
+
+def _receipt(header: Mapping[str, Any], names: Layout, shard: int, size: int) -> Receipt | None:
+    """The receipt that a commit header stands for; None where it is not of this plan and shard."""
+    if header.get("plan_id") != names.plan_id or header.get("shard") != shard:
+        return None
+    try:
+        receipt = Receipt(
+            shard=shard,
+            attempt=str(header["attempt"]),
+            number=int(header["number"]),
+            epoch=int(header["epoch"]),
+            part=names.part(shard),
+            size=size,
+            sha256="",
+            rows_in=int(header["rows_in"]),
+            rows_out=int(header["rows_out"]),
+            rows_rejected=int(header["rows_rejected"]),
+            worker=str(header["writer"]),
+            adopted=True,
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+    return receipt if receipt.rows_in == receipt.rows_out + receipt.rows_rejected else None

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from connectors import ENCODERS, load_class
 from connectors.base import Encoder
+from connectors.failpoint import failpoint
 from connectors.layout import PART_PREFIX, SUCCESS, Layout, decode, encode, epoch_of_name, plan8_of_part
 from connectors.part import OTHER_WAY, Part, Parts
 from connectors.status import Status, read_status
@@ -96,6 +97,7 @@ class OutputDirectory:
         new = self.store.create(self._names.plan, canonical(document).encode())
         if not new:
             self._check_plan(plan)
+        failpoint("D3.after")
         self._started = _now()
         return Claim("new" if new else "resumed", self._new_epoch())
 
@@ -130,9 +132,11 @@ class OutputDirectory:
         self._check_parts(given, parts)
         document = manifest(plan, given, epoch, parts)
         name = self._names.manifest(epoch)
+        failpoint("D9.after")
         content = encode(document)
         if not self.store.create(name, content) and self.store.read(name) != content:
             raise OutputError(f"cannot finish '{self.store.url}': another manifest of epoch {epoch} is there, '{name}'")
+        failpoint("D10.after")
         success = {"v": PROTOCOL_VERSION, "plan_id": plan.id, "epoch": epoch, "manifest": name, **totals(given)}
         if not self.store.create(SUCCESS, encode(success)):
             self._success(plan)

@@ -15,6 +15,7 @@ from typing import Any, cast
 import pyarrow as pa
 
 from connectors.base import Encoder, Writer
+from connectors.failpoint import failpoint
 from connectors.layout import Layout
 from connectors.store import Store
 from jobs.attempt import Attempt, Receipt
@@ -112,6 +113,7 @@ class Part:
         with self._spool.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         name = parts.names.part(attempt.shard)
+        failpoint("W4.done")
         if not parts.store.publish(self._spool, name, self._staging):
             winner = parts.find(attempt.shard)
             if winner is None:
@@ -120,6 +122,7 @@ class Part:
                 )
             if winner.attempt != attempt.id:  # else: our own, its answer was lost
                 return winner
+        failpoint("W6.after")
         self._published = True
         return Receipt(
             shard=attempt.shard,

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from connectors.failpoint import failpoint
 from connectors.output import OutputDirectory
 from jobs.attempt import Failure, Receipt
 from jobs.errors import RunnerError
@@ -99,6 +100,7 @@ class Driver:
     def _record(self, receipt: Receipt, failures: tuple[Failure, ...]) -> None:
         self.receipts[receipt.shard] = receipt
         self._rows_committed += receipt.rows_in
+        failpoint("D7.before")
         self.output.record(receipt, failures)
 
     def _show(self, renew: bool = False) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from connectors import SOURCES, load_class
+from connectors.failpoint import failpoint
 from connectors.output import OutputDirectory
 from connectors.schema import conform
 from connectors.store import Store
@@ -77,6 +78,7 @@ class Worker:
                 f"cannot use model '{spec.model_path}': its files changed since the plan was made"
                 f" (digest {found[:12]}, planned {spec.model_digest[:12]}); restore it, or run again with a new output"
             )
+        failpoint("W1.load")
         self._engine = engine.load(spec.engine, spec.model_path, spec.tags, spec.signature, options)
         self.devices = self._engine.devices
 
@@ -89,6 +91,7 @@ class Worker:
         part = self._output.open_part(attempt, binding.output_schema, self._spec.model_digest, self.name)
 
         def encode(rows: pa.RecordBatch) -> None:
+            failpoint("W3.encode")
             with clock("encode"):
                 part.write(rows)
 
@@ -100,6 +103,7 @@ class Worker:
             cut = batches(row_groups, self._spec.batch_rows, exact=binding.batch_rows is not None)
             for where, batch in clock.each("wait_read", cut):
                 self._heartbeat(attempt, batch.num_rows)
+                failpoint("W3.run")
                 try:
                     with clock("feed"):
                         feeds = binding.feed(batch)
@@ -153,6 +157,7 @@ class Worker:
         for piece in attempt.inputs:
             with self._source.open(self._store, piece, columns) as reader:
                 for row_group in range(piece.first, piece.first + len(piece.rows)):
+                    failpoint("W3.fetch")
                     with clock("read"):
                         table = conform(reader.read(row_group), self._spec.input_schema, piece.url)
                     yield Where(piece.url, row_group, 0), table

@@ -10,12 +10,29 @@ Importing this package imports neither TensorFlow nor Ray nor pyarrow; the funct
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.errors import RunnerError
-from jobs.job import Job
-from jobs.load import load_job
+
+def _refuse_shadows() -> None:
+    """`jobs` and `connectors` are common names: whoever has folders of that name must learn why nothing works."""
+    home = Path(__file__).resolve().parents[1]
+    for name in ("jobs", "connectors"):
+        spec = find_spec(name)
+        found = list(spec.submodule_search_locations or [spec.origin]) if spec else []
+        if not found or Path(str(found[0])).resolve().parent != home:
+            raise ImportError(
+                f"cannot import the package '{name}' of savedmodel-runner: found {found or 'none'}, expected it in"
+                f" '{home}'; something of that name comes first on sys.path: rename it, or start from another folder"
+            )
+
+
+_refuse_shadows()
+
+from jobs.errors import RunnerError  # noqa: E402  # after the check, which explains why this would fail
+from jobs.job import Job  # noqa: E402
+from jobs.load import load_job  # noqa: E402
 
 if TYPE_CHECKING:
     from runner.launch import Handle, Result

@@ -165,3 +165,12 @@ def test_an_option_that_does_not_exist_is_a_usage_error(command: Command) -> Non
     done = command("run", "--nonsense")
     assert done.returncode == 2
     assert "--nonsense" in done.stderr
+
+
+def test_a_package_of_the_same_name_in_the_current_folder_is_explained(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "jobs").mkdir()
+    assert command("status", "out").returncode == 0  # a folder without __init__.py, of job files perhaps, does no harm
+    (tmp_path / "jobs" / "__init__.py").touch()
+    done = command("status", "out")
+    assert done.returncode != 0
+    assert "something of that name comes first on sys.path" in done.stderr

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import io
+import sys
+import types
 
 import pytest
 from rich.console import Console
 
-from runner.report import LogDisplay, Snapshot, TerminalDisplay, byte_count, duration, progress_line, stage_sentence
+from runner.report import (
+    LogDisplay,
+    NotebookDisplay,
+    Snapshot,
+    TerminalDisplay,
+    byte_count,
+    display_for,
+    duration,
+    progress_line,
+    stage_sentence,
+)
 from runner.stage import StageClock
 
 
@@ -93,3 +105,34 @@ def test_a_stage_clock_counts_the_wait_for_each_item() -> None:
     assert list(clock.each("wait_read", range(3))) == [0, 1, 2]
     assert clock.seconds["wait_read"] > 0
     assert clock.seconds["run"] == 0
+
+
+class FakeHandle:
+    def __init__(self) -> None:
+        self.shown: list[str] = []
+
+    def update(self, html: str) -> None:
+        self.shown.append(html)
+
+
+def test_a_notebook_shows_one_bar_that_is_redrawn_and_ends_at_the_last_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    handle, displayed = FakeHandle(), []
+
+    def display(html: str, display_id: bool) -> FakeHandle:
+        displayed.append(html)
+        return handle
+
+    module = types.ModuleType("IPython.display")
+    module.HTML, module.display = str, display  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", module)
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    shown = display_for()
+    assert isinstance(shown, NotebookDisplay)
+    for rows in range(0, 4_000_001, 1000):
+        shown.show(snapshot(rows_done=rows, shards_done=8 if rows == 4_000_000 else 0))
+    shown.close()
+    assert len(displayed) == 1
+    assert len(handle.shown) < 100, "redrawn at most twice a second"
+    assert 'value="1.0000"' in handle.shown[-1]
+    assert "100%" in handle.shown[-1]

@@ -16,10 +16,11 @@ import pyarrow as pa
 
 from connectors import SOURCES, load_class
 from connectors.base import Source
+from connectors.listing import Pattern, has_wildcard, hidden
 from connectors.schema import unify
-from connectors.store import FileStat, Store
+from connectors.store import FileStat, Store, redact
 from jobs import plan as plans
-from jobs.errors import BindingError, InputError, offenders
+from jobs.errors import BindingError, InputError, OutputError, offenders
 from jobs.job import Job, Output
 from jobs.plan import InputFile, Plan
 from runner.batches import auto_batch_rows
@@ -86,8 +87,8 @@ def examine(job: Job) -> Examined:
     metagraph = choose_metagraph(model, job.model.tags)
     signature = choose_signature(metagraph, job.model.signature, model.url)
     store = Store(job.input.url[0], job.input.options)
-    source, job = _source(job)
-    files = store.list(job.input.url, source.suffixes)
+    job, source, files = _listed(job, store)
+    _refuse_own_output(job, store, source)
     first = source.schema(store, files[0])
     bind(job.columns, first, signature, job.output.tensor_encoding)
     columns = wanted_columns(job.columns, signature, first)
@@ -111,13 +112,44 @@ def complete(found: Examined) -> Preflight:
     return Preflight(job, found.model, found.metagraph, signature, schema, binding, plan, batch_rows)
 
 
-def _source(job: Job) -> tuple[Source, Job]:
-    """The source of the job's format; where the job names none, of the suffix of its first URL, else Parquet."""
+def _listed(job: Job, store: Store) -> tuple[Job, Source, Sequence[FileStat]]:
+    """The input files and their format: the job's, else that of the first URL's suffix, else the first with files."""
     suffix = PurePosixPath(job.input.url[0]).suffix.lower()
     by_suffix = {end: known for known in SOURCES for end in load_class(SOURCES, known).suffixes}
-    name: str = job.input.format or by_suffix.get(suffix, "parquet")
-    resolved = job.input.model_copy(update={"format": name})
-    return load_class(SOURCES, name)(), job.model_copy(update={"input": resolved})
+    named: str | None = job.input.format or by_suffix.get(suffix)
+    names = [named] if named else list(SOURCES)
+    refusal: InputError | None = None
+    for name in names:
+        source: Source = load_class(SOURCES, name)()
+        try:
+            files = store.list(job.input.url, source.suffixes)
+        except InputError as error:
+            if error.facts.get("code") != "NO_INPUT":
+                raise
+            refusal = refusal or error
+            continue
+        resolved = job.input.model_copy(update={"format": name})
+        return job.model_copy(update={"input": resolved}), source, files
+    assert refusal is not None  # there is at least one format
+    raise refusal
+
+
+def _refuse_own_output(job: Job, store: Store, source: Source) -> None:
+    """raises: OutputError where the parts of this job would be input of the next run of it."""
+    output = Store(job.output.url, job.output.options)
+    if output.scheme != store.scheme:
+        return
+    home = output.url.rstrip("/") + "/"
+    for given in job.input.url:
+        url = Store(given, job.input.options).url
+        pattern = Pattern.parse(url) if has_wildcard(url) else Pattern(url)
+        folder = pattern.folder.rstrip("/") + "/"
+        part = tuple(name for name in home.removeprefix(folder).split("/") if name) + (f"part{source.suffixes[0]}",)
+        if home.startswith(folder) and not hidden(part) and pattern.wants(part, source.suffixes):
+            raise OutputError(
+                f"cannot write into '{redact(output.url)}': it lies in the input '{redact(given)}', so that the next run"
+                " of this job would read its own output; choose an output folder beside the input"
+            )
 
 
 def _inspect(

@@ -175,10 +175,17 @@ class NoDisplay:
 
 def display_for(stream: TextIO | None = None) -> Display:
     """A live line in a terminal, a bar in a notebook, log lines elsewhere."""
-    if "ipykernel" in sys.modules:
+    if in_notebook():
         return NotebookDisplay()
     console = Console(file=stream or sys.stderr)
     return TerminalDisplay(console) if console.is_terminal else LogDisplay(stream or sys.stderr)
+
+
+def in_notebook() -> bool:
+    """Whether this process is a notebook's kernel; that `ipykernel` is imported does not say so."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return getattr(shell, "kernel", None) is not None
 
 
 def stage_seconds(receipts: Iterable[Receipt]) -> dict[str, float]:

@@ -125,6 +125,42 @@ def test_a_wrong_job_is_one_paragraph_and_exit_2(
     assert not (tmp_path / "out" / "_SUCCESS").exists()
 
 
+@pytest.mark.parametrize("output", ["in", "in/scores"], ids=["the-input-folder", "inside-it"])
+def test_an_output_that_would_become_input_is_refused(output: str, command: Command, job_file: JobFile) -> None:
+    job_file(input={"url": "in"}, output={"url": output})
+    done = command("run", "job.yaml", "--in-process")
+    assert done.returncode == 2, done.stderr
+    assert "read its own output" in done.stderr
+
+
+def test_an_output_beside_what_a_glob_means_is_fine(command: Command, job_file: JobFile) -> None:
+    job_file(input={"url": "in/numbers-*.parquet"}, output={"url": "in/scores"})
+    for _ in range(2):
+        assert command("run", "job.yaml", "--in-process").returncode == 0
+
+
+def test_an_input_of_no_rows_gives_an_empty_table_and_success(
+    command: Command, job_file: JobFile, tmp_path: Path
+) -> None:
+    job_file()
+    for path in (tmp_path / "in").iterdir():
+        pq.write_table(pq.read_table(path).slice(0, 0), path)
+    assert command("run", "job.yaml", "--in-process").returncode == 0
+    (part,) = (tmp_path / "out").glob("part-*")
+    assert pq.read_table(part).schema.names == ["id", "y"]
+    assert (tmp_path / "out" / "_SUCCESS").exists()
+
+
+def test_a_folder_of_arrow_files_needs_no_format(command: Command, half_plus_two: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    table = pa.table({"x": pa.array([2.0], pa.float32())})
+    with pa.ipc.new_file(tmp_path / "in" / "numbers.arrow", table.schema) as writer:
+        writer.write_table(table)
+    done = command("run", "--model", str(half_plus_two), "--input", "in", "--output", "out", "--in-process", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["rows"] == 1
+
+
 def test_a_file_that_is_not_parquet_is_named(command: Command, job_file: JobFile, tmp_path: Path) -> None:
     job_file()
     (tmp_path / "in" / "page.parquet").write_text("<html>not found</html>")

@@ -124,9 +124,11 @@ def test_a_notebook_shows_one_bar_that_is_redrawn_and_ends_at_the_last_state(mon
 
     module = types.ModuleType("IPython.display")
     module.HTML, module.display = str, display  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    shell = types.SimpleNamespace(kernel=object())
+    ipython = types.ModuleType("IPython")
+    ipython.get_ipython = lambda: shell  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
     monkeypatch.setitem(sys.modules, "IPython.display", module)
-    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
     shown = display_for()
     assert isinstance(shown, NotebookDisplay)
     for rows in range(0, 4_000_001, 1000):
@@ -136,3 +138,10 @@ def test_a_notebook_shows_one_bar_that_is_redrawn_and_ends_at_the_last_state(mon
     assert len(handle.shown) < 100, "redrawn at most twice a second"
     assert 'value="1.0000"' in handle.shown[-1]
     assert "100%" in handle.shown[-1]
+
+
+def test_ipython_without_a_kernel_is_no_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    ipython = types.ModuleType("IPython")
+    ipython.get_ipython = lambda: None  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    assert isinstance(display_for(io.StringIO()), LogDisplay)

@@ -144,11 +144,11 @@ def _refuse_own_output(job: Job, store: Store, source: Source) -> None:
         url = Store(given, job.input.options).url
         pattern = Pattern.parse(url) if has_wildcard(url) else Pattern(url)
         folder = pattern.folder.rstrip("/") + "/"
-        part = tuple(name for name in home.removeprefix(folder).split("/") if name) + (f"part{source.suffixes[0]}",)
+        part = (*filter(None, home.removeprefix(folder).split("/")), f"part{source.suffixes[0]}")
         if home.startswith(folder) and not hidden(part) and pattern.wants(part, source.suffixes):
             raise OutputError(
-                f"cannot write into '{redact(output.url)}': it lies in the input '{redact(given)}', so that the next run"
-                " of this job would read its own output; choose an output folder beside the input"
+                f"cannot write into '{redact(output.url)}': it lies in the input '{redact(given)}', so that the next"
+                " run of this job would read its own output; choose an output folder beside the input"
             )
 
 

@@ -6,9 +6,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 DEMO := demo
+MINUTES ?= 10
+AZURITE := 3.37.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test check faults soak format bench clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 16
@@ -24,6 +26,14 @@ demo: $(VENV)/demo.stamp ## score the handwritten digits on a local Ray with two
 
 test: $(VENV)/dev.stamp ## all tests
 	$(BIN)/python -m pytest
+
+# What `make test` leaves out because it takes minutes: nodes that sleep, drain and die, networks that lose.
+faults: $(VENV)/dev.stamp ## every row of the fault matrix, the slow ones too; prints the time
+	$(BIN)/python -m pytest --durations=10 -m "faults or not faults" tests/faults tests/cli/test_interruptions.py \
+		tests/storage/test_publish.py tests/storage/test_store_contract.py tests/storage/test_epoch.py tests/pure/test_each_step.py
+
+soak: $(VENV)/dev.stamp ## jobs on an S3 server while workers, nodes and drivers are killed: make soak MINUTES=10
+	$(BIN)/python tests/support/soak.py --minutes $(MINUTES)
 
 check: $(VENV)/dev.stamp ## format, lint, types, and the fast tests
 	$(BIN)/ruff format --check .
@@ -54,4 +64,6 @@ $(VENV)/demo.stamp: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/dev.stamp: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) install --quiet --compile --constraint constraints.txt --editable '.[dev]'
+	@command -v npm > /dev/null && npm install --silent --no-fund --no-audit --prefix $(VENV)/azurite azurite@$(AZURITE) \
+		|| echo "no Azure emulator: npm is not there, or could not install it; its tests will be skipped"
 	@touch $@ $(VENV)/demo.stamp

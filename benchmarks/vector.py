@@ -1,10 +1,10 @@
 """The `vector` workload: ids and 32 floats a row through a small MLP, only `score` asked for.
 
-    python benchmarks/vector.py [--rows 4000000] [--pairs 3] [--ours run|in-process]
+    python benchmarks/vector.py [--rows 4000000] [--rounds 3]
 
-Runs our command and the loop a user would write, each as a whole process, in alternation on the same files;
-compares their results for equality; prints one JSON line with the medians and their ratio. Data and model are
-generated once into benchmarks/.cache.
+Runs our command on a local Ray, our command in one process, and the loop a user would write, each as a whole
+process, in alternation on the same files; compares their results for equality; prints one JSON line with the medians
+and the ratios within each round. Data and model are generated once into benchmarks/.cache.
 """
 
 from __future__ import annotations
@@ -88,13 +88,18 @@ for path in sorted(glob.glob(source + "/*.parquet")):
 def make_model() -> Path:
     folder = CACHE / "mlp"
     if not folder.exists():
-        python(MODEL, str(folder))
+        draft = CACHE / "mlp.draft"
+        shutil.rmtree(draft, ignore_errors=True)
+        python(MODEL, str(draft))
+        draft.rename(folder)
     return folder
 
 
 def python(code: str, *arguments: str) -> None:
     quiet = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    subprocess.run([sys.executable, "-c", code, *arguments], check=True, env=quiet, stderr=subprocess.DEVNULL)
+    done = subprocess.run([sys.executable, "-c", code, *arguments], env=quiet, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr)
 
 
 def ours(model: Path, source: Path, target: Path, in_process: bool) -> dict[str, Any]:
@@ -123,37 +128,39 @@ def require_equal(ours_in: Path, plain_in: Path, rows: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=4_000_000)
-    parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--ours", choices=["run", "in-process"], default="in-process")
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     source, model = make_input(arguments.rows), make_model()
-    seconds: dict[str, list[float]] = {"ours": [], "plain": []}
-    report: dict[str, Any] = {}
-    for pair in range(arguments.pairs):
-        targets = {name: CACHE / f"out-{name}" for name in seconds}
-        for target in targets.values():
+    seconds: dict[str, list[float]] = {"ray": [], "in_process": [], "plain": []}
+    reports: dict[str, dict[str, Any]] = {}
+    for number in range(arguments.rounds):
+        for name, taken in seconds.items():
+            target = CACHE / f"out-{name}"
             shutil.rmtree(target, ignore_errors=True)
-        start = time.perf_counter()
-        report = ours(model, source, targets["ours"], arguments.ours == "in-process")
-        middle = time.perf_counter()
-        python(PLAIN, str(model), str(source), str(targets["plain"]))
-        seconds["ours"].append(middle - start)
-        seconds["plain"].append(time.perf_counter() - middle)
-        if pair == 0:
-            require_equal(targets["ours"], targets["plain"], arguments.rows)
-    ratios = [mine / theirs for mine, theirs in zip(seconds["ours"], seconds["plain"], strict=True)]
+            start = time.perf_counter()
+            if name == "plain":
+                python(PLAIN, str(model), str(source), str(target))
+            else:
+                reports[name] = ours(model, source, target, name == "in_process")
+            taken.append(time.perf_counter() - start)
+        if number == 0:
+            for name in reports:
+                require_equal(CACHE / f"out-{name}", CACHE / "out-plain", arguments.rows)
     line = {
         "workload": "vector",
-        "ours": arguments.ours,
         "rows": arguments.rows,
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        "seconds": {name: round(statistics.median(values), 2) for name, values in seconds.items()},
-        "ours_of_plain": round(statistics.median(ratios), 3),
-        "stage_seconds": report["stage_seconds"],
+        "seconds": {name: round(statistics.median(taken), 2) for name, taken in seconds.items()},
+        "of_plain": {name: round(ratio(seconds[name], seconds["plain"]), 3) for name in reports},
+        "stage_seconds": {name: report["stage_seconds"] for name, report in reports.items()},
         "equal": True,
     }
     print(json.dumps(line))
+
+
+def ratio(ours: list[float], theirs: list[float]) -> float:
+    return statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
 """Named places where a test can make a process die, hang or fail. Inert unless two environment variables are set.
 
 `RUNNER_TEST_BUILD=1` and `RUNNER_FAILPOINTS="W6.after=kill@2;W3.fetch=raise"`: at the second passing of `W6.after` the
-process kills itself. Effects: kill (SIGKILL), raise (StorageError), abort (SIGABRT), hang (sleeps an hour), sleep:S.
-`@N` counts passings in this process, from 1; without it every passing counts. `#FILE` after the number makes the
-effect happen once over all processes: whoever creates FILE first.
+process kills itself. Effects: kill (SIGKILL), stop (SIGSTOP), raise (StorageError), abort (SIGABRT), hang (sleeps an
+hour), sleep:S, note. `@N` counts passings in this process, from 1; without it every passing counts. `#FILE` after the
+number makes the effect happen once over all processes: to whoever creates FILE first, and writes its pid there. `note`
+does nothing but add one byte to its FILE at each passing: how often a step was taken is the size of a file.
+
+`RUNNER_FAILPOINTS=@FILE` reads the rules from FILE when a process starts: for workers of a cluster that is up already.
 
 This is the one place beside the CLI that reads the environment: a worker process gets its faults no other way.
 """
@@ -15,11 +18,14 @@ import re
 import signal
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from jobs.errors import StorageError
 
-_RULE = re.compile(r"(?P<name>[\w.]+)=(?P<effect>kill|raise|abort|hang|sleep:[\d.]+)(@(?P<nth>\d+))?(#(?P<file>.+))?")
+_EFFECTS = r"kill|stop|raise|abort|hang|sleep:\d+(?:\.\d+)?|note(?=.*#)"
+_RULE = re.compile(rf"(?P<name>[\w.]+)=(?P<effect>{_EFFECTS})(@(?P<nth>\d+))?(#(?P<file>.+))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +42,24 @@ def parse(text: str) -> tuple[Fault, ...]:
     for rule in filter(None, text.split(";")):
         match = _RULE.fullmatch(rule)
         if match is None:
-            raise ValueError(f"{rule!r} is no failpoint rule; write NAME=EFFECT[@N][#FILE]")
+            raise ValueError(f"{rule!r} is no failpoint rule; write NAME=EFFECT[@N][#FILE], note with #FILE")
         nth = int(match["nth"]) if match["nth"] else None
         faults.append(Fault(match["name"], match["effect"], nth, match["file"]))
     return tuple(faults)
 
 
-_ACTIVE = parse(os.environ.get("RUNNER_FAILPOINTS", "")) if os.environ.get("RUNNER_TEST_BUILD") == "1" else ()
+def configured(environment: Mapping[str, str]) -> tuple[Fault, ...]:
+    """The faults that `environment` asks for: none, unless both variables are set."""
+    if environment.get("RUNNER_TEST_BUILD") != "1":
+        return ()
+    text = environment.get("RUNNER_FAILPOINTS", "")
+    if text.startswith("@"):
+        file = Path(text[1:])
+        text = file.read_text().strip() if file.exists() else ""
+    return parse(text)
+
+
+_ACTIVE = configured(os.environ)
 _passed: Counter[str] = Counter()
 
 
@@ -52,23 +69,31 @@ def failpoint(name: str) -> None:
         return
     _passed[name] += 1
     for fault in _ACTIVE:
-        if fault.name == name and fault.nth in (None, _passed[name]) and _first(fault.file):
-            _happen(fault)
+        if fault.name == name and fault.nth in (None, _passed[name]):
+            if fault.effect == "note":
+                _write(fault.file or "", b".", os.O_APPEND)
+            elif fault.file is None or _write(fault.file, b"%d" % os.getpid(), os.O_EXCL):
+                _happen(fault)
 
 
-def _first(file: str | None) -> bool:
-    if file is None:
-        return True
+def _write(file: str, content: bytes, how: int) -> bool:
+    """False: it was there already, and was not to be. In one call: other processes see nothing half done."""
     try:
-        os.close(os.open(file, os.O_CREAT | os.O_EXCL))
+        descriptor = os.open(file, os.O_CREAT | os.O_WRONLY | how, 0o600)
     except FileExistsError:
         return False
+    try:
+        os.write(descriptor, content)
+    finally:
+        os.close(descriptor)
     return True
 
 
 def _happen(fault: Fault) -> None:
     if fault.effect == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    elif fault.effect == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
     elif fault.effect == "abort":
         os.abort()
     elif fault.effect == "raise":

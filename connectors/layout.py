@@ -13,6 +13,9 @@ PART_PREFIX = "part-"
 
 _PART = re.compile(r"part-(\d{5,})-of-\d{5,}-([0-9a-f]{8})\.\w+")
 _EPOCH = re.compile(r"(\d{6,})\.json")
+_RECEIPT = re.compile(r"(\d{5,})\.json")
+_ATTEMPT = re.compile(r"e(\d+)-a\d+-[0-9a-f]{12}")
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}")
 _FOLDER = re.compile(r"([0-9a-f]{8})/")
 
 
@@ -39,6 +42,11 @@ class Layout:
     @property
     def epochs(self) -> str:
         return f"{self.folder}/epochs"
+
+    @property
+    def clock(self) -> str:
+        """A small file whose modification time is the store's now."""
+        return f"{self.folder}/clock.json"
 
     @property
     def receipts(self) -> str:
@@ -80,6 +88,22 @@ def epoch_of_name(name: str) -> int:
     """0 where `name` is not of our grammar: epochs count from 1."""
     match = _EPOCH.fullmatch(name)
     return int(match[1]) if match else 0
+
+
+def shard_of_receipt(name: str) -> int:
+    match = _RECEIPT.fullmatch(name)
+    return int(match[1]) if match else -1
+
+
+def epoch_of_attempt(name: str) -> int:
+    """0 where `name` is not of our grammar."""
+    match = _ATTEMPT.fullmatch(name)
+    return int(match[1]) if match else 0
+
+
+def is_temporary(name: str) -> bool:
+    """Whether `name` is that of a document while `LocalFiles` writes it: a process that was killed leaves it."""
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def plan8_of_folder(name: str) -> str | None:

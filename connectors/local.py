@@ -21,6 +21,7 @@ from jobs.errors import InputError, OutputError
 
 # What file systems answer that know no hard links (exFAT, some FUSE and network mounts).
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV}
+NO_REFUSING_RENAME = "NO_REFUSING_RENAME"
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # linux/fcntl.h, linux/fs.h
 
 
@@ -98,11 +99,31 @@ class LocalFiles:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def publish(self, spool: Path, path: str, staged: str) -> bool:
+    def publish(self, spool: Path, path: str, staged: str, part_bytes: int = 0) -> bool:
         self._folder(Path(path))
-        with spool.open("rb") as file:
-            os.fsync(file.fileno())
+        _sync_file(spool)
         return _place(spool, Path(path))
+
+    def upload(self, spool: Path, path: str) -> None:
+        """Move the spool, which is on the file system of the output already, to `path` if it is not there."""
+        _sync_file(spool)
+        if spool != Path(path):
+            self._folder(Path(path))
+            spool.replace(path)
+        _sync_folder(Path(path).parent)
+
+    def promote(self, staged: str, path: str) -> bool:
+        self._folder(Path(path))
+        try:
+            return _place(Path(staged), Path(path))
+        except OutputError as error:
+            if error.facts.get("code") != NO_REFUSING_RENAME:
+                raise
+        if Path(path).exists():  # staged mode has one driver at a time
+            return False
+        Path(staged).rename(path)
+        _sync_folder(Path(path).parent)
+        return True
 
     def spool(self, path: str) -> Path:
         """The staging folder itself: on the file system of the output, so that a link can publish from it."""
@@ -111,6 +132,9 @@ class LocalFiles:
         return folder
 
     def discard(self, path: str) -> None:
+        shutil.rmtree(path, ignore_errors=True)
+
+    def sweep(self, path: str) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
     def _folder(self, path: Path) -> Path:
@@ -163,8 +187,14 @@ def _rename_new(source: Path, final: Path) -> bool:
             return False
     raise OutputError(
         f"cannot write '{final}': its file system has neither hard links nor a rename that refuses to replace, so that "
-        "two workers could overwrite each other; choose another output"
+        "two workers could overwrite each other; choose another output",
+        code=NO_REFUSING_RENAME,
     )
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

@@ -6,64 +6,63 @@ The invariant: nothing at a final name is ever deleted or overwritten, and a nam
 
 from __future__ import annotations
 
-import os
-import socket
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from itertools import count
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 
 from connectors import ENCODERS, load_class
 from connectors.base import Encoder
+from connectors.claim import (
+    Claim,
+    check_plan,
+    clear,
+    read_manifest,
+    read_success,
+    refuse_other_parts,
+)
+from connectors.epoch import Ending, Epochs
 from connectors.failpoint import failpoint
-from connectors.layout import PART_PREFIX, SUCCESS, Layout, decode, encode, epoch_of_name, plan8_of_part
-from connectors.part import OTHER_WAY, Part, Parts
+from connectors.layout import PART_PREFIX, SUCCESS, Layout, encode
+from connectors.ledger import Ledger
+from connectors.part import Part, Parts
+from connectors.probe import Mode, Probe, probe
 from connectors.status import Status, read_status
 from connectors.store import Store, redact
 from jobs.attempt import Attempt, Failure, Receipt
-from jobs.difference import difference
-from jobs.errors import OutputError, StorageError, one_of
-from jobs.job import OptionValue, Output, canonical, digest
-from jobs.manifest import manifest, totals
-from jobs.plan import PROTOCOL_VERSION, Plan, Shard
+from jobs.errors import OutputError, one_of
+from jobs.job import OptionValue, Output, canonical
+from jobs.manifest import manifest, receipts_of, totals
+from jobs.plan import PROTOCOL_VERSION, Plan
 
 __all__ = ["Claim", "OutputDirectory", "Part", "Status", "open_dataset", "read_status"]
-
-_THREADS = 16  # receipts and headers are small: reading them is waiting
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """epoch: of this driver; of the driver that finished, where everything is there already."""
-
-    state: Literal["new", "resumed", "finished"]
-    epoch: int
 
 
 class OutputDirectory:
     """One per process; cheap; pickles as its construction arguments.
 
+    mode:   how parts get their names; None: as the driver noted it when it claimed the directory.
     raises: OutputError for a store that cannot be written to.
     """
 
-    def __init__(self, output: Output, plan_id: str, shards: int) -> None:
+    def __init__(self, output: Output, plan_id: str, shards: int, mode: Mode | None = None) -> None:
         self.store = Store(output.url, output.options)
         if self.store.scheme in ("http", "https"):
             raise OutputError(f"cannot write to '{redact(output.url)}': there is no writing over {self.store.scheme}")
         # The url as this process understood it: a relative one means another place in another working directory.
         self.output = output.model_copy(update={"url": self.store.url})
-        encoder: Encoder = load_class(ENCODERS, output.format)()
-        self._names = Layout(plan_id, shards, encoder.suffix)
-        self._parts = Parts(self.store, self._names, encoder, output.compression)
-        self._started = ""
+        self._encoder: Encoder = load_class(ENCODERS, output.format)()
+        self._names = Layout(plan_id, shards, self._encoder.suffix)
+        self._mode = mode
+        self.epochs = Epochs(self.store, self._names)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return OutputDirectory, (self.output, self._names.plan_id, self._names.shards)
+        return OutputDirectory, (self.output, self._names.plan_id, self._names.shards, self._mode)
+
+    @property
+    def mode(self) -> Mode:
+        return self._mode or "direct"
 
     def part_name(self, shard: int) -> str:
         return self._names.part(shard)
@@ -76,6 +75,8 @@ class OutputDirectory:
 
     def open_part(self, attempt: Attempt, schema: pa.Schema, model_digest: str, worker: str) -> Part:
         """A part to write in a `with` block; leaving the block without `publish` drops everything."""
+        if self._mode is None:  # a worker that was not told; by the exact name, because a listing may lag
+            self._mode = "staged" if self.epochs.document(attempt.epoch).get("mode") == "staged" else "direct"
         return self._parts.open(attempt, schema, model_digest, worker)
 
     def adopt(self, shard: int) -> Receipt | None:
@@ -84,142 +85,134 @@ class OutputDirectory:
 
     # driver side
 
-    def claim(self, plan: Plan) -> Claim:
+    def claim(self, plan: Plan, *, overwrite: bool = False, takeover: bool = False) -> Claim:
         """Take this directory for `plan`: the first time, again, or not at all.
 
-        raises: OutputError where it cannot be written, or holds the output of another job, naming what differs.
+        overwrite:  remove what earlier jobs published here, see `connectors.claim.clear`.
+        takeover:   although another driver writes here; it stops when it next looks.
+        raises:     OutputError where it cannot be written, where another driver writes, or where it holds the output of
+                    another job, naming what differs.
         """
+        if overwrite:
+            clear(self.store, takeover=takeover)
         there = set(self.store.names(""))
-        self._refuse_other_parts(plan, there)
+        refuse_other_parts(self.store, self._names, plan, there)
         if SUCCESS in there:
-            return Claim("finished", self._success(plan))
+            return Claim("finished", int(read_success(self.store, plan)["epoch"]))
         document = {"plan_id": plan.id, **plan.document()}
-        new = self.store.create(self._names.plan, canonical(document).encode())
-        if not new:
-            self._check_plan(plan)
+        if not self.store.create(self._names.plan, canonical(document).encode()):
+            check_plan(self.store, self._names, plan)
         failpoint("D3.after")
-        self._started = _now()
-        return Claim("new" if new else "resumed", self._new_epoch())
+        epoch = self.epochs.begin(takeover=takeover)
+        failpoint("D4.after")
+        try:
+            warning = self._probe_store(epoch)
+        except BaseException:
+            self.epochs.end(epoch, "failed")
+            raise
+        return Claim("new" if epoch == 1 else "resumed", epoch, self.mode, warning)
+
+    def done(self, plan: Plan) -> dict[int, Receipt]:
+        """The shards that are done, for a schedule. Receipts may be provisional until `finish`; see `Ledger.done`."""
+        if self.mode == "staged":
+            self._promote_committed(plan)
+        return self._ledger.done(plan)
 
     def published(self, plan: Plan) -> dict[int, Receipt]:
         """The shards that are done: receipts of listed parts, from the parts themselves where those are wrong."""
-        listed = self.store.sizes("")
-        done = [shard for shard in plan.shards if self.part_name(shard.index) in listed]
-        with ThreadPoolExecutor(_THREADS, thread_name_prefix="receipt") as threads:
-            receipts = threads.map(lambda shard: self._receipt(shard, listed[self.part_name(shard.index)]), done)
-            return {receipt.shard: receipt for receipt in receipts}
+        return self._ledger.published(plan)
 
-    def record(self, receipt: Receipt, failures: Sequence[Failure]) -> None:
-        """Note a receipt, and the attempts that failed before it. A cache: that it cannot be written harms nobody."""
-        document = receipt.document() | {"failures": [failure.document() for failure in failures]}
-        with suppress(StorageError):
-            self.store.replace(self._names.receipt(receipt.shard), encode(document))
+    def finished(self, plan: Plan) -> dict[int, Receipt]:
+        """The receipts of a finished job, from its manifest alone.
 
-    def renew(self, epoch: int, progress: Mapping[str, object]) -> None:
-        """Say that this driver lives and how far it is. progress: plain values; its "heartbeat" wins over the clock."""
-        with suppress(StorageError):
-            self.store.replace(self._names.epoch(epoch), encode(self._epoch_document(epoch) | dict(progress)))
-
-    def finish(self, plan: Plan, receipts: Mapping[int, Receipt] | Iterable[Receipt], epoch: int) -> None:
-        """Prove that every row is in exactly one part, list the parts, and say so with `_SUCCESS`.
-
-        raises: OutputError where a part is missing, is of another size or is not ours; InternalError where the receipts
-                do not add up. Then there is no `_SUCCESS`.
+        raises: OutputError where the manifest was changed, or a part that it lists is not there any more.
         """
-        given = list(receipts.values() if isinstance(receipts, Mapping) else receipts)
+        found = receipts_of(read_manifest(self.store, read_success(self.store, plan)))
         listed = self.store.sizes("")
         parts = {name: size for name, size in listed.items() if name.startswith(PART_PREFIX)}
-        self._check_parts(given, parts)
-        document = manifest(plan, given, epoch, parts)
+        self._check_parts(found, parts, "use the finished", "see 'runner verify'; --overwrite begins anew")
+        return {receipt.shard: receipt for receipt in found}
+
+    def record(self, receipt: Receipt, failures: Sequence[Failure]) -> Receipt:
+        """Note a receipt, and the attempts that failed before it; a staged part gets its final name by it.
+
+        returns:  the receipt that counts: of a staged shard that was recorded before, the first one.
+        raises:   StorageError where a staged part could not be recorded and promoted; else best effort.
+        """
+        if self.mode == "direct" or receipt.adopted:
+            self._ledger.note(receipt, failures)
+            return receipt
+        counts = self._ledger.commit(receipt, failures)
+        failpoint("D7.receipt")
+        return self._parts.promote(counts)
+
+    def renew(self, epoch: int, progress: Mapping[str, object]) -> None:
+        """Say that this driver lives and how far it is. progress: plain values; its "heartbeat" wins over the clock.
+
+        raises: SupersededError where another driver took over.
+        """
+        self.epochs.renew(epoch, progress)
+
+    def end(self, epoch: int, how: Ending) -> None:
+        """Say that this driver writes no more. Best effort: without it, the next driver on another host waits."""
+        self.epochs.end(epoch, how)
+
+    def finish(self, plan: Plan, receipts: Mapping[int, Receipt] | Iterable[Receipt], epoch: int) -> dict[int, Receipt]:
+        """Prove that every row is in exactly one part, list the parts, and say so with `_SUCCESS`.
+
+        returns: all receipts, by shard.
+        raises:  OutputError where a part is missing, is of another size or is not ours; InternalError where the
+                 receipts do not add up; SupersededError where another driver took over.
+        """
+        listed = self.store.sizes("")
+        parts = {name: size for name, size in listed.items() if name.startswith(PART_PREFIX)}
+        given = receipts.values() if isinstance(receipts, Mapping) else receipts
+        complete = self._ledger.complete(plan, given, parts)
+        again = "run the same command again to recompute what is missing"
+        self._check_parts(complete, parts, "finish", again)
+        document = manifest(plan, complete, epoch, parts)
         name = self._names.manifest(epoch)
         failpoint("D9.after")
+        self.epochs.require_newest(epoch)
         content = encode(document)
         if not self.store.create(name, content) and self.store.read(name) != content:
             raise OutputError(f"cannot finish '{self.store.url}': another manifest of epoch {epoch} is there, '{name}'")
         failpoint("D10.after")
-        success = {"v": PROTOCOL_VERSION, "plan_id": plan.id, "epoch": epoch, "manifest": name, **totals(given)}
+        self.epochs.require_newest(epoch)
+        sums = {"manifest": name, "manifest_sha256": hashlib.sha256(content).hexdigest(), **totals(complete)}
+        success = {"v": PROTOCOL_VERSION, "plan_id": plan.id, "epoch": epoch, **sums}
         if not self.store.create(SUCCESS, encode(success)):
-            self._success(plan)
+            read_success(self.store, plan)
+        failpoint("D11.after")
         self.store.discard(self._names.staging)  # spools of attempts that were killed
+        return {receipt.shard: receipt for receipt in complete}
 
     # details
 
-    def _refuse_other_parts(self, plan: Plan, there: set[str]) -> None:
-        ours = {self.part_name(shard.index) for shard in plan.shards}
-        for name in sorted(name for name in there if name.startswith(PART_PREFIX) and name not in ours):
-            plan8 = plan8_of_part(name)
-            if plan8 is None or plan8 == self._names.plan8:
-                raise OutputError(
-                    f"cannot write into '{self.store.url}': it holds '{name}', which is not of this job and which "
-                    "readers would take for a part of it; choose another output url, or move that file away"
-                )
-            raise self._other(plan, plan8, name)
+    @property
+    def _parts(self) -> Parts:
+        return Parts(self.store, self._names, self._encoder, self.output.compression, self.mode)
 
-    def _other(self, plan: Plan, plan8: str, name: str) -> OutputError:
-        then = decode(self.store.read(Layout(plan8).plan))
-        differs = difference(then, plan.document()) if then else "its plan is not there any more"
-        return OutputError(
-            f"cannot write into '{self.store.url}': it holds '{name}' of another job: {differs}; {OTHER_WAY}"
+    @property
+    def _ledger(self) -> Ledger:
+        return Ledger(self.store, self._names, self._parts)
+
+    def _probe_store(self, epoch: int) -> str:
+        """Ask the store how parts can be published here; returns what it cannot promise."""
+        mode, warning = self.epochs.noted("mode"), self.epochs.noted("warning")
+        found = (
+            Probe(mode, str(warning or "")) if mode in ("direct", "staged") else probe(self.store, self._names.staging)
         )
+        self._mode = found.mode
+        self.epochs.note(epoch, {"mode": found.mode, "warning": found.warning})
+        return found.warning
 
-    def _success(self, plan: Plan) -> int:
-        """The epoch that finished this plan. raises: OutputError where `_SUCCESS` is of another plan."""
-        found = decode(self.store.read(SUCCESS)) or {}
-        if found.get("plan_id") == plan.id and isinstance(found.get("epoch"), int):
-            return int(found["epoch"])
-        if isinstance(found.get("plan_id"), str):
-            raise self._other(plan, Layout(found["plan_id"]).plan8, SUCCESS)
-        raise OutputError(
-            f"cannot write into '{self.store.url}': its '{SUCCESS}' was not written by this runner; {OTHER_WAY}"
-        )
+    def _promote_committed(self, plan: Plan) -> None:
+        for receipt in self._ledger.uncommitted(plan):
+            if self.store.stat(receipt.staged) is not None:  # else it is lost, and the shard is computed again
+                self._parts.promote(receipt)
 
-    def _check_plan(self, plan: Plan) -> None:
-        """raises: OutputError where the plan that is there is not `plan`, byte for byte."""
-        found = decode(self.store.read(self._names.plan)) or {}
-        then = {key: value for key, value in found.items() if key != "plan_id"}
-        if found.get("plan_id") != plan.id or digest(then) != plan.id:
-            differs = difference(then, plan.document()) if then else "it is torn or empty"
-            raise OutputError(
-                f"cannot resume in '{self.store.url}': '{self._names.plan}' was changed after it was written: {differs}"
-                "; restore it, or choose another output url"
-            )
-
-    def _new_epoch(self) -> int:
-        last = max((epoch_of_name(name) for name in self.store.names(self._names.epochs)), default=0)
-        return next(
-            number
-            for number in count(last + 1)  # a driver that starts now may be faster: then the next number
-            if self.store.create(self._names.epoch(number), encode(self._epoch_document(number)))
-        )
-
-    def _epoch_document(self, epoch: int) -> dict[str, object]:
-        return {
-            "plan_id": self._names.plan_id,
-            "epoch": epoch,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "started": self._started,
-            "heartbeat": _now(),
-        }
-
-    def _receipt(self, shard: Shard, size: int) -> Receipt:
-        found = decode(self.store.read(self._names.receipt(shard.index))) or {}
-        found.pop("failures", None)
-        with suppress(TypeError):  # written by hand, or by another version
-            receipt = Receipt.from_document(found)
-            named = (receipt.shard, receipt.part, receipt.size) == (shard.index, self.part_name(shard.index), size)
-            if named and shard.rows == receipt.rows_in == receipt.rows_out + receipt.rows_rejected:
-                return receipt
-        rebuilt = self.adopt(shard.index)
-        if rebuilt is None:
-            raise StorageError(f"cannot read '{self.url(self.part_name(shard.index))}': it was listed and is gone")
-        if rebuilt.rows_in != shard.rows:
-            raise OutputError(
-                f"cannot use '{self.url(rebuilt.part)}': it holds {rebuilt.rows_in} rows, {shard.rows} are planned"
-            )
-        return rebuilt
-
-    def _check_parts(self, receipts: Sequence[Receipt], listed: Mapping[str, int]) -> None:
+    def _check_parts(self, receipts: Sequence[Receipt], listed: Mapping[str, int], doing: str, advice: str) -> None:
         sizes = {receipt.part: receipt.size for receipt in receipts}
         for what, names in (
             ("is missing", sizes.keys() - listed.keys()),
@@ -231,8 +224,8 @@ class OutputDirectory:
         ):
             if names:
                 raise OutputError(
-                    f"cannot finish '{self.store.url}': {len(names)} of {len(listed)} parts are not as they should be: "
-                    f"{one_of(sorted(names))} {what}; run the same command again to recompute what is missing"
+                    f"cannot {doing} '{self.store.url}': {len(names)} of {len(sizes)} parts are not as they should be: "
+                    f"{one_of(sorted(names))} {what}; {advice}"
                 )
 
 
@@ -242,7 +235,3 @@ def open_dataset(urls: Sequence[str], options: Mapping[str, OptionValue] | None 
 
     files, paths = Store(urls[0], options).arrow(urls)
     return dataset(paths, filesystem=files, format="ipc" if paths[0].endswith(".arrow") else "parquet")
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -7,8 +7,8 @@ and a part that is there is whole and carries the header of the attempt that won
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, cast
 
@@ -17,6 +17,8 @@ import pyarrow as pa
 from connectors.base import Encoder, Writer
 from connectors.failpoint import failpoint
 from connectors.layout import Layout
+from connectors.probe import Mode
+from connectors.retry import PUBLISH, Patience
 from connectors.store import Store
 from jobs.attempt import Attempt, Receipt
 from jobs.errors import DataError, InternalError, OutputError, StorageError
@@ -27,12 +29,17 @@ OTHER_WAY = "choose another output url, or run the job that began here"
 
 @dataclass(frozen=True)
 class Parts:
-    """Where the parts of a plan go, and how they are encoded."""
+    """Where the parts of a plan go, how they are encoded, and who gives them their final names.
+
+    mode:  "direct": the worker, the store arbitrates. "staged": the driver, by `promote`.
+    """
 
     store: Store
     names: Layout
     encoder: Encoder
     compression: str
+    mode: Mode = "direct"
+    patience: Patience = PUBLISH
 
     def open(self, attempt: Attempt, schema: pa.Schema, model_digest: str, worker: str) -> Part:
         return Part(self, attempt, schema, model_digest, worker)
@@ -60,16 +67,61 @@ class Parts:
             )
         return receipt
 
+    def promote(self, receipt: Receipt) -> Receipt:
+        """Give a staged part its final name, once however often it is asked; only receipts are promoted.
+
+        returns: the receipt of the part that is at the final name: this one, or of whoever was there first.
+        raises:  OutputError where something else is there, StorageError where the store does not answer.
+        """
+        if not receipt.staged:
+            return receipt
+        found = self.find(receipt.shard)  # first: where it was promoted before, the upload is gone
+        if found is None:
+            found = self.settle(receipt.shard, lambda: self.store.promote(receipt.staged, receipt.part))
+        if found is None or found.attempt == receipt.attempt:
+            return replace(receipt, staged="")
+        return found
+
+    def settle(self, shard: int, publish: Callable[[], bool]) -> Receipt | None:
+        """Publish until it is certain what is at the final name of `shard`: an answer alone is not trusted.
+
+        publish:  True: done. False, or a StorageError that is not certain: the final name is looked at.
+        returns:  None where `publish` said that it is done, else the receipt of the part that is there, ours or not.
+        raises:   OutputError where something else is there; StorageError after the last try.
+        """
+        name = self.store.child(self.names.part(shard))
+
+        def once() -> Receipt | None:
+            error = StorageError(
+                f"cannot publish '{name}': the store says that it exists and does not show it", answer="unclear"
+            )
+            try:
+                if publish():
+                    return None
+            except StorageError as raised:
+                if raised.facts.get("answer") == "failed":
+                    raise
+                error = raised
+            found = self.find(shard)
+            if found is None:
+                raise error
+            return found
+
+        return self.patience.call(once, lambda error: error.facts.get("answer") != "failed")
+
 
 class Part:
-    """The part of one attempt while it is written: in a private spool, published as a whole or not at all."""
+    """The part of one attempt while it is written: in a private spool, published as a whole or not at all.
+
+    In staged mode it is uploaded under a name of the attempt, and its receipt says where.
+    """
 
     def __init__(self, parts: Parts, attempt: Attempt, schema: pa.Schema, digest: str, worker: str) -> None:
         self._parts, self._attempt, self._schema = parts, attempt, schema
         self._model_digest, self._worker = digest, worker
         self._staging = parts.names.attempt(attempt.id)
         self._rows = 0
-        self._published = False
+        self._published = self._staged = False
 
     def __enter__(self) -> Part:
         parts = self._parts
@@ -85,10 +137,13 @@ class Part:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if not self._published:
+            if not (self._published or self._staged):
                 self._writer.abort()
         finally:
-            self._parts.store.discard(self._staging)
+            if self._staged:
+                self._parts.store.release(self._staging)
+            else:
+                self._parts.store.discard(self._staging)
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Append rows, in input order."""
@@ -114,14 +169,13 @@ class Part:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         name = parts.names.part(attempt.shard)
         failpoint("W4.done")
-        if not parts.store.publish(self._spool, name, self._staging):
-            winner = parts.find(attempt.shard)
-            if winner is None:
-                raise StorageError(
-                    f"cannot publish '{parts.store.child(name)}': the store says that it exists and does not show it"
-                )
-            if winner.attempt != attempt.id:  # else: our own, its answer was lost
-                return winner
+        staged = ""
+        if parts.mode == "staged":
+            staged = f"{self._staging}/{name}"
+            parts.store.upload(self._spool, staged)
+            self._staged = True
+        elif (winner := self._publish(name, size)) is not None:
+            return winner
         failpoint("W6.after")
         self._published = True
         return Receipt(
@@ -136,7 +190,23 @@ class Part:
             rows_out=self._rows,
             worker=self._worker,
             seconds=dict(seconds),
+            staged=staged,
         )
+
+    def _publish(self, name: str, size: int) -> Receipt | None:
+        """None: the part at the final name is ours; else the receipt of the one that won."""
+        attempt, parts = self._attempt, self._parts
+        found = parts.settle(attempt.shard, lambda: parts.store.publish(self._spool, name, self._staging))
+        if found is None:
+            return None
+        if found.attempt != attempt.id:
+            return found
+        if found.size != size:
+            raise OutputError(
+                f"cannot use '{parts.store.child(name)}': it holds {found.size} bytes of this attempt, {size} were "
+                f"written; it stays as it is; {OTHER_WAY}"
+            )
+        return None
 
     def _header(self) -> dict[str, object]:
         attempt = self._attempt

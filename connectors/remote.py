@@ -1,15 +1,19 @@
 """Files behind a client of fsspec, by full URLs. Raises what its client raises; `store.py` gives that a meaning.
 
-Knows which kinds of store arbitrate by themselves. The invariant: an upload never begins at a final name, except
-where the store shows an object whole and refuses a second one.
+Knows which kinds of store arbitrate by themselves, and how: object stores refuse a second object, SFTP and HDFS
+refuse to rename onto a name that is taken. The invariant: an upload never begins at a final name, except where the
+store shows an object whole and refuses a second one.
 """
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +24,8 @@ from jobs.errors import InputError
 
 # Stores that make an object visible whole, refuse a second one on request, and list a whole prefix at once.
 OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
+_SFTP = {"sftp", "ssh"}
+_HDFS = {"hdfs", "webhdfs"}
 
 
 class RemoteFiles:
@@ -27,11 +33,38 @@ class RemoteFiles:
 
     _one_at_a_time = threading.Lock()  # memory:// and the weaker stores: at least threads do not race
 
-    def __init__(self, client: Any, scheme: str) -> None:
+    def __init__(self, client: Any, scheme: str, connect: Callable[[], Any] | None = None) -> None:
+        """connect: makes a client anew, with credentials read again."""
         self.client = client
+        self._scheme = scheme
+        self._connect = connect
         self._exclusive = scheme in OBJECT_STORES
 
+    def turn(self) -> AbstractContextManager[object]:
+        """To hold while the client is used: an SFTP connection loses answers when two threads wait for them."""
+        if self._scheme not in _SFTP:
+            return nullcontext()
+        with self._one_at_a_time:
+            lock: AbstractContextManager[object] = self.client.__dict__.setdefault("_turn", threading.RLock())
+            return lock
+
+    def refresh(self) -> bool:
+        """Take a new client. False: there is no way to make one."""
+        if self._connect is None:
+            return False
+        self.client = self._connect()
+        return True
+
+    def lost(self) -> bool:
+        """Whether the connection is gone, so that every further call on this client would fail."""
+        if self._scheme not in _SFTP or self._connect is None:
+            return False
+        transport = self.client.client.get_transport()
+        return transport is None or not transport.is_active()
+
     def key(self, url: str) -> str:
+        if self._scheme in _SFTP and "://" in url:  # the client would cut the path at a question mark
+            return "/" + url.partition("://")[2].partition("/")[2]
         return str(self.client._strip_protocol(url))
 
     def is_folder(self, url: str) -> bool:
@@ -89,17 +122,98 @@ class RemoteFiles:
             return None
 
     def create(self, url: str, content: bytes) -> bool:
+        if self._scheme in _SFTP | _HDFS:
+            return self._place(self._temporary(url, content), self.key(url))
         return self._unless_taken(url, lambda: self.client.pipe_file(self.key(url), content, mode="create"))
 
     def replace(self, url: str, content: bytes) -> None:
-        self.client.pipe_file(self.key(url), content)
+        if self._scheme in _SFTP:
+            temporary = self._temporary(url, content)
+            self.client.ftp.posix_rename(temporary, self.key(url))
+        else:
+            self.client.pipe_file(self.key(url), content)
 
-    def publish(self, spool: Path, url: str, staged: str) -> bool:
-        final, temporary = self.key(url), self.key(staged)
+    def publish(self, spool: Path, url: str, staged: str, part_bytes: int = 0) -> bool:
+        final = self.key(url)
         if self._exclusive:
-            return self._unless_taken(url, lambda: self.client.put_file(str(spool), final, mode="create"))
-        self.client.put_file(str(spool), temporary)
-        return self._unless_taken(url, lambda: self.client.mv(temporary, final))
+            in_parts = {"chunksize": part_bytes} if part_bytes and self._scheme in ("s3", "s3a") else {}
+            return self._unless_taken(url, lambda: self.client.put_file(str(spool), final, mode="create", **in_parts))
+        self.upload(spool, staged)
+        return self._place(self.key(staged), final)
+
+    def upload(self, spool: Path, url: str) -> None:
+        if self._scheme in _SFTP:
+            self._make_folder(self.key(url))
+        self.client.put_file(str(spool), self.key(url))
+
+    def promote(self, staged: str, url: str) -> bool:
+        source, final = self.key(staged), self.key(url)
+        if not self._exclusive:
+            return self._place(source, final)
+        if self.client.exists(final):  # a copy cannot be told to refuse: staged mode has one driver at a time
+            return False
+        self.client.cp_file(source, final)
+        return True
+
+    def _make_folder(self, path: str) -> None:
+        """The folder of `path`, with those above it. Another process may make one of them in the same instant."""
+        folder = path.rpartition("/")[0] or "/"
+        for others in range(folder.count("/"), -1, -1):
+            try:
+                self.client.makedirs(folder, exist_ok=True)
+                return
+            except OSError:
+                if not others:
+                    raise
+
+    def _temporary(self, url: str, content: bytes) -> str:
+        """A finished hidden file beside `url`."""
+        folder, _, name = self.key(url).rpartition("/")
+        temporary = f"{folder}/.{name}.{secrets.token_hex(6)}"
+        self._make_folder(temporary)
+        self.client.pipe_file(temporary, content)
+        return temporary
+
+    def _place(self, temporary: str, final: str) -> bool:
+        """Give a finished file its final name, unless the name is taken; then the file is dropped."""
+        if self._scheme in _SFTP:
+            placed = self._renamed(temporary, final)
+        elif self._scheme in _HDFS:
+            placed = self._moved(temporary, final)
+        else:
+            with self._one_at_a_time:
+                placed = not self.client.exists(final)
+                if placed:  # not `mv`: it takes names for patterns
+                    self.client.cp_file(temporary, final)
+                    self.client.rm_file(temporary)
+        if not placed:
+            with suppress(Exception):
+                self.client.rm_file(temporary)
+        return placed
+
+    def _renamed(self, temporary: str, final: str) -> bool:
+        """By the protocol's own rename, which refuses a name that is taken; `mv` of the client replaces it."""
+        self._make_folder(final)
+        try:
+            self.client.ftp.rename(temporary, final)
+        except OSError:
+            if self.client.exists(final):  # SFTP 3 has no code for it, only "failure"
+                return False
+            raise
+        return True
+
+    def _moved(self, temporary: str, final: str) -> bool:
+        """By a rename of the NameNode. Its refusal may be silent (webhdfs answers false): both names are looked at."""
+        self._make_folder(final)
+        cause: Exception | None = None
+        try:
+            self.client.mv(temporary, final)
+        except Exception as error:  # whatever it is: what is there now tells
+            cause = error
+        taken, left = self.client.exists(final), self.client.exists(temporary)
+        if taken:
+            return not left
+        raise cause or OSError(errno.EIO, "the rename was answered, and had no effect")
 
     def _unless_taken(self, url: str, write: Callable[[], object]) -> bool:
         try:
@@ -116,7 +230,10 @@ class RemoteFiles:
 
     def discard(self, url: str) -> None:
         if not self._exclusive:  # object stores stage nothing, and a plain run needs no right to delete there
-            self.client.rm(self.key(url), recursive=True)
+            self.sweep(url)
+
+    def sweep(self, url: str) -> None:
+        self.client.rm(self.key(url), recursive=True)
 
 
 class RangeFile(io.RawIOBase):

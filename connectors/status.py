@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any, Literal
 
+from connectors.epoch import Epochs, Heartbeat
 from connectors.layout import (
     RUN,
     SUCCESS,
@@ -23,31 +25,47 @@ from jobs.job import Output
 from jobs.plan import Plan
 
 _THREADS = 16
+_MOST_RECEIPTS = 10_000  # read for the causes of retries: a glance must not take minutes
+
+State = Literal["absent", "running", "stopped", "finished"]
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
     """An output directory at a glance.
 
+    state:      running: a driver was heard of lately, by the store's own times; stopped: none was, or it ended.
     rows_done:  rows of the shards whose parts are there.
     bytes:      of the parts that are there.
-    host, pid, heartbeat:  of the driver that wrote last; heartbeat in UTC, "" where none did.
+    attempts:   those that published and those that failed.
+    rows_per_s: of the last driver, as it said itself.
+    host, pid, started, heartbeat:  of the driver that wrote last; times in UTC, by its own clock, "" where none did.
+    heartbeat_age_s:  by the clock of the store; None where it does not tell, or where that driver has ended.
+    ended:      how that driver ended, "" where it did not say.
+    mode:       how parts get their names. warning: what this store cannot promise.
     failures:   attempts that failed and were or will be repeated; see `Failure.document`.
     """
 
     output: str
-    state: Literal["absent", "unfinished", "finished"]
+    state: State
     plan_id: str = ""
     shards: int = 0
     shards_done: int = 0
     rows: int = 0
     rows_done: int = 0
     bytes: int = 0
+    attempts: int = 0
     retries: int = 0
+    rows_per_s: float = 0.0
     epoch: int = 0
     host: str = ""
     pid: int = 0
+    started: str = ""
     heartbeat: str = ""
+    heartbeat_age_s: float | None = None
+    ended: str = ""
+    mode: str = ""
+    warning: str = ""
     failures: tuple[dict[str, Any], ...] = ()
 
     def document(self) -> dict[str, Any]:
@@ -57,44 +75,60 @@ class Status:
 def read_status(output: Output) -> Status:
     """raises: OutputError where the directory cannot be read, or its plan is not whole."""
     store = Store(output.url, output.options)
-    parts = store.sizes("")
-    success = decode(store.read(SUCCESS)) if SUCCESS in parts else None
-    names = _latest(store, parts, str((success or {}).get("plan_id", "")))
+    listed = store.sizes("")
+    names = current_layout(store, listed)
     if names is None:
         return Status(store.url, "absent")
     plan = _plan(store, names)
-    done = {shard_of_part(name): size for name, size in parts.items() if plan8_of_part(name) == names.plan8}
-    last = _last_epoch(store, names)
-    failures = tuple({one["attempt"]: one for one in _failures(store, names, last)}.values())
+    done = {shard_of_part(name): size for name, size in listed.items() if plan8_of_part(name) == names.plan8}
+    finished = SUCCESS in listed
+    last = Epochs(store, names).latest() if not finished else None
+    beat = last.document if last else _last_document(store, names)
+    failures = tuple({one["attempt"]: one for one in _failures(store, names, beat)}.values())
+    rate = beat.get("rows_per_s")
     return Status(
-        store.url,
-        "finished" if success else "unfinished",
-        plan.id,
-        len(plan.shards),
-        len(done),
-        plan.rows,
-        sum(shard.rows for shard in plan.shards if shard.index in done),
-        sum(done.values()),
-        len(failures),
-        int(last.get("epoch", 0)),
-        str(last.get("host", "")),
-        int(last.get("pid", 0)),
-        str(last.get("heartbeat", "")),
-        failures,
+        output=store.url,
+        state=_state(finished, last),
+        plan_id=plan.id,
+        shards=len(plan.shards),
+        shards_done=len(done),
+        rows=plan.rows,
+        rows_done=sum(shard.rows for shard in plan.shards if shard.index in done),
+        bytes=sum(done.values()),
+        attempts=len(done) + len(failures),
+        retries=len(failures),
+        rows_per_s=float(rate) if isinstance(rate, int | float) else 0.0,
+        epoch=int(beat.get("epoch", 0)),
+        host=str(beat.get("host", "")),
+        pid=int(beat.get("pid", 0)),
+        started=str(beat.get("started", "")),
+        heartbeat=str(beat.get("heartbeat", "")),
+        heartbeat_age_s=round(max(0.0, last.age_s), 1) if last and last.age_s is not None else None,
+        ended=str(beat.get("ended", "")),
+        mode=str(beat.get("mode", "")),
+        warning=str(beat.get("warning", "")),
+        failures=failures,
     )
 
 
-def _latest(store: Store, parts: dict[str, int], finished: str) -> Layout | None:
+def current_layout(store: Store, listed: Mapping[str, int]) -> Layout | None:
     """The plan that finished here, else the one with parts, else the one whose driver wrote last."""
-    if finished:
+    success = decode(store.read(SUCCESS)) if SUCCESS in listed else None
+    if finished := str((success or {}).get("plan_id", "")):
         return Layout(finished)
     plans = [Layout(plan8) for name in store.names(RUN) if (plan8 := plan8_of_folder(name))]
-    with_parts = {plan8_of_part(name) for name in parts}
+    with_parts = {plan8_of_part(name) for name in listed}
     return max(
         plans,
-        key=lambda names: (names.plan8 in with_parts, str(_last_epoch(store, names).get("heartbeat", ""))),
+        key=lambda names: (names.plan8 in with_parts, str(_last_document(store, names).get("heartbeat", ""))),
         default=None,
     )
+
+
+def _state(finished: bool, last: Heartbeat | None) -> State:
+    if finished:
+        return "finished"
+    return "running" if last is not None and last.alive else "stopped"
 
 
 def _plan(store: Store, names: Layout) -> Plan:
@@ -105,14 +139,14 @@ def _plan(store: Store, names: Layout) -> Plan:
         raise OutputError(f"cannot read the status of '{store.url}': '{names.plan}' is missing or not whole") from None
 
 
-def _last_epoch(store: Store, names: Layout) -> dict[str, Any]:
+def _last_document(store: Store, names: Layout) -> dict[str, Any]:
     number = max((epoch_of_name(name) for name in store.names(names.epochs)), default=0)
     return decode(store.read(names.epoch(number))) or {} if number else {}
 
 
-def _failures(store: Store, names: Layout, last: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _failures(store: Store, names: Layout, last: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Those that receipts tell of, and those of shards that have no receipt yet."""
-    receipts = [f"{names.receipts}/{name}" for name in store.names(names.receipts)]
+    receipts = [f"{names.receipts}/{name}" for name in islice(store.names(names.receipts), _MOST_RECEIPTS)]
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="status") as threads:
         for receipt in threads.map(lambda path: decode(store.read(path)) or {}, receipts):
             yield from receipt.get("failures", ())

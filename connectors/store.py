@@ -1,32 +1,37 @@
 """The only user of fsspec: list, fetch, publish. Maps its errors to ours and keeps secrets out of them.
 
 Refuses to know formats and plans. The invariants: a name that `publish` or `create` made shows whole content and is
-never replaced; no exception of a storage client leaves this module; no listing is cached.
+never replaced; no exception of a storage client leaves this module; no listing is cached; a call that fails for a
+reason that may pass is tried again within the bounds of `retry.py`, except `publish`, whose caller looks first.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 import fsspec
 import pyarrow.fs as pa_fs
 
+from connectors.answer import denied, meaning, publish_answer
+from connectors.host_key import known_hosts_policy
 from connectors.listing import Child, FileStat, Pattern, has_wildcard, hidden, nothing_found
 from connectors.local import LocalFiles
 from connectors.remote import OBJECT_STORES, RangeFile, RemoteFiles
+from connectors.retry import BEST_EFFORT, READ, Patience
 from connectors.secret import HIDDEN, redact, redact_urls, resolve
 from jobs.errors import InputError, JobError, OutputError, RunnerError, StorageError, one_of
 from jobs.job import OptionValue
 
 __all__ = ["FileStat", "Store", "redact"]
+
+T = TypeVar("T")
 
 # Scheme -> what to install for it; None: nothing beside the runner itself.
 _PACKAGES: dict[str, str | None] = {
@@ -48,19 +53,6 @@ FileStats = list[FileStat]  # inside the class, `list` is a method
 Names = list[str]
 
 _NO_OPTIONS = {"url", "url_query", "url_fragment"}  # parts of a URL that no client takes as an option
-_LOGIN_ERRORS = {  # by name, so that no client needs to be importable
-    "NoCredentialsError",
-    "PartialCredentialsError",
-    "CredentialRetrievalError",
-    "ProfileNotFound",
-    "DefaultCredentialsError",
-    "RefreshError",
-    "ClientAuthenticationError",
-    "AuthenticationException",
-    "BadHostKeyException",
-}
-_PERMANENT = {errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Store:
@@ -108,16 +100,15 @@ class Store:
         files: dict[str, tuple[FileStat, str]] = {}
         for given in urls:
             url = self._on_this_store(given)
-            with self._errors("list", url, InputError):
-                for file in self._expand(url, tuple(suffixes)):
-                    first = files.setdefault(self._files.key(file.url), (file, given))
-                    if first[0] is not file:
-                        raise InputError(
-                            f"cannot read '{redact(file.url)}' twice: it is listed by '{redact(first[1])}' as "
-                            f"'{redact(first[0].url)}' and again by '{redact(given)}'; its rows would be counted twice",
-                            code="DUPLICATE_INPUT",
-                            file=file.url,
-                        )
+            for file in self._ask("list", url, InputError, partial(self._expand, url, tuple(suffixes))):
+                first = files.setdefault(self._files.key(file.url), (file, given))
+                if first[0] is not file:
+                    raise InputError(
+                        f"cannot read '{redact(file.url)}' twice: it is listed by '{redact(first[1])}' as "
+                        f"'{redact(first[0].url)}' and again by '{redact(given)}'; its rows would be counted twice",
+                        code="DUPLICATE_INPUT",
+                        file=file.url,
+                    )
         return sorted((file for file, _ in files.values()), key=lambda file: file.url)
 
     def _expand(self, url: str, suffixes: Sequence[str]) -> FileStats:
@@ -145,8 +136,7 @@ class Store:
     def stat(self, path: str) -> FileStat | None:
         """None where there is no such file."""
         url = self._locate(path)
-        with self._errors("look at", url, InputError):
-            return self._files.stat(url)
+        return self._ask("look at", url, InputError, lambda: self._files.stat(url))
 
     def open(self, path: str) -> BinaryIO:
         """Open for random access. Nothing is read ahead: a read fetches exactly the bytes asked for.
@@ -155,22 +145,26 @@ class Store:
                 where the bytes could not be fetched.
         """
         url = self._locate(path)
-        with self._errors("read", url, InputError):
-            if isinstance(self._files, LocalFiles):
-                return self._files.open(url)
-            found = self._files.stat(url)
-            if found is None:
-                raise FileNotFoundError(url)
-            return cast(BinaryIO, RangeFile(lambda start, stop: self._fetch(url, start, stop), found.size))
+        return self._ask("read", url, InputError, lambda: self._opened(url))
+
+    def _opened(self, url: str) -> BinaryIO:
+        if isinstance(self._files, LocalFiles):
+            return self._files.open(url)
+        found = self._files.stat(url)
+        if found is None:
+            raise FileNotFoundError(url)
+        return cast(BinaryIO, RangeFile(lambda start, stop: self._fetch(url, start, stop), found.size))
 
     def _fetch(self, url: str, start: int, stop: int) -> bytes:
-        with self._errors("read", url, InputError):
+        def ask() -> bytes:
             content = cast(RemoteFiles, self._files).fetch(url, start, stop)
-        if len(content) != stop - start:
-            raise StorageError(
-                f"cannot read '{redact(url)}': {stop - start} bytes at {start} asked for, {len(content)} came"
-            )
-        return content
+            if len(content) != stop - start:
+                raise StorageError(
+                    f"cannot read '{redact(url)}': {stop - start} bytes at {start} asked for, {len(content)} came"
+                )
+            return content
+
+        return self._ask("read", url, InputError, ask)
 
     def arrow(self, urls: Sequence[str]) -> tuple[pa_fs.FileSystem, Names]:
         """The store as pyarrow sees it, and `urls` as paths there; what goes wrong later is pyarrow's to tell."""
@@ -184,40 +178,95 @@ class Store:
     def read(self, path: str) -> bytes | None:
         """A whole small document, None where there is none."""
         url = self._locate(path)
-        with self._errors("read", url, OutputError):
-            return self._files.read(url)
+        return self._ask("read", url, OutputError, lambda: self._files.read(url))
 
     def create(self, path: str, content: bytes) -> bool:
         """Write a small document under a name that is free; False, and nothing changed, where it is not.
 
-        Exclusive on a local file system, S3, GCS and Azure. Elsewhere the name is looked at and then written.
+        Exclusive on a local file system, S3, GCS, Azure and SFTP. Elsewhere the name is looked at and then written.
+        An answer that is lost or unclear is settled by reading, as is a refusal where the name was free just before (a
+        client tries again by itself): what is equal to `content` counts as written by us.
         """
         url = self._locate(path)
-        with self._errors("write", url, OutputError):
-            return self._files.create(url, content)
+        absent: bool | None = False  # True: it was so before our first try, and what is equal later is ours
+
+        def write() -> bool:
+            nonlocal absent
+            if not absent:
+                absent = self._absent(url)
+                if absent is False:
+                    return False
+            try:
+                if self._files.create(url, content):
+                    return True
+            except RunnerError:
+                raise
+            except Exception as error:
+                if publish_answer(error) != "unclear" or self._files.read(url) is None:
+                    raise
+            return bool(absent) and self._files.read(url) == content
+
+        return self._ask("write", url, OutputError, write)
+
+    def _absent(self, url: str) -> bool | None:
+        """None where it cannot be told, such as without a right to read."""
+        try:
+            return self._files.stat(url) is None
+        except Exception as error:
+            if publish_answer(error) == "unclear":
+                raise
+            return None
 
     def replace(self, path: str, content: bytes) -> None:
         """Write a small document whether the name is free or not; readers see the old one or the new one.
 
-        Over SFTP and HDFS a reader may meet it half-written.
+        Gives up after a few tries: what is replaced are heartbeats and caches. Over HDFS a reader may meet it
+        half-written.
         """
         url = self._locate(path)
-        with self._errors("write", url, OutputError):
-            self._files.replace(url, content)
+        self._ask("write", url, OutputError, lambda: self._files.replace(url, content), BEST_EFFORT)
 
-    def publish(self, spool: Path, path: str, staging: str) -> bool:
-        """Give the finished local file `spool` its final name, unless the name is taken.
+    def publish(self, spool: Path, path: str, staging: str, *, part_bytes: int = 0) -> bool:
+        """Give the finished local file `spool` its final name, unless the name is taken. Not tried again by itself.
 
-        staging:  folder below the root that belongs to this attempt alone.
-        returns:  True: `path` is this file, whole. False: something was there already, and is unchanged.
-        cost:     local: a hard link; `spool` has to come from `Store.spool`. Otherwise an upload.
-        limits:   SFTP, HDFS and memory upload to `staging`, look at the final name and move. Two processes that do so
-                  in the same instant may both believe to have won there; S3, GCS and Azure arbitrate by themselves.
-        raises:   StorageError where the answer is unclear: look at `path` before trying again.
+        staging:     folder below the root that belongs to this attempt alone.
+        part_bytes:  S3: upload in parts of this size; 0: as the client likes.
+        returns:     True: `path` is this file, whole. False: something was there already, and is unchanged; it may be
+                     this very file, where the client tried again by itself.
+        cost:        local: a hard link; `spool` has to come from `Store.spool`. Otherwise an upload.
+        limits:      HDFS and memory upload to `staging`, look at the final name and move. Two processes that do so
+                     in the same instant may both believe to have won on memory; the others arbitrate by themselves.
+        raises:      StorageError or OutputError whose fact `answer` (an `Answer`) is "unclear": look at `path` before
+                     anything else; or "failed": nothing is at `path` by this call.
         """
         url, staged = self._locate(path), self._locate(f"{staging}/{path}")
-        with self._errors("publish", url, OutputError):
-            return self._files.publish(spool, url, staged)
+        return self._settle("publish", url, lambda: self._files.publish(spool, url, staged, part_bytes))
+
+    # staged mode: upload under a name of the attempt, later moved by the driver
+
+    def upload(self, spool: Path, path: str) -> None:
+        """Put the finished file `spool` under `path`, a name that belongs to one attempt alone."""
+        url = self._locate(path)
+        self._ask("upload", url, OutputError, lambda: self._files.upload(spool, url))
+
+    def promote(self, staged: str, path: str) -> bool:
+        """Give the uploaded object `staged` its final name, if that is free when looked at. As `publish` otherwise.
+
+        On an object store the upload stays where it is (a copy is made), elsewhere it is moved.
+        """
+        source, url = self._locate(staged), self._locate(path)
+        return self._settle("promote", url, lambda: self._files.promote(source, url))
+
+    def _settle(self, doing: str, url: str, call: Callable[[], bool]) -> bool:
+        def once() -> bool:
+            try:
+                return call()
+            except RunnerError as error:
+                error.facts.setdefault("answer", "failed")  # our own refusals come before anything is written
+                raise
+
+        with self._errors(doing, url, OutputError, publishing=True):
+            return self._refreshing(once)
 
     def names(self, folder: str) -> Names:
         """Names directly in `folder`, sorted; those of folders end in '/'. Empty where there is no such folder."""
@@ -229,11 +278,14 @@ class Store:
 
     def _children(self, folder: str) -> Sequence[Child]:
         url = self._locate(folder)
-        with self._errors("list", url, OutputError):
+
+        def children() -> Sequence[Child]:
             try:
                 return [*self._files.children(url)]
             except FileNotFoundError:
                 return []
+
+        return self._ask("list", url, OutputError, children)
 
     def spool(self, staging: str) -> Path:
         """A fresh local folder that only this user can read: `staging` itself where the store is local."""
@@ -245,14 +297,25 @@ class Store:
             self._spools[staging] = folder
             return folder
 
-    def discard(self, staging: str) -> None:
-        """Drop a spool and whatever is staged below `staging`; never fails."""
+    def release(self, staging: str) -> None:
+        """Drop the local spool of `staging`, not what was uploaded there; never fails."""
         if folder := self._spools.pop(staging, None):
             shutil.rmtree(folder, ignore_errors=True)
-        try:
-            self._files.discard(self._locate(staging))
-        except Exception:
-            return  # garbage below `_run/` harms nobody
+
+    def discard(self, staging: str) -> None:
+        """Drop a spool and whatever is staged below `staging`; never fails.
+
+        On an object store nothing is staged in direct mode, and no right to delete is needed: see `sweep`.
+        """
+        self.release(staging)
+        with suppress(Exception):  # garbage below `_run/` harms nobody
+            self._refreshing(lambda: self._files.discard(self._locate(staging)))
+
+    def sweep(self, folder: str) -> None:
+        """Drop whatever is below `folder`, on object stores too; never fails, and may leave all of it."""
+        self.release(folder)
+        with suppress(Exception):
+            self._refreshing(lambda: self._files.sweep(self._locate(folder)))
 
     # names and errors
 
@@ -264,9 +327,14 @@ class Store:
                     f"cannot use '{self.url}' with options {one_of(list(self._options))}: a local path takes none"
                 )
             return LocalFiles(self.url)
-        options, self._secrets = resolve(self._options, self.scheme)
         with self._errors("reach", self.url, JobError):
-            return RemoteFiles(_connect(self.scheme, self.url, options), self.scheme)
+            return RemoteFiles(self._connected(fresh=False), self.scheme, lambda: self._connected(fresh=True))
+
+    def _connected(self, *, fresh: bool) -> Any:
+        """fresh: with the references resolved again, and not the client that others use."""
+        options, secrets = resolve(self._options, self.scheme)
+        self._secrets = list(dict.fromkeys((*self._secrets, *secrets)))
+        return _connect(self.scheme, self.url, options, fresh)
 
     def _on_this_store(self, url: str) -> str:
         if _scheme(url) != self.scheme:
@@ -283,17 +351,45 @@ class Store:
             raise OutputError(f"cannot use {path!r} below '{redact(self.url)}': it is no plain relative name")
         return "/".join((self.url.removesuffix("/"), *segments))
 
+    def _ask(self, doing: str, url: str, wrong: type[JobError], call: Callable[[], T], patience: Patience = READ) -> T:
+        """What `call` returns; tried again while it fails with what may pass."""
+
+        def once() -> T:
+            with self._errors(doing, url, wrong):
+                return self._refreshing(call)
+
+        return patience.call(once, lambda error: error.facts.get("cause") != "full")
+
+    def _refreshing(self, call: Callable[[], T]) -> T:
+        """Credentials expire and connections break: then once more, by a client that was made anew."""
+        files = self._files
+        if isinstance(files, LocalFiles):
+            return call()
+        try:
+            with files.turn():
+                return call()
+        except Exception as error:
+            if not ((denied(error) or files.lost()) and files.refresh()):
+                raise
+        with files.turn():
+            return call()
+
     @contextmanager
-    def _errors(self, doing: str, url: str, wrong: type[JobError]) -> Iterator[None]:
+    def _errors(self, doing: str, url: str, wrong: type[JobError], publishing: bool = False) -> Iterator[None]:
         """Whatever a client raises becomes one of ours. wrong: the class for what will not pass by itself."""
         try:
             yield
         except RunnerError:
             raise
         except Exception as error:  # the edge: every client of a store has exceptions of its own
-            cls, found = _meaning(error, wrong)
+            cls, cause, found = meaning(error, wrong)
+            facts = {"url": redact(url), "cause": cause}
+            if publishing:
+                facts["answer"] = publish_answer(error)
+                if facts["answer"] == "unclear":
+                    cls = StorageError
             # `from None`: the original may quote credentials, and a traceback would print it.
-            raise cls(f"cannot {doing} '{redact(url)}': {self._hide(found)}", url=redact(url)) from None
+            raise cls(f"cannot {doing} '{redact(url)}': {self._hide(found)}", **facts) from None
 
     def _hide(self, text: str) -> str:
         for secret in filter(None, self._secrets):
@@ -325,7 +421,7 @@ def _absolute(url: str) -> str:
     return url if url.endswith("://") else url.rstrip("/")
 
 
-def _connect(scheme: str, url: str, options: Mapping[str, OptionValue]) -> Any:
+def _connect(scheme: str, url: str, options: Mapping[str, OptionValue], fresh: bool) -> Any:
     try:
         cls = fsspec.get_filesystem_class(scheme)
     except ImportError:
@@ -335,25 +431,11 @@ def _connect(scheme: str, url: str, options: Mapping[str, OptionValue]) -> Any:
     named = {name: value for name, value in cls._get_kwargs_from_urls(url).items() if name not in _NO_OPTIONS}
     try:
         # One client for all stores with the same options: some take a second to make.
-        return cls(**{**_DEFAULTS.get(scheme, {}), **named, **options})
+        once = {"skip_instance_cache": True} if fresh else {}
+        given = {**_DEFAULTS.get(scheme, {}), **named, **options, **once}
+        if given.get("host_key_policy") == "reject":
+            given["host_key_policy"] = known_hosts_policy(str(given.pop("known_hosts", "~/.ssh/known_hosts")))
+        return cls(**given)
     except (TypeError, ValueError, KeyError) as error:
-        given = one_of(list(options))
-        raise JobError(f"cannot reach '{redact(url)}' with options {given}: {type(error).__name__}") from None
-
-
-def _meaning(error: Exception, wrong: type[JobError]) -> tuple[type[RunnerError], str]:
-    """Our class for a client's exception, and what to tell of it."""
-    number = getattr(error, "errno", None)
-    status = next(
-        (s for name in ("status", "status_code", "code") if isinstance(s := getattr(error, name, None), int)), 0
-    )
-    told = f"{type(error).__name__}: {error}"
-    if isinstance(error, FileNotFoundError) or status == 404:
-        return wrong, "there is no such file, folder or bucket"
-    if isinstance(error, PermissionError) or status in (401, 403) or type(error).__name__ in _LOGIN_ERRORS:
-        return wrong, f"permission was denied ({told}); check the credentials and what they allow"
-    if number in _FULL:
-        return StorageError, f"no space is left ({told})"
-    if number in _PERMANENT or isinstance(error, FileExistsError | TypeError | ValueError | NotImplementedError):
-        return wrong, told
-    return StorageError, f"{told} (may pass)"
+        names = one_of(list(options))
+        raise JobError(f"cannot reach '{redact(url)}' with options {names}: {type(error).__name__}") from None

@@ -53,6 +53,7 @@ class Receipt:
     worker: str = ""
     seconds: dict[str, float] = field(default_factory=dict)  # stage -> seconds, see runner/report.py
     adopted: bool = False  # another attempt had published already
+    staged: str = ""  # name of the upload that the driver is to promote to `part`; "" where that is done
 
     def document(self) -> dict[str, Any]:
         return asdict(self)

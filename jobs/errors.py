@@ -12,6 +12,7 @@ RunnerError                     every error a user meets; carries an exit code a
 ├── MemoryLimitError      70    a batch did not fit into memory
 ├── StorageError          70    a store did not answer as it should (may pass)
 ├── WorkerError           70    a worker process or its node was lost
+├── PoisonError           70    a shard takes every process with it
 ├── InternalError         70    a check of our own failed
 ├── SupersededError       75    another driver took over this output
 └── StoppedError          130   interrupted by the user (130) or by a signal (143)
@@ -25,7 +26,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any, ClassVar, Literal
 
-FailureClass = Literal["config", "data", "model", "memory", "transient", "infrastructure", "stopped"]
+FailureClass = Literal["config", "data", "model", "memory", "transient", "infrastructure", "poison", "stopped"]
 
 
 class RunnerError(Exception):
@@ -99,6 +100,12 @@ class StorageError(RunnerError):
 
 class WorkerError(RunnerError):
     pass
+
+
+class PoisonError(RunnerError):
+    """facts: `shard`, `file` (the first of the shard), `attempts`."""
+
+    failure_class = "poison"
 
 
 class InternalError(RunnerError):

@@ -17,8 +17,11 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class WorkerReady:
+    """node: where it lives, in any words that tell one node from another; "" where that does not matter."""
+
     now: float
     worker: str
+    node: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +33,31 @@ class WorkerFailedToStart:
 
 @dataclass(frozen=True, slots=True)
 class WorkerLost:
+    """preempted: its node was taken away, as announced: nobody's fault, and no try is used up."""
+
     now: float
     worker: str
     error: RunnerError
+    preempted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDraining:
+    """Its node will be taken away in `deadline_s` seconds; infinity where nobody said when."""
+
+    now: float
+    worker: str
+    deadline_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerProgressed:
+    """rows: of `attempt`, the one that runs, as last heard. Told when it changes; what does not change is a stall."""
+
+    now: float
+    worker: str
+    attempt: str
+    rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +88,16 @@ class StopRequested:
 
 
 Event = (
-    Started | WorkerReady | WorkerFailedToStart | WorkerLost | AttemptSucceeded | AttemptFailed | Tick | StopRequested
+    Started
+    | WorkerReady
+    | WorkerFailedToStart
+    | WorkerLost
+    | WorkerDraining
+    | WorkerProgressed
+    | AttemptSucceeded
+    | AttemptFailed
+    | Tick
+    | StopRequested
 )
 
 
@@ -72,7 +106,10 @@ Event = (
 
 @dataclass(frozen=True, slots=True)
 class StartWorker:
+    """avoid: nodes where it should not live, if there are others."""
+
     worker: str
+    avoid: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +119,10 @@ class StopWorker:
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """adopt: the shard was given out before, so its part may be there; look at the final name before computing."""
+    """adopt: the shard was given out before, so its part may be there; look at the final name before computing.
+
+    The earlier attempt may still be running: this one is its backup, and the first to publish wins.
+    """
 
     worker: str
     attempt: Attempt

@@ -45,6 +45,26 @@ def totals(receipts: Sequence[Receipt]) -> dict[str, int]:
     }
 
 
+def receipts_of(document: Mapping[str, Any]) -> list[Receipt]:
+    """The receipts that a manifest was made of, as far as it tells; its parts are in the order of the shards."""
+    return [
+        Receipt(
+            shard=index,
+            attempt=part["attempt"],
+            number=0,
+            epoch=document["epoch"],
+            part=part["name"],
+            size=part["size"],
+            sha256=part["sha256"],
+            rows_in=part["rows_in"],
+            rows_out=part["rows_out"],
+            rows_rejected=part["rows_rejected"],
+            adopted=True,
+        )
+        for index, part in enumerate(document["parts"])
+    ]
+
+
 def _part(plan: Plan, shard: Shard, receipt: Receipt) -> dict[str, Any]:
     return {
         "name": receipt.part,

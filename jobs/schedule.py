@@ -1,8 +1,9 @@
 """The Schedule: which worker does which shard next, and what follows when one fails.
 
 Owns order, retry, replacement and giving up; refuses to know Ray, clocks, threads and files: an event comes in with
-the time at which it happened, actions go out as values. The invariant: at any moment every shard is done, in hand of
-one worker, or waiting; it is recorded once, and the run ends in exactly one Finish or GiveUp.
+the time at which it happened, actions go out as values. The invariant: at any moment every shard is done, waiting, or
+in hand of one worker (of two, where one is the other's backup); it is recorded once, and the run ends in exactly one
+Finish or GiveUp.
 """
 
 from __future__ import annotations
@@ -10,12 +11,11 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from random import Random
 
-from jobs.attempt import Attempt, Failure, Receipt, attempt
-from jobs.errors import CapacityError, FailureClass, RunnerError
+from jobs.attempt import Failure, Receipt, attempt
+from jobs.errors import CapacityError, RunnerError, WorkerError
 from jobs.event import (
     Action,
     AttemptFailed,
@@ -30,11 +30,15 @@ from jobs.event import (
     StopRequested,
     StopWorker,
     Tick,
+    WorkerDraining,
     WorkerFailedToStart,
     WorkerLost,
+    WorkerProgressed,
     WorkerReady,
 )
+from jobs.hands import Hands
 from jobs.plan import Plan
+from jobs.policy import RETRIED, Nodes, Pace, Policy, poisoned
 
 __all__ = [
     "Action",
@@ -51,23 +55,19 @@ __all__ = [
     "StopRequested",
     "StopWorker",
     "Tick",
+    "WorkerDraining",
     "WorkerFailedToStart",
     "WorkerLost",
+    "WorkerProgressed",
     "WorkerReady",
 ]
 
-_RETRIED: frozenset[FailureClass] = frozenset({"transient", "infrastructure", "memory"})
 _START_TRIES = 3  # in a row; a constructor that fails three times will not mend itself
 _BACK_OFF_S, _LONGEST_BACK_OFF_S = 0.5, 30.0
 _FAILURES_KEPT = 100  # for progress; all failures of a shard go out with its Record
 
-
-@dataclass(slots=True)
-class _Worker:
-    """hand: shard -> attempt, in the order given out; the first is the one that is running."""
-
-    ready: bool = False
-    hand: dict[int, Attempt] = field(default_factory=dict)
+_Place = tuple[str, str]  # (worker, node) that a retry avoids; "" for none
+_ANYWHERE: _Place = ("", "")
 
 
 class Schedule:
@@ -86,6 +86,7 @@ class Schedule:
         asked: str = "",
         in_hand: int = 2,
         capacity_s: float = 15 * 60,
+        policy: Policy | None = None,
     ) -> None:
         """
         done:       indexes of the shards that earlier runs published.
@@ -95,10 +96,11 @@ class Schedule:
         asked:      what the workers need, for the message of a CapacityError: '8 workers with 1 GPU each'.
         in_hand:    attempts a worker holds: the one it runs, and what it may begin without asking.
         capacity_s: how long there may be no usable worker.
+        policy:     the other limits; see there.
         """
         shards = plan.shards
         self._plan, self._epoch, self._nonce, self._random = plan, epoch, nonce, random
-        self._max_attempts, self._capacity_s = max_attempts, capacity_s
+        self._max_attempts, self._capacity_s, self._policy = max_attempts, capacity_s, policy or Policy()
         self._done = bytearray(len(shards))
         for shard in done:
             self._done[shard] = 1
@@ -112,21 +114,25 @@ class Schedule:
             raise ValueError(f"cannot schedule {self._left} shards: {workers} workers; expected at least 1")
         self._asked = asked or f"{self._wanted} worker{'s' * (self._wanted > 1)}"
 
-        self._workers: dict[str, _Worker] = {}
-        self._room: tuple[dict[str, None], ...] = tuple({} for _ in range(in_hand))  # by load: ready workers with room
-        self._ready = 0
+        self._hands = Hands(in_hand)
+        self._workers = self._hands.workers
         self._named = 0
-        self._holder: dict[int, str] = {}  # shard that is not done -> worker that has it in hand
-        self._later: list[tuple[float, int, int, str]] = []  # heap: (when, tie, shard, worker to avoid)
-        self._due: dict[str, deque[int]] = {}  # worker to avoid ("" for none) -> shards to give out again now
+        self._later: list[tuple[float, int, int, _Place]] = []  # heap: (when, tie, shard, what to avoid)
+        self._due: dict[_Place, deque[int]] = {}  # what to avoid -> shards to give out again now
         self._again: set[int] = set()  # shards that were given out before and are not done
         self._failed: dict[int, list[Failure]] = {}
+        self._failed_at: dict[int, _Place] = {}  # where a shard failed last
+        self._deaths: dict[int, list[Failure]] = {}  # of a shard that failed: those that took the process with them
+        self._killers: set[int] = set()  # shards that did so, since one was last finished
         self._failures: deque[Failure] = deque(maxlen=_FAILURES_KEPT)
         self._attempts = self._retries = 0
+        self._backed: set[int] = set()  # shards that ever had a backup
+        self._pace, self._nodes = Pace(self._policy), Nodes(self._policy.node)
+        self._looked: float | None = None  # when running attempts were last looked at
         self._start_failures = 0  # in a row, while no worker was ready
         self._no_start_before = 0.0
         self._losses = 0  # of workers, since a shard was last finished
-        self._unusable_since: float | None = None  # None: before Started, or some worker is ready
+        self._unusable_since: float | None = None  # None: before Started, or some worker is usable
         self._verdict: RunnerError | None = None
         self._over = False
 
@@ -143,7 +149,10 @@ class Schedule:
         if self._over:
             return [*actions, *map(StopWorker, self._workers), Finish()]
         self._release(event.now)
-        return [*actions, *self._starts(event.now), *self._dispatches()]
+        actions += [*self._starts(event.now), *self._dispatches(event.now)]
+        if isinstance(event, Tick) and self._looked == event.now:
+            actions += self._backups(event.now)
+        return actions
 
     # What progress shows
 
@@ -158,11 +167,11 @@ class Schedule:
     @property
     def running(self) -> int:
         """Shards in hand of a worker, begun or not."""
-        return len(self._holder)
+        return len(self._hands.holder)
 
     @property
     def waiting(self) -> int:
-        return self._left - len(self._holder)
+        return self._left - len(self._hands.holder)
 
     @property
     def rows_done(self) -> int:
@@ -174,8 +183,13 @@ class Schedule:
 
     @property
     def retries(self) -> int:
-        """Attempts at shards that had been given out before."""
+        """Attempts at shards that had been given out before, without backups."""
         return self._retries
+
+    @property
+    def backups(self) -> int:
+        """Shards that were given to a second worker because the first was slow."""
+        return len(self._backed)
 
     @property
     def failures(self) -> tuple[Failure, ...]:
@@ -189,12 +203,13 @@ class Schedule:
 
     @property
     def ready(self) -> int:
-        return self._ready
+        """Workers that are ready, without those that drain."""
+        return self._hands.usable
 
     @property
     def idle(self) -> tuple[str, ...]:
         """Ready workers with nothing in hand."""
-        return tuple(self._room[0])
+        return tuple(self._hands.room[0])
 
     # Events
 
@@ -202,47 +217,45 @@ class Schedule:
         match event:
             case Started(now):
                 self._unusable_since = now
-            case WorkerReady(_, worker):
-                self._note_ready(worker)
-            case WorkerFailedToStart(now, worker, error) | WorkerLost(now, worker, error):
+            case WorkerReady(_, worker, node):
+                self._note_ready(worker, node)
+            case WorkerFailedToStart(now, worker, error):
                 self._note_gone(now, worker, error)
-            case AttemptSucceeded(_, worker, receipt):
-                yield from self._note_success(worker, receipt)
+            case WorkerLost(now, worker, error, preempted):
+                self._note_gone(now, worker, error, preempted)
+            case WorkerDraining(now, worker, deadline_s):
+                yield from self._note_draining(now, worker, deadline_s)
+            case WorkerProgressed(now, worker, attempt_id, rows):
+                self._note_progress(now, worker, attempt_id, rows)
+            case AttemptSucceeded(now, worker, receipt):
+                yield from self._note_success(now, worker, receipt)
             case AttemptFailed(now, worker, failure):
-                self._note_failure(now, worker, failure)
-            case Tick():
-                pass
+                yield from self._note_failure(now, worker, failure)
+            case Tick(now):
+                yield from self._look(now)
             case StopRequested(_, error):
                 self._verdict = error
 
-    def _note_ready(self, name: str) -> None:
+    def _note_ready(self, name: str, node: str) -> None:
         worker = self._workers.get(name)
         if worker is None or worker.ready:
             return
-        worker.ready = True
-        self._ready += 1
+        self._hands.enter(name, node)
         self._start_failures, self._unusable_since = 0, None
-        self._shelve(name)
 
-    def _note_gone(self, now: float, name: str, error: RunnerError) -> None:
-        worker = self._workers.pop(name, None)
+    def _note_gone(self, now: float, name: str, error: RunnerError, preempted: bool = False) -> None:
+        worker = self._workers.get(name)
         if worker is None:
             return
         if not worker.ready:
-            self._note_failed_start(now, name, error)
+            self._hands.remove(name)
+            if not preempted:
+                self._note_failed_start(now, name, error)
             return
-        self._shelve(name)
-        self._ready -= 1
-        if not self._ready:
-            self._unusable_since, self._start_failures = now, 0
-        for order, held in enumerate(worker.hand.values()):
-            if self._holder.pop(held.shard, None) is None:
-                continue  # done by another worker meanwhile
-            if order == 0:
-                self._charge(now, Failure(held.shard, held.id, held.number, name, error))
-            else:  # it never began: no try is used up
-                tries = self._failed.get(held.shard)
-                self._retry(now, held.shard, tries[-1].worker if tries else "")
+        if preempted or worker.leaves is not None:
+            self._remove(now, name)
+            return
+        self._remove(now, name, error)
         self._losses += 1
         if self._losses > self._max_attempts * self._wanted and self._verdict is None:
             story = f"{self._losses} workers were lost and no shard was finished in between: last worker {name}"
@@ -257,58 +270,159 @@ class Schedule:
             story = f"no worker could start, {self._start_failures} tries failed in a row: last worker {name}"
             self._verdict = _retold(error, f"{story}: {error.message}", worker=name)
 
-    def _note_success(self, name: str, receipt: Receipt) -> Iterator[Action]:
-        """A published part is done whoever reports it, a worker thought lost included."""
-        shard = receipt.shard
-        self._put_down(name, shard)
-        if self._done[shard]:
+    def _note_draining(self, now: float, name: str, deadline_s: float) -> Iterator[Action]:
+        """It ends what it runs, if it can by then; all else is given back, and no try is used up."""
+        worker = self._workers.get(name)
+        if worker is None or worker.leaves is not None:
             return
-        self._done[shard] = 1
-        self._left -= 1
-        self._rows_done += self._plan.shards[shard].rows
-        self._losses = 0
-        self._holder.pop(shard, None)
-        self._again.discard(shard)
-        yield Record(receipt, tuple(self._failed.pop(shard, ())))
+        running = worker.running
+        row_s = self._pace.row_s() or 0.0
+        if running is None or (now - worker.began) + deadline_s < row_s * running.rows:
+            self._remove(now, name)
+            yield StopWorker(name)
+            return
+        self._hands.drain(name, now + deadline_s)
+        self._note_unusable(now)
+        for held in list(worker.hand.values())[1:]:
+            self._hands.put_down(now, name, held.shard)
+            self._give_back(now, name, held.shard)
 
-    def _note_failure(self, now: float, name: str, failure: Failure) -> None:
+    def _note_progress(self, now: float, name: str, attempt_id: str, rows: int) -> None:
+        worker = self._workers.get(name)
+        if worker is None or worker.running is None or worker.running.id != attempt_id or rows <= worker.rows:
+            return
+        if worker.rows > 0:
+            self._pace.note_batch(now - worker.moved)
+        worker.moved, worker.rows = now, rows
+
+    def _note_success(self, now: float, name: str, receipt: Receipt) -> Iterator[Action]:
+        """A published part is done whoever reports it, a worker thought lost included."""
+        shard, rows = receipt.shard, self._plan.shards[receipt.shard].rows
+        worker = self._workers.get(name)
+        if worker is not None:
+            worker.failed.clear()
+            self._nodes.note_success(worker.node)
+            if worker.running is not None and worker.running.id == receipt.attempt and not receipt.adopted:
+                self._pace.note_shard(now - worker.began, rows)
+        self._hands.put_down(now, name, shard)
+        if not self._done[shard]:
+            self._done[shard] = 1
+            self._left -= 1
+            self._rows_done += rows
+            self._losses = 0
+            self._killers.clear()
+            backup = self._hands.backup.get(shard)
+            slow = self._hands.finish(shard)
+            self._again.discard(shard)
+            self._failed_at.pop(shard, None)
+            self._deaths.pop(shard, None)
+            yield Record(receipt, tuple(self._failed.pop(shard, ())))
+            if backup == name and slow in self._workers and self._left:
+                yield from self._let_go(now, slow)
+        yield from self._end_of_drain(now, name)
+
+    def _note_failure(self, now: float, name: str, failure: Failure) -> Iterator[Action]:
         worker = self._workers.get(name)
         held = worker.hand.get(failure.shard) if worker else None
-        if held is None or held.id != failure.attempt:
+        if worker is None or held is None or held.id != failure.attempt:
             return
-        self._put_down(name, failure.shard)
-        if self._holder.pop(failure.shard, None) is not None:
-            self._charge(now, failure)
+        self._hands.put_down(now, name, failure.shard)
+        if not self._done[failure.shard]:
+            worker.failed.append(failure.shard)
+            self._charge(now, failure, worker.node)
+        if len(worker.failed) >= self._policy.worker and len(set(worker.failed)) > 1 and self._verdict is None:
+            yield from self._let_go(now, name)  # several shards in a row: it is not the shards
+        yield from self._end_of_drain(now, name)
 
     # Consequences
 
-    def _charge(self, now: float, failure: Failure) -> None:
-        """One try of the shard is used up: another one later, or the end."""
+    def _remove(self, now: float, name: str, error: RunnerError | None = None) -> None:
+        """Forget a worker and give back what it held. error: charge it to the attempt that ran."""
+        worker = self._hands.remove(name)
+        self._note_unusable(now)
+        for order, held in enumerate(worker.hand.values()):
+            if self._done[held.shard]:
+                continue  # by another worker, meanwhile
+            if order == 0 and error is not None:
+                failure = Failure(held.shard, held.id, held.number, name, error)
+                self._charge(now, failure, worker.node, death=True)
+            else:
+                self._give_back(now, name, held.shard)
+
+    def _let_go(self, now: float, name: str) -> Iterator[Action]:
+        self._remove(now, name)
+        yield StopWorker(name)
+
+    def _end_of_drain(self, now: float, name: str) -> Iterator[Action]:
+        worker = self._workers.get(name)
+        if worker is not None and worker.leaves is not None and not worker.hand:
+            yield from self._let_go(now, name)
+
+    def _note_unusable(self, now: float) -> None:
+        if not self._hands.usable and self._unusable_since is None:
+            self._unusable_since, self._start_failures = now, 0
+
+    def _give_back(self, now: float, name: str, shard: int) -> None:
+        """No try is used up."""
+        if self._hands.release(name, shard):
+            self._retry(now, shard, self._failed_at.get(shard, _ANYWHERE))
+
+    def _charge(self, now: float, failure: Failure, node: str, death: bool = False) -> None:
+        """One try of the shard is used up: another one later, or the end. death: the process died, or stalled."""
         shard, error = failure.shard, failure.error
+        free = self._hands.release(failure.worker, shard)  # no other worker is at it
         tries = self._failed.setdefault(shard, [])
         tries.append(failure)
         self._failures.append(failure)
         if error.failure_class == "stopped":
             self._verdict = error
             return
-        if error.failure_class not in _RETRIED:
+        if death:
+            self._deaths.setdefault(shard, []).append(failure)
+            self._killers.add(shard)
+        self._nodes.note_failure(node)
+        self._failed_at[shard] = (failure.worker, node if error.failure_class == "infrastructure" else "")
+        if error.failure_class not in RETRIED:
             story = f"shard {shard} failed on worker {failure.worker} and would fail again"
-        elif len(tries) >= self._max_attempts:
-            used = f"{len(tries)} of {self._max_attempts} attempts"
+        elif not free:
+            return
+        elif (used := self._policy.used_up(tries, self._max_attempts)) is not None:
             story = f"shard {shard} failed {used}: last on worker {failure.worker}"
+        elif death and len(self._deaths[shard]) >= self._policy.poison and self._killers == {shard}:
+            self._verdict = poisoned(self._plan, shard, self._deaths[shard])
+            return
         else:
-            self._retry(now + self._back_off(len(tries)), shard, failure.worker)
+            self._retry(now + self._back_off(len(tries)), shard, self._failed_at[shard])
             return
         facts = {"shard": shard, "worker": failure.worker, "attempts": len(tries)}
         self._verdict = _retold(error, f"{story}: {error.message}", **facts)
 
-    def _retry(self, when: float, shard: int, avoid: str) -> None:
+    def _retry(self, when: float, shard: int, avoid: _Place) -> None:
         self._again.add(shard)
         heappush(self._later, (when, self._attempts, shard, avoid))
 
     def _back_off(self, failures: int) -> float:
         """Full jitter: workers that failed together do not come back together."""
         return self._random.uniform(0, min(_LONGEST_BACK_OFF_S, _BACK_OFF_S * 2 ** min(failures - 1, 10)))
+
+    def _look(self, now: float) -> Iterator[Action]:
+        """Workers whose attempt makes no progress, or whose node is about to go, are stopped."""
+        if self._looked is not None and now - self._looked < self._policy.look_s:
+            return
+        away = self._looked is None or now - self._looked > self._policy.stall_s / 4
+        self._looked = now
+        stall_s = self._pace.stall_s()
+        for name, worker in list(self._workers.items()):
+            if away:  # the driver itself was: what its workers did meanwhile, nobody has heard yet
+                worker.moved = now
+            elif worker.leaves is not None and now >= worker.leaves:
+                yield from self._let_go(now, name)
+            elif (running := worker.running) is not None and now - worker.moved >= stall_s:
+                silent = f"no progress in shard {running.shard} for {now - worker.moved:.0f} s"
+                self._remove(now, name, WorkerError(f"worker {name} stalled: {silent}; it was stopped", worker=name))
+                yield StopWorker(name)
+            if self._verdict is not None:
+                return
 
     def _check_capacity(self, now: float) -> None:
         if self._unusable_since is None or now - self._unusable_since < self._capacity_s:
@@ -324,38 +438,56 @@ class Schedule:
             self._due.setdefault(avoid, deque()).append(shard)
 
     def _starts(self, now: float) -> Iterator[Action]:
-        if self._unusable_since is None and not self._ready:
+        if self._unusable_since is None and not self._hands.usable:
             return  # not Started
         if now < self._no_start_before:
             return
-        if self._start_failures >= _START_TRIES and not self._ready and self._workers:
+        if self._start_failures >= _START_TRIES and not self._hands.usable and self._workers:
             return  # all hope is on those that are still starting
-        while len(self._workers) < min(self._wanted, self._left):
+        while self._hands.staying < min(self._wanted, self._left):
             self._named += 1
             name = f"w{self._named}"
-            self._workers[name] = _Worker()
-            yield StartWorker(name)
+            self._hands.add(name)
+            leaving = {self._workers[other].node for other in self._hands.draining} - {""}
+            yield StartWorker(name, tuple(sorted(self._nodes.bad | leaving)))
 
-    def _dispatches(self) -> Iterator[Action]:
+    def _dispatches(self, now: float) -> Iterator[Action]:
         """Empty hands first; a second shard only while more wait than hands are empty, starting workers included."""
-        for load, room in enumerate(self._room):
+        for load, room in enumerate(self._hands.room):
             for name in list(room):
                 if not self._due and self._next == len(self._fresh):
                     return
-                empty = len(self._workers) - self._ready + len(self._room[0])
-                if load and self.waiting <= empty:
+                if load and self.waiting <= self._hands.empty:
                     return
                 shard = self._take(name)
                 if shard is not None:
-                    yield self._give(name, shard)
+                    yield self._give(now, name, shard)
+
+    def _backups(self, now: float) -> Iterator[Action]:
+        """A second worker for what takes far too long, once there is nothing else to do for it."""
+        row_s = self._pace.row_s()
+        if self.waiting or row_s is None or not self._hands.room[0]:
+            return
+        overdue = []
+        for name, worker in self._workers.items():
+            for shard in worker.hand:
+                usual = max(self._policy.backup_factor * row_s * self._plan.shards[shard].rows, self._policy.backup_s)
+                if not self._done[shard] and shard not in self._backed and now - worker.began > usual:
+                    overdue.append((usual - (now - worker.began), shard, name))
+        for _, shard, slow in sorted(overdue):
+            others = list(self._hands.room[0])
+            if not others or len(self._backed) >= self._policy.backups(len(self._done)):
+                return
+            away = (name for name in others if self._workers[name].node != self._workers[slow].node)
+            self._backed.add(shard)
+            yield self._give(now, next(away, others[0]), shard, backup=True)
 
     def _take(self, name: str) -> int | None:
-        """The next shard for worker `name`: not one that failed on it last, where there is another worker."""
-        alone = self._ready == 1
-        while (avoid := next((other for other in self._due if alone or other != name), None)) is not None:
-            shard = self._due[avoid].popleft()
-            if not self._due[avoid]:
-                del self._due[avoid]
+        """The next shard for worker `name`: not one that failed there last, where there is another place."""
+        while (avoided := next((place for place in self._due if not self._shuns(place, name)), None)) is not None:
+            shard = self._due[avoided].popleft()
+            if not self._due[avoided]:
+                del self._due[avoided]
             if not self._done[shard]:
                 return shard
         while self._next < len(self._fresh):
@@ -365,58 +497,44 @@ class Schedule:
                 return shard
         return None
 
-    def _give(self, name: str, shard: int) -> Dispatch:
+    def _shuns(self, place: _Place, name: str) -> bool:
+        worker, node = place
+        if node and self._hands.usable_on[node] < self._hands.usable:  # there is another node
+            return self._workers[name].node == node
+        return worker == name and self._hands.usable > 1
+
+    def _give(self, now: float, name: str, shard: int, backup: bool = False) -> Dispatch:
         number = len(self._failed.get(shard, ())) + 1
         given = attempt(self._plan, self._plan.shards[shard], number, self._epoch, self._nonce())
-        self._workers[name].hand[shard] = given
-        self._holder[shard] = name
-        self._shelve(name)
+        self._hands.take(now, name, given, backup)
         again = shard in self._again
         self._attempts += 1
-        self._retries += again
-        return Dispatch(name, given, again)
-
-    def _put_down(self, name: str, shard: int) -> None:
-        worker = self._workers.get(name)
-        if worker is not None and worker.hand.pop(shard, None) is not None:
-            self._shelve(name)
-
-    def _shelve(self, name: str) -> None:
-        """Put a worker where its load belongs in `_room`, or nowhere if it is full or gone."""
-        for room in self._room:
-            room.pop(name, None)
-        worker = self._workers.get(name)
-        if worker is not None and len(worker.hand) < len(self._room):
-            self._room[len(worker.hand)][name] = None
+        self._retries += again and not backup
+        return Dispatch(name, given, again or backup)
 
     def validate(self) -> None:
         """Check every invariant, in O(n): for tests, after each event."""
-        hands = {name: worker.hand for name, worker in self._workers.items()}
-        held = [(shard, name) for name, hand in hands.items() for shard in hand if not self._done[shard]]
-        assert dict(held) == self._holder, "a shard is in exactly one hand"
-        assert len(held) == len(self._holder), "no shard is in two hands"
-        assert all(len(hand) <= len(self._room) for hand in hands.values()), "no hand is too full"
-        ready = {name for name, worker in self._workers.items() if worker.ready}
-        assert not any(hands[name] for name in hands.keys() - ready), "a worker that starts has nothing in hand"
-        assert len(ready) == self._ready
-        assert [set(room) for room in self._room] == [
-            {name for name in ready if len(hands[name]) == load} for load in range(len(self._room))
-        ], "every ready worker with room is found under its load"
-        assert len(self._workers) <= self._wanted
+        self._hands.validate(self._done)
+        holder = self._hands.holder
+        assert self._hands.staying <= self._wanted
         assert self._left == self._done.count(0)
         fresh = [shard for shard in self._fresh[self._next :] if not self._done[shard]]
         again = [shard for _, _, shard, _ in self._later] + [shard for due in self._due.values() for shard in due]
         again = [shard for shard in again if not self._done[shard]]
-        places = [*fresh, *again, *self._holder]
+        places = [*fresh, *again, *holder]
         if self._verdict is None:
             assert sorted(places) == [shard for shard in range(len(self._done)) if not self._done[shard]], (
                 "none is lost"
             )
         assert set(again) <= self._again
         assert not self._again & set(fresh)
-        assert not any(self._done[shard] for shard in (*self._again, *self._failed)), "what is done is forgotten"
-        assert all(0 < len(tries) <= self._max_attempts for tries in self._failed.values())
-        assert (self._unusable_since is None) or not self._ready
+        remembered = (*self._again, *self._failed, *self._failed_at, *self._deaths)
+        assert not any(self._done[shard] for shard in remembered), "what is done is forgotten"
+        most = max(self._max_attempts, self._policy.infrastructure or 0)
+        assert all(0 < len(tries) <= most + (shard in self._backed) for shard, tries in self._failed.items())
+        assert self._hands.backup.keys() <= self._backed
+        assert len(self._backed) <= self._policy.backups(len(self._done))
+        assert (self._unusable_since is None) or not self._hands.usable
 
 
 def _retold(cause: RunnerError, message: str, **facts: object) -> RunnerError:

@@ -4,6 +4,7 @@
     result = runner.run("job.yaml")              # blocks, shows progress
     handle = runner.start(runner.Job(...))       # returns at once
     spec = runner.inspect("models/churn")        # what a model declares
+    runner.verify("scores").holds                # whether every row is in exactly one part
 
 Importing this package imports neither TensorFlow nor Ray nor pyarrow; the functions do, when they are called.
 """
@@ -20,7 +21,7 @@ def _refuse_shadows() -> None:
     home = Path(__file__).resolve().parents[1]
     for name in ("jobs", "connectors"):
         spec = find_spec(name)
-        found = list(spec.submodule_search_locations or [spec.origin]) if spec else []
+        found = list(spec.submodule_search_locations or [spec.origin or ""]) if spec else []
         if not found or Path(str(found[0])).resolve().parent != home:
             raise ImportError(
                 f"cannot import the package '{name}' of savedmodel-runner: found {found or 'none'}, expected it in"
@@ -35,11 +36,13 @@ from jobs.job import Job  # noqa: E402
 from jobs.load import load_job  # noqa: E402
 
 if TYPE_CHECKING:
+    from connectors.verification import Verification
+    from jobs.job import OptionValue
     from runner.launch import Handle, Result
     from runner.saved_model import ModelSpec
 
 __version__ = "0.1.0"
-__all__ = ["Job", "RunnerError", "inspect", "run", "start"]
+__all__ = ["Job", "RunnerError", "inspect", "run", "start", "verify"]
 
 
 def run(
@@ -48,6 +51,8 @@ def run(
     in_process: bool = False,
     address: str | None = None,
     progress: bool = True,
+    overwrite: bool = False,
+    takeover: bool = False,
 ) -> Result:
     """Run a job and wait for it.
 
@@ -55,13 +60,22 @@ def run(
     overrides:  'limits.max_attempts=2' and the like, as `--set` on the command line.
     in_process: work in this process, without Ray.
     address:    of a running Ray cluster; None: a Ray that is initialised here already, else a local one.
+    overwrite:  remove what earlier jobs published in this output, and begin anew.
+    takeover:   although another driver writes there; it stops when it next looks.
     raises:     RunnerError; what was finished stays, and the same call continues.
     """
     from runner.launch import launch
     from runner.report import NoDisplay, display_for
 
     display = display_for if progress else NoDisplay
-    return launch(_job(job, overrides), in_process=in_process, address=address, display=display)
+    return launch(
+        _job(job, overrides),
+        in_process=in_process,
+        address=address,
+        display=display,
+        overwrite=overwrite,
+        takeover=takeover,
+    )
 
 
 def start(
@@ -70,13 +84,22 @@ def start(
     in_process: bool = False,
     address: str | None = None,
     progress: bool = True,
+    overwrite: bool = False,
+    takeover: bool = False,
 ) -> Handle:
     """Run a job in the background: `handle.progress`, `handle.wait()`, `handle.cancel()`. Arguments as for `run`."""
     from runner.launch import Handle
     from runner.report import NoDisplay, display_for
 
     display: Any = display_for if progress else NoDisplay
-    return Handle(_job(job, overrides), in_process=in_process, address=address, display=display)
+    return Handle(
+        _job(job, overrides),
+        in_process=in_process,
+        address=address,
+        display=display,
+        overwrite=overwrite,
+        takeover=takeover,
+    )
 
 
 def inspect(model: str, version: int | None = None) -> ModelSpec:
@@ -84,6 +107,18 @@ def inspect(model: str, version: int | None = None) -> ModelSpec:
     from runner.saved_model import read_model
 
     return read_model(model, version)
+
+
+def verify(output: str, *, deep: bool = False, options: dict[str, OptionValue] | None = None) -> Verification:
+    """Prove from storage alone that every input row is in exactly one part; see `Verification.holds`.
+
+    deep:     read every part again, with checksums, and compare its SHA-256 with the manifest.
+    options:  of the store, as in a job file.
+    """
+    from connectors.verification import verify as look
+    from jobs.job import Output
+
+    return look(Output(url=output, options=options or {}), deep=deep)
 
 
 def _job(job: Job | str | Path, overrides: tuple[str, ...]) -> Job:

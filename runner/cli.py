@@ -1,7 +1,7 @@
 """The command `runner`: the composition root, and the only reader of argv and of the environment.
 
-Exit codes: 0 everything written; 2 the job is wrong; 65 bad data; 69 no cluster or capacity; 70 model or internal
-failure; 75 superseded; 130/143 interrupted. The same command continues what is unfinished.
+Exit codes: 0 everything written; 2 the job is wrong; 65 bad data, or `verify` found something; 69 no cluster or
+capacity; 70 model or internal failure; 75 superseded; 130/143 interrupted. The same command continues what is not done.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from jobs.errors import InternalError, JobError, RunnerError, StoppedError
+from jobs.errors import DataError, InternalError, JobError, RunnerError, StoppedError
 from jobs.job import Job, Output
 from jobs.load import job_from, load_job
 from runner import read_text
@@ -43,6 +43,7 @@ Map = Annotated[
 ]
 Fetch = Annotated[list[str] | None, typer.Option("--fetch", metavar="TENSOR[=COLUMN]", help="Keep only these outputs.")]
 Keep = Annotated[list[str] | None, typer.Option("--keep", metavar="COLUMN", help="Pass an input column through.")]
+OutputFolder = Annotated[str, typer.Argument(metavar="OUTPUT", help="The output folder of a job.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 
@@ -108,6 +109,12 @@ def run(
     in_process: Annotated[bool, typer.Option("--in-process", help="Work in this process, without Ray.")] = False,
     address: Annotated[str | None, typer.Option(help="Address of a running Ray cluster.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Remove what earlier jobs published in this output, and begin anew.")
+    ] = False,
+    takeover: Annotated[
+        bool, typer.Option("--takeover", help="Although another driver writes there; it stops when it next looks.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run the job, or continue it where it stopped."""
@@ -118,7 +125,15 @@ def run(
     # A descriptor of its own: loading a model in this process redirects the shared one for a moment.
     with os.fdopen(os.dup(2), "w") as terminal:
         display = NoDisplay if quiet else lambda: display_for(terminal)
-        result = launch(wanted, in_process=in_process, address=address, display=display)
+        result = launch(
+            wanted,
+            in_process=in_process,
+            address=address,
+            display=display,
+            overwrite=overwrite,
+            takeover=takeover,
+            warn=lambda story: _say(story, "warning: "),
+        )
     if as_json:
         _print_json(result.report)
     else:
@@ -126,12 +141,9 @@ def run(
 
 
 @app.command()
-def status(
-    output: Annotated[str, typer.Argument(help="The output folder of a job.")],
-    as_json: AsJson = False,
-) -> None:
+def status(output: OutputFolder, as_json: AsJson = False) -> None:
     """How far a job is, from its output folder alone."""
-    from connectors.output import read_status
+    from connectors.status import read_status
     from runner.view import render_status
 
     found = read_status(Output(url=output))
@@ -139,6 +151,52 @@ def status(
         _print_json(found.document())
     else:
         _console().print(render_status(found))
+
+
+@app.command()
+def verify(
+    output: OutputFolder,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read every part again, and compare its SHA-256 with the manifest.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Prove from storage alone that every input row is in exactly one part. Exit 65 if anything is wrong."""
+    from connectors.verification import verify as look
+    from runner.view import render_verification
+
+    found = look(Output(url=output), deep=deep)
+    if as_json:
+        _print_json(found.document())
+    else:
+        _console().print(render_verification(found), highlight=False, soft_wrap=True)
+    if not found.holds:
+        raise typer.Exit(DataError.exit_code)
+
+
+@app.command()
+def sweep(
+    output: OutputFolder,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and touch nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove what dead attempts left in the output's staging folder, and nothing else."""
+    from connectors.sweep import sweep as clean
+    from runner.view import render_sweep
+
+    found = clean(Output(url=output), dry_run=dry_run)
+    if as_json:
+        _print_json(found.document())
+    else:
+        _console().print(render_sweep(found), highlight=False, soft_wrap=True)
+
+
+class _Signal(BaseException):
+    """No `Exception`: whoever is interrupted in the middle of a call must not take it for a failure of that call."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 def main() -> NoReturn:
@@ -150,6 +208,8 @@ def main() -> NoReturn:
         code = app(standalone_mode=False) or 0
     except RunnerError as error:
         code = _explain(error)
+    except _Signal as signalled:
+        code = _explain(StoppedError("interrupted; what is finished stays", exit_code=128 + signalled.number))
     except typer.Exit as done:
         code = done.exit_code
     except Exception as error:
@@ -198,7 +258,7 @@ def _explain(error: RunnerError, cause: Exception | None = None) -> int:
     _say(error.message)
     if os.environ.get("RUNNER_TRACEBACK") == "1":
         traceback.print_exception(cause or error)
-    if error.failure_class == "stopped":
+    if isinstance(error, StoppedError):
         _say(f"to continue: {shlex.join(['runner', *sys.argv[1:]])}", prefix="")
     return int(error.facts.get("exit_code", error.exit_code))
 
@@ -206,12 +266,13 @@ def _explain(error: RunnerError, cause: Exception | None = None) -> int:
 def _stopped(number: int, frame: Any) -> NoReturn:
     """Raised wherever the main thread is; the second time the signal does what it always does."""
     signal.signal(number, signal.SIG_DFL)
-    raise StoppedError("interrupted; what is finished stays", exit_code=128 + number)
+    raise _Signal(number)
 
 
 def _say(message: str, prefix: str = "error: ") -> None:
     console = Console(stderr=True, soft_wrap=True, highlight=False)
-    console.print(f"[bold red]{prefix}[/]" if prefix else "", end="")
+    colour = "bold yellow" if prefix == "warning: " else "bold red"
+    console.print(f"[{colour}]{prefix}[/]" if prefix else "", end="")
     console.print(message, markup=False)
 
 

@@ -27,9 +27,11 @@ from jobs.schedule import (
     StartWorker,
     StopWorker,
     Tick,
+    WorkerProgressed,
 )
 from runner.pool import Pool
 from runner.report import Snapshot
+from runner.worker import Progress
 
 _POLL_S = 0.25  # how long the loop sleeps at most; progress and Ctrl-C are looked at this often
 _RENEW_S = 30.0  # how often the driver says on storage that it lives
@@ -54,6 +56,7 @@ class Driver:
     _rows_before: int = 0
     _rows_committed: int = 0
     _renewed: tuple[float, object] = (float("-inf"), None)  # when, and what was news then
+    _heard: dict[str, Progress] = field(default_factory=dict)  # worker -> what it last said of its attempt
     _over: bool = False
     _error: RunnerError | None = None
 
@@ -65,6 +68,7 @@ class Driver:
         while not self._over:
             for event in self.pool.poll(_POLL_S):
                 self._handle(event)
+            self._tell_progress()
             self._handle(Tick(self.clock()))
             if (reason := self.stop_requested()) is not None:
                 raise reason
@@ -78,8 +82,18 @@ class Driver:
         for action in self.schedule.handle(event):
             self._carry_out(action)
 
+    def _tell_progress(self) -> None:
+        """What changed since the last turn; the Schedule sees a stall in what does not."""
+        now, heard = self.clock(), dict(self.pool.progress())
+        for worker, progress in heard.items():
+            if progress.attempt and progress != self._heard.get(worker):
+                self._handle(WorkerProgressed(now, worker, progress.attempt, progress.rows))
+        self._heard = heard
+
     def _carry_out(self, action: Action) -> None:
         match action:
+            case StartWorker(worker, avoid) if avoid:
+                self.pool.start(worker, avoid)
             case StartWorker(worker):
                 self.pool.start(worker)
             case StopWorker(worker):

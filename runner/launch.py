@@ -7,14 +7,17 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from connectors.epoch import Ending
 from connectors.output import OutputDirectory, open_dataset
 from connectors.store import Store
 from jobs.attempt import Receipt
-from jobs.errors import OutputError, RunnerError, StoppedError
+from jobs.errors import OutputError, RunnerError, StoppedError, SupersededError
 from jobs.job import Job, OptionValue, Workers
 from jobs.schedule import Schedule
 from runner.driver import Driver
@@ -101,9 +104,14 @@ def launch(
     display: Callable[[], Display] = NoDisplay,
     watch: Callable[[Snapshot], None] = lambda at: None,
     stopper: Stopper | None = None,
+    overwrite: bool = False,
+    takeover: bool = False,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> Result:
     """Run `job` to its end, or continue it where an earlier run stopped.
 
+    overwrite, takeover:  see `OutputDirectory.claim`.
+    warn:   told what the store of the output cannot promise.
     raises: the RunnerError that ended it; what was finished stays, and the same call continues.
     """
     began = time.monotonic()
@@ -116,20 +124,48 @@ def launch(
                 f"cannot write to '{store.url}' from workers: each process has a {store.scheme}:// of its own, and the"
                 " rows would vanish; choose another output url, or run in this process"
             )
-        if store.stat("_SUCCESS") is None:
+        if overwrite or store.stat("_SUCCESS") is None:
             pool.connect()  # Ray starts while footers are read and the plan is made
         ready = complete(found)
         output = OutputDirectory(job.output, ready.plan.id, len(ready.plan.shards))
-        claim = output.claim(ready.plan)
-        done = output.published(ready.plan)
+        claim = output.claim(ready.plan, overwrite=overwrite, takeover=takeover)
         if claim.state == "finished":
-            return _result(job, ready, output, done, retries=0, run={}, seconds=0.0)
-        receipts, retries = _drive(ready, pool, output, claim.epoch, done, display, watch, stopper or Stopper())
-        output.finish(ready.plan, receipts, claim.epoch)
+            return _result(job, ready, output, output.finished(ready.plan), retries=0, run={}, seconds=0.0)
+        if claim.warning:
+            warn(claim.warning)
+        with _ending(output, claim.epoch, pool):
+            done = output.done(ready.plan)
+            receipts, retries = _drive(ready, pool, output, claim.epoch, done, display, watch, stopper or Stopper())
+            receipts = output.finish(ready.plan, receipts, claim.epoch)
     finally:
         pool.close()
     run = {shard: receipt for shard, receipt in receipts.items() if shard not in done}
     return _result(job, ready, output, receipts, retries, run, time.monotonic() - began)
+
+
+@contextmanager
+def _ending(output: OutputDirectory, epoch: int, pool: Pool) -> Iterator[None]:
+    """Say how this driver ended, after its workers are stopped: from then on another one may write at once."""
+    how: Ending = "failed"
+    try:
+        yield
+        how = "finished"
+    except SupersededError:
+        how = "superseded"
+        raise
+    except StoppedError:
+        how = "interrupted"
+        raise
+    except Exception:
+        raise
+    except BaseException:  # Ctrl-C, a signal
+        how = "interrupted"
+        raise
+    finally:
+        try:
+            pool.close()
+        finally:
+            output.end(epoch, how)
 
 
 def _drive(

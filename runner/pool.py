@@ -40,15 +40,17 @@ class Pool(Protocol):
         """How many workers fit. raises: CapacityError if not even one does."""
         ...
 
-    def start(self, worker: str) -> None:
-        """WorkerReady or WorkerFailedToStart follows."""
+    def start(self, worker: str, avoid: tuple[str, ...] = ()) -> None:
+        """WorkerReady or WorkerFailedToStart follows. avoid: nodes it should not live on, if there are others."""
         ...
 
     def dispatch(self, worker: str, attempt: Attempt) -> None:
         """AttemptSucceeded, AttemptFailed or WorkerLost follows. Attempts of one worker run in the order given."""
         ...
 
-    def stop(self, worker: str) -> None: ...
+    def stop(self, worker: str) -> None:
+        """Stop it, whatever it is doing; nothing follows. A worker that is gone already is no mistake."""
+        ...
 
     def poll(self, timeout_s: float) -> Sequence[Event]: ...
 
@@ -61,7 +63,8 @@ class Pool(Protocol):
         ...
 
     def close(self) -> None:
-        """Stop everything and give all resources back, within about 3 s."""
+        """Stop everything and give all resources back. It takes 3 s at most, unless something hangs that cannot be
+        left behind; then it is left behind after a bounded time."""
         ...
 
 
@@ -74,6 +77,7 @@ class InlinePool:
         self._events: queue.Queue[Event] = queue.Queue()
         self._attempts: dict[str, queue.Queue[Attempt | None]] = {}
         self._workers: dict[str, Worker] = {}
+        self._stopped: set[str] = set()
 
     def connect(self) -> None: ...
 
@@ -83,7 +87,7 @@ class InlinePool:
     def capacity(self) -> int:
         return self._capacity
 
-    def start(self, worker: str) -> None:
+    def start(self, worker: str, avoid: tuple[str, ...] = ()) -> None:
         self._attempts[worker] = queue.Queue()
         threading.Thread(target=self._live, args=(worker,), name=f"worker-{worker}", daemon=True).start()
 
@@ -91,8 +95,10 @@ class InlinePool:
         self._attempts[worker].put(attempt)
 
     def stop(self, worker: str) -> None:
-        if worker in self._workers:
-            self._workers[worker].stop()
+        live = self._workers.pop(worker, None)
+        if live is not None:
+            live.stop()
+        self._stopped.add(worker)
         self._attempts[worker].put(None)
 
     def poll(self, timeout_s: float) -> Sequence[Event]:
@@ -111,7 +117,7 @@ class InlinePool:
         return {name: {"devices": list(worker.devices)} for name, worker in list(self._workers.items())}
 
     def close(self) -> None:
-        for worker in self._attempts:
+        for worker in self._attempts.keys() - self._stopped:
             self.stop(worker)
         deadline = time.monotonic() + 3
         for thread in threading.enumerate():
@@ -127,6 +133,9 @@ class InlinePool:
             self._events.put(WorkerFailedToStart(self._clock(), name, as_runner_error(error, name)))
             return
         self._workers[name] = worker
+        if name in self._stopped:  # while it loaded
+            self._workers.pop(name, None)
+            worker.stop()
         self._events.put(WorkerReady(self._clock(), name))
         while (attempt := self._attempts[name].get()) is not None:
             result = worker.attempt(attempt)

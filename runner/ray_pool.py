@@ -2,7 +2,8 @@
 
 Owns actors, GPU assignment and the translation of Ray's errors into events. Refuses to retry anything: Ray's own
 retries and restarts are 0, the Schedule is the only authority. Rows never enter Ray's object store; a call carries
-an Attempt in and a Receipt or a Failure out.
+an Attempt in and a Receipt or a Failure out. Ray's head may be gone at any moment: whatever would wait for it is done
+in a thread that can be left behind.
 """
 
 from __future__ import annotations
@@ -11,14 +12,24 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from jobs.attempt import Attempt, Receipt
 from jobs.errors import CapacityError, JobError, RunnerError, WorkerError
 from jobs.job import Workers
-from jobs.schedule import AttemptFailed, AttemptSucceeded, Event, WorkerFailedToStart, WorkerLost, WorkerReady
+from jobs.schedule import (
+    AttemptFailed,
+    AttemptSucceeded,
+    Event,
+    StopRequested,
+    WorkerDraining,
+    WorkerFailedToStart,
+    WorkerLost,
+    WorkerReady,
+)
 from runner.engine import EngineOptions
 from runner.pool import Clock, as_runner_error
 from runner.worker import Progress, Worker, WorkerSpec
@@ -28,11 +39,16 @@ from runner.worker import Progress, Worker, WorkerSpec
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayActorError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 _PROGRESS_S = 0.5  # how often a worker is asked for its rows
 _STORE_BYTES = 80 * 2**20  # Ray's smallest object store: nothing of ours goes through it
 _START_S = 120.0  # how long a local Ray may take to start on a busy machine
+_WATCH_S = 2.0  # how often the head is asked for the nodes of the cluster
+_HEAD_S = 30.0  # how long it may be silent; after 60 s Ray ends this process itself, without a word of ours
+_KILL_S = 2.0  # how long the killing of actors may take; it takes milliseconds unless the head is gone
+_SHUTDOWN_S = 15.0
 
 
 class _Actor:
@@ -58,6 +74,7 @@ class _Actor:
         return {
             "pid": os.getpid(),
             "node": ray.util.get_node_ip_address(),
+            "node_id": context.get_node_id(),
             "gpus": context.get_accelerator_ids().get("GPU", []),
             "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
             "devices": list(self._worker.devices),
@@ -80,6 +97,51 @@ class _Live:
     facts: dict[str, object] = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
     asked: float = 0.0  # when it was last asked for its progress
+    leaving: bool = False  # its node drains, and that was told
+
+    @property
+    def node(self) -> str:
+        return str(self.facts.get("node_id", ""))
+
+
+class _Watch:
+    """Asks the head for the nodes of the cluster, again and again, in a thread of its own: the head may not answer."""
+
+    def __init__(self) -> None:
+        self.nodes: Sequence[Mapping[str, Any]] = ()  # those alive
+        self.draining: dict[str, float] = {}  # node that drains, or did -> when it ends, in seconds since 1970
+        self.answers = 0
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._live, name="ray-watch", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._end.set()
+        self._thread.join(_KILL_S)
+
+    def _live(self) -> None:
+        while not self._end.is_set():
+            try:
+                self.nodes = [node for node in ray.nodes() if node["Alive"]]
+                self.draining = self.draining | _draining_nodes()
+                self.answers += 1
+            except Exception:  # silence is what counts
+                pass
+            self._end.wait(_WATCH_S)
+
+
+def _draining_nodes() -> dict[str, float]:
+    """Node id -> when it will be taken away, in seconds since 1970; infinity where nobody said.
+
+    Ray has no public way to ask. Without this one, nodes that drain are taken for nodes that died, and cost a try.
+    """
+    try:
+        from ray._private.state import state
+
+        found = state.get_draining_nodes()
+    except (ImportError, AttributeError):
+        return {}
+    return {node: at / 1000 if at else float("inf") for node, at in found.items()}
 
 
 class RayPool:
@@ -100,6 +162,9 @@ class RayPool:
         self._connection: threading.Thread | None = None
         self._settled = threading.Event()  # connected, or refused
         self._closed = threading.Event()
+        self._watch: _Watch | None = None
+        self._answers, self._silent_s, self._polled = 0, 0.0, clock()  # of the head, and when that was last looked at
+        self._news: list[Event] = []  # for the next poll
 
     def connect(self) -> None:
         if self._connection is None:
@@ -114,44 +179,56 @@ class RayPool:
         self._await_connection()
         wanted = self._wanted()
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        fits = sum(min(int(node.get(name, 0) // amount) for name, amount in wanted.items()) for node in nodes)
+        fits = sum(self._fits(node) for node in nodes)
         if fits == 0 and self._owned and self._address is None:  # a local Ray will never have more than it has now
             raise CapacityError(f"no worker can be started: {_shortage(wanted, nodes)}")
         return max(1, fits)
 
-    def start(self, worker: str) -> None:
-        actor = ray.remote(concurrency_groups={"health": 1})(_Actor).options(
-            num_cpus=self._workers.cpus,
-            num_gpus=self._workers.gpus,
-            memory=self._workers.memory,
-            resources=dict(self._workers.resources) or None,
-            max_restarts=0,
-            max_task_retries=0,
-        )
-        live = _Live(actor.remote(worker, self._workers))
-        self._live[worker] = live
-        self._calls[live.handle.start.remote(self._spec)] = ("start", worker)
+    def start(self, worker: str, avoid: tuple[str, ...] = ()) -> None:
+        try:
+            actor = ray.remote(concurrency_groups={"health": 1})(_Actor).options(
+                num_cpus=self._workers.cpus,
+                num_gpus=self._workers.gpus,
+                memory=self._workers.memory,
+                resources=dict(self._workers.resources) or None,
+                max_restarts=0,
+                max_task_retries=0,
+                scheduling_strategy=self._placement(avoid),
+            )
+            live = _Live(actor.remote(worker, self._workers))
+            self._calls[live.handle.start.remote(self._spec)] = ("start", worker)
+            self._live[worker] = live
+        except Exception as error:
+            failed = WorkerError(f"worker {worker} could not be started: {_cause(error)}")
+            self._news.append(WorkerFailedToStart(self._clock(), worker, failed))
 
     def dispatch(self, worker: str, attempt: Attempt) -> None:
         if worker not in self._live:  # lost in the same poll as the success that this follows; WorkerLost comes next
             return
-        self._calls[self._live[worker].handle.run.remote(attempt)] = ("run", worker)
+        try:
+            self._calls[self._live[worker].handle.run.remote(attempt)] = ("run", worker)
+        except Exception as error:
+            self._news.append(self._lost(worker, self._clock(), error))
 
     def stop(self, worker: str) -> None:
         live = self._live.pop(worker, None)
         self._forget(worker)
         if live is not None:
-            ray.kill(live.handle, no_restart=True)
+            self._kill([live])
 
     def poll(self, timeout_s: float) -> Sequence[Event]:
-        self._ask_for_progress()
-        if not self._calls:
-            time.sleep(min(timeout_s, 0.05))
-            return []
-        ready, _ = ray.wait(list(self._calls), num_returns=1, timeout=timeout_s, fetch_local=True)
-        if ready:
-            ready, _ = ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0, fetch_local=True)
-        return [event for ref in ready if (event := self._settle(ref)) is not None]
+        news, self._news = [*self._news, *self._look_at_nodes()], []
+        try:
+            self._ask_for_progress()
+            if not self._calls:
+                time.sleep(min(timeout_s, 0.05))
+                return news
+            ready, _ = ray.wait(list(self._calls), num_returns=1, timeout=0 if news else timeout_s, fetch_local=True)
+            if ready:
+                ready, _ = ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0, fetch_local=True)
+        except Exception as error:
+            return [*news, StopRequested(self._clock(), WorkerError(f"{self._target()} failed: {_cause(error)}"))]
+        return news + [event for ref in ready if (event := self._settle(ref)) is not None]
 
     def progress(self) -> Mapping[str, Progress]:
         return {name: live.progress for name, live in self._live.items()}
@@ -160,13 +237,15 @@ class RayPool:
         return {name: live.facts for name, live in self._live.items() if live.facts}
 
     def close(self) -> None:
-        for worker in list(self._live):
-            self.stop(worker)
+        if self._watch is not None:
+            self._watch.close()
+        self._kill([self._live.pop(worker) for worker in list(self._live)])
+        self._calls.clear()
         if self._connection is None or not self._owned:
             return
         self._settled.wait(_START_S)  # a Ray left half-started would leave its processes behind
         if ray.is_initialized():
-            ray.shutdown()
+            _bounded(ray.shutdown, _SHUTDOWN_S)
         self._closed.set()
 
     def _settle(self, ref: Any) -> Event | None:
@@ -177,7 +256,7 @@ class RayPool:
         live, now = self._live[worker], self._clock()
         try:
             answer = ray.get(ref, timeout=10)
-        except RayError as error:
+        except Exception as error:  # whatever it is: this worker no longer answers as it should
             return self._lost(worker, now, error)
         if what == "progress":
             live.progress = answer
@@ -187,18 +266,64 @@ class RayPool:
                 self.stop(worker)
                 return WorkerFailedToStart(now, worker, answer)
             live.facts = answer
-            return WorkerReady(now, worker)
+            return WorkerReady(now, worker, live.node)
         if isinstance(answer, Receipt):
             return AttemptSucceeded(now, worker, answer)
         return AttemptFailed(now, worker, answer)
 
-    def _lost(self, worker: str, now: float, error: RayError) -> Event:
-        facts = self._live[worker].facts
+    def _lost(self, worker: str, now: float, error: Exception) -> Event:
+        live = self._live[worker]
+        facts = live.facts
         where = f" (pid {facts['pid']} on node {facts['node']})" if facts else ""
         lost = WorkerError(f"worker {worker}{where} was lost: {_cause(error)}")
-        ready = bool(facts)
+        draining = self._watch.draining if self._watch is not None else {}
+        preempted = live.node in draining or (isinstance(error, RayActorError) and bool(error.preempted))
         self.stop(worker)
-        return WorkerLost(now, worker, lost) if ready else WorkerFailedToStart(now, worker, lost)
+        return WorkerLost(now, worker, lost, preempted) if facts else WorkerFailedToStart(now, worker, lost)
+
+    def _kill(self, lives: Sequence[_Live]) -> None:
+        def kill() -> None:
+            for live in lives:
+                ray.kill(live.handle, no_restart=True)
+
+        if lives:
+            _bounded(kill, _KILL_S if not self._silent_s > _HEAD_S else 0.1)
+
+    def _placement(self, avoid: tuple[str, ...]) -> Any:
+        """Spread over the nodes; away from `avoid`, to the node with most room for one more, if there is one."""
+        nodes = self._watch.nodes if avoid and self._watch is not None else ()
+        taken = [live.node for live in self._live.values()]
+        room = {
+            node["NodeID"]: self._fits(node["Resources"]) - taken.count(node["NodeID"])
+            for node in nodes
+            if node["NodeID"] not in avoid
+        }
+        best = max(room, key=lambda node: room[node], default=None)
+        if best is None or room[best] < 1:
+            return "SPREAD"
+        return NodeAffinitySchedulingStrategy(best, soft=True)
+
+    def _look_at_nodes(self) -> list[Event]:
+        """What there is to tell of the cluster: nodes that drain, a head that is gone."""
+        if self._watch is None:
+            return []
+        now, events = self._clock(), list[Event]()
+        for worker, live in self._live.items():
+            if live.facts and not live.leaving and live.node in self._watch.draining:
+                live.leaving = True
+                events.append(WorkerDraining(now, worker, max(0.0, self._watch.draining[live.node] - time.time())))
+        # Only time in which this process ran itself counts: it may have been stopped for an hour.
+        self._silent_s += min(now - self._polled, 1.0)
+        self._polled = now
+        if self._watch.answers != self._answers:
+            self._answers, self._silent_s = self._watch.answers, 0.0
+        if self._silent_s > _HEAD_S:
+            gone = f"{self._target()} has not answered for {_HEAD_S:.0f} s: its head process or node is gone"
+            events.append(StopRequested(now, WorkerError(f"{gone}; start Ray, and run the same again to continue")))
+        return events
+
+    def _target(self) -> str:
+        return f"Ray at '{self._address}'" if self._address else "the local Ray"
 
     def _forget(self, worker: str) -> None:
         for ref in [ref for ref, (_, owner) in self._calls.items() if owner == worker]:
@@ -210,6 +335,10 @@ class RayPool:
             if live.facts and now - live.asked >= _PROGRESS_S and ("progress", worker) not in self._calls.values():
                 live.asked = now
                 self._calls[live.handle.progress.remote()] = ("progress", worker)
+
+    def _fits(self, node: Mapping[str, float]) -> int:
+        """How many workers a node with these resources holds."""
+        return min(int(node.get(name, 0) // amount) for name, amount in self._wanted().items())
 
     def _wanted(self) -> dict[str, float]:
         asked = {"CPU": self._workers.cpus, "GPU": self._workers.gpus, "memory": self._workers.memory or 0}
@@ -260,6 +389,19 @@ class RayPool:
         if threading.current_thread() is threading.main_thread():
             # Ray's core installs a handler that prints a stack and aborts; ours stops the workers first.
             signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
+        self._watch = self._watch or _Watch()
+
+
+def _bounded(call: Callable[[], None], seconds: float) -> None:
+    """`call`, for so long at most; then it goes on alone. Its errors do not matter: what it ends is gone already."""
+
+    def run() -> None:
+        with suppress(Exception):
+            call()
+
+    thread = threading.Thread(target=run, name="ray-bounded", daemon=True)
+    thread.start()
+    thread.join(seconds)
 
 
 def _shortage(wanted: Mapping[str, float], nodes: Sequence[Mapping[str, float]]) -> str:
@@ -274,7 +416,7 @@ def _shortage(wanted: Mapping[str, float], nodes: Sequence[Mapping[str, float]])
     return f"a worker asks for {asked}, and no single node has all of it; change `workers` in the job"
 
 
-def _cause(error: RayError) -> str:
+def _cause(error: Exception) -> str:
     """Ray's reason in one line; its own message runs over a page."""
     if isinstance(error, RayActorError):
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -1,16 +1,19 @@
-"""How a plan and a status look on a terminal. Words only: the facts come from elsewhere."""
+"""How a plan, a status, a proof and a sweep look on a terminal. Words only: the facts come from elsewhere."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from connectors.output import Status
+from connectors.status import Status
+from connectors.sweep import Sweep
+from connectors.verification import Verification
 from runner.preflight import Preflight
-from runner.report import byte_count
+from runner.report import byte_count, duration, rate
 
 
 def plan_document(ready: Preflight) -> dict[str, Any]:
@@ -65,13 +68,91 @@ def _binding_table(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
+_STATE_STYLE = {"finished": "bold green", "running": "bold cyan", "stopped": "bold yellow", "absent": "dim"}
+_MOST_FAILURES = 10
+_MOST_PROBLEMS = 50
+
+
 def render_status(status: Status) -> Group:
+    if status.state == "absent":
+        return Group(Text.assemble(("absent", "dim"), f"  no job ever wrote to {status.output}"))
+    share = status.rows_done / status.rows if status.rows else status.shards_done / max(1, status.shards)
     table = Table.grid(padding=(0, 2))
-    for name, value in status.document().items():
-        if name != "failures":
-            table.add_row(name.replace("_", " "), Text(f"{value:,}" if isinstance(value, int) else str(value)))
-    failures = [
-        Text(f"retried: shard {one['shard']} attempt {one['number']} on {one['worker']}: {one['message']}")
-        for one in status.failures
+    table.add_row("output", Text(status.output))
+    table.add_row("state", Text(status.state, style=_STATE_STYLE[status.state]) + Text(_state_story(status)))
+    table.add_row("rows", f"{status.rows_done:,} of {status.rows:,} ({share:.0%})")
+    table.add_row("shards", f"{status.shards_done:,} of {status.shards:,}, {byte_count(status.bytes)} in parts")
+    table.add_row("attempts", f"{status.attempts:,}, {status.retries:,} failed and were or will be repeated")
+    if status.rows_per_s:
+        table.add_row("rate", rate(status.rows_per_s))
+    table.add_row("driver", Text(_driver_story(status)))
+    if status.warning:
+        table.add_row("store", Text(status.warning, style="yellow"))
+    table.add_row("plan", status.plan_id)
+    return Group(table, *_causes(status))
+
+
+def _state_story(status: Status) -> str:
+    match status.state:
+        case "running" if status.heartbeat_age_s is not None:
+            return f", last heard {duration(status.heartbeat_age_s)} ago"
+        case "stopped":
+            return f" ({status.ended or 'no driver was heard of lately'}); run the same command to continue"
+    return ""
+
+
+def _driver_story(status: Status) -> str:
+    if not status.epoch:
+        return "none yet"
+    return f"epoch {status.epoch}, {status.host} pid {status.pid}, since {status.started or '?'}"
+
+
+def _causes(status: Status) -> list[Any]:
+    """The last failures, and how often each class of them came."""
+    if not status.failures:
+        return []
+    counts = Counter(str(one.get("error", "?")) for one in status.failures)
+    head = Text("\nretried: " + ", ".join(f"{count:,} x {name}" for name, count in counts.most_common()))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("shard", "attempt", "worker", "cause"):
+        table.add_column(name, justify="right" if name in ("shard", "attempt") else "left")
+    for one in status.failures[-_MOST_FAILURES:]:
+        table.add_row(*(Text(str(one.get(key, ""))) for key in ("shard", "number", "worker", "message")))
+    return [head, table]
+
+
+def render_verification(found: Verification) -> Group:
+    counts = (
+        f"{found.rows_found:,} of {found.rows:,} rows in {found.parts_found:,} of {found.parts:,} parts"
+        f" ({byte_count(found.bytes)})"
+    )
+    rejected = f", {found.rows_rejected:,} of them in reject files" if found.rows_rejected else ""
+    if found.holds:
+        how = "every byte read again, all checksums agree" if found.deep else "by headers and counts"
+        unknown = f" (but for {found.unchecked:,} parts whose SHA-256 nobody kept)" if found.unchecked else ""
+        return Group(
+            Text.assemble(("holds: ", "bold green"), f"every input row is in exactly one place: {counts}{rejected}"),
+            Text(f"{how}{unknown}"),
+        )
+    kinds = Counter(problem.kind for problem in found.problems)
+    said = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
+    lines = [Text(f"  {one.kind:<10} {one.name}: {one.story}") for one in found.problems[:_MOST_PROBLEMS]]
+    if len(found.problems) > _MOST_PROBLEMS:
+        lines.append(Text(f"  and {len(found.problems) - _MOST_PROBLEMS:,} more; --json lists them all"))
+    return Group(Text.assemble(("does not hold: ", "bold red"), f"{said}; {counts}{rejected}"), *lines)
+
+
+def render_sweep(found: Sweep) -> Group:
+    verb = "would remove" if found.dry_run else "removed"
+    total = sum(one.bytes for one in found.removed)
+    what = f"{len(found.removed):,} {_folders(len(found.removed))} of dead attempts ({byte_count(total)})"
+    head = f"{verb} {what} from {found.output}"
+    lines = [
+        Text(f"  kept     {one.name}: {one.kept}" if one.kept else f"  {verb}  {one.name}: {one.files:,} files")
+        for one in found.leftovers
     ]
-    return Group(table, *failures)
+    return Group(Text(head if found.leftovers else f"nothing to remove in {found.output}"), *lines)
+
+
+def _folders(count: int) -> str:
+    return "folder" if count == 1 else "folders"

@@ -84,7 +84,7 @@ def test_a_driver_killed_in_the_middle_continues_without_recomputing(
     before = parts(output)
     assert len(before) < SHARDS
     assert not (output / "_SUCCESS").exists()
-    assert json.loads(command("status", "out", "--json").stdout)["state"] == "unfinished"
+    assert json.loads(command("status", "out", "--json").stdout)["state"] == "stopped"
 
     done = command("run", "job.yaml", *where, "--json")
     assert done.returncode == 0, done.stderr

@@ -27,8 +27,12 @@ HOMES = {  # heavy or delicate library -> the only places that may import it
     "ray": ("runner/ray_pool.py", "runner/submission.py"),
     "fsspec": ("connectors/store.py",),
     "yaml": ("jobs/load.py",),
+    "paramiko": ("connectors/host_key.py",),  # what fsspec's SFTP client cannot do: believe known hosts only
 }
-LIBRARIES = {"jobs": {"pydantic", "yaml"}, "connectors": {"pyarrow", "fsspec"}}  # beside the standard library
+LIBRARIES = {
+    "jobs": {"pydantic", "yaml"},
+    "connectors": {"pyarrow", "fsspec", "paramiko"},
+}  # beside the standard library
 ENTRANCES = ("runner/engine/", "runner/ray_pool.py", "runner/submission.py", "runner/__main__.py")
 
 

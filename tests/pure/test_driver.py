@@ -11,7 +11,16 @@ from jobs.attempt import Attempt, Failure, Receipt
 from jobs.errors import ModelCallError, RunnerError, StoppedError, WorkerError
 from jobs.job import Limits
 from jobs.plan import InputFile, RowGroup, plan
-from jobs.schedule import AttemptFailed, AttemptSucceeded, Event, Schedule, WorkerLost, WorkerReady
+from jobs.schedule import (
+    AttemptFailed,
+    AttemptSucceeded,
+    Event,
+    Schedule,
+    StartWorker,
+    Tick,
+    WorkerLost,
+    WorkerReady,
+)
 from runner.driver import Driver
 from runner.report import Snapshot
 from runner.worker import Progress, WorkerSpec
@@ -25,6 +34,8 @@ class PuppetPool:
         self.started: list[str] = []
         self.stopped: list[str] = []
         self.dispatched: list[tuple[str, int]] = []
+        self.avoided: dict[str, tuple[str, ...]] = {}
+        self.rows: dict[str, Progress] = {}
         self.now = 0.0
 
     def connect(self) -> None: ...
@@ -34,9 +45,10 @@ class PuppetPool:
     def capacity(self) -> int:
         return 2
 
-    def start(self, worker: str) -> None:
+    def start(self, worker: str, avoid: tuple[str, ...] = ()) -> None:
         self.started.append(worker)
-        self._events.append(WorkerReady(self.now, worker))
+        self.avoided[worker] = avoid
+        self._events.append(WorkerReady(self.now, worker, f"node of {worker}"))
 
     def dispatch(self, worker: str, attempt: Attempt) -> None:
         self.dispatched.append((worker, attempt.shard))
@@ -51,7 +63,7 @@ class PuppetPool:
         return events
 
     def progress(self) -> Mapping[str, Progress]:
-        return {}
+        return self.rows
 
     def facts(self) -> Mapping[str, Mapping[str, object]]:
         return {}
@@ -87,12 +99,12 @@ def succeed(worker: str, attempt: Attempt) -> Event:
 
 
 def drive(
-    pool: PuppetPool, output: MemoryOutput, stop: Callable[[], RunnerError | None] = lambda: None
+    pool: PuppetPool, output: MemoryOutput, stop: Callable[[], RunnerError | None] = lambda: None, workers: int = 2
 ) -> tuple[Driver, list[Snapshot]]:
     four = [InputFile(f"f{n}", 1, "", (RowGroup(10, 1),)) for n in range(4)]
     made = plan(four, Limits(shard_rows=10), {})
     nonces: Iterator[str] = iter(f"{n:012x}" for n in range(10**6))
-    schedule = Schedule(made, {}, 2, 3, 1, lambda: next(nonces), Random(0))
+    schedule = Schedule(made, {}, workers, 3, 1, lambda: next(nonces), Random(0))
     seen: list[Snapshot] = []
     driver = Driver(schedule, pool, output, 1, made.rows, seen.append, stop, lambda: pool.now)  # type: ignore[arg-type]
     return driver, seen
@@ -155,3 +167,45 @@ def test_a_request_to_stop_ends_the_loop_at_its_next_turn() -> None:
     with pytest.raises(StoppedError, match="enough"):
         driver.run()
     assert pool.now == 2
+
+
+def test_an_attempt_that_is_silent_for_ten_minutes_is_given_to_a_new_worker() -> None:
+    def answer(worker: str, attempt: Attempt) -> Event:
+        return Tick(0.0) if worker == "w1" else succeed(worker, attempt)
+
+    pool, output = PuppetPool(answer), MemoryOutput()
+    driver, _ = drive(pool, output, workers=1)
+    assert sorted(driver.run()) == [0, 1, 2, 3]
+    assert (pool.started, pool.stopped) == (["w1", "w2"], ["w1", "w2"])
+    assert "worker w1 stalled" in str(output.renewed[-1]["failures"])
+
+
+def test_an_attempt_whose_rows_grow_is_left_alone_however_slow_it_is() -> None:
+    slow: list[Attempt] = []
+
+    def answer(worker: str, attempt: Attempt) -> Event:
+        if attempt.shard != 0:
+            return succeed(worker, attempt)
+        slow.append(attempt)
+        return Tick(0.0)
+
+    class Telling(PuppetPool):
+        def poll(self, timeout_s: float) -> Sequence[Event]:
+            if slow:
+                self.rows = {"w1": Progress(slow[0].id, int(self.now) // 300)}
+            if slow and self.now > 3000:
+                self._events.append(succeed("w1", slow.pop()))
+            return super().poll(timeout_s)
+
+    pool, output = Telling(answer), MemoryOutput()
+    driver, _ = drive(pool, output, workers=1)
+    assert sorted(driver.run()) == [0, 1, 2, 3]
+    assert pool.started == ["w1"]
+    assert driver.schedule.failures == ()
+
+
+def test_a_pool_is_told_which_nodes_to_avoid() -> None:
+    pool = PuppetPool(succeed)
+    driver, _ = drive(pool, MemoryOutput())
+    driver._carry_out(StartWorker("w9", avoid=("n1",)))
+    assert pool.avoided == {"w9": ("n1",)}

@@ -6,12 +6,11 @@ import itertools
 import random
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any
 
 import pytest
+from schedule_play import LOST, SLOW, LongestWait, PlanOf, Play, error_of, given, receipt_of
 
-from jobs.attempt import Attempt, Failure, Receipt
+from jobs.attempt import Attempt, Failure
 from jobs.errors import (
     CapacityError,
     DataError,
@@ -21,7 +20,6 @@ from jobs.errors import (
     ModelError,
     RunnerError,
     StoppedError,
-    StorageError,
     WorkerError,
 )
 from jobs.event import (
@@ -38,71 +36,15 @@ from jobs.event import (
     StopRequested,
     StopWorker,
     Tick,
+    WorkerDraining,
     WorkerFailedToStart,
     WorkerLost,
+    WorkerProgressed,
     WorkerReady,
 )
 from jobs.plan import Plan
+from jobs.policy import Policy
 from jobs.schedule import Schedule
-
-PlanOf = Callable[[Sequence[int]], Plan]
-LOST = WorkerError("the process was killed")
-SLOW = StorageError("timed out")
-
-
-def _receipt(attempt: Attempt, worker: str) -> Receipt:
-    part = f"part-{attempt.shard}"
-    return Receipt(attempt.shard, attempt.id, attempt.number, attempt.epoch, part, 1, "", 10, 10, worker=worker)
-
-
-class LongestWait(random.Random):
-    """No jitter: every back-off at its longest."""
-
-    def uniform(self, a: float, b: float) -> float:
-        assert a == 0
-        return b
-
-
-class Play:
-    """A Schedule whose events are written by hand; remembers which attempt is in whose hand."""
-
-    def __init__(self, plan: Plan, workers: int = 1, done: Sequence[int] = (), **options: Any) -> None:
-        nonces = itertools.count()
-        options = {"max_attempts": 4, "random": random.Random(0)} | options
-        self.schedule = Schedule(plan, done, workers, epoch=1, nonce=lambda: f"{next(nonces):012x}", **options)
-        self.now = 0.0
-        self.held: dict[tuple[str, int], Attempt] = {}
-
-    def tell(self, kind: type, *facts: Any) -> list[Action]:
-        actions = self.schedule.handle(kind(self.now, *facts))
-        for action in actions:
-            if isinstance(action, Dispatch):
-                self.held[action.worker, action.attempt.shard] = action.attempt
-        return actions
-
-    def start(self, *ready: str) -> list[Action]:
-        return self.tell(Started) + [action for worker in ready for action in self.tell(WorkerReady, worker)]
-
-    def wait(self, seconds: float) -> list[Action]:
-        self.now += seconds
-        return self.tell(Tick)
-
-    def succeed(self, worker: str, shard: int) -> list[Action]:
-        return self.tell(AttemptSucceeded, worker, _receipt(self.held[worker, shard], worker))
-
-    def fail(self, worker: str, shard: int, error: RunnerError = SLOW) -> list[Action]:
-        attempt = self.held[worker, shard]
-        return self.tell(AttemptFailed, worker, Failure(shard, attempt.id, attempt.number, worker, error))
-
-
-def _given(actions: list[Action]) -> list[tuple[str, int]]:
-    return [(action.worker, action.attempt.shard) for action in actions if isinstance(action, Dispatch)]
-
-
-def _error(actions: list[Action]) -> RunnerError:
-    (error,) = [action.error for action in actions if isinstance(action, GiveUp)]
-    return error
-
 
 # Starting, order, the end
 
@@ -126,25 +68,25 @@ def test_shards_left_and_no_worker_wanted_is_a_mistake_of_the_caller(plan_of: Pl
 
 def test_work_begins_with_the_first_ready_worker_and_the_largest_shards_else_in_order(plan_of: PlanOf) -> None:
     play = Play(plan_of([10, 30, 30, 20, 10]), workers=2)
-    assert _given(play.start("w2")) == [("w2", 1), ("w2", 2)]
-    assert _given(play.succeed("w2", 1)) == [("w2", 3)]
-    assert _given(play.tell(WorkerReady, "w1")) == [("w1", 0), ("w1", 4)]
+    assert given(play.start("w2")) == [("w2", 1), ("w2", 2)]
+    assert given(play.succeed("w2", 1)) == [("w2", 3)]
+    assert given(play.tell(WorkerReady, "w1")) == [("w1", 0), ("w1", 4)]
 
 
 def test_the_last_shards_are_kept_for_hands_that_are_empty(plan_of: PlanOf) -> None:
     play = Play(plan_of([1, 1]), workers=2)
-    assert _given(play.start("w1")) == [("w1", 0)]
-    assert _given(play.tell(WorkerReady, "w2")) == [("w2", 1)]
+    assert given(play.start("w1")) == [("w1", 0)]
+    assert given(play.tell(WorkerReady, "w2")) == [("w2", 1)]
 
 
 def test_a_success_is_recorded_once_and_the_last_one_stops_all_workers_and_finishes(plan_of: PlanOf) -> None:
     play = Play(plan_of([1, 1]), workers=2)
     play.start("w1", "w2")
-    first = _receipt(play.held["w1", 0], "w1")
+    first = receipt_of(play.held["w1", 0], "w1")
     assert play.succeed("w1", 0) == [Record(first, ())]
     assert play.succeed("w1", 0) == []
     assert play.schedule.idle == ("w1",)
-    last = _receipt(play.held["w2", 1], "w2")
+    last = receipt_of(play.held["w2", 1], "w2")
     assert play.succeed("w2", 1) == [Record(last, ()), StopWorker("w1"), StopWorker("w2"), Finish()]
     assert play.succeed("w2", 1) == []
 
@@ -166,7 +108,7 @@ def test_a_failed_attempt_is_tried_again_on_another_worker_after_a_back_off(plan
     play.start("w1", "w2")
     assert play.fail("w1", 0) == []
     assert play.wait(0.5) == [], "w1 is idle, but it is w1 that failed"
-    assert _given(play.succeed("w2", 1)) == [("w2", 0)]
+    assert given(play.succeed("w2", 1)) == [("w2", 0)]
     assert play.held["w2", 0].number == 2
     assert play.schedule.retries == 1
 
@@ -183,9 +125,9 @@ def test_a_retry_remembers_where_it_failed_when_the_worker_it_waited_on_is_lost(
     play.start("w1", "w2", "w3")
     play.fail("w1", 0)
     play.wait(1)
-    assert _given(play.succeed("w2", 2)) == [("w2", 0)], "behind shard 3"
+    assert given(play.succeed("w2", 2)) == [("w2", 0)], "behind shard 3"
     play.succeed("w3", 4)
-    assert _given(play.tell(WorkerLost, "w2", LOST)) == [("w3", 0)], "w1 has room too"
+    assert given(play.tell(WorkerLost, "w2", LOST)) == [("w3", 0)], "w1 has room too"
 
 
 def test_back_offs_double_up_to_thirty_seconds_with_full_jitter(plan_of: PlanOf) -> None:
@@ -193,8 +135,8 @@ def test_back_offs_double_up_to_thirty_seconds_with_full_jitter(plan_of: PlanOf)
     play.start("w1")
     for expected in (0.5, 1, 2, 4, 8, 16, 30, 30):
         play.fail("w1", 0)
-        assert _given(play.wait(expected - 0.01)) == []
-        assert _given(play.wait(0.01)) == [("w1", 0)]
+        assert given(play.wait(expected - 0.01)) == []
+        assert given(play.wait(0.01)) == [("w1", 0)]
 
 
 def test_a_success_after_failures_carries_them(plan_of: PlanOf) -> None:
@@ -218,7 +160,7 @@ def test_attempts_used_up_end_the_run_with_the_last_cause(plan_of: PlanOf, error
         assert play.fail("w1", 0, error) == []
         play.wait(5)
     actions = play.fail("w1", 0, error)
-    given_up = _error(actions)
+    given_up = error_of(actions)
     assert given_up.message == f"shard 0 failed 3 of 3 attempts: last on worker w1: {error.message}"
     assert (type(given_up), given_up.exit_code, given_up.__cause__) == (type(error), code, error)
     assert actions[1:] == [StopWorker("w1")]
@@ -232,7 +174,7 @@ def test_what_would_fail_again_ends_the_run_at_once(plan_of: PlanOf, error: Runn
     play = Play(plan_of([1, 1, 1]), workers=2)
     play.start("w1", "w2")
     actions = play.fail("w1", 0, error)
-    given_up = _error(actions)
+    given_up = error_of(actions)
     assert (type(given_up), given_up.__cause__) == (type(error), error)
     assert given_up.message == f"shard 0 failed on worker w1 and would fail again: {error.message}"
     assert given_up.facts == error.facts | {"shard": 0, "worker": "w1", "attempts": 1}
@@ -243,7 +185,7 @@ def test_an_attempt_that_was_stopped_ends_the_run_with_the_reason_of_the_stop(pl
     play = Play(plan_of([1]))
     play.start("w1")
     stopped = StoppedError("terminated by a signal")
-    assert _error(play.fail("w1", 0, stopped)) is stopped
+    assert error_of(play.fail("w1", 0, stopped)) is stopped
 
 
 def test_a_failure_that_is_told_twice_counts_once(plan_of: PlanOf) -> None:
@@ -251,7 +193,7 @@ def test_a_failure_that_is_told_twice_counts_once(plan_of: PlanOf) -> None:
     play.start("w1")
     late = play.held["w1", 0]
     play.fail("w1", 0)
-    assert _given(play.wait(1)) == [("w1", 0)]
+    assert given(play.wait(1)) == [("w1", 0)]
     assert play.tell(AttemptFailed, "w1", Failure(0, late.id, 1, "w1", SLOW)) == []
     assert len(play.schedule.failures) == 1
 
@@ -275,7 +217,7 @@ def test_a_lost_worker_is_replaced_and_only_the_attempt_that_ran_is_charged(plan
     assert [failure.shard for failure in play.schedule.failures] == [0]
     play.tell(WorkerReady, "w2")
     play.wait(1)
-    assert _given(play.succeed("w2", 1)) + _given(play.succeed("w2", 2)) == [("w2", 0)]
+    assert given(play.succeed("w2", 1)) + given(play.succeed("w2", 2)) == [("w2", 0)]
     assert (play.held["w2", 1].number, play.held["w2", 0].number) == (1, 2)
 
 
@@ -295,7 +237,7 @@ def test_a_success_of_a_worker_thought_lost_counts_and_the_other_attempt_no_long
     play.start("w1", "w2")
     play.succeed("w2", 1)
     play.tell(WorkerLost, "w1", LOST)
-    assert _given(play.wait(1)) == [("w2", 0)]
+    assert given(play.wait(1)) == [("w2", 0)]
     assert isinstance(play.succeed("w1", 0)[0], Record)
 
 
@@ -304,7 +246,7 @@ def test_a_late_success_leaves_the_other_attempt_in_hand_but_uncounted(plan_of: 
     play.start("w1", "w2")
     play.tell(WorkerLost, "w1", LOST)
     play.wait(1)
-    assert ("w3", 0) in _given(play.tell(WorkerReady, "w3"))
+    assert ("w3", 0) in given(play.tell(WorkerReady, "w3"))
     assert isinstance(play.succeed("w1", 0)[0], Record)
     assert play.schedule.idle == (), "w3 works on it still"
     assert not any(isinstance(action, GiveUp) for action in play.fail("w3", 0))
@@ -328,7 +270,7 @@ def test_no_worker_is_replaced_while_those_alive_are_enough_for_what_is_left(pla
     play.start("w1", "w2", "w3")
     play.succeed("w1", 0)
     assert play.tell(WorkerLost, "w2", LOST) == []
-    assert _given(play.wait(1)) == [("w1", 1)]
+    assert given(play.wait(1)) == [("w1", 1)]
 
 
 def test_losses_between_successes_do_not_add_up(plan_of: PlanOf) -> None:
@@ -349,7 +291,7 @@ def test_attempts_used_up_are_told_before_workers_lost(plan_of: PlanOf) -> None:
         play.wait(10)
         play.tell(WorkerReady, f"w{number}")
         actions = play.tell(WorkerLost, f"w{number}", LOST)
-    assert _error(actions).message.startswith("shard 0 failed 2 of 2 attempts: last on worker w3")
+    assert error_of(actions).message.startswith("shard 0 failed 2 of 2 attempts: last on worker w3")
 
 
 def test_workers_that_die_without_ever_finishing_a_shard_are_not_replaced_for_ever(plan_of: PlanOf) -> None:
@@ -361,8 +303,8 @@ def test_workers_that_die_without_ever_finishing_a_shard_are_not_replaced_for_ev
         if any(isinstance(action, GiveUp) for action in actions):
             break
     assert number == 4
-    assert _error(actions).message.endswith(": the process was killed")
-    assert _error(actions).exit_code == 70
+    assert error_of(actions).message.endswith(": the process was killed")
+    assert error_of(actions).exit_code == 70
 
 
 # Workers that do not start
@@ -374,7 +316,7 @@ def test_three_failed_starts_in_a_row_end_the_run_with_the_cause(plan_of: PlanOf
     for number in (1, 2):
         assert play.tell(WorkerFailedToStart, f"w{number}", LOST) == []
         assert play.wait(1) == [StartWorker(f"w{number + 1}")]
-    error = _error(play.tell(WorkerFailedToStart, "w3", LOST))
+    error = error_of(play.tell(WorkerFailedToStart, "w3", LOST))
     assert error.message == "no worker could start, 3 tries failed in a row: last worker w3: the process was killed"
     assert (type(error), error.exit_code) == (WorkerError, 70)
 
@@ -387,7 +329,7 @@ def test_as_long_as_a_worker_may_still_start_failed_starts_do_not_end_the_run(pl
     assert play.wait(60) == [], "three failed in a row: now it is the fifth that tells"
     actions = play.tell(WorkerReady, "w5")
     assert actions[:4] == [StartWorker(f"w{number}") for number in (6, 7, 8, 9)]
-    assert _given(actions) == [("w5", 0), ("w5", 1)]
+    assert given(actions) == [("w5", 0), ("w5", 1)]
 
 
 def test_failed_starts_count_anew_when_a_worker_was_ready_in_between(plan_of: PlanOf) -> None:
@@ -421,14 +363,14 @@ def test_a_worker_lost_while_starting_has_failed_to_start(plan_of: PlanOf) -> No
     for number in (1, 2):
         play.tell(WorkerLost, f"w{number}", LOST)
         play.wait(1)
-    assert "no worker could start" in _error(play.tell(WorkerLost, "w3", LOST)).message
+    assert "no worker could start" in error_of(play.tell(WorkerLost, "w3", LOST)).message
 
 
 def test_no_usable_worker_for_a_quarter_of_an_hour_ends_the_run_saying_what_was_asked_for(plan_of: PlanOf) -> None:
     play = Play(plan_of([1]), asked="8 workers with 1 GPU each")
     play.start()
     assert play.wait(899) == []
-    error = _error(play.wait(1))
+    error = error_of(play.wait(1))
     assert (type(error), error.exit_code) == (CapacityError, 69)
     assert (
         "no worker was usable for 15 minutes: 1 are still starting, asked for 8 workers with 1 GPU each"
@@ -443,7 +385,7 @@ def test_the_wait_for_a_worker_begins_anew_when_the_last_one_is_lost(plan_of: Pl
     assert play.wait(1000) == []
     play.tell(WorkerLost, "w1", LOST)
     assert not any(isinstance(action, GiveUp) for action in play.wait(59))
-    assert isinstance(_error(play.wait(1)), CapacityError)
+    assert isinstance(error_of(play.wait(1)), CapacityError)
 
 
 # Stopping, lateness, size
@@ -485,12 +427,20 @@ def test_a_schedule_of_a_hundred_thousand_shards_takes_a_few_bytes_for_each(plan
 class Puppet:
     """A pool that moves only when told, and then at random: whatever real workers can do, it does sooner or later.
 
-    Checks what only an observer from outside can: nothing is in two hands, no hand is too full, a retry goes to
-    another worker where there is one, every event gets an answer that ends in one Finish or one GiveUp.
+    Checks what only an observer from outside can: nothing is in two hands unless one is the backup, no hand is too
+    full, a retry goes to another worker where there is one, who drains gets nothing, every event gets an answer that
+    ends in one Finish or one GiveUp. drawn: it also drains, preempts, hangs and is slow, on a few nodes.
     """
 
-    def __init__(self, plan: Plan, seed: int) -> None:
+    def __init__(self, plan: Plan, seed: int, nodes: int = 0) -> None:
         self.random = random.Random(seed)
+        self.nodes = nodes
+        self.on: dict[str, str] = {}
+        self.draining: set[str] = set()
+        self.hung: set[str] = set()
+        self.rows: Counter[str] = Counter()
+        self.backed: set[int] = set()
+        self.kinds: Counter[str] = Counter()
         self.plan, self.trouble = plan, self.random.choice([0.0, 0.02, 0.1, 0.3])
         self.max_attempts = self.random.randint(1, 5)
         self.now = 0.0
@@ -511,33 +461,46 @@ class Puppet:
                 self.starting.append(worker)
             case StopWorker(worker):
                 assert worker in self.hands or worker in self.starting
-                self.hands.pop(worker, None)
+                for attempt in self.hands.pop(worker, []):  # stalled here, perhaps: where it failed before is no matter
+                    self.failed_on.pop(attempt.shard, None)
+                if worker in self.starting:
+                    self.starting.remove(worker)
             case Dispatch(worker, attempt, adopt):
                 self.check_dispatch(worker, attempt, adopt)
                 self.hands[worker].append(attempt)
             case Record(receipt, failures):
                 self.recorded[receipt.shard] += 1
-                assert len(failures) < self.max_attempts
+                assert len(failures) < self.max_attempts + (receipt.shard in self.backed)
             case GiveUp() | Finish():
                 self.end = action
 
     def check_dispatch(self, worker: str, attempt: Attempt, adopt: bool) -> None:
         shard = attempt.shard
         assert worker in self.hands, "the worker is ready"
-        assert not any(shard == other.shard for hand in self.hands.values() for other in hand), "in one hand at a time"
+        assert worker not in self.draining
+        others = [name for name, hand in self.hands.items() for other in hand if other.shard == shard]
+        if others:
+            assert shard not in self.backed, "one backup"
+            assert worker not in others
+            assert not self.hands[worker], "only who has nothing else to do"
+            self.backed.add(shard)
+            self.kinds["backup"] += 1
         assert len(self.hands[worker]) < 2
         assert not self.recorded[shard]
         assert attempt.id not in self.ids
         assert adopt == (self.numbers[shard] > 0)
         assert attempt.number <= self.max_attempts
-        if self.failed_on.get(shard) == worker:
-            assert len(self.hands) == 1, "a retry goes to another worker where there is one"
+        if self.failed_on.get(shard) == worker and not others:
+            assert len(self.hands.keys() - self.draining) == 1, "a retry goes to another worker where there is one"
         self.ids.add(attempt.id)
         self.numbers[shard] += 1
 
     def happen(self) -> Event:
         self.now += self.random.choice([0.0, 0.1, 1.0])
-        working = [worker for worker, hand in self.hands.items() if hand]
+        if self.nodes and (event := self.strange()) is not None:
+            self.kinds[type(event).__name__] += 1
+            return event
+        working = [worker for worker, hand in self.hands.items() if hand and worker not in self.hung]
         trouble = self.random.random() < self.trouble
         if self.late and self.random.random() < 0.1:
             return self.random.choice(self.late)
@@ -546,7 +509,8 @@ class Puppet:
             if trouble:
                 return WorkerFailedToStart(self.now, worker, LOST)
             self.hands[worker] = []
-            return WorkerReady(self.now, worker)
+            self.on[worker] = f"n{self.random.randrange(self.nodes)}" if self.nodes else ""
+            return WorkerReady(self.now, worker, self.on[worker])
         if trouble and self.hands and self.random.random() < 0.5:
             return self.lose(self.random.choice(list(self.hands)))
         if not working:
@@ -559,17 +523,51 @@ class Puppet:
             failed = AttemptFailed(self.now, worker, Failure(attempt.shard, attempt.id, attempt.number, worker, error))
             self.late.append(failed)
             return failed
-        done = AttemptSucceeded(self.now, worker, _receipt(attempt, worker))
+        done = AttemptSucceeded(self.now, worker, receipt_of(attempt, worker))
         self.late.append(done)
         return done
+
+    def strange(self) -> Event | None:
+        """What comes with nodes: they drain, are taken away, hang, and their workers tell how far they are."""
+        draw = self.random.random()
+        if not self.hands or draw > 0.4:
+            return None
+        if draw > 0.2:
+            return Tick(self.now)
+        worker = self.random.choice(list(self.hands))
+        hand = self.hands[worker]
+        if draw < 0.01:
+            self.draining.add(worker)
+            for attempt in hand[1:]:  # it goes on to run them, and may publish
+                self.late.append(AttemptSucceeded(self.now, worker, receipt_of(attempt, worker)))
+            del hand[1:]
+            return WorkerDraining(self.now, worker, self.random.choice([0.0, 20.0, float("inf")]))
+        if draw < 0.02:
+            self.hands.pop(worker)
+            return WorkerLost(self.now, worker, LOST, preempted=True)
+        if draw < 0.03:
+            self.hung.add(worker)
+        if not hand or worker in self.hung:
+            return Tick(self.now)
+        self.rows[hand[0].id] += self.random.randint(0, 3)
+        return WorkerProgressed(self.now, worker, hand[0].id, self.rows[hand[0].id])
 
     def lose(self, worker: str) -> Event:
         for order, attempt in enumerate(self.hands.pop(worker)):
             if order == 0:
                 self.failed_on[attempt.shard] = worker
             if self.random.random() < 0.2:  # it was published after all, and the news is late
-                self.late.append(AttemptSucceeded(self.now, worker, _receipt(attempt, worker)))
+                self.late.append(AttemptSucceeded(self.now, worker, receipt_of(attempt, worker)))
         return WorkerLost(self.now, worker, LOST)
+
+
+def _play_out(schedule: Schedule, puppet: Puppet, event: Event) -> None:
+    for _ in range(20_000):
+        for action in schedule.handle(event):
+            puppet.carry_out(action)
+        if puppet.end is not None:
+            return
+        event = puppet.happen()
 
 
 @pytest.mark.parametrize(
@@ -585,12 +583,7 @@ def test_every_shard_is_recorded_once_or_the_run_gives_up_with_a_cause(seeds: ra
         workers = draw.randint(1, 6)
         schedule = Schedule(plan, done, workers, puppet.max_attempts, 1, nonces.__next__, random.Random(seed))
         event: Event = Started(0.0)
-        for _ in range(20_000):
-            for action in schedule.handle(event):
-                puppet.carry_out(action)
-            if puppet.end is not None:
-                break
-            event = puppet.happen()
+        _play_out(schedule, puppet, event)
         assert puppet.end is not None, f"seed {seed} never ended"
         assert max(puppet.recorded.values(), default=1) == 1
         assert not puppet.recorded.keys() & done
@@ -600,3 +593,30 @@ def test_every_shard_is_recorded_once_or_the_run_gives_up_with_a_cause(seeds: ra
         else:
             assert puppet.end.error.__cause__ is not None or isinstance(puppet.end.error, CapacityError)
         assert schedule.handle(Tick(puppet.now)) == []
+
+
+def test_the_same_holds_while_nodes_drain_vanish_and_hang_and_shards_have_backups(plan_of: PlanOf) -> None:
+    kinds: Counter[str] = Counter()
+    policy = Policy(stall_s=12, backup_s=2, backup_share=0.2, look_s=0.5)
+    for seed in range(400):
+        draw = random.Random(seed)
+        plan = plan_of([draw.randint(1, 5) for _ in range(draw.randint(1, 40))])
+        puppet = Puppet(plan, seed, nodes=draw.randint(1, 3))
+        puppet.max_attempts = 9
+        nonces = (f"{number:012x}" for number in itertools.count())
+        workers = draw.randint(1, 6)
+        schedule = Schedule(
+            plan, (), workers, 9, 1, nonces.__next__, random.Random(seed), policy=policy, in_hand=draw.randint(1, 2)
+        )
+        _play_out(schedule, puppet, Started(0.0))
+        assert puppet.end is not None, f"seed {seed} never ended"
+        assert max(puppet.recorded.values(), default=1) == 1
+        assert len(puppet.backed) <= policy.backups(len(plan.shards))
+        if isinstance(puppet.end, Finish):
+            assert puppet.recorded.keys() == set(range(len(plan.shards))), f"seed {seed}"
+        kinds += puppet.kinds
+        kinds[type(puppet.end).__name__] += 1
+        kinds["stall"] += sum("stalled" in failure.error.message for failure in schedule.failures)
+    wanted = {"WorkerDraining", "WorkerLost", "WorkerProgressed", "backup", "stall", "Finish", "GiveUp"}
+    assert wanted <= kinds.keys(), kinds
+    assert all(kinds[kind] >= 20 for kind in wanted), kinds

@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 from urllib.parse import parse_qs, unquote, urlsplit
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, unescape
 
 import fsspec
 import pytest
 
+from connectors import retry
 from connectors.store import Store
 from jobs.job import OptionValue
 
@@ -32,6 +34,14 @@ class Place:
 
     def store(self, below: str = "") -> Store:
         return Store(f"{self.url}/{below}" if below else self.url, self.options)
+
+
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds of each pause between tries: none is waited for."""
+    waited: list[float] = []
+    monkeypatch.setattr(retry, "time", SimpleNamespace(sleep=waited.append, monotonic=lambda: sum(waited)))
+    return waited
 
 
 @pytest.fixture(params=["local", "memory", "s3"])
@@ -74,6 +84,7 @@ def s3_options() -> Iterator[dict[str, OptionValue]]:
             patch.setenv("TEST_S3_KEY", "test")
             patch.setenv("TEST_S3_SECRET", "test")
             patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+            patch.setenv("AWS_MAX_ATTEMPTS", "1")
             yield {
                 "endpoint_url": f"http://127.0.0.1:{server.server_port}",
                 "key": "env:TEST_S3_KEY",
@@ -85,11 +96,47 @@ def s3_options() -> Iterator[dict[str, OptionValue]]:
         server.server_close()
 
 
+@dataclass
+class Fault:
+    """The next `times` requests with this method and text in their path fail.
+
+    status:  what is answered, and nothing is done; 0: it is done, and the connection ends without an answer.
+    """
+
+    method: str
+    text: str
+    times: int
+    status: int = 0
+
+    def hits(self, method: str, path: str) -> bool:
+        return self.times > 0 and method == self.method and self.text in path
+
+
+CODES = {400: b"InvalidArgument", 403: b"AccessDenied", 409: b"ConditionalRequestConflict"}
+CODES |= {412: b"PreconditionFailed", 503: b"SlowDown"}
+INITIATED = b"<InitiateMultipartUploadResult><UploadId>%s</UploadId></InitiateMultipartUploadResult>"
+COMPLETED = b"<CompleteMultipartUploadResult><ETag>&quot;e&quot;</ETag></CompleteMultipartUploadResult>"
+
+
+@pytest.fixture
+def fault_kind() -> type[Fault]:
+    return Fault
+
+
+@pytest.fixture
+def s3_faults() -> Iterator[list[Fault]]:
+    """Of the S3 server of our own; none afterwards."""
+    yield S3.faults
+    S3.faults.clear()
+
+
 class S3(BaseHTTPRequestHandler):
     """What our promises need of S3: objects that appear whole, `If-None-Match`, ranges, and listings by prefix."""
 
     protocol_version = "HTTP/1.1"
     objects: ClassVar[dict[str, bytes]] = {}
+    uploads: ClassVar[dict[str, dict[int, bytes]]] = {}
+    faults: ClassVar[list[Fault]] = []
     lock = threading.Lock()
 
     @classmethod
@@ -100,20 +147,75 @@ class S3(BaseHTTPRequestHandler):
             cls.objects[name] = content
             return True
 
-    def do_PUT(self) -> None:
-        content = self.rfile.read(int(self.headers["Content-Length"]))
+    def handle_one_request(self) -> None:
+        """Whether the request has its effect, and whether its answer arrives, is up to `faults`."""
+        self.fault: Fault | None = None
+        super().handle_one_request()
+
+    def parse_request(self) -> bool:
+        parsed = super().parse_request()
+        if parsed:
+            with self.lock:
+                self.fault = next((fault for fault in self.faults if fault.hits(self.command, self.path)), None)
+                if self.fault is not None:
+                    self.fault.times -= 1
+        return parsed
+
+    def body(self) -> bytes:
+        content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if "aws-chunked" in self.headers.get("Content-Encoding", ""):
             content = unchunked(content)
-        if self.put(self.name, content, only_new=self.headers.get("If-None-Match") == "*"):
+        return content
+
+    def do_PUT(self) -> None:
+        content = self.body()
+        if self.refused():
+            return
+        query = self.query
+        if "uploadId" in query:
+            self.uploads[query["uploadId"][0]][int(query["partNumber"][0])] = content
             self.answer(200, ETag=etag(content))
         else:
+            self.finish_object(content)
+
+    def do_POST(self) -> None:
+        body = self.body()
+        if self.refused():
+            return
+        query = self.query
+        if "delete" in query:
+            for key in re.findall(r"<Key>(.*?)</Key>", body.decode()):
+                self.objects.pop(f"{self.name}/{unescape(key)}", None)
+            self.answer(200, b"<DeleteResult></DeleteResult>")
+        elif "uploads" in query:
+            upload = uuid.uuid4().hex
+            self.uploads[upload] = {}
+            self.answer(200, INITIATED % upload.encode())
+        else:
+            parts = self.uploads[query["uploadId"][0]]
+            self.finish_object(b"".join(parts[number] for number in sorted(parts)))
+
+    def finish_object(self, content: bytes) -> None:
+        if self.put(self.name, content, only_new=self.headers.get("If-None-Match") == "*"):
+            self.answer(200, COMPLETED if self.command == "POST" else b"", ETag=etag(content))
+        else:
             self.answer(412, b"<Error><Code>PreconditionFailed</Code><Condition>If-None-Match</Condition></Error>")
+
+    def refused(self) -> bool:
+        """Whether a fault answers in place of the effect."""
+        if self.fault is None or self.fault.status == 0:
+            return False
+        status, self.fault = self.fault.status, None
+        self.answer(status, b"<Error><Code>%s</Code><Message>no</Message></Error>" % CODES[status])
+        return True
 
     def do_HEAD(self) -> None:
         self.do_GET()
 
     def do_GET(self) -> None:
-        query = parse_qs(urlsplit(self.path).query)
+        if self.refused():
+            return
+        query = self.query
         if "list-type" in query:
             self.list(query.get("prefix", [""])[0], query.get("delimiter", [""])[0])
             return
@@ -128,7 +230,10 @@ class S3(BaseHTTPRequestHandler):
             self.answer(200, content, ETag=etag(content))
 
     def do_DELETE(self) -> None:
-        self.objects.pop(self.name, None)
+        if "uploadId" in self.query:
+            self.uploads.pop(self.query["uploadId"][0], None)
+        else:
+            self.objects.pop(self.name, None)
         self.answer(204)
 
     def list(self, prefix: str, delimiter: str) -> None:
@@ -151,10 +256,17 @@ class S3(BaseHTTPRequestHandler):
         self.answer(200, body.encode())
 
     @property
+    def query(self) -> dict[str, list[str]]:
+        return parse_qs(urlsplit(self.path).query, keep_blank_values=True)
+
+    @property
     def name(self) -> str:
         return unquote(urlsplit(self.path).path).lstrip("/")
 
     def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
+        if self.fault is not None:  # the effect is there, the answer is lost
+            self.close_connection = True
+            return
         self.send_response(status)
         for name, value in {"Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT", **headers}.items():
             self.send_header(name, value)

@@ -6,77 +6,36 @@ import dataclasses
 import json
 import pickle
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
+from three_shards import (
+    IDENTITY,
+    PLAN,
+    SCHEMA,
+    attempt_of,
+    finish_all,
+    killed,
+    opened,
+    plan_of,
+    rows,
+    snapshot,
+    work,
+)
 
-from connectors.output import Claim, OutputDirectory, open_dataset, read_status
-from jobs.attempt import Attempt, Failure, Receipt, attempt
-from jobs.errors import InternalError, OutputError, StorageError
-from jobs.job import Limits, Output
-from jobs.plan import InputFile, Plan, RowGroup, plan
-
-SCHEMA = pa.schema([pa.field("id", pa.int64())])
-IDENTITY = {"model": {"digest": "aa"}, "columns": {"keep": ["id"]}}
-
-
-def plan_of(identity: Mapping[str, Any] = IDENTITY, size: int = 10) -> Plan:
-    """Three shards of 4, 5 and 6 rows."""
-    files = [
-        InputFile("/in/a", size, "v", (RowGroup(4, 1), RowGroup(5, 1))),
-        InputFile("/in/b", 10, "v", (RowGroup(6, 1),)),
-    ]
-    return plan(files, Limits(shard_bytes=1), dict(identity))
-
-
-PLAN = plan_of()
+from connectors.output import Claim, open_dataset, read_status
+from jobs.attempt import Failure, Receipt
+from jobs.errors import InternalError, OutputError, StorageError, SupersededError
+from jobs.job import Output
+from jobs.plan import Plan
 
 
 @pytest.fixture(params=["parquet", "arrow"])
 def out(request: pytest.FixtureRequest, place: Any) -> Output:
     return Output(url=f"{place.url}/out", options=place.options, format=request.param)
-
-
-def opened(out: Output, planned: Plan = PLAN) -> OutputDirectory:
-    return OutputDirectory(out, planned.id, len(planned.shards))
-
-
-def attempt_of(shard: int, nonce: str = "0" * 12, number: int = 1) -> Attempt:
-    return attempt(PLAN, PLAN.shards[shard], number, 1, nonce)
-
-
-def rows(count: int) -> pa.RecordBatch:
-    return pa.record_batch([pa.array(range(count), pa.int64())], schema=SCHEMA)
-
-
-def work(directory: OutputDirectory, shard: int, nonce: str = "0" * 12, number: int = 1) -> Receipt:
-    tried = attempt_of(shard, nonce, number)
-    with directory.open_part(tried, SCHEMA, "digest", "worker-1") as part:
-        part.write(rows(2))
-        part.write(rows(tried.rows - 2))
-        return part.publish({"run": 0.5})
-
-
-def finish_all(directory: OutputDirectory) -> Claim:
-    claim = directory.claim(PLAN)
-    receipts = {shard: work(directory, shard) for shard in range(3)}
-    for receipt in receipts.values():
-        directory.record(receipt, [])
-    directory.finish(PLAN, receipts, claim.epoch)
-    return claim
-
-
-def snapshot(directory: OutputDirectory, folder: str = "") -> dict[str, bytes | None]:
-    """Every file below `folder` with its content."""
-    found: dict[str, bytes | None] = {}
-    for name in directory.store.names(folder):
-        path = f"{folder}/{name}".strip("/")
-        found |= snapshot(directory, path) if name.endswith("/") else {path: directory.store.read(path)}
-    return found
 
 
 # the whole way
@@ -273,6 +232,7 @@ def test_a_resumed_job_knows_what_is_done(out: Output) -> None:
     directory.claim(PLAN)
     receipt = work(directory, 1)
     directory.record(receipt, [])
+    killed(directory)
     again = opened(out)
     assert again.claim(PLAN) == Claim("resumed", 2)
     assert again.published(PLAN) == {1: receipt}
@@ -414,7 +374,7 @@ def test_an_edited_or_torn_plan_is_refused(out: Output, place: Any, edit: Callab
 
 def test_two_drivers_never_share_an_epoch(out: Output) -> None:
     with ThreadPoolExecutor(8) as threads:
-        claims = list(threads.map(lambda _: opened(out).claim(PLAN), range(8)))
+        claims = list(threads.map(lambda _: opened(out).claim(PLAN, takeover=True), range(8)))
     assert sorted(claim.epoch for claim in claims) == list(range(1, 9))
     assert [claim.state for claim in claims].count("new") == 1
 
@@ -469,10 +429,13 @@ def test_a_driver_that_died_before_success_is_finished_by_the_next(out: Output) 
     directory.claim(PLAN)
     for shard in range(3):
         directory.record(work(directory, shard), [])
-    again = opened(out)
+    again = killed(directory) and opened(out)
     claim = again.claim(PLAN)
-    again.finish(PLAN, again.published(PLAN), claim.epoch)
-    directory.finish(PLAN, directory.published(PLAN), 1)  # the old one wakes up: both agree
+    again.finish(PLAN, again.done(PLAN), claim.epoch)
+    before = snapshot(directory)
+    with pytest.raises(SupersededError):  # the old one wakes up
+        directory.finish(PLAN, directory.published(PLAN), 1)
+    assert snapshot(directory) == before
     assert opened(out).claim(PLAN) == Claim("finished", 2)
 
 
@@ -489,7 +452,7 @@ def test_the_status_of_a_job_from_nothing_to_finished(out: Output) -> None:
     directory.record(receipt, [failure])
     directory.renew(claim.epoch, {"heartbeat": "2026-01-01", "failures": [failure.document(), running.document()]})
     status = read_status(out)
-    assert (status.state, status.plan_id, status.epoch, status.heartbeat) == ("unfinished", PLAN.id, 1, "2026-01-01")
+    assert (status.state, status.plan_id, status.epoch, status.heartbeat) == ("running", PLAN.id, 1, "2026-01-01")
     assert (status.shards_done, status.shards, status.rows_done, status.rows) == (1, 3, 4, 15)
     assert (status.bytes, status.retries) == (receipt.size, 2)
     assert [one["message"] for one in status.failures] == ["timed out", "reset"]

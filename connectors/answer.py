@@ -1,0 +1,71 @@
+"""What the exceptions of storage clients mean. Knows every client's by name or number; imports none of them."""
+
+from __future__ import annotations
+
+import errno
+from typing import Literal
+
+from jobs.errors import JobError, RunnerError, StorageError
+
+Cause = Literal["absent", "denied", "full", "permanent", "transient"]
+Answer = Literal["failed", "unclear"]  # of a publish that neither made nor refused: certainly nothing there, or unknown
+
+_LOGIN_ERRORS = {  # by name, so that no client needs to be importable
+    "NoCredentialsError",
+    "PartialCredentialsError",
+    "CredentialRetrievalError",
+    "ProfileNotFound",
+    "DefaultCredentialsError",
+    "RefreshError",
+    "ClientAuthenticationError",
+    "AuthenticationException",
+    "BadHostKeyException",
+}
+_PERMANENT = {errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+def meaning(error: Exception, wrong: type[JobError]) -> tuple[type[RunnerError], Cause, str]:
+    """Our class for a client's exception, its cause, and the text. wrong: for what will not pass by itself."""
+    told = f"{type(error).__name__}: {error}"
+    cause = _cause(error)
+    match cause:
+        case "absent":
+            return wrong, cause, "there is no such file, folder or bucket"
+        case "denied":
+            return wrong, cause, f"permission was denied ({told}); check the credentials and what they allow"
+        case "full":
+            return StorageError, cause, f"no space is left ({told})"
+        case "permanent":
+            return wrong, cause, told
+    return StorageError, cause, f"{told} (may pass)"
+
+
+def denied(error: Exception) -> bool:
+    return _cause(error) == "denied"
+
+
+def publish_answer(error: Exception) -> Answer:
+    """Whether an upload that ended with `error` may have taken effect.
+
+    A missing upload id is unclear too: a client that completes an upload a second time, because the first answer was
+    lost, is told so of its own success.
+    """
+    lost_upload = isinstance(error, FileNotFoundError) and "upload" in str(error).lower()
+    return "unclear" if lost_upload or _cause(error) == "transient" else "failed"
+
+
+def _cause(error: Exception) -> Cause:
+    number = getattr(error, "errno", None)
+    status = next(
+        (s for name in ("status", "status_code", "code") if isinstance(s := getattr(error, name, None), int)), 0
+    )
+    if isinstance(error, FileNotFoundError) or status == 404:
+        return "absent"
+    if isinstance(error, PermissionError) or status in (401, 403) or type(error).__name__ in _LOGIN_ERRORS:
+        return "denied"
+    if number in _FULL:
+        return "full"
+    if number in _PERMANENT or isinstance(error, FileExistsError | TypeError | ValueError | NotImplementedError):
+        return "permanent"
+    return "transient"

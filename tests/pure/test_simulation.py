@@ -1,0 +1,149 @@
+"""The protocol under simulation: random histories of kills, pauses, lost answers, stale lists, zombies and rivals.
+
+The seeds are SIMULATION_FIRST (0) to SIMULATION_FIRST + SIMULATION_SEEDS (2000). A failure prints the whole history.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mutations import MOST_SEEDS, Mutation, mutations, seeds_until_caught
+from simulation import explain, first_caught, simulate
+from simulation_store import ROOT, Objects, SimulatedStore, parse
+from simulation_world import World
+
+from connectors.layout import SUCCESS
+from jobs.errors import DataError
+
+FIRST = int(os.environ.get("SIMULATION_FIRST", "0"))
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "2000"))
+_CHUNK = 200
+
+
+@pytest.mark.parametrize("first", range(FIRST, FIRST + SEEDS, _CHUNK))
+def test_no_history_breaks_an_invariant_and_every_one_can_be_finished(first: int) -> None:
+    caught = first_caught(first, min(_CHUNK, FIRST + SEEDS - first))
+    if caught is not None:
+        pytest.fail(explain(caught), pytrace=False)
+
+
+def test_one_seed_is_one_history() -> None:
+    for seed in (3, 14, 15):
+        assert simulate(seed).trace == simulate(seed).trace
+
+
+def test_the_histories_meet_what_they_are_made_for() -> None:
+    met: Counter[str] = Counter()
+    for seed in range(120):
+        history = simulate(seed)
+        met.update(history.ends)
+        after_success = False
+        for _, actor, what in history.world.trace:
+            effect = what.partition(" !")[2].split(" ")[0]
+            met[f"{what.split()[0]} {effect}".strip()] += 1
+            after_success |= what.startswith(f"create {SUCCESS}")
+            met["worker after success"] += after_success and "." in actor
+            met["restarted"] += what.startswith("run") and "'" in actor
+    for wanted in ("publish lose", "publish taken", "publish kill_after", "create lose", "create kill_after"):
+        assert met[wanted], f"no history met '{wanted}'"
+    for wanted in (
+        "killed",
+        "done",
+        "restarted",
+        "worker after success",
+        "compute kill_before",
+        "poll lose",
+        "names refuse",
+    ):
+        assert met[wanted], f"no history met '{wanted}'"
+
+
+@pytest.mark.parametrize("mutation", mutations(), ids=lambda mutation: mutation.name.replace(" ", "-"))
+def test_the_simulator_sees_when_the_protocol_is_broken(mutation: Mutation) -> None:
+    caught = seeds_until_caught(mutation, 60 if mutation.safe else MOST_SEEDS)
+    assert (caught is None) == mutation.safe, f"{mutation.name}: {caught}"
+
+
+# the fake store keeps the contract of the real one
+
+
+@pytest.fixture
+def on_a_store(tmp_path: Path) -> Callable[[Callable[[SimulatedStore], None]], Objects]:
+    """on_a_store(body): run `body` as an actor with an empty store."""
+
+    def run(body: Callable[[SimulatedStore], None]) -> Objects:
+        world = World(random.Random(0))
+        SimulatedStore.objects = Objects(world, tmp_path)
+        world.spawn("test", lambda: body(SimulatedStore(ROOT)))
+        world.run()
+        if world.violation is not None:
+            raise world.violation
+        return SimulatedStore.objects
+
+    return run
+
+
+def test_the_simulated_store_creates_only_what_is_absent_and_replaces_when_asked(
+    on_a_store: Callable[..., Objects],
+) -> None:
+    def body(store: SimulatedStore) -> None:
+        assert store.create("_run/a", b"1")
+        assert not store.create("_run/a", b"2")
+        assert store.read("_run/a") == b"1"
+        store.replace("_run/a", b"333")
+        found = store.stat("_run/a")
+        assert store.read("_run/a") == b"333"
+        assert found is not None
+        assert (found.size, found.url) == (3, f"{ROOT}/_run/a")
+        assert store.stat("_run/b") is None
+        assert store.read("_run/b") is None
+
+    on_a_store(body)
+
+
+def test_the_simulated_store_publishes_a_spool_once_and_whole(on_a_store: Callable[..., Objects]) -> None:
+    def body(store: SimulatedStore) -> None:
+        for content, wins in ((b"first", True), (b"second", False)):
+            spool = store.spool("_run/staging/x") / "file"
+            spool.write_bytes(content)
+            assert bool(store.publish(spool, "part-0", "_run/staging/x")) == wins
+            store.discard("_run/staging/x")
+            assert not spool.exists()
+        assert store.read("part-0") == b"first"
+
+    on_a_store(body)
+
+
+def test_the_simulated_store_lists_one_level_with_folders(on_a_store: Callable[..., Objects]) -> None:
+    def body(store: SimulatedStore) -> None:
+        for name in ("b", "a", "_run/plan", "_run/deep/er"):
+            store.create(name, name.encode())
+        assert store.names("") == ["_run/", "a", "b"]
+        assert store.names("_run") == ["deep/", "plan"]
+        assert store.names("nowhere") == []
+        assert store.sizes("") == {"a": 1, "b": 1}
+
+    on_a_store(body)
+
+
+def test_a_list_may_lag_and_a_look_by_name_does_not(on_a_store: Callable[..., Objects]) -> None:
+    def body(store: SimulatedStore) -> None:
+        store.objects.late = lambda: 30.0
+        store.create("a", b"")
+        assert store.names("") == []
+        assert store.stat("a") is not None
+        store.objects.world.sleep(31)
+        assert store.names("") == ["a"]
+
+    on_a_store(body)
+
+
+@pytest.mark.parametrize("content", [b"", b"[1, 2]\n", b'[1, 2]\n{"header": {}, "rows": 2}\n', b'{"header"'])
+def test_a_part_that_is_cut_off_is_no_part(content: bytes) -> None:
+    with pytest.raises(DataError):
+        parse(content, "part-0")

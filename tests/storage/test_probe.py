@@ -1,0 +1,140 @@
+"""What the probe finds out about stores that promise more than they keep."""
+
+from __future__ import annotations
+
+import errno
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connectors import local
+from connectors.probe import Probe, probe
+from connectors.store import Store
+from jobs.errors import OutputError, StorageError
+
+
+class Look:
+    """An object store in memory. refuses_small, refuses_parts: whether a second object of one name is refused."""
+
+    def __init__(self, refuses_small: bool = True, refuses_parts: bool = True) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.refuses = {False: refuses_small, True: refuses_parts}
+        self.errors: list[Exception] = []  # raised by the next uploads, after their effect
+
+    def _strip_protocol(self, url: str) -> str:
+        return url
+
+    def put_file(self, source: str, target: str, mode: str = "overwrite", chunksize: int = 0) -> None:
+        if mode == "create" and target in self.objects and self.refuses[bool(chunksize)]:
+            raise FileExistsError(target)
+        self.objects[target] = Path(source).read_bytes()
+        if self.errors:
+            raise self.errors.pop(0)
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None) -> bytes:
+        if path not in self.objects:
+            raise FileNotFoundError(path)
+        return self.objects[path][start:end]
+
+    def rm(self, path: str, recursive: bool) -> None:
+        for name in [name for name in self.objects if name.startswith(f"{path}/")]:
+            del self.objects[name]
+
+
+def store_of(client: Any) -> Store:
+    from connectors.remote import RemoteFiles
+
+    store = Store(f"s3://{uuid.uuid4().hex}/out")
+    store.__dict__["_files"] = RemoteFiles(client, "s3")
+    return store
+
+
+def test_a_store_that_refuses_small_and_large_is_direct(place: Any) -> None:
+    assert probe(place.store(), "_run/x/probe") == Probe("direct", "")
+    assert probe(place.store(), "_run/x/probe") == Probe("direct", ""), "each probe uses fresh names"
+
+
+def test_a_store_that_ignores_create_if_absent_is_staged_with_a_warning() -> None:
+    client = Look(refuses_small=False)
+    found = probe(store_of(client), "_run/x/probe")
+    assert found.mode == "staged"
+    assert "does not refuse a second object" in found.warning
+    assert "one driver at a time" in found.warning
+    assert client.objects == {}
+
+
+def test_a_store_that_ignores_it_for_uploads_in_parts_is_staged_too() -> None:
+    found = probe(store_of(Look(refuses_parts=False)), "_run/x/probe")
+    assert (found.mode, "uploaded in parts" in found.warning) == ("staged", True)
+
+
+def test_a_refusal_that_changes_the_object_is_no_refusal() -> None:
+    class Liar(Look):
+        def put_file(self, source: str, target: str, mode: str = "overwrite", chunksize: int = 0) -> None:
+            taken = target in self.objects
+            self.objects[target] = Path(source).read_bytes()
+            if taken:
+                raise FileExistsError(target)
+
+    assert probe(store_of(Liar()), "_run/x/probe").mode == "staged"
+
+
+def test_unclear_answers_are_settled_by_reading() -> None:
+    client = Look()
+    client.errors = [OSError(errno.EINVAL, "precondition"), ConnectionResetError("lost")]
+    assert probe(store_of(client), "_run/x/probe") == Probe("direct")
+
+
+def test_an_unclear_refusal_of_a_store_that_overwrites_is_seen() -> None:
+    class Unclear(Look):
+        def put_file(self, source: str, target: str, mode: str = "overwrite", chunksize: int = 0) -> None:
+            taken = target in self.objects
+            self.objects[target] = Path(source).read_bytes()
+            if taken:
+                raise OSError(errno.EIO, "conflict")
+
+    assert probe(store_of(Unclear()), "_run/x/probe").mode == "staged"
+
+
+def test_a_store_that_does_not_answer_is_an_error_and_not_a_mode() -> None:
+    class Down(Look):
+        def put_file(self, source: str, target: str, mode: str = "overwrite", chunksize: int = 0) -> None:
+            raise TimeoutError("too slow")
+
+    with pytest.raises(StorageError, match="too slow"):
+        probe(store_of(Down()), "_run/x/probe")
+
+
+def test_what_may_not_be_deleted_stays_and_fails_nothing() -> None:
+    class Kept(Look):
+        def rm(self, path: str, recursive: bool) -> None:
+            raise PermissionError("no right to delete")
+
+    assert probe(store_of(Kept()), "_run/x/probe") == Probe("direct")
+
+
+def test_a_file_system_without_links_and_refusing_rename_is_staged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_links(source: object, target: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", no_links)
+    monkeypatch.setattr(local.ctypes, "CDLL", lambda *a, **k: object())
+    found = probe(Store(str(tmp_path)), "_run/x/probe")
+    assert (found.mode, "neither hard links" in found.warning) == ("staged", True)
+    store = Store(str(tmp_path))
+    spool = store.spool("_run/x/staging/a1") / "part-0"
+    spool.write_bytes(b"1")
+    store.upload(spool, "_run/x/staging/a1/part-0")
+    assert store.promote("_run/x/staging/a1/part-0", "part-0") is True
+    assert store.read("part-0") == b"1"
+
+
+def test_an_output_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"1")
+    with pytest.raises(OutputError):
+        probe(Store(str(tmp_path / "file" / "out")), "_run/x/probe")

@@ -1,0 +1,147 @@
+"""What the real code sees in a simulated history instead of clocks, chance, threads, preflight and stores.
+
+The code itself is not changed: names of its modules are replaced while a history runs, and put back afterwards.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import random as stdlib_random
+import time as stdlib_time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+from simulation_store import Objects, SimulatedStore
+from simulation_world import World, acting
+
+import connectors
+from jobs.job import Job, Output
+from jobs.plan import Plan
+from runner.driver import Driver
+from runner.pool import Pool
+
+_MODULES = (
+    *("connectors.output", "connectors.part", "connectors.epoch", "connectors.claim", "connectors.ledger"),
+    *("connectors.moment", "connectors.retry", "connectors.staged", "connectors.probe", "connectors.sweep"),
+    *("connectors.outcome", "connectors.commit", "runner.launch", "runner.driver"),
+)
+
+
+class _Time:
+    """The module `time` on the clock of a world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.monotonic = self.time = self.perf_counter = lambda: world.now
+
+    def sleep(self, seconds: float) -> None:
+        self._world.sleep(seconds)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(stdlib_time, name)
+
+
+class _Chance(stdlib_random.Random):
+    """The module `random` as one seeded generator."""
+
+    def Random(self, seed: object = None) -> stdlib_random.Random:  # noqa: N802 (as in the module)
+        return stdlib_random.Random(self.random())
+
+    def token_hex(self, size: int) -> str:
+        return f"{self.getrandbits(8 * size):0{2 * size}x}"
+
+
+class _Inline:
+    """A ThreadPoolExecutor whose work is done by the actor itself: threads of its own would have no baton."""
+
+    def __init__(self, *_: object, **__: object) -> None: ...
+
+    def __enter__(self) -> _Inline:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def map(self, function: Callable[..., Any], *iterables: Any) -> Iterator[Any]:
+        return iter([function(*arguments) for arguments in zip(*iterables, strict=True)])
+
+
+@dataclass
+class _Ready:
+    """What stands for a Preflight."""
+
+    job: Job
+    plan: Plan
+
+    def spec(self, output: Output, *mode: Any) -> Any:
+        return SimpleNamespace(arguments=(output, self.plan.id, len(self.plan.shards), *mode))
+
+
+@cache
+def _modules() -> tuple[Any, ...]:
+    found = []
+    for name in _MODULES:
+        try:
+            found.append(importlib.import_module(name))
+        except ModuleNotFoundError:
+            continue  # the places are named more generously than they exist
+    return tuple(found)
+
+
+def _date(world: World) -> Any:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    return SimpleNamespace(
+        now=lambda zone=None: start + timedelta(seconds=world.now), fromisoformat=datetime.fromisoformat
+    )
+
+
+def _failpoint(world: World, name: str) -> None:
+    if acting() is not None:
+        world.effect("failpoint", name, lambda: None, lambda effect: None)
+
+
+@contextmanager
+def simulated(
+    world: World, objects: Objects, plan_of: Callable[[Job], Plan], pool: Callable[[], Pool]
+) -> Iterator[None]:
+    """The code sees `world` and `objects`; a job has the plan and the pool that are given."""
+    SimulatedStore.objects = objects
+    chance = _Chance(world.random.random())
+    stand_ins: dict[str, Any] = {
+        "Store": SimulatedStore,
+        "time": _Time(world),
+        "datetime": _date(world),
+        "random": chance,
+        "secrets": chance,
+        "ThreadPoolExecutor": _Inline,
+        "failpoint": lambda name: _failpoint(world, name),
+        "modified": lambda store, path: store.modified(path),
+        "_boot": lambda: "",  # every driver is on a machine of its own: nobody knows who is gone
+        "_namespace": lambda: "",
+        "_born": lambda pid: "",
+    }
+    of_launch = {
+        "Driver": functools.partial(Driver, clock=lambda: world.now),
+        "examine": lambda job: job,
+        "complete": lambda job: _Ready(job, plan_of(job)),
+        "_pool": lambda *_: pool(),
+    }
+    replaced: list[tuple[Any, str, Any]] = []
+    with mock.patch.dict(connectors.ENCODERS, {"arrow": "simulation_store:JsonLinesEncoder"}):
+        for module in _modules():
+            names = stand_ins | (of_launch if module.__name__ == "runner.launch" else {})
+            for name, stand_in in names.items():
+                if name in vars(module) and not (name == "modified" and module.__name__ == "connectors.moment"):
+                    replaced.append((module, name, vars(module)[name]))
+                    setattr(module, name, stand_in)
+        try:
+            yield
+        finally:
+            for module, name, before in replaced:
+                setattr(module, name, before)

@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from jobs.errors import JobError, offenders, one_of
-from jobs.job import Job
+from jobs.job import Job, Output
 
 _FLAGS = "the command line"
 Key = tuple[str | int, ...]
@@ -66,6 +66,11 @@ def job_from(
         "output": {"url": output},
     }
     return _job(document, _FLAGS, overrides)
+
+
+def output_from(url: str, options: Sequence[str] = ()) -> Output:
+    """The output that a command looks at. options: 'NAME=VALUE' of its store. raises: JobError."""
+    return job_from("-", ["-"], url, overrides=[f"output.options.{option}" for option in options]).output
 
 
 def job_document(job: Job) -> dict[str, Any]:

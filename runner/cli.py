@@ -20,7 +20,7 @@ from rich.console import Console
 
 from jobs.errors import DataError, InternalError, JobError, RunnerError, StoppedError
 from jobs.job import Job, Output
-from jobs.load import job_from, load_job
+from jobs.load import job_from, load_job, output_from
 from runner import read_text
 
 app = typer.Typer(
@@ -43,7 +43,13 @@ Map = Annotated[
 ]
 Fetch = Annotated[list[str] | None, typer.Option("--fetch", metavar="TENSOR[=COLUMN]", help="Keep only these outputs.")]
 Keep = Annotated[list[str] | None, typer.Option("--keep", metavar="COLUMN", help="Pass an input column through.")]
-OutputFolder = Annotated[str, typer.Argument(metavar="OUTPUT", help="The output folder of a job.")]
+OutputPlace = Annotated[
+    str, typer.Argument(metavar="OUTPUT", help="The output folder of a job, or the job file that names it.")
+]
+StoreOption = Annotated[
+    list[str] | None,
+    typer.Option("--option", metavar="NAME=VALUE", help="How to reach it, as `output.options` of a job; repeatable."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 
@@ -141,12 +147,12 @@ def run(
 
 
 @app.command()
-def status(output: OutputFolder, as_json: AsJson = False) -> None:
+def status(output: OutputPlace, option: StoreOption = None, as_json: AsJson = False) -> None:
     """How far a job is, from its output folder alone."""
     from connectors.status import read_status
     from runner.view import render_status
 
-    found = read_status(Output(url=output))
+    found = read_status(_output(output, option))
     if as_json:
         _print_json(found.document())
     else:
@@ -155,7 +161,8 @@ def status(output: OutputFolder, as_json: AsJson = False) -> None:
 
 @app.command()
 def verify(
-    output: OutputFolder,
+    output: OutputPlace,
+    option: StoreOption = None,
     deep: Annotated[
         bool, typer.Option("--deep", help="Read every part again, and compare its SHA-256 with the manifest.")
     ] = False,
@@ -165,7 +172,7 @@ def verify(
     from connectors.verification import verify as look
     from runner.view import render_verification
 
-    found = look(Output(url=output), deep=deep)
+    found = look(_output(output, option), deep=deep)
     if as_json:
         _print_json(found.document())
     else:
@@ -176,7 +183,8 @@ def verify(
 
 @app.command()
 def sweep(
-    output: OutputFolder,
+    output: OutputPlace,
+    option: StoreOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and touch nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -184,7 +192,7 @@ def sweep(
     from connectors.sweep import sweep as clean
     from runner.view import render_sweep
 
-    found = clean(Output(url=output), dry_run=dry_run)
+    found = clean(_output(output, option), dry_run=dry_run)
     if as_json:
         _print_json(found.document())
     else:
@@ -252,6 +260,13 @@ def _job(
     return job_from(
         model or "", inputs or [], output or "", signature, maps or [], fetches or [], keep or [], overrides or []
     )
+
+
+def _output(given: str, options: list[str] | None) -> Output:
+    """Where a command is to look: a job file says how its output is reached, too."""
+    if not given.endswith((".yaml", ".yml", ".json")) or not Path(given).is_file():
+        return output_from(given, options or [])
+    return load_job(read_text(given), given, [f"output.options.{option}" for option in options or []]).output
 
 
 def _explain(error: RunnerError, cause: Exception | None = None) -> int:

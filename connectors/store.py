@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
@@ -25,6 +24,7 @@ from connectors.listing import Child, FileStat, Pattern, has_wildcard, hidden, n
 from connectors.local import LocalFiles
 from connectors.remote import OBJECT_STORES, RangeFile, RemoteFiles
 from connectors.retry import BEST_EFFORT, READ, Patience
+from connectors.scratch import scratch_folder
 from connectors.secret import HIDDEN, redact, redact_urls, resolve
 from jobs.errors import InputError, JobError, OutputError, RunnerError, StorageError, one_of
 from jobs.job import OptionValue
@@ -293,7 +293,7 @@ class Store:
         with self._errors("create", url, OutputError):
             if isinstance(self._files, LocalFiles):
                 return self._files.spool(url)
-            folder = Path(tempfile.mkdtemp(prefix=f"savedmodel-runner-{Path(staging).name}-"))  # 0700
+            folder = scratch_folder(Path(staging).name)
             self._spools[staging] = folder
             return folder
 

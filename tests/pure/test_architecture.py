@@ -31,7 +31,7 @@ HOMES = {  # heavy or delicate library -> the only places that may import it
 }
 LIBRARIES = {
     "jobs": {"pydantic", "yaml"},
-    "connectors": {"pyarrow", "fsspec", "paramiko"},
+    "connectors": {"pyarrow", "fsspec", "paramiko", "filelock"},
 }  # beside the standard library
 ENTRANCES = ("runner/engine/", "runner/ray_pool.py", "runner/submission.py", "runner/__main__.py")
 

@@ -204,6 +204,33 @@ def test_a_flipped_byte_in_a_page_is_an_error_and_never_another_value() -> None:
     assert codes == {"PAGE_CRC", "PAGE_CORRUPT"}  # the latter where the header of the page was hit
 
 
+def test_row_40_a_byte_that_is_flipped_on_the_way_is_fetched_again() -> None:
+    content = encoded(compression="none", use_dictionary=False)
+    page = pq.read_metadata(io.BytesIO(content)).row_group(0).column(1).data_page_offset + 100
+
+    class Noisy(Memory):
+        flipped = False
+
+        def open(self, path: str) -> Any:
+            store = self
+
+            class File(io.BytesIO):
+                def readinto(self, buffer: Any) -> int:
+                    start, count = self.tell(), super().readinto(buffer)
+                    # The first read of pages alone: what was read before it brought footers.
+                    if start <= page < start + count < len(content) and not store.flipped:
+                        store.flipped, buffer[page - start] = True, buffer[page - start] ^ 0xFF
+                    return count
+
+            return File(self.content)
+
+    store: Any = Noisy(content)
+    inputs = InputSlice(0, "f.parquet", len(content), "1", 0, (1000,))
+    with ParquetSource().open(store, inputs, ["id", "name"]) as reader:
+        assert reader.read(0) == TABLE.select(["id", "name"])
+    assert store.flipped
+
+
 def test_a_column_with_other_rows_than_its_row_group_is_an_error() -> None:
     content = encoded(compression="none", use_dictionary=False)
     # The header of a data page starts with its count of values: 1000 (d0 0f) becomes 999, which no checksum covers.

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import gc
 import pickle
+import signal
+import subprocess
 import sys
 import threading
 import uuid
@@ -214,6 +216,39 @@ def test_a_part_uploaded_in_pieces_is_whole_and_refused_the_second_time(site: Si
     assert publish(store, "part-0", content[::-1], "a2", part_bytes=5 * 2**20) is False
     assert store.sizes("") == {"part-0": len(content)}
     assert store.read("part-0") == content
+
+
+UPLOAD_AND_DIE = """
+import os, signal, sys
+from connectors.store import Store
+
+store = Store(sys.argv[1], {"endpoint_url": sys.argv[2], "key": "env:CANARY", "secret": "env:CANARY"})
+client = store._files.client
+call, parts = client._call_s3, []
+
+async def until_the_second(method, *arguments, **facts):
+    parts.append(method)
+    if parts.count("upload_part") == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return await call(method, *arguments, **facts)
+
+client._call_s3 = until_the_second
+spool = store.spool("_run/x/staging/a1") / "part-0"
+spool.write_bytes(bytes(11 * 2**20))
+store.publish(spool, "part-0", "_run/x/staging/a1", part_bytes=5 * 2**20)
+"""
+
+
+@pytest.mark.parametrize("site", ["s3"], indirect=True)
+def test_row_4_a_worker_killed_between_two_pieces_of_an_upload_leaves_nothing_visible(site: Site) -> None:
+    asked = [sys.executable, "-c", UPLOAD_AND_DIE, site.url, str(site.options["endpoint_url"])]
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=60)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    store = site.store()
+    assert store.stat("part-0") is None
+    assert store.names("") == []
+    assert publish(store, "part-0", b"whole", "a2") is True
+    assert store.sizes("") == {"part-0": 5}
 
 
 def test_an_empty_part_is_published_once(site: Site) -> None:

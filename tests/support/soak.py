@@ -32,7 +32,7 @@ from exactly_once import require_exactly_once, write_file
 from runner.ray_pool import ray
 
 TESTS = Path(__file__).resolve().parents[1]
-FILES, ROWS, SHARD_ROWS, BATCH_ROWS = 40, 1000, 250, 50  # of one job: about a minute on two cores
+FILES, ROWS, SHARD_ROWS, BATCH_ROWS = 200, 1000, 250, 50  # of one job: more than a minute on two cores
 WORKERS = 3
 MOST_STARTS = 60  # of one job's driver
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}

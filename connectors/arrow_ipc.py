@@ -201,7 +201,7 @@ class ArrowSource:
                 reader = _reader(held, sorted(set(wanted)))
             except InputError as error:
                 raise while_running(error) from error
-            yield ArrowReader(store, reader, blocks, inputs, columns)
+            yield ArrowReader(store, held, reader, blocks, inputs, columns)
 
     def _known(self, schema: pa.Schema) -> pa.Schema:
         if self._schema is None or not self._schema.equals(schema, check_metadata=True):
@@ -241,13 +241,19 @@ class ArrowReader:
     def __init__(
         self,
         store: Store,
+        file: HeldFile,
         reader: pa.RecordBatchFileReader,
         blocks: Sequence[Block],
         inputs: InputSlice,
         columns: Sequence[str],
     ) -> None:
+        self._file = file
         self._store, self._reader, self._blocks, self._inputs = store, reader, blocks, inputs
         self._columns = list(columns)
+
+    @property
+    def fetch_s(self) -> float:
+        return self._file.fetch_s
 
     def read(self, row_group: int) -> pa.Table:
         if row_group >= len(self._blocks):

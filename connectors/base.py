@@ -17,6 +17,11 @@ from jobs.plan import InputFile
 class RowGroupReader(Protocol):
     """An open file. `read` may be called for any planned row group, one call at a time; it keeps no table alive."""
 
+    @property
+    def fetch_s(self) -> float:
+        """Seconds spent so far on fetching bytes, the footer's included; what else a `read` takes is decoding."""
+        ...
+
     def read(self, row_group: int) -> pa.Table:
         """One decoded row group with exactly the columns asked for, in the order asked for, of plain types.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import time
 from collections.abc import Iterable
 from typing import Any, BinaryIO
 
@@ -52,6 +53,7 @@ class HeldFile(io.RawIOBase):
         super().__init__()
         self.url = url
         self.size = size
+        self.fetch_s = 0.0  # spent on fetching bytes so far
         self._file = file
         self._position = 0
         self._held: list[tuple[int, pa.Buffer]] = []
@@ -102,7 +104,7 @@ class HeldFile(io.RawIOBase):
 
     def _fetch(self, start: int, stop: int) -> pa.Buffer:
         buffer = pa.allocate_buffer(stop - start)
-        view, filled = memoryview(buffer), 0
+        view, filled, began = memoryview(buffer), 0, time.perf_counter()
         try:
             self._file.seek(start)
             # One call may bring less than asked for: POSIX reads end at 2 GiB, sockets earlier.
@@ -110,6 +112,8 @@ class HeldFile(io.RawIOBase):
                 filled += count
         except OSError as error:
             raise StorageError(f"cannot read '{redact(self.url)}': {redact(str(error))}", file=self.url) from error
+        finally:
+            self.fetch_s += time.perf_counter() - began
         if filled < len(view):
             raise StorageError(
                 f"cannot read '{redact(self.url)}': {len(view)} bytes at {start} asked for, {filled} came",

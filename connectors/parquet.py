@@ -279,6 +279,10 @@ class ParquetReader:
             page_checksum_verification=True,
         )
 
+    @property
+    def fetch_s(self) -> float:
+        return self._file.fetch_s
+
     def read(self, row_group: int) -> pa.Table:
         if row_group >= self._footer.metadata.num_row_groups:
             raise wrong_rows(self._inputs, row_group, 0)

@@ -121,34 +121,39 @@ class Part:
         self._model_digest, self._worker = digest, worker
         self._staging = parts.names.attempt(attempt.id)
         self._rows = 0
+        self._writer: Writer | None = None  # made with the first rows: an attempt that waits leaves no trace
         self._published = self._staged = False
 
     def __enter__(self) -> Part:
-        parts = self._parts
-        try:
-            self._spool = parts.store.spool(self._staging) / parts.names.part(self._attempt.shard)
-            self._writer: Writer = parts.encoder.open(self._spool, self._schema, parts.compression)
-        except BaseException:
-            parts.store.discard(self._staging)
-            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if not (self._published or self._staged):
+            if self._writer is not None and not (self._published or self._staged):
                 self._writer.abort()
         finally:
             if self._staged:
                 self._parts.store.release(self._staging)
-            else:
+            elif self._writer is not None:
                 self._parts.store.discard(self._staging)
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Append rows, in input order."""
-        self._writer.write(batch)
+        self._open().write(batch)
         self._rows += batch.num_rows
+
+    def _open(self) -> Writer:
+        if self._writer is None:
+            parts = self._parts
+            try:
+                self._spool = parts.store.spool(self._staging) / parts.names.part(self._attempt.shard)
+                self._writer = parts.encoder.open(self._spool, self._schema, parts.compression)
+            except BaseException:
+                parts.store.discard(self._staging)
+                raise
+        return self._writer
 
     def publish(self, seconds: Mapping[str, float]) -> Receipt:
         """Finish the file, prove it, and give it its final name; or adopt the part that is there already.
@@ -162,7 +167,7 @@ class Part:
             raise InternalError(
                 f"cannot publish shard {attempt.shard}: {self._rows} rows written, {attempt.rows} planned"
             )
-        self._writer.close(self._header())
+        self._open().close(self._header())
         self._read_back()
         size = self._spool.stat().st_size
         with self._spool.open("rb") as file:

@@ -51,7 +51,8 @@ class Receipt:
     rows_out: int
     rows_rejected: int = 0
     worker: str = ""
-    seconds: dict[str, float] = field(default_factory=dict)  # stage -> seconds, see runner/report.py
+    seconds: dict[str, float] = field(default_factory=dict)  # stage -> seconds, see runner/stage.py
+    figures: dict[str, float] = field(default_factory=dict)  # what the worker measured of itself, see runner/gauge.py
     adopted: bool = False  # another attempt had published already
     staged: str = ""  # name of the upload that the driver is to promote to `part`; "" where that is done
 

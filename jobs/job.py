@@ -202,6 +202,7 @@ class Workers(Section):
     count: Literal["auto"] | Count = "auto"
     gpus: Annotated[float, Field(ge=0, strict=True)] = 0
     cpus: Amount = 1
+    readers: Literal["auto"] | Count = "auto"  # threads of a worker that fetch and decode; auto: by its cpus
     memory: ByteCount | None = None
     resources: dict[str, Amount] = Field(default_factory=dict)
 

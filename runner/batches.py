@@ -18,6 +18,7 @@ from jobs.errors import DataError
 # them, and about a hundred images. Larger batches only cost memory: the model is busy all the time already.
 _BATCH_BYTES = 16 * 2**20
 _MAX_BATCH_ROWS = 65_536
+_MOST_BATCH_BYTES = 128 * 2**20  # of input and output, where a worker finds that its model likes more rows at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,11 @@ def auto_batch_rows(bytes_per_row: float) -> int:
     fitting = _BATCH_BYTES / max(bytes_per_row, 1.0)
     # A power of two cuts the usual row groups into equal batches.
     return min(_MAX_BATCH_ROWS, 1 << max(0, math.floor(math.log2(fitting))))
+
+
+def most_batch_rows(bytes_per_row: float) -> int:
+    """Up to how many rows `auto_batch_rows` may be grown."""
+    return max(auto_batch_rows(bytes_per_row), int(_MOST_BATCH_BYTES / max(bytes_per_row, 1.0)))
 
 
 def batches(

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from jobs.errors import BindingError, DataError, InternalError, offenders, one_of
 from jobs.job import Columns, InputColumn, OutputColumn
+from runner.cast import as_arrow
 from runner.constant import mismatch
 from runner.feeding import (
     ColumnSource,
@@ -348,7 +349,7 @@ def _padded(tensor: Tensor, rows: int) -> Tensor:
         width = math.prod(tensor.shape[1:])
         last = np.arange(len(tensor.values) - width, len(tensor.values))  # last: (values of the last row,)
         order = np.concatenate([np.arange(len(tensor.values)), np.tile(last, missing)])
-        return Strings(tensor.values.take(pa.array(order)), (rows, *tensor.shape[1:]))
+        return Strings(tensor.values.take(as_arrow(order)), (rows, *tensor.shape[1:]))
     return np.concatenate([tensor, np.repeat(tensor[-1:], missing, axis=0)])
 
 

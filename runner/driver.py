@@ -128,7 +128,8 @@ class Driver:
             )
 
     def _snapshot(self) -> Snapshot:
-        running = {progress.attempt: progress.rows for progress in self.pool.progress().values() if progress.attempt}
+        in_hand = [told for told in self.pool.progress().values() if told.attempt]
+        running = {told.attempt: told.rows + told.beside for told in in_hand}
         return Snapshot(
             rows_total=self.rows,
             rows_done=min(self.rows, self._rows_committed + sum(running.values())),

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from jobs.errors import BindingError, DataError
 from jobs.job import InputColumn, NullFill
-from runner.cast import NATURAL, Array, Cast, advice, agree, as_numpy
+from runner.cast import NATURAL, Array, Cast, advice, agree, as_arrow, as_numpy
 from runner.constant import constant, mismatch
 from runner.nesting import Row, merge, peel, plain, wanted
 from runner.saved_model import TensorSpec
@@ -163,7 +163,7 @@ class ColumnSource:
         present = np.flatnonzero(~empty)  # present: (rows that hold a value,)
         if not len(present) and None in self.row:
             self._refuse("ROW_NULL", "null, as all rows of the batch do", "expected a row that gives the shape", empty)
-        dense = self._dense(values.take(pa.array(present)), present)
+        dense = self._dense(values.take(as_arrow(present)), present)
         shape = (len(values), *dense.shape[1:])
         if isinstance(dense, Strings) and isinstance(fill, Strings):
             return _filled_strings(dense, fill, empty, shape)
@@ -221,7 +221,7 @@ class StackSource:
         rows, width = batch.num_rows, len(self.parts)
         columns = [tensor.values for part in self.parts if isinstance(tensor := part.feed(batch), Strings)]
         order = np.arange(rows * width).reshape(width, rows).T.ravel()  # order: (rows * width,), row-major
-        return Strings(_joined(columns).take(pa.array(order)), (rows, width))
+        return Strings(_joined(columns).take(as_arrow(order)), (rows, width))
 
 
 def feedable(spec: TensorSpec) -> bool:
@@ -313,7 +313,7 @@ def _nulls(values: pa.Array) -> Array | None:
     missing: Array | None = None
     for part in parts:
         if part.null_count:
-            empty = ~part.is_valid().to_numpy(zero_copy_only=False)
+            empty = ~as_numpy(part.is_valid())
             missing = empty if missing is None else missing | empty
     return missing
 
@@ -337,4 +337,4 @@ def _filled_strings(dense: Strings, fill: Strings, empty: Array, shape: tuple[in
     order = np.empty((rows, width), np.int64)  # order: (rows, values per row), places in present values, then fill
     order[~empty] = np.arange(len(dense.values)).reshape(-1 if width else np.count_nonzero(~empty), width)
     order[empty] = len(dense.values) + (np.arange(width) if fill.shape else 0)
-    return Strings(_joined([dense.values, fill.values]).take(pa.array(order.ravel())), shape)
+    return Strings(_joined([dense.values, fill.values]).take(as_arrow(order.ravel())), shape)

@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from jobs.errors import DataError
 from jobs.job import OutputColumn
-from runner.cast import NATURAL, Array
+from runner.cast import NATURAL, Array, as_arrow
 from runner.constant import fits, mismatch
 from runner.nesting import Row
 from runner.saved_model import TensorSpec
@@ -221,7 +221,7 @@ def _leaves(values: Array, dtype: str) -> pa.Array:
     """values: (n,), contiguous -> n values of the natural Arrow type."""
     arrow = NATURAL[dtype]
     if dtype == "bool":
-        return pa.array(values)
+        return as_arrow(values)
     if dtype == "bfloat16":
         values = bfloat16_values(values)
     if pa.types.is_struct(arrow):

@@ -5,6 +5,7 @@ The InlinePool keeps them in this process: for one machine without Ray, for test
 
 from __future__ import annotations
 
+import itertools
 import os
 import queue
 import sys
@@ -45,7 +46,8 @@ class Pool(Protocol):
         ...
 
     def dispatch(self, worker: str, attempt: Attempt) -> None:
-        """AttemptSucceeded, AttemptFailed or WorkerLost follows. Attempts of one worker run in the order given."""
+        """AttemptSucceeded, AttemptFailed or WorkerLost follows. Attempts of one worker run in the order given, one
+        reading ahead while the one before computes."""
         ...
 
     def stop(self, worker: str) -> None:
@@ -137,13 +139,25 @@ class InlinePool:
             self._workers.pop(name, None)
             worker.stop()
         self._events.put(WorkerReady(self._clock(), name))
+        threads, numbers = list[threading.Thread](), itertools.count()
         while (attempt := self._attempts[name].get()) is not None:
-            result = worker.attempt(attempt)
-            if isinstance(result, Receipt):
-                self._events.put(AttemptSucceeded(self._clock(), name, result))
-            else:
-                self._events.put(AttemptFailed(self._clock(), name, result))
+            threads = [thread for thread in threads if thread.is_alive()]
+            threads.append(
+                threading.Thread(
+                    target=self._attempt, args=(worker, attempt, next(numbers)), name=f"attempt-{name}", daemon=True
+                )
+            )
+            threads[-1].start()
+        for thread in threads:
+            thread.join()
         worker.close()
+
+    def _attempt(self, worker: Worker, attempt: Attempt, number: int) -> None:
+        result = worker.attempt(attempt, number)
+        if isinstance(result, Receipt):
+            self._events.put(AttemptSucceeded(self._clock(), worker.name, result))
+        else:
+            self._events.put(AttemptFailed(self._clock(), worker.name, result))
 
 
 def as_runner_error(error: Exception, worker: str) -> RunnerError:

@@ -23,7 +23,7 @@ from jobs import plan as plans
 from jobs.errors import BindingError, InputError, OutputError, offenders
 from jobs.job import Job, Output
 from jobs.plan import InputFile, Plan
-from runner.batches import auto_batch_rows
+from runner.batches import auto_batch_rows, most_batch_rows
 from runner.binding import Binding, bind, wanted_columns
 from runner.saved_model import MetaGraph, ModelSpec, Signature, choose_metagraph, choose_signature, read_model
 from runner.worker import WorkerSpec
@@ -43,6 +43,7 @@ class Preflight:
     binding: Binding
     plan: Plan
     batch_rows: int
+    most_batch_rows: int  # up to which a worker may grow it
 
     def spec(self, output: Output) -> WorkerSpec:
         """What workers are told. output: with an absolute url, which means the same place to all of them."""
@@ -56,6 +57,9 @@ class Preflight:
             input_schema=self.schema,
             binding=self.binding,
             batch_rows=self.batch_rows,
+            most_batch_rows=self.most_batch_rows,
+            repeatable=not self.metagraph.effects,
+            readers=None if self.job.workers.readers == "auto" else self.job.workers.readers,
             output=output,
             plan_id=self.plan.id,
             shards=len(self.plan.shards),
@@ -108,8 +112,8 @@ def complete(found: Examined) -> Preflight:
     binding = bind(job.columns, schema, signature, job.output.tensor_encoding)
     identity = _identity(job, found.model, found.metagraph, signature, binding)
     plan = plans.plan([file for file, _ in inspected], job.limits, identity)
-    batch_rows = _batch_rows(job, binding, plan)
-    return Preflight(job, found.model, found.metagraph, signature, schema, binding, plan, batch_rows)
+    rows = _batch_rows(job, binding, plan)
+    return Preflight(job, found.model, found.metagraph, signature, schema, binding, plan, *rows)
 
 
 def _listed(job: Job, store: Store) -> tuple[Job, Source, Sequence[FileStat]]:
@@ -202,10 +206,11 @@ def _identity(
     }
 
 
-def _batch_rows(job: Job, binding: Binding, plan: Plan) -> int:
-    if binding.batch_rows is not None:
-        return binding.batch_rows
-    if job.limits.batch_rows != "auto":
-        return job.limits.batch_rows
+def _batch_rows(job: Job, binding: Binding, plan: Plan) -> tuple[int, int]:
+    """The rows of a batch, and up to how many a worker may grow it."""
+    fixed = binding.batch_rows or (None if job.limits.batch_rows == "auto" else job.limits.batch_rows)
+    if fixed is not None:
+        return fixed, fixed
     read = sum(shard.bytes for shard in plan.shards) / max(1, plan.rows)
-    return auto_batch_rows(read + binding.output_bytes_per_row)
+    row_bytes = read + binding.output_bytes_per_row
+    return auto_batch_rows(row_bytes), most_batch_rows(row_bytes)

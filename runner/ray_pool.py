@@ -42,6 +42,7 @@ import ray
 from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+_IN_HAND = 2  # attempts of a worker: the Schedule gives out no more
 _PROGRESS_S = 0.5  # how often a worker is asked for its rows
 _STORE_BYTES = 80 * 2**20  # Ray's smallest object store: nothing of ours goes through it
 _START_S = 120.0  # how long a local Ray may take to start on a busy machine
@@ -80,9 +81,11 @@ class _Actor:
             "devices": list(self._worker.devices),
         }
 
-    def run(self, attempt: Attempt) -> Any:
+    @ray.method(concurrency_group="attempts")  # type: ignore[untyped-decorator]
+    def run(self, attempt: Attempt, number: int) -> Any:
+        """number: of this worker's attempts, from 0: two threads of one group begin in any order."""
         assert self._worker is not None  # the pool dispatches to workers that are ready
-        return self._worker.attempt(attempt)
+        return self._worker.attempt(attempt, number)
 
     @ray.method(concurrency_group="health")  # type: ignore[untyped-decorator]
     def progress(self) -> Progress:
@@ -98,6 +101,7 @@ class _Live:
     progress: Progress = field(default_factory=Progress)
     asked: float = 0.0  # when it was last asked for its progress
     leaving: bool = False  # its node drains, and that was told
+    attempts: int = 0  # that were given to it
 
     @property
     def node(self) -> str:
@@ -186,7 +190,7 @@ class RayPool:
 
     def start(self, worker: str, avoid: tuple[str, ...] = ()) -> None:
         try:
-            actor = ray.remote(concurrency_groups={"health": 1})(_Actor).options(
+            actor = ray.remote(concurrency_groups={"health": 1, "attempts": _IN_HAND})(_Actor).options(
                 num_cpus=self._workers.cpus,
                 num_gpus=self._workers.gpus,
                 memory=self._workers.memory,
@@ -206,7 +210,9 @@ class RayPool:
         if worker not in self._live:  # lost in the same poll as the success that this follows; WorkerLost comes next
             return
         try:
-            self._calls[self._live[worker].handle.run.remote(attempt)] = ("run", worker)
+            live = self._live[worker]
+            self._calls[live.handle.run.remote(attempt, live.attempts)] = ("run", worker)
+            live.attempts += 1
         except Exception as error:
             self._news.append(self._lost(worker, self._clock(), error))
 

@@ -1,7 +1,8 @@
-"""Where the time of a worker goes: seconds per stage, added up by whoever does the work."""
+"""Where the time of an attempt goes: seconds per stage, added up by whichever threads do the work."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,24 +10,37 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# In the order in which a row group meets them. `read` and `encode` run in threads of their own, beside the rest;
-# `wait_read` and `wait_write` are what the compute thread spent waiting for them.
-STAGES = ("read", "wait_read", "feed", "run", "fetch", "wait_write", "encode", "publish")
+# In the order in which a row group meets them. `read` (fetching bytes) and `decode` are the reader threads', `encode`
+# is the writer thread's, `tune` looks for the batch size, once per worker. The compute thread spends its time on
+# COMPUTE; `idle` is what it waited before that because nothing was in hand. `wait_encode` and `publish` come behind
+# it, while the next attempt computes.
+STAGES = (
+    *("read", "decode", "idle", "tune", "wait_read", "feed", "run", "fetch", "wait_write"),
+    *("encode", "wait_encode", "publish"),
+)
+COMPUTE = ("wait_read", "feed", "run", "fetch", "wait_write")
 
 
 class StageClock:
-    """Adds up seconds per stage. Each stage belongs to one thread, so no lock is needed."""
+    """Adds up seconds per stage, and the CPU seconds of the threads that spent them. Several threads may share one."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = dict.fromkeys(STAGES, 0.0)
+        self.cpu: dict[str, float] = dict.fromkeys(STAGES, 0.0)
+        self._lock = threading.Lock()
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.thread_time()
         try:
             yield
         finally:
-            self.seconds[stage] += time.perf_counter() - start
+            self.add(stage, time.perf_counter() - start, time.thread_time() - cpu)
+
+    def add(self, stage: str, seconds: float, cpu: float = 0.0) -> None:
+        with self._lock:
+            self.seconds[stage] += seconds
+            self.cpu[stage] += cpu
 
     def each(self, stage: str, items: Iterable[T]) -> Iterator[T]:
         """`items`, with the time spent waiting for the next one counted under `stage`."""

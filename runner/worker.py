@@ -1,15 +1,17 @@
-"""The Worker: one loaded model, one attempt at a time. `Worker.run` is the whole path of a row group.
+"""The Worker: one loaded model. `Worker.run` is the whole path of a row group.
 
-Knows nothing of Ray, of other workers or of retries. The invariant: an attempt either publishes exactly the
-rows of its shard, or leaves nothing behind.
+Two attempts may be in hand, each in a thread of its caller's: the second reads ahead while the first computes, and
+computes while the first publishes. Knows nothing of Ray, of other workers or of retries. The invariant: an attempt
+either publishes exactly the rows of its shard, or leaves nothing behind.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 import threading
 import traceback
-from collections.abc import Generator
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -17,7 +19,6 @@ import pyarrow as pa
 from connectors import SOURCES, load_class
 from connectors.failpoint import failpoint
 from connectors.output import OutputDirectory
-from connectors.schema import conform
 from connectors.store import Store
 from jobs.attempt import Attempt, Failure, Receipt
 from jobs.errors import DataError, InternalError, MemoryLimitError, ModelError, RunnerError, StoppedError, StorageError
@@ -25,14 +26,17 @@ from jobs.job import Input, Output
 from runner import engine
 from runner.batches import Where, batches
 from runner.binding import Binding
+from runner.gauge import Gauge
+from runner.reading import Reading, reader_threads, row_groups_ahead, units
 from runner.saved_model import Signature, read_model
 from runner.stage import StageClock
-from runner.stream import ReadAhead, WriteBehind
+from runner.stream import Line, ReadAhead, WriteBehind, in_order
 
-# Row groups decoded and batches encoded ahead: one in use, one waiting. More is memory without speed, because a
-# stage that is behind on average stays behind.
-_AHEAD_ROW_GROUPS = 1
+# Batches that wait to be encoded. More is memory without speed: a stage that is behind on average stays behind.
 _BEHIND_BATCHES = 2
+_CALLS_ON_GPU = (
+    2  # in flight, so that copies and kernels overlap; on a CPU a second one only takes cores from the first
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,9 @@ class WorkerSpec:
     input_schema: pa.Schema  # of the columns that are read, over all files
     binding: Binding
     batch_rows: int
+    most_batch_rows: int  # up to which a worker may grow it
+    repeatable: bool  # the same batch may be run twice: no state of the model changes
+    readers: int | None  # threads that read and decode; None: by the cpus
     output: Output
     plan_id: str
     shards: int
@@ -55,23 +62,32 @@ class WorkerSpec:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Rows done in the attempt that is running; attempt "" while there is none."""
+    """Rows done in the oldest attempt in hand; attempt "" while there is none. beside: rows done in those behind it."""
 
     attempt: str = ""
     rows: int = 0
+    beside: int = 0
 
 
 class Worker:
     def __init__(self, spec: WorkerSpec, name: str, options: engine.EngineOptions) -> None:
         """Load the model. raises: ModelError if it cannot be loaded, or is no longer the one that was planned."""
         self.name = name
-        self.progress = Progress()
         self._stop = threading.Event()
         self._spec = spec
-        self._source = load_class(SOURCES, spec.input.format or "")()
-        self._store = Store(spec.input.url[0], spec.input.options)
+        readers = spec.readers or reader_threads(options.threads)
+        # Beside the session's threads, so that the workers of one machine do not fight.
+        pa.set_cpu_count(options.threads)
+        pa.set_io_thread_count(readers)
+        source, store = load_class(SOURCES, spec.input.format or "")(), Store(spec.input.url[0], spec.input.options)
+        self._reading = Reading(source, store, spec.binding.columns, spec.input_schema)
+        self._readers, self._room = readers, threading.Semaphore(row_groups_ahead(readers))
         self._output = OutputDirectory(spec.output, spec.plan_id, spec.shards)
-        pa.set_cpu_count(options.threads)  # beside the session's threads, so that workers of one machine do not fight
+        self._calls = _CALLS_ON_GPU if options.gpu else 1
+        self._numbers = itertools.count()
+        self._to_read, self._to_compute = Line(), Line()
+        self._rows: dict[int, tuple[str, int]] = {}  # number of an attempt in hand -> its id, rows done
+        self._counting = threading.Lock()
         found = read_model(spec.model_path).digest
         if found != spec.model_digest:
             raise ModelError(
@@ -81,14 +97,32 @@ class Worker:
         failpoint("W1.load")
         self._engine = engine.load(spec.engine, spec.model_path, spec.tags, spec.signature, options)
         self.devices = self._engine.devices
+        self._gauge = Gauge(self._engine, spec.binding, spec.batch_rows, spec.most_batch_rows, spec.repeatable)
 
-    def run(self, attempt: Attempt) -> Receipt:
+    def run(self, attempt: Attempt, number: int) -> Receipt:
         """Read, feed, run, fetch and write one shard, and publish its part.
 
+        number: its place in the order of attempts: they read and compute one after the other.
         raises: any RunnerError; then nothing is visible at the final name unless another attempt put it there.
         """
         clock, binding = StageClock(), self._spec.binding
         part = self._output.open_part(attempt, binding.output_schema, self._spec.model_digest, self.name)
+        turn = functools.partial(self._to_read.turn, number)
+        readers = functools.partial(self._reading.reader, clock)
+
+        def score(at: tuple[Where, pa.RecordBatch]) -> pa.RecordBatch:
+            where, batch = at
+            self._heartbeat(number, attempt, batch.num_rows)
+            failpoint("W3.run")
+            try:
+                with clock("feed"):
+                    feeds = binding.feed(batch)
+                with clock("run"), self._gauge.call(batch.num_rows):
+                    outputs = self._engine.run(feeds, binding.fetches)
+                with clock("fetch"):
+                    return binding.fetch(batch, outputs)
+            except DataError as error:
+                raise _located(error, where) from error
 
         def encode(rows: pa.RecordBatch) -> None:
             failpoint("W3.encode")
@@ -97,35 +131,31 @@ class Worker:
 
         with (
             part,
-            ReadAhead(self._read(attempt, clock), _AHEAD_ROW_GROUPS) as row_groups,
+            ReadAhead(units(attempt), self._room, readers, self._readers, turn) as row_groups,
             WriteBehind(encode, _BEHIND_BATCHES) as writer,
         ):
-            cut = batches(row_groups, self._spec.batch_rows, exact=binding.batch_rows is not None)
-            for where, batch in clock.each("wait_read", cut):
-                self._heartbeat(attempt, batch.num_rows)
-                failpoint("W3.run")
-                try:
-                    with clock("feed"):
-                        feeds = binding.feed(batch)
-                    with clock("run"):
-                        outputs = self._engine.run(feeds, binding.fetches)
-                    with clock("fetch"):
-                        rows = binding.fetch(batch, outputs)
-                except DataError as error:
-                    raise _located(error, where) from error
-                with clock("wait_write"):
-                    writer.put(rows)
-            with clock("wait_write"):
+            with self._to_compute.turn(number, self._look), self._gauge.turn(clock):
+                measured = self._gauge.measured(row_groups, attempt.rows * self._spec.shards, clock)
+                cut = batches(measured, self._gauge.batch_rows, exact=binding.batch_rows is not None)
+                for rows in in_order(score, clock.each("wait_read", cut), self._calls):
+                    with clock("wait_write"):
+                        writer.put(rows)
+            with clock("wait_encode"):
                 writer.flush()
             with clock("publish"):
-                receipt = part.publish(clock.seconds)
-        return dataclasses.replace(receipt, seconds=dict(clock.seconds))
+                receipt = part.publish({})
+        return dataclasses.replace(receipt, seconds=dict(clock.seconds), figures=self._gauge.figures())
 
-    def attempt(self, attempt: Attempt) -> Receipt | Failure:
-        """`run` behind the boundary of the worker: whatever goes wrong comes back as a Failure."""
-        self.progress = Progress(attempt.id)
+    def attempt(self, attempt: Attempt, number: int | None = None) -> Receipt | Failure:
+        """`run` behind the boundary of the worker: whatever goes wrong comes back as a Failure.
+
+        number: counts the attempts of this worker from 0, in the order in which they were given out, where several
+                are in hand; None: they come one by one.
+        """
+        number = next(self._numbers) if number is None else number
+        self._rows[number] = attempt.id, 0
         try:
-            return self.run(attempt)
+            return self.run(attempt, number)
         except RunnerError as error:
             failed: RunnerError = error
         except (MemoryError, pa.ArrowMemoryError) as error:
@@ -142,7 +172,11 @@ class Worker:
                 traceback=traceback.format_exc(),
             )
         finally:
-            self.progress = Progress()
+            self._to_read.leave(number)
+            self._to_compute.leave(number)
+            del self._rows[number]
+        if isinstance(failed, MemoryLimitError):
+            self._gauge.halve()
         return Failure(attempt.shard, attempt.id, attempt.number, self.name, failed)
 
     def stop(self) -> None:
@@ -152,21 +186,20 @@ class Worker:
     def close(self) -> None:
         self._engine.close()
 
-    def _read(self, attempt: Attempt, clock: StageClock) -> Generator[tuple[Where, pa.Table], None, None]:
-        columns = self._spec.binding.columns
-        for piece in attempt.inputs:
-            with self._source.open(self._store, piece, columns) as reader:
-                for row_group in range(piece.first, piece.first + len(piece.rows)):
-                    failpoint("W3.fetch")
-                    with clock("read"):
-                        table = conform(reader.read(row_group), self._spec.input_schema, piece.url)
-                    yield Where(piece.url, row_group, 0), table
-                    del table  # the reader's hold on it ends here, one row group before the next is decoded
+    @property
+    def progress(self) -> Progress:
+        in_hand = [rows for _, rows in sorted(self._rows.copy().items())]
+        return Progress(*in_hand[0], beside=sum(rows for _, rows in in_hand[1:])) if in_hand else Progress()
 
-    def _heartbeat(self, attempt: Attempt, rows: int) -> None:
+    def _look(self) -> None:
+        if self._stop.is_set():
+            raise StoppedError(f"worker {self.name} was stopped")
+
+    def _heartbeat(self, number: int, attempt: Attempt, rows: int) -> None:
         if self._stop.is_set():
             raise StoppedError(f"shard {attempt.shard} was stopped on worker {self.name} before it was done")
-        self.progress = Progress(attempt.id, self.progress.rows + rows)
+        with self._counting:  # two calls may be in flight
+            self._rows[number] = attempt.id, self._rows[number][1] + rows
 
 
 def _located(error: DataError, where: Where) -> DataError:

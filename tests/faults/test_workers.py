@@ -84,7 +84,8 @@ def messages(case: Any) -> str:
 
 @pytest.mark.parametrize(
     ("step", "recomputed"),
-    [("W3.fetch", 0), ("W3.encode", 2), ("W4.done", 2), ("W6.after", 0)],
+    # While a shard is published the next one is computed: its two batches may be lost with the process.
+    [("W3.fetch", 0), ("W3.encode", 2), ("W4.done", 4), ("W6.after", 2)],
     ids=["row-1-while-fetching", "row-2-while-encoding", "row-3-before-publish", "row-5-after-publish"],
 )
 def test_a_worker_killed_at_a_step_is_replaced_and_the_output_is_equal(

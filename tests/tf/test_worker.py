@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from connectors.output import OutputDirectory
+from connectors.output import OutputDirectory, Part
 from jobs.attempt import Attempt, Failure, Receipt, attempt
-from jobs.errors import DataError, ModelError, StoppedError
+from jobs.errors import DataError, MemoryLimitError, ModelError, StoppedError
 from jobs.job import Job
+from runner.batches import Where
 from runner.engine import EngineOptions
+from runner.gauge import Gauge
 from runner.preflight import Preflight, preflight
-from runner.worker import Worker
+from runner.saved_model import read_model
+from runner.stage import StageClock
+from runner.tensor import Feeds, Outputs
+from runner.worker import Progress, Worker
 
 OPTIONS = EngineOptions(threads=1)
 
@@ -170,3 +176,137 @@ def test_a_worker_pickles_its_spec_without_loss(ready: Ready) -> None:
     again = pickle.loads(pickle.dumps(spec))  # noqa: S301  # our own bytes
     assert dataclasses.replace(again, binding=spec.binding) == spec
     assert again.binding.output_schema.equals(spec.binding.output_schema)
+
+
+def both(worker: Worker, attempts: list[Attempt], order: tuple[int, ...] = (1, 0)) -> dict[int, Receipt | Failure]:
+    """Attempts in hand at once, each in a thread of its own, started in `order`: number -> what came back."""
+    results: dict[int, Receipt | Failure] = {}
+
+    def run(number: int) -> None:
+        results[number] = worker.attempt(attempts[number], number)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in order]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return results
+
+
+def test_of_two_attempts_in_hand_each_publishes_exactly_its_rows(ready: Ready, tmp_path: Path) -> None:
+    found, worker = ready(limits={"shard_rows": 250, "batch_rows": 13}, workers={"readers": 3})
+    results = both(worker, [attempt_at(found, 0), attempt_at(found, 1, "1" * 12)])
+    assert [results[number].shard for number in (0, 1)] == [0, 1]
+    assert all(isinstance(result, Receipt) for result in results.values())
+    for number, part in enumerate(parts(tmp_path)):
+        table = pq.read_table(part)
+        assert table["id"].to_pylist() == list(range(200 * number, 200 * number + 200))
+        expected = np.arange(200 * number, 200 * number + 200, dtype=np.float32) / 2 + 2
+        np.testing.assert_array_equal(table["y"].to_numpy(), expected)
+    assert worker.progress == Progress()
+    assert leftovers(tmp_path) == []
+
+
+def test_the_next_attempt_is_read_and_computed_while_the_first_is_published(
+    ready: Ready, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, worker = ready()
+    second_computed, publish = threading.Event(), Part.publish
+
+    def slow(part: Part, seconds: Any) -> Receipt:
+        if part._attempt.shard == 1:
+            second_computed.set()
+        else:  # the first is not published before the second is ready for it too
+            assert second_computed.wait(30)
+            assert worker.progress == Progress(attempt_at(found, 0).id, 200, 200)
+        return publish(part, seconds)
+
+    monkeypatch.setattr(Part, "publish", slow)
+    results = both(worker, [attempt_at(found, 0), attempt_at(found, 1, "1" * 12)])
+    assert all(isinstance(result, Receipt) for result in results.values())
+
+
+def test_an_attempt_that_fails_does_not_hold_up_or_harm_the_next(ready: Ready, tmp_path: Path) -> None:
+    found, worker = ready()
+    wrong = dataclasses.replace(attempt_at(found, 0), rows=7)
+    results = both(worker, [wrong, attempt_at(found, 1, "1" * 12), attempt_at(found, 2, "2" * 12)], (2, 0, 1))
+    assert isinstance(results[0], Failure)
+    assert "200 rows written, 7 planned" in results[0].error.message
+    assert isinstance(results[1], Receipt)
+    assert isinstance(results[2], Receipt)
+    assert [part.name[:10] for part in parts(tmp_path)] == ["part-00001", "part-00002"]
+    assert leftovers(tmp_path) == []
+
+
+def test_an_attempt_that_waits_for_its_turn_is_stopped_too(ready: Ready, tmp_path: Path) -> None:
+    found, worker = ready()
+    worker.stop()
+    waits = worker.attempt(attempt_at(found, 1), 1)  # nobody ever comes before it
+    assert isinstance(waits, Failure)
+    assert isinstance(waits.error, StoppedError)
+    assert parts(tmp_path) == leftovers(tmp_path) == []
+
+
+def test_a_receipt_tells_what_the_worker_measured_of_itself(ready: Ready) -> None:
+    found, worker = ready()
+    receipt = worker.attempt(attempt_at(found, 0))
+    assert isinstance(receipt, Receipt)
+    assert set(receipt.figures) == {"batch_rows", "ceiling_rows_per_s", "cpu_s", "rss_bytes"}
+    assert receipt.figures["ceiling_rows_per_s"] > 0
+    assert receipt.figures["rss_bytes"] > 2**20
+    assert receipt.seconds["tune"] > 0
+    again = worker.attempt(attempt_at(found, 1))
+    assert isinstance(again, Receipt)
+    assert again.seconds["tune"] == 0, "once per worker"
+
+
+def test_two_calls_in_flight_give_the_same_part(ready: Ready, tmp_path: Path) -> None:
+    found, worker = ready(limits={"shard_rows": 2000, "batch_rows": 9})
+    worker._calls = 2  # as on a GPU
+    assert isinstance(worker.attempt(attempt_at(found, 0)), Receipt)
+    table = pq.read_table(parts(tmp_path)[0])
+    assert table["id"].to_pylist() == list(range(2000))
+    np.testing.assert_array_equal(table["y"].to_numpy(), np.arange(2000, dtype=np.float32) / 2 + 2)
+
+
+def test_memory_that_runs_out_halves_the_batch_for_the_attempts_that_follow(
+    ready: Ready, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, worker = ready(limits={"shard_rows": 2000, "batch_rows": 100})
+    run, sizes = worker._engine.run, list[int]()
+
+    def small_memory(feeds: Any, fetches: Any) -> Any:
+        sizes.append(len(feeds["x"]))
+        if sizes[-1] > 50:
+            raise MemoryLimitError("no room for so many rows")
+        return run(feeds, fetches)
+
+    monkeypatch.setattr(worker._engine, "run", small_memory)
+    assert isinstance(worker.attempt(attempt_at(found, 0)), Failure)
+    assert isinstance(worker.attempt(attempt_at(found, 0)), Receipt)
+    assert sizes[-1] == 50
+
+
+class CountingEngine:
+    devices = ("/device:CPU:0",)
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+
+    def run(self, feeds: Feeds, fetches: Sequence[str]) -> Outputs:
+        self.calls.append(len(feeds["x"].shape))
+        return {"y": feeds["x"]}
+
+    def close(self) -> None: ...
+
+
+def test_only_a_model_that_leaves_no_trace_is_run_to_measure_it(ready: Ready, half_plus_two: Path, zoo: Any) -> None:
+    assert read_model(str(half_plus_two)).metagraphs[0].effects == ()
+    assert "AssignAddVariableOp" in read_model(zoo["counter"].path).metagraphs[0].effects
+    found, _ = ready()
+    row_group = Where("f", 0), pa.table({"id": range(50), "x": pa.array(range(50), pa.float32())})
+    for repeatable in (False, True):
+        engine = CountingEngine()
+        gauge = Gauge(engine, found.binding, 10, 100, repeatable)
+        assert list(gauge.measured(iter([row_group]), 50, StageClock())) == [row_group]
+        assert bool(engine.calls) == repeatable

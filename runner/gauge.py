@@ -1,0 +1,136 @@
+"""What a worker measures of itself: the batch that pays, the ceiling of its model, and the figures of its receipts.
+
+Refuses to know files and attempts. The invariant: measuring changes no result. The model is run twice on the same rows
+only where that leaves no trace in it.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import pyarrow as pa
+
+from jobs.errors import RunnerError
+from runner.batches import Where, batches
+from runner.binding import Binding
+from runner.engine import Engine
+from runner.stage import StageClock
+from runner.tuning import Spent, Tuned, tune
+
+Located = tuple[Where, pa.Table]
+
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
+
+
+class Gauge:
+    """One per worker; its attempts take turns, so only `call` meets several threads at once."""
+
+    def __init__(self, engine: Engine, binding: Binding, batch_rows: int, most_rows: int, repeatable: bool) -> None:
+        """
+        batch_rows: to begin with. most_rows: up to which it may grow.
+        repeatable: the same rows may be run twice.
+        """
+        self.batch_rows = batch_rows
+        self._engine, self._binding, self._most_rows = engine, binding, most_rows
+        self._to_tune = repeatable
+        self._ceiling = 0.0  # rows/s of the model alone, the best seen
+        self._ended: float | None = None  # when the last turn did
+        _processor.start()
+
+    @contextmanager
+    def turn(self, clock: StageClock) -> Iterator[None]:
+        """Around the computing of one attempt."""
+        if self._ended is not None:
+            clock.add("idle", time.perf_counter() - self._ended)
+        try:
+            yield
+        finally:
+            self._ended = time.perf_counter()
+
+    def measured(self, row_groups: Iterator[Located], rows_ahead: int, clock: StageClock) -> Iterator[Located]:
+        """The same row groups, after the first of them was used to measure the model, where that is still to do.
+
+        rows_ahead: about how many rows this worker will have to do.
+        """
+        first = next(row_groups, None) if self._to_tune else None
+        if first is not None and first[1].num_rows:
+            self._to_tune = False
+            with clock("tune"), _processor.off():
+                tuned = self._tune(first, rows_ahead)
+            self.batch_rows, self._ceiling = tuned.batch_rows, tuned.rows_per_s
+        while first is not None:
+            yield first
+            del first  # a row group is let go as soon as the loop asks for the next
+            first = next(row_groups, None)
+        yield from row_groups
+
+    def _tune(self, first: Located, rows_ahead: int) -> Tuned:
+        def call(rows: int) -> Spent:
+            _, batch = next(batches([(first[0], first[1].slice(0, rows))], rows, exact=False))
+            start = time.perf_counter()
+            feeds = self._binding.feed(batch)
+            fed = time.perf_counter()
+            outputs = self._engine.run(feeds, self._binding.fetches)
+            run = time.perf_counter()
+            self._binding.fetch(batch, outputs)
+            return Spent(run - fed, time.perf_counter() - start)
+
+        with suppress(RunnerError):  # it comes again with the first batch, where it is told with its place
+            return tune(call, self.batch_rows, self._most_rows, first[1].num_rows, rows_ahead)
+        return Tuned(self.batch_rows)
+
+    @contextmanager
+    def call(self, rows: int) -> Iterator[None]:
+        """Around a call of the model. What the model reached beside everything else, it can reach alone."""
+        start = time.perf_counter()
+        yield
+        if rows >= self.batch_rows or not self._ceiling:
+            self._ceiling = max(self._ceiling, rows / (time.perf_counter() - start))
+
+    def halve(self) -> None:
+        """Memory ran out: smaller batches from now on, unless the model fixes them."""
+        self._to_tune = False
+        if self._binding.batch_rows is None:
+            self.batch_rows = max(1, self.batch_rows // 2)
+
+    def figures(self) -> dict[str, float]:
+        """For a receipt; see `runner.ceiling`. cpu_s: of this process since the last receipt, whoever's it was."""
+        return {
+            "batch_rows": self.batch_rows,
+            "ceiling_rows_per_s": round(self._ceiling, 1),
+            "cpu_s": round(_processor.lap(), 4),
+            "rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT,
+        }
+
+
+class _Processor:
+    """CPU seconds of this process, counted in laps: workers that share a process count each second once."""
+
+    def __init__(self) -> None:
+        self._mark: float | None = None
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        with self._lock:
+            self._mark = time.process_time() if self._mark is None else self._mark
+
+    def lap(self) -> float:
+        with self._lock:
+            before, self._mark = self._mark or 0.0, time.process_time()
+            return self._mark - before
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """What is done inside does not count."""
+        before = time.process_time()
+        yield
+        with self._lock:
+            self._mark = (self._mark or 0.0) + time.process_time() - before
+
+
+_processor = _Processor()

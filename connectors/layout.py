@@ -68,6 +68,10 @@ class Layout:
     def manifest(self, epoch: int) -> str:
         return f"{self.folder}/manifest-{epoch:06d}.json"
 
+    def report(self, suffix: str) -> str:
+        """What the last run came to. suffix: 'json' or 'html'."""
+        return f"{self.folder}/report.{suffix}"
+
     def attempt(self, attempt_id: str) -> str:
         """The folder that belongs to one attempt alone."""
         return f"{self.staging}/{attempt_id}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
@@ -31,7 +32,7 @@ from connectors.probe import Mode, Probe, probe
 from connectors.status import Status, read_status
 from connectors.store import Store, redact
 from jobs.attempt import Attempt, Failure, Receipt
-from jobs.errors import OutputError, one_of
+from jobs.errors import OutputError, RunnerError, one_of
 from jobs.job import OptionValue, Output, canonical
 from jobs.manifest import manifest, receipts_of, totals
 from jobs.plan import PROTOCOL_VERSION, Plan
@@ -152,6 +153,17 @@ class OutputDirectory:
         raises: SupersededError where another driver took over.
         """
         self.epochs.renew(epoch, progress)
+
+    @property
+    def report_url(self) -> str:
+        """Where the account of the last run is, for people."""
+        return self.store.child(self._names.report("html"))
+
+    def report(self, document: Mapping[str, Any], page: str) -> None:
+        """Leave the account of this run beside its plan, in place of an earlier one's. Best effort."""
+        with suppress(RunnerError):
+            self.store.replace(self._names.report("json"), encode(dict(document)))
+            self.store.replace(self._names.report("html"), page.encode())
 
     def end(self, epoch: int, how: Ending) -> None:
         """Say that this driver writes no more. Best effort: without it, the next driver on another host waits."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from connectors.failpoint import failpoint
 from connectors.output import OutputDirectory
@@ -29,6 +29,7 @@ from jobs.schedule import (
     Tick,
     WorkerProgressed,
 )
+from runner.history import History
 from runner.pool import Pool
 from runner.report import Snapshot
 from runner.worker import Progress
@@ -37,6 +38,8 @@ _POLL_S = 0.25  # how long the loop sleeps at most; progress and Ctrl-C are look
 _RENEW_S = 30.0  # how often the driver says on storage that it lives
 
 Clock = Callable[[], float]
+
+_TOLD: dict[str, float] = {}  # shared: what a million receipts say of their times is in the history, and on storage
 
 
 @dataclass
@@ -48,12 +51,14 @@ class Driver:
     output: OutputDirectory
     epoch: int
     rows: int  # of the plan
-    watch: Callable[[Snapshot], None]
+    watch: Callable[[Snapshot], None] = lambda at: None
     stop_requested: Callable[[], RunnerError | None] = lambda: None
     clock: Clock = time.monotonic
     receipts: dict[int, Receipt] = field(default_factory=dict)
+    history: History = field(default_factory=History)
+    facts: dict[str, Mapping[str, object]] = field(default_factory=dict)  # worker -> where it lives, or lived
+    rows_before: int = 0  # done by earlier runs
     _started: float = 0.0
-    _rows_before: int = 0
     _rows_committed: int = 0
     _renewed: tuple[float, object] = (float("-inf"), None)  # when, and what was news then
     _heard: dict[str, Progress] = field(default_factory=dict)  # worker -> what it last said of its attempt
@@ -62,8 +67,8 @@ class Driver:
 
     def run(self) -> dict[int, Receipt]:
         """Work until every shard has a receipt. raises: the RunnerError the Schedule gave up with."""
-        self._started = self.clock()
-        self._rows_before = self._rows_committed = sum(receipt.rows_in for receipt in self.receipts.values())
+        self._started = self.history.start = self.clock()
+        self.rows_before = self._rows_committed = sum(receipt.rows_in for receipt in self.receipts.values())
         self._handle(Started(self._started))
         while not self._over:
             for event in self.pool.poll(_POLL_S):
@@ -79,6 +84,7 @@ class Driver:
         return self.receipts
 
     def _handle(self, event: Event) -> None:
+        self.history.note(event)
         for action in self.schedule.handle(event):
             self._carry_out(action)
 
@@ -97,8 +103,10 @@ class Driver:
             case StartWorker(worker):
                 self.pool.start(worker)
             case StopWorker(worker):
+                self.history.stopped(self.clock(), worker)
                 self.pool.stop(worker)
             case Dispatch(worker, attempt, adopt):
+                self.history.dispatched(self.clock(), worker, attempt.id, attempt.shard, attempt.number)
                 published = self.output.adopt(attempt.shard) if adopt else None
                 if published is not None:  # the earlier attempt died after its part was published: no model call
                     self._handle(AttemptSucceeded(self.clock(), worker, published))
@@ -112,7 +120,7 @@ class Driver:
                 self._over = True
 
     def _record(self, receipt: Receipt, failures: tuple[Failure, ...]) -> None:
-        self.receipts[receipt.shard] = receipt
+        self.receipts[receipt.shard] = replace(receipt, seconds=_TOLD, figures=_TOLD)
         self._rows_committed += receipt.rows_in
         failpoint("D7.before")
         self.output.record(receipt, failures)
@@ -120,6 +128,7 @@ class Driver:
     def _show(self, renew: bool = False) -> None:
         snapshot = self._snapshot()
         self.watch(snapshot)
+        self.facts |= self.pool.facts()
         news = (snapshot.workers_ready, snapshot.retries)
         if renew or snapshot.seconds - self._renewed[0] >= _RENEW_S or news != self._renewed[1]:
             self._renewed = (snapshot.seconds, news)
@@ -133,7 +142,7 @@ class Driver:
         return Snapshot(
             rows_total=self.rows,
             rows_done=min(self.rows, self._rows_committed + sum(running.values())),
-            rows_before=self._rows_before,
+            rows_before=self.rows_before,
             seconds=self.clock() - self._started,
             shards_total=self.schedule.shards,
             shards_done=len(self.receipts),

@@ -10,7 +10,7 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 import pyarrow as pa
@@ -30,14 +30,23 @@ _RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
 class Gauge:
     """One per worker; its attempts take turns, so only `call` meets several threads at once."""
 
-    def __init__(self, engine: Engine, binding: Binding, batch_rows: int, most_rows: int, repeatable: bool) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        binding: Binding,
+        batch_rows: int,
+        most_rows: int,
+        repeatable: bool,
+        fixed: Mapping[str, float] | None = None,
+    ) -> None:
         """
         batch_rows: to begin with. most_rows: up to which it may grow.
         repeatable: the same rows may be run twice.
+        fixed:      figures that do not change: `cpus` and `calls` in flight.
         """
         self.batch_rows = batch_rows
         self._engine, self._binding, self._most_rows = engine, binding, most_rows
-        self._to_tune = repeatable
+        self._to_tune, self._fixed = repeatable, dict(fixed or {})
         self._ceiling = 0.0  # rows/s of the model alone, the best seen
         self._ended: float | None = None  # when the last turn did
         _processor.start()
@@ -100,7 +109,7 @@ class Gauge:
 
     def figures(self) -> dict[str, float]:
         """For a receipt; see `runner.ceiling`. cpu_s: of this process since the last receipt, whoever's it was."""
-        return {
+        return self._fixed | {
             "batch_rows": self.batch_rows,
             "ceiling_rows_per_s": round(self._ceiling, 1),
             "cpu_s": round(_processor.lap(), 4),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import secrets
@@ -11,20 +12,25 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from connectors.epoch import Ending
 from connectors.output import OutputDirectory, open_dataset
-from connectors.store import Store
+from connectors.store import Store, redact
 from jobs.attempt import Receipt
 from jobs.errors import OutputError, RunnerError, StoppedError, SupersededError
 from jobs.job import Job, OptionValue, Workers
 from jobs.schedule import Schedule
+from runner import account as accounts
 from runner.driver import Driver
 from runner.engine import EngineOptions
+from runner.page import page
 from runner.pool import InlinePool, Pool
 from runner.preflight import Preflight, complete, examine
-from runner.report import Display, NoDisplay, Snapshot, byte_count, duration, rate, stage_seconds, stage_sentence
+from runner.report import Display, NoDisplay, Snapshot, account_lines, byte_count, duration, rate
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,8 @@ class Result:
     rows_run: int
     retries: int
     bytes: int
-    stage_seconds: dict[str, float] = field(default_factory=dict)
+    account: dict[str, Any] = field(default_factory=dict, repr=False)  # see `runner.account`
+    page: str = ""  # URL of the same for people, as HTML
     options: Mapping[str, OptionValue] = field(default_factory=dict, repr=False)  # to reach the output again
 
     @property
@@ -60,7 +67,7 @@ class Result:
             "seconds": round(self.seconds, 3),
             "rows_per_s": round(self.rows_run / self.seconds, 1) if self.seconds else 0.0,
             "retries": self.retries,
-            "stage_seconds": {name: round(value, 3) for name, value in self.stage_seconds.items()},
+            **self.account,
         }
 
     def dataset(self) -> Any:
@@ -78,8 +85,9 @@ class Result:
             f"done: {self.rows:,} rows{before} in {len(self.parts)} parts ({byte_count(self.bytes)}),"
             f" {duration(self.seconds)}{speed}, {self.retries} retried",
         ]
-        if sentence := stage_sentence(self.stage_seconds):
-            lines.append(f"workers' time: {sentence}")
+        if self.account:
+            lines += account_lines(self.account)
+            lines.append(f"report: {self.page}")
         return "\n".join([*lines, f"output: {self.output}"])
 
 
@@ -135,12 +143,14 @@ def launch(
             warn(claim.warning)
         with _ending(output, claim.epoch, pool):
             done = output.done(ready.plan)
-            receipts, retries = _drive(ready, pool, output, claim.epoch, done, display, watch, stopper or Stopper())
-            receipts = output.finish(ready.plan, receipts, claim.epoch)
+            driver = _driver(ready, pool, output, claim.epoch, done, stopper or Stopper())
+            with _accounted(driver, ready, began) as account:
+                receipts = output.finish(ready.plan, _drive(driver, display, watch), claim.epoch)
     finally:
         pool.close()
     run = {shard: receipt for shard, receipt in receipts.items() if shard not in done}
-    return _result(job, ready, output, receipts, retries, run, time.monotonic() - began)
+    seconds = time.monotonic() - began
+    return _result(job, ready, output, receipts, driver.schedule.retries, run, seconds, account)
 
 
 @contextmanager
@@ -168,16 +178,55 @@ def _ending(output: OutputDirectory, epoch: int, pool: Pool) -> Iterator[None]:
             output.end(epoch, how)
 
 
-def _drive(
-    ready: Preflight,
-    pool: Pool,
-    output: OutputDirectory,
-    epoch: int,
-    done: dict[int, Receipt],
-    display: Callable[[], Display],
-    watch: Callable[[Snapshot], None],
-    stopper: Stopper,
-) -> tuple[dict[int, Receipt], int]:
+@contextmanager
+def _accounted(driver: Driver, ready: Preflight, began: float) -> Iterator[dict[str, Any]]:
+    """Say at the end, however it comes, what the run came to; the account is filled in then.
+
+    Nothing that goes wrong with it may harm the job, and a driver that was superseded writes nothing any more.
+    """
+    account: dict[str, Any] = {}
+    ending = "finished"
+    try:
+        yield account
+    except BaseException as error:
+        ending = "" if isinstance(error, SupersededError) else error.message if isinstance(error, RunnerError) else "?"
+        raise
+    finally:
+        try:
+            account |= accounts.account(ready.job, driver.history).document(driver.facts)
+            head = _heading(ready, driver, ending, time.monotonic() - began)
+            if ending:
+                failures = [failure.document() for failure in driver.schedule.failures]
+                document = head | account | {"failures": failures}
+                driver.output.report(document, page(head, account, driver.history, failures))
+        except Exception:
+            _log.warning("the report of this run could not be written", exc_info=True)
+
+
+def _heading(ready: Preflight, driver: Driver, ending: str, seconds: float) -> dict[str, Any]:
+    """What a run was, for its account. ending: 'finished', or the error that ended it."""
+    rows_run = sum(use.rows for use in driver.history.uses().values())
+    return {
+        "plan_id": ready.plan.id,
+        "epoch": driver.epoch,
+        "output": driver.output.store.url,
+        "model": redact(ready.model.url),
+        "signature": ready.signature.name,
+        "ended_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "ending": ending,
+        "rows": ready.plan.rows,
+        "rows_run": rows_run,
+        "rows_before": driver.rows_before,
+        "shards": len(ready.plan.shards),
+        "shards_done": len(driver.receipts),
+        "seconds": round(seconds, 3),
+        "retries": driver.schedule.retries,
+    }
+
+
+def _driver(
+    ready: Preflight, pool: Pool, output: OutputDirectory, epoch: int, done: dict[int, Receipt], stopper: Stopper
+) -> Driver:
     pool.serve(ready.spec(output.output))
     wanted = ready.job.workers.count
     left = len(ready.plan.shards) - len(done)
@@ -192,15 +241,19 @@ def _drive(
         random=random.Random(),
         asked=_asked(ready.job.workers),
     )
+    return Driver(schedule, pool, output, epoch, ready.plan.rows, stop_requested=stopper.requested, receipts=dict(done))
+
+
+def _drive(driver: Driver, display: Callable[[], Display], watch: Callable[[Snapshot], None]) -> dict[int, Receipt]:
     screen = display()
 
     def show(at: Snapshot) -> None:
         screen.show(at)
         watch(at)
 
-    driver = Driver(schedule, pool, output, epoch, ready.plan.rows, show, stopper.requested, receipts=dict(done))
+    driver.watch = show
     try:
-        return driver.run(), schedule.retries
+        return driver.run()
     finally:
         screen.close()
 
@@ -231,6 +284,7 @@ def _result(
     retries: int,
     run: dict[int, Receipt],
     seconds: float,
+    account: dict[str, Any] | None = None,
 ) -> Result:
     ordered = [receipts[shard] for shard in sorted(receipts)]
     return Result(
@@ -242,7 +296,8 @@ def _result(
         rows_run=sum(receipt.rows_in for receipt in run.values()),
         retries=retries,
         bytes=sum(receipt.size for receipt in ordered),
-        stage_seconds=stage_seconds(run.values()),
+        account=account or {},
+        page=output.report_url,
         options=job.output.options,
     )
 

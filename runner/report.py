@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, TextIO
 
@@ -17,8 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from jobs.attempt import Receipt
-from runner.stage import STAGES
+from runner.stage import COMPUTE
 
 _LOG_EVERY_S = 10.0
 
@@ -188,22 +187,32 @@ def in_notebook() -> bool:
     return getattr(shell, "kernel", None) is not None
 
 
-def stage_seconds(receipts: Iterable[Receipt]) -> dict[str, float]:
-    """Seconds per stage over all workers, in the order of the stages."""
-    total = dict.fromkeys(STAGES, 0.0)
-    for receipt in receipts:
-        for stage, seconds in receipt.seconds.items():
-            total[stage] = total.get(stage, 0.0) + seconds
-    return total
+def account_lines(account: Mapping[str, Any]) -> list[str]:
+    """The account of a run (see `runner.account`) for the end of a summary: speed, time, bottleneck."""
+    speed = account["speed"]
+    of = [
+        f"{speed[share]:.0%} of what {who} can do ({rate(speed[ceiling])})"
+        for share, ceiling, who in (
+            ("of_compute", "compute_rows_per_s", "the model alone"),
+            ("of_machine", "machine_rows_per_s", "the cores"),
+        )
+        if speed[ceiling]
+    ]
+    lines = [f"while working: {rate(speed['rows_per_s'])}" + (f", {' and '.join(of)}" if of else "")]
+    if sentence := stage_sentence(account["stage_seconds"]):
+        lines.append(f"workers' time: {sentence}")
+    found = account["bottleneck"]
+    return [*lines, "; ".join(filter(None, (found["sentence"], found["suggestion"])))]
 
 
 def stage_sentence(seconds: Mapping[str, float]) -> str:
     """Where the time of the workers went, largest first: `run 61 %, wait_read 20 %, ...` of the compute thread."""
-    compute = {name: seconds.get(name, 0.0) for name in ("wait_read", "feed", "run", "fetch", "wait_write", "publish")}
+    compute = {name: seconds.get(name, 0.0) for name in ("idle", *COMPUTE)}
     whole = sum(compute.values())
     if whole == 0:
         return ""
     ranked = sorted(compute.items(), key=lambda pair: -pair[1])
     shares = ", ".join(f"{name} {value / whole:.0%}" for name, value in ranked if value / whole >= 0.005)
-    beside = ", ".join(f"{name} {duration(seconds.get(name, 0.0))}" for name in ("read", "encode"))
+    others = {name: seconds.get(name, 0.0) for name in ("read", "decode", "encode", "publish")}
+    beside = ", ".join(f"{name} {duration(value)}" for name, value in others.items() if value)
     return f"{shares} (beside it: {beside})"

@@ -97,7 +97,8 @@ class Worker:
         failpoint("W1.load")
         self._engine = engine.load(spec.engine, spec.model_path, spec.tags, spec.signature, options)
         self.devices = self._engine.devices
-        self._gauge = Gauge(self._engine, spec.binding, spec.batch_rows, spec.most_batch_rows, spec.repeatable)
+        fixed = {"cpus": options.threads, "calls": self._calls}
+        self._gauge = Gauge(self._engine, spec.binding, spec.batch_rows, spec.most_batch_rows, spec.repeatable, fixed)
 
     def run(self, attempt: Attempt, number: int) -> Receipt:
         """Read, feed, run, fetch and write one shard, and publish its part.

@@ -251,7 +251,7 @@ def test_a_receipt_tells_what_the_worker_measured_of_itself(ready: Ready) -> Non
     found, worker = ready()
     receipt = worker.attempt(attempt_at(found, 0))
     assert isinstance(receipt, Receipt)
-    assert set(receipt.figures) == {"batch_rows", "ceiling_rows_per_s", "cpu_s", "rss_bytes"}
+    assert set(receipt.figures) == {"cpus", "calls", "batch_rows", "ceiling_rows_per_s", "cpu_s", "rss_bytes"}
     assert receipt.figures["ceiling_rows_per_s"] > 0
     assert receipt.figures["rss_bytes"] > 2**20
     assert receipt.seconds["tune"] > 0

@@ -49,7 +49,12 @@ class Gauge:
         self._to_tune, self._fixed = repeatable, dict(fixed or {})
         self._ceiling = 0.0  # rows/s of the model alone, the best seen
         self._ended: float | None = None  # when the last turn did
-        _processor.start()
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Around everything that is done for one attempt."""
+        with _processor.at_work():
+            yield
 
     @contextmanager
     def turn(self, clock: StageClock) -> Iterator[None]:
@@ -118,19 +123,28 @@ class Gauge:
 
 
 class _Processor:
-    """CPU seconds of this process, counted in laps: workers that share a process count each second once."""
+    """CPU seconds of this process while any attempt is in hand, in laps: workers that share a process count each once."""
 
     def __init__(self) -> None:
-        self._mark: float | None = None
+        self._mark = 0.0  # what was used when the lap began
+        self._attempts = 0  # in hand
         self._lock = threading.Lock()
 
-    def start(self) -> None:
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
         with self._lock:
-            self._mark = time.process_time() if self._mark is None else self._mark
+            if not self._attempts:
+                self._mark = time.process_time()
+            self._attempts += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._attempts -= 1
 
     def lap(self) -> float:
         with self._lock:
-            before, self._mark = self._mark or 0.0, time.process_time()
+            before, self._mark = self._mark, time.process_time()
             return self._mark - before
 
     @contextmanager
@@ -139,7 +153,7 @@ class _Processor:
         before = time.process_time()
         yield
         with self._lock:
-            self._mark = (self._mark or 0.0) + time.process_time() - before
+            self._mark += time.process_time() - before
 
 
 _processor = _Processor()

@@ -156,7 +156,8 @@ class Worker:
         number = next(self._numbers) if number is None else number
         self._rows[number] = attempt.id, 0
         try:
-            return self.run(attempt, number)
+            with self._gauge.attempt():
+                return self.run(attempt, number)
         except RunnerError as error:
             failed: RunnerError = error
         except (MemoryError, pa.ArrowMemoryError) as error:

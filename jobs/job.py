@@ -82,10 +82,15 @@ class Location(Section):
     @classmethod
     def _no_literal_secrets(cls, options: dict[str, OptionValue]) -> dict[str, OptionValue]:
         for name, value in options.items():
-            if _SECRET_NAME.search(name) and not _PATH_NAME.search(name) and not _harmless(value):
+            if names_secret(name) and not _harmless(value):
                 choices = "'env:NAME', 'file:/path' or 'profile:NAME'"
                 raise ValueError(f"option {name!r} holds a literal secret; write a reference: {choices}")
         return options
+
+
+def names_secret(name: str) -> bool:
+    """Whether what is called `name` is a secret, as far as a name can tell."""
+    return _SECRET_NAME.search(name) is not None and _PATH_NAME.search(name) is None
 
 
 def _harmless(value: OptionValue) -> bool:

@@ -18,10 +18,10 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from jobs.errors import DataError, InternalError, JobError, RunnerError, StoppedError
+from jobs.errors import DataError, InternalError, JobError, RunnerError, StoppedError, one_of
 from jobs.job import Job, Output
 from jobs.load import job_from, load_job, output_from
-from runner import read_text
+from runner import cli_jobs, read_text
 
 app = typer.Typer(
     help="Batch inference for TensorFlow SavedModels: Parquet in, a signature on Ray workers, Parquet out.",
@@ -30,6 +30,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.command()(cli_jobs.submit)
+app.add_typer(cli_jobs.jobs, name="jobs")
 
 JobFile = Annotated[Path | None, typer.Argument(metavar="[JOB.yaml]", help="The job file; or give the flags below.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the job.")]
@@ -121,12 +124,17 @@ def run(
     takeover: Annotated[
         bool, typer.Option("--takeover", help="Although another driver writes there; it stops when it next looks.")
     ] = False,
+    require_env: Annotated[
+        list[str] | None, typer.Option("--require-env", metavar="NAME", help="Refuse to begin where it is not set.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run the job, or continue it where it stopped."""
     from runner.launch import launch
     from runner.report import NoDisplay, display_for
 
+    if missing := [name for name in require_env or [] if name not in os.environ]:
+        raise JobError(f"cannot begin: environment variable {one_of(missing)} is not set on this machine")
     wanted = _job(job, set_, model, input_, output, signature, map_, fetch, keep)
     # A descriptor of its own: loading a model in this process redirects the shared one for a moment.
     with os.fdopen(os.dup(2), "w") as terminal:

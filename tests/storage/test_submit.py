@@ -1,0 +1,245 @@
+"""Submitting with a puppet of a cluster: names, what is sent, and what counts in the end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from three_shards import PLAN, finish_all, killed, opened
+
+from jobs.errors import CapacityError, InternalError, JobError, OutputError, RunnerError
+from jobs.job import Job, Output
+from runner.submit import Request, Submission, follow, job_name, named, request, submit, verdict
+
+RIVAL = {"runner.plan": PLAN.id}
+
+
+class PuppetJobs:
+    """A cluster that does what the test says. rivals: ids that somebody takes a moment before us."""
+
+    def __init__(self, rivals: Sequence[str] = ()) -> None:
+        self.jobs: dict[str, Submission] = {}
+        self.sent: dict[str, Request] = {}
+        self.log = ""
+        self.silent = 0  # how often it does not answer
+        self.rivals = list(rivals)
+
+    def set(self, id: str, status: str, wanted: Request | None = None, exit_code: int | None = None) -> None:
+        metadata = wanted.metadata if wanted else self.jobs[id].metadata
+        self.jobs[id] = Submission(id, status, exit_code, metadata=metadata)
+
+    def submit(self, id: str, request: Request) -> bool:
+        if self.rivals and self.rivals[0] == id:
+            self.set(self.rivals.pop(0), "RUNNING", request)
+        if id in self.jobs:
+            return False
+        self.sent[id] = request
+        self.set(id, "PENDING", request)
+        return True
+
+    def find(self, id: str) -> Submission | None:
+        if self.silent:
+            self.silent -= 1
+            raise CapacityError("no cluster")
+        return self.jobs.get(id)
+
+    def all(self) -> Sequence[Submission]:
+        return list(self.jobs.values())
+
+    def logs(self, id: str) -> str:
+        return self.log
+
+    def stop(self, id: str) -> bool:
+        return self.jobs[id].alive
+
+
+def job_of(output: str, **sections: Any) -> Job:
+    document = {"model": {"url": "/m"}, "input": {"url": "/in"}, "output": {"url": output}}
+    return Job.model_validate(document | sections)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Output:
+    return Output(url=str(tmp_path / "out"))
+
+
+@pytest.fixture
+def wanted(out: Output) -> Request:
+    return request(job_of(out.url), PLAN.id, out.url, "job.json", "/folder")
+
+
+def test_the_name_comes_from_the_plan_and_the_output(wanted: Request, out: Output) -> None:
+    assert wanted.base == job_name(PLAN.id, out.url)
+    assert wanted.base.startswith(f"runner-{PLAN.id[:8]}-")
+    assert wanted.base != job_name(PLAN.id, f"{out.url}2"), "the same plan elsewhere is another job"
+
+
+def test_the_first_submit_begins_and_the_second_finds_it(wanted: Request) -> None:
+    api = PuppetJobs()
+    first = submit(api, wanted)
+    assert (first.state, first.id) == ("new", f"{wanted.base}-1")
+    assert (submit(api, wanted).state, submit(api, wanted).id) == ("running", first.id)
+    assert list(api.sent) == [first.id]
+
+
+@pytest.mark.parametrize("status", ["STOPPED", "FAILED", "SUCCEEDED"])
+def test_a_job_that_ended_without_a_complete_output_is_begun_again_under_the_next_number(
+    wanted: Request, status: str
+) -> None:
+    api = PuppetJobs()
+    api.set(f"{wanted.base}-10", status, wanted)
+    api.set(f"{wanted.base}-9", "FAILED", wanted)
+    assert (submit(api, wanted).state, submit(api, wanted).id) == ("resumed", f"{wanted.base}-11")
+
+
+def test_of_two_who_submit_at_once_one_finds_the_other(wanted: Request) -> None:
+    api = PuppetJobs(rivals=[f"{wanted.base}-1"])
+    done = submit(api, wanted)
+    assert (done.state, done.id, api.sent) == ("running", f"{wanted.base}-1", {})
+
+
+def test_a_complete_output_needs_no_job(wanted: Request, out: Output) -> None:
+    finish_all(opened(out))
+    api = PuppetJobs()
+    assert submit(api, wanted).state == "finished"
+    assert api.sent == {}
+
+
+def test_numbers_that_are_always_taken_end_with_an_error(wanted: Request) -> None:
+    class Full(PuppetJobs):
+        def submit(self, id: str, request: Request) -> bool:
+            self.set(id, "FAILED", request)
+            return False
+
+    with pytest.raises(InternalError, match="20 others"):
+        submit(Full(), wanted)
+
+
+def test_row_55_what_ray_says_of_a_job_does_not_count(wanted: Request, out: Output) -> None:
+    finish_all(opened(out))
+    lies = Submission("runner-1", "FAILED", 1, metadata=wanted.metadata)
+    assert verdict(lies).state == "finished"
+
+
+def test_row_55_a_job_that_ray_calls_a_success_is_none_without_a_success_mark(wanted: Request, out: Output) -> None:
+    directory = opened(out)
+    directory.claim(PLAN)
+    with pytest.raises(RunnerError, match=r"SUCCEEDED.*0 of 15 rows are written; submit it again") as caught:
+        verdict(Submission("runner-1", "SUCCEEDED", 0, metadata=wanted.metadata))
+    assert caught.value.facts["exit_code"] == 70
+
+
+def test_a_finished_output_that_lost_a_part_does_not_hold(wanted: Request, out: Output) -> None:
+    directory = opened(out)
+    finish_all(directory)
+    Path(out.url, directory.part_name(1)).unlink()
+    with pytest.raises(OutputError, match="does not hold") as caught:
+        verdict(Submission("runner-1", "SUCCEEDED", 0, metadata=wanted.metadata))
+    assert caught.value.facts["exit_code"] == 65
+
+
+@pytest.mark.parametrize(("code", "told"), [(65, 65), (75, 75), (1, 70), (None, 70), (-9, 70)])
+def test_the_exit_code_of_the_driver_is_told_where_it_is_one_of_ours(
+    wanted: Request, code: int | None, told: int
+) -> None:
+    with pytest.raises(RunnerError, match="nothing was written") as caught:
+        verdict(Submission("runner-1", "FAILED", code, metadata=wanted.metadata))
+    assert caught.value.facts["exit_code"] == told
+
+
+def test_following_tells_each_line_once_and_outlasts_a_silent_head(wanted: Request) -> None:
+    api, said, now = PuppetJobs(), list[str](), [0.0]
+    id = submit(api, wanted).id
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+        api.log = "one\n" if now[0] < 3 else "one\ntwo\n"
+        api.silent = 1 if now[0] == 2 else 0
+        if now[0] >= 5:
+            api.set(id, "SUCCEEDED")
+
+    assert follow(api, id, said.append, sleep, lambda: now[0]).status == "SUCCEEDED"
+    assert said == ["one\n", "two\n"]
+
+
+def test_following_a_head_that_is_gone_for_good_ends(wanted: Request) -> None:
+    api, now = PuppetJobs(), [0.0]
+    id = submit(api, wanted).id
+    api.silent = 10**6
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    with pytest.raises(CapacityError, match=r"may go on: its output tells"):
+        follow(api, id, lambda text: None, sleep, lambda: now[0])
+    assert 100 < now[0] < 200
+
+
+def test_following_ends_with_a_complete_output_whatever_ray_says(wanted: Request, out: Output) -> None:
+    api, now = PuppetJobs(), [0.0]
+    id = submit(api, wanted).id
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+        if now[0] == 20:
+            finish_all(killed(directory))
+
+    directory = opened(out)
+    directory.claim(PLAN)
+    assert follow(api, id, lambda text: None, sleep, lambda: now[0]).status == "PENDING"
+    assert verdict(api.jobs[id]).state == "finished"
+
+
+def test_a_job_is_named_by_its_id_or_by_its_name_without_the_number(wanted: Request) -> None:
+    api = PuppetJobs()
+    for number in (1, 2):
+        api.set(f"{wanted.base}-{number}", "FAILED", wanted)
+    assert named(api, wanted.base).id == f"{wanted.base}-2"
+    assert named(api, f"{wanted.base}-1").id == f"{wanted.base}-1"
+    with pytest.raises(JobError, match=f"no job 'x' on this cluster: it has '{wanted.base}-2'"):
+        named(api, "x")
+
+
+def test_what_is_sent_holds_references_and_no_secret(tmp_path: Path) -> None:
+    secret = {"key": "env:MY_KEY", "secret": "env:MY_SECRET"}
+    job = job_of("s3://out/x", input={"url": "s3://in/*.parquet", "options": secret})
+    sent = request(
+        job,
+        PLAN.id,
+        "s3://out/x",
+        "job.yaml",
+        "/w",
+        overrides=["workers.count=2"],
+        variables=["OTHER", "AWS_REGION=eu"],
+    )
+    assert sent.entrypoint == (
+        "exec python -m runner run job.yaml --set workers.count=2 --address auto"
+        " --require-env MY_KEY --require-env MY_SECRET --require-env OTHER"
+    )
+    assert sent.runtime_env["env_vars"]["AWS_REGION"] == "eu"
+    assert json.loads(sent.metadata["runner.options"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("flag", "story"),
+    [
+        ("MY_SECRET=x", "looks like a secret"),
+        ("URL=s3://me:hunter2@host", "looks like a secret"),
+        ("2x", "no name of a variable"),
+    ],
+)
+def test_a_secret_is_not_sent_as_a_value(flag: str, story: str) -> None:
+    with pytest.raises(JobError, match=story) as caught:
+        request(job_of("/out"), PLAN.id, "/out", "job.yaml", "/w", variables=[flag])
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("output", "source", "story"), [("out", "/in", "'output.url' is 'out'"), ("/out", "b", "'input.url' is 'b'")]
+)
+def test_a_folder_of_the_submitting_machine_is_refused(output: str, source: str, story: str) -> None:
+    with pytest.raises(JobError, match=story):
+        request(job_of(output, input={"url": source}), PLAN.id, output, "job.yaml", "/w")

@@ -1,0 +1,162 @@
+"""The same job on a cluster: submitted, found, stopped, continued; and no secret left anywhere."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from canaries import CANARIES
+
+from connectors.status import read_status
+from jobs.job import Job, Output
+from jobs.load import load_job
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+JobFile = Callable[..., Path]
+
+
+def output_of(file: Path) -> Output:
+    job: Job = load_job(file.read_text(), str(file))
+    return job.output
+
+
+@pytest.fixture
+def as_the_cluster(there: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process may read what the job wrote."""
+    for name in ("LAKE_KEY_ID", "LAKE_ACCESS"):
+        monkeypatch.setenv(name, there.environment[name])
+
+
+def test_a_job_runs_on_the_cluster_once_and_leaves_no_secret(
+    command: Command, job_file: JobFile, there: Any, tmp_path: Path, as_the_cluster: None
+) -> None:
+    file = job_file()
+    first = command("submit", "job.yaml", "--follow", "--env", "LAKE_ACCESS", "--env", "AWS_REGION=us-east-1")
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "complete and proven, 2,000 rows in 4 parts" in first.stdout
+    status = read_status(output_of(file))
+    assert (status.state, status.rows_done, status.retries) == ("finished", 2000, 0)
+    again = command("submit", "job.yaml")
+    assert again.returncode == 0
+    assert "already done: 2,000 rows in 4 shards" in again.stdout
+
+    listed = json.loads(command("jobs", "list", "--json").stdout)
+    (job,) = [one for one in listed if one["plan_id"] == status.plan_id]
+    assert job["id"].startswith(f"runner-{status.plan_id[:8]}-")
+    assert (job["status"], job["exit_code"]) == ("SUCCEEDED", 0)
+    told = command("jobs", "status", job["id"])
+    assert "SUCCEEDED, exit code 0" in told.stdout
+    assert "2,000 of 2,000" in told.stdout
+    logs = command("jobs", "logs", job["id"].rpartition("-")[0])  # without its number: the latest
+    assert "100%" in logs.stdout
+
+    known = command("jobs", "list", "--json").stdout + raw_jobs(there)
+    require_no_canary(there.session, output_of(file), first.stdout + first.stderr + logs.stdout + known)
+
+
+def raw_jobs(there: Any) -> str:
+    """All that Ray tells of its jobs, runtime environments included."""
+    import urllib.request
+
+    asked = urllib.request.Request(f"{there.address}/api/jobs/")
+    asked.add_header("Authorization", f"Bearer {there.environment['RAY_AUTH_TOKEN']}")
+    with urllib.request.urlopen(asked, timeout=30) as answer:
+        return str(answer.read().decode())
+
+
+def require_no_canary(session: Path, output: Output, said: str) -> None:
+    from connectors.store import Store
+
+    places = {"what the commands said": said.encode()}
+    places |= {str(path): path.read_bytes() for path in session.rglob("*") if path.is_file() and not path.is_symlink()}
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            places[str(command)] = command.read_bytes()
+        except OSError:
+            continue  # it ended meanwhile
+    store = Store(output.url, output.options)
+    names, folders = list[str](), [""]
+    while folders:
+        folder = folders.pop()
+        for name in store.names(folder):
+            (folders if name.endswith("/") else names).append(f"{folder}/{name}".strip("/"))
+    places |= {f"output {name}": store.read(name) or b"" for name in names}
+    assert len(names) > 8
+    assert len(places) > 50
+    for name, canary in CANARIES.items():
+        assert [place for place, content in places.items() if canary.encode() in content] == [], name
+
+
+def test_of_two_submits_at_once_one_runs_and_a_stopped_one_is_continued(
+    command: Command, job_file: JobFile, as_the_cluster: None, await_that: Callable[..., None]
+) -> None:
+    file = job_file("slow", limits={"shard_rows": 100, "batch_rows": 25})
+    output = output_of(file)
+    both: list[dict[str, Any]] = []
+    threads = [
+        threading.Thread(target=lambda: both.append(json.loads(command("submit", "job.yaml", "--json").stdout)))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(one["state"] for one in both) == ["new", "running"]
+    (id,) = {one["id"] for one in both}
+    assert id.endswith("-1")
+
+    await_that(lambda: read_status(output).shards_done >= 2, "two shards are done")
+    assert "is being stopped" in command("jobs", "stop", id).stdout
+    jobs = lambda: {one["id"]: one for one in json.loads(command("jobs", "list", "--json").stdout)}  # noqa: E731
+    await_that(lambda: jobs()[id]["status"] == "STOPPED", "the job is stopped")
+    stopped = read_status(output)
+    assert (stopped.state, stopped.ended) == ("stopped", "interrupted")
+    assert 2 <= stopped.shards_done < 20
+
+    done = command("submit", "job.yaml", "--follow")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"submitted again as {id[:-1]}2" in done.stdout
+    assert "were done before" in done.stdout
+    assert read_status(output).epoch == 2
+
+
+def test_a_local_model_and_our_own_code_travel_with_the_job(
+    command: Command, job_file: JobFile, there: Any, tmp_path: Path, half_plus_two: Path, as_the_cluster: None
+) -> None:
+    shutil.copytree(half_plus_two, tmp_path / "models" / "half")
+    job_file(model={"url": "models/half"})
+    refused = command("submit", "job.yaml")
+    assert refused.returncode == 2
+    assert "'model.url' is 'models/half', which is a folder of this machine" in refused.stderr
+    shutil.rmtree(tmp_path / "in")
+    done = command("submit", "job.yaml", "--working-dir", ".", "--wheel", "--set", "workers.count=1", "--follow")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2,000 rows in 4 parts" in done.stdout
+    assert any(there.session.glob("runtime_resources/py_modules_files/*/runner/cli.py"))
+    assert not any(there.session.glob("runtime_resources/py_modules_files/*/tensorflow"))
+
+
+def test_a_job_that_fails_tells_the_exit_code_of_its_driver(command: Command, job_file: JobFile) -> None:
+    job_file()
+    done = command("submit", "job.yaml", "--follow", "--env", "NOBODY_SET_THIS")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "environment variable 'NOBODY_SET_THIS' is not set" in done.stdout
+    assert "ended (FAILED) before everything was written: nothing was written" in done.stderr
+
+
+def test_without_the_token_nothing_is_sent(command: Command, tmp_path: Path) -> None:
+    done = command("jobs", "list", token=False, HOME=str(tmp_path))
+    assert done.returncode == 69
+    assert "did not accept the token" in done.stderr
+    assert "RAY_AUTH_TOKEN" in done.stderr
+    wrong = command("jobs", "list", token=False, RAY_AUTH_TOKEN="guessed")
+    assert wrong.returncode == 69
+    (tmp_path / "token").write_text(CANARIES["TOKEN"])
+    right = command("jobs", "list", token=False, RAY_AUTH_TOKEN_PATH=str(tmp_path / "token"))
+    assert right.returncode == 0, right.stderr

@@ -82,6 +82,21 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterSeen:
+    """What there is to know of the cluster; told when it changes.
+
+    others: requests of others for which there is no room.
+    never:  why no worker of this job can be placed on any node, there or to be launched; "" where one can.
+    story:  what this job waits for, for people; "" where it waits for nothing.
+    """
+
+    now: float
+    others: int = 0
+    never: str = ""
+    story: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class StopRequested:
     now: float
     error: RunnerError
@@ -96,6 +111,7 @@ Event = (
     | WorkerProgressed
     | AttemptSucceeded
     | AttemptFailed
+    | ClusterSeen
     | Tick
     | StopRequested
 )

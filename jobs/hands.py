@@ -59,6 +59,16 @@ class Hands:
         return len(self.workers) - len(self.draining)
 
     @property
+    def busy(self) -> int:
+        """Usable workers with something in hand."""
+        return self.usable - len(self.room[0])
+
+    @property
+    def starting(self) -> list[str]:
+        """The latest first: those before may be nearly there."""
+        return [name for name, worker in reversed(self.workers.items()) if not worker.ready]
+
+    @property
     def empty(self) -> int:
         """Workers that start, or have nothing in hand."""
         return self.staying - self.usable + len(self.room[0])

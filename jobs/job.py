@@ -202,9 +202,14 @@ class Output(Location):
 
 
 class Workers(Section):
-    """What each worker asks of the cluster. `count: auto`: one per GPU, or as many as the CPUs hold."""
+    """What each worker asks of the cluster. `count: auto`: one per GPU, or as many as the CPUs hold.
+
+    Instead of `count`, `max` (and `min`, 1 if omitted): as many as there is work and room for, see `jobs/elastic.py`.
+    """
 
     count: Literal["auto"] | Count = "auto"
+    min: Count | None = None
+    max: Count | None = None
     gpus: Annotated[float, Field(ge=0, strict=True)] = 0
     cpus: Amount = 1
     readers: Literal["auto"] | Count = "auto"  # threads of a worker that fetch and decode; auto: by its cpus
@@ -217,6 +222,21 @@ class Workers(Section):
         if gpus > 1 and gpus != int(gpus):
             raise ValueError(f"{gpus} GPUs cannot be assigned: a share must be below 1, or a whole number")
         return gpus
+
+    @model_validator(mode="after")
+    def _one_way_to_count(self) -> Workers:
+        if self.min is None and self.max is None:
+            return self
+        if self.count != "auto":
+            raise ValueError("give 'count', or 'min' and 'max'; found both")
+        if self.max is None or self.max < (self.min or 1):
+            raise ValueError(f"'max' must be at least 'min'; found min {self.min or 1}, max {self.max or 'missing'}")
+        return self
+
+    @property
+    def least(self) -> int | None:
+        """Of an elastic run, how many there should be at least; None where the number is fixed."""
+        return None if self.max is None else self.min or 1
 
 
 class Limits(Section):

@@ -32,6 +32,9 @@ class Policy:
                     least `backup_s`; for one shard, or this share of all.
     node, worker:   failures in a row, without a success, after which one is avoided or replaced.
     look_s:         how often running attempts are looked at.
+    never_s:        how long a cluster may lack what a worker needs, before there ever was one: nodes may be joining.
+    others_s:       how long others must wait for resources before an elastic run gives up a worker; `give_s` until the
+                    next one; `regrow_s` after the last before it asks for more again.
     """
 
     infrastructure: int | None = None
@@ -44,6 +47,10 @@ class Policy:
     node: int = 3
     worker: int = 3
     look_s: float = 1.0
+    never_s: float = 10.0
+    others_s: float = 20.0
+    give_s: float = 5.0
+    regrow_s: float = 60.0
 
     @classmethod
     def of(cls, limits: Limits) -> Policy:

@@ -15,11 +15,13 @@ from heapq import heappop, heappush
 from random import Random
 
 from jobs.attempt import Failure, Receipt, attempt
+from jobs.elastic import Elastic
 from jobs.errors import CapacityError, RunnerError, WorkerError
 from jobs.event import (
     Action,
     AttemptFailed,
     AttemptSucceeded,
+    ClusterSeen,
     Dispatch,
     Event,
     Finish,
@@ -44,6 +46,7 @@ __all__ = [
     "Action",
     "AttemptFailed",
     "AttemptSucceeded",
+    "ClusterSeen",
     "Dispatch",
     "Event",
     "Finish",
@@ -83,6 +86,7 @@ class Schedule:
         nonce: Callable[[], str],
         random: Random,
         *,
+        least: int | None = None,
         asked: str = "",
         in_hand: int = 2,
         capacity_s: float = 15 * 60,
@@ -91,6 +95,7 @@ class Schedule:
         """
         done:       indexes of the shards that earlier runs published.
         workers:    how many to keep alive, as long as so many shards are left.
+        least:      an elastic run: `workers` is the most, this the least there should be; see `jobs/elastic.py`.
         nonce:      draws 12 random hex digits for an attempt's id.
         random:     for the jitter of back-offs.
         asked:      what the workers need, for the message of a CapacityError: '8 workers with 1 GPU each'.
@@ -112,6 +117,10 @@ class Schedule:
         self._wanted = min(workers, self._left)
         if self._left and self._wanted < 1:
             raise ValueError(f"cannot schedule {self._left} shards: {workers} workers; expected at least 1")
+        self._elastic = Elastic(min(least, workers), workers, self._policy) if least is not None else None
+        self._cluster = ClusterSeen(0.0)
+        self._never_since: float | None = None
+        self._ever_ready = False
         self._asked = asked or f"{self._wanted} worker{'s' * (self._wanted > 1)}"
 
         self._hands = Hands(in_hand)
@@ -149,7 +158,7 @@ class Schedule:
         if self._over:
             return [*actions, *map(StopWorker, self._workers), Finish()]
         self._release(event.now)
-        actions += [*self._starts(event.now), *self._dispatches(event.now)]
+        actions += [*self._starts(event.now), *self._dispatches(event.now), *self._surplus(event.now)]
         if isinstance(event, Tick) and self._looked == event.now:
             actions += self._backups(event.now)
         return actions
@@ -198,8 +207,13 @@ class Schedule:
 
     @property
     def workers(self) -> int:
-        """How many workers this run wants."""
-        return self._wanted
+        """How many workers this run wants: of an elastic one, how many it has asked for and keeps."""
+        return self._wanted if self._elastic is None else self._hands.staying
+
+    @property
+    def waits_for(self) -> str:
+        """What the cluster has no room for, "" where there is room."""
+        return self._cluster.never or self._cluster.story
 
     @property
     def ready(self) -> int:
@@ -231,6 +245,12 @@ class Schedule:
                 yield from self._note_success(now, worker, receipt)
             case AttemptFailed(now, worker, failure):
                 yield from self._note_failure(now, worker, failure)
+            case ClusterSeen(now, others, never):
+                self._cluster = event
+                since = now if self._never_since is None else self._never_since
+                self._never_since = since if never else None
+                if self._elastic is not None:
+                    self._elastic.note_others(now, others, self._hands.staying)
             case Tick(now):
                 yield from self._look(now)
             case StopRequested(_, error):
@@ -241,7 +261,7 @@ class Schedule:
         if worker is None or worker.ready:
             return
         self._hands.enter(name, node)
-        self._start_failures, self._unusable_since = 0, None
+        self._start_failures, self._unusable_since, self._ever_ready = 0, None, True
 
     def _note_gone(self, now: float, name: str, error: RunnerError, preempted: bool = False) -> None:
         worker = self._workers.get(name)
@@ -425,6 +445,9 @@ class Schedule:
                 return
 
     def _check_capacity(self, now: float) -> None:
+        if self._never_since is not None and not self._ever_ready and now - self._never_since >= self._policy.never_s:
+            self._verdict = CapacityError(f"no worker can be started: {self._cluster.never}")
+            return
         if self._unusable_since is None or now - self._unusable_since < self._capacity_s:
             return
         self._verdict = CapacityError(
@@ -444,12 +467,35 @@ class Schedule:
             return
         if self._start_failures >= _START_TRIES and not self._hands.usable and self._workers:
             return  # all hope is on those that are still starting
-        while self._hands.staying < min(self._wanted, self._left):
+        while self._hands.staying < self._target(now):
             self._named += 1
             name = f"w{self._named}"
             self._hands.add(name)
             leaving = {self._workers[other].node for other in self._hands.draining} - {""}
             yield StartWorker(name, tuple(sorted(self._nodes.bad | leaving)))
+
+    def _target(self, now: float) -> int:
+        """How many workers there should be: as long as so many shards are left. Elastic: as there is work for."""
+        if self._elastic is None:
+            return min(self._wanted, self._left)
+        return min(self._elastic.cap(now), self._hands.busy + self.waiting)
+
+    def _surplus(self, now: float) -> Iterator[Action]:
+        """Workers that an elastic run gives back: those that start first, then those without work, then others.
+
+        One without work stays if it may: whoever fails or is slow at the end finds it ready.
+        """
+        if self._elastic is None:
+            return
+        over = self._hands.staying - self._elastic.cap(now)
+        idle = self._hands.staying - self._target(now) - 1
+        if max(over, idle) <= 0:
+            return
+        for name in [*self._hands.starting, *self._hands.room[0]][: max(over, idle)]:
+            over -= 1
+            yield from self._let_go(now, name)
+        for name in [name for name, worker in self._workers.items() if worker.usable][: max(over, 0)]:
+            yield from self._note_draining(now, name, float("inf"))
 
     def _dispatches(self, now: float) -> Iterator[Action]:
         """Empty hands first; a second shard only while more wait than hands are empty, starting workers included."""

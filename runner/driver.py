@@ -150,6 +150,7 @@ class Driver:
             retries=self.schedule.retries,
             workers_ready=self.schedule.ready,
             workers=self.schedule.workers,
+            waits_for=self.schedule.waits_for,
         )
 
     def _failures(self) -> list[dict[str, object]]:

@@ -228,18 +228,19 @@ def _driver(
     ready: Preflight, pool: Pool, output: OutputDirectory, epoch: int, done: dict[int, Receipt], stopper: Stopper
 ) -> Driver:
     pool.serve(ready.spec(output.output))
-    wanted = ready.job.workers.count
+    workers = ready.job.workers
     left = len(ready.plan.shards) - len(done)
     fits = pool.capacity() if left else 0
     schedule = Schedule(
         ready.plan,
         done=done,
-        workers=fits if wanted == "auto" else wanted,
+        workers=workers.max or (fits if workers.count == "auto" else workers.count),
+        least=workers.least,
         max_attempts=ready.job.limits.max_attempts,
         epoch=epoch,
         nonce=lambda: secrets.token_hex(6),
         random=random.Random(),
-        asked=_asked(ready.job.workers),
+        asked=_asked(workers),
     )
     return Driver(schedule, pool, output, epoch, ready.plan.rows, stop_requested=stopper.requested, receipts=dict(done))
 
@@ -269,7 +270,7 @@ def _pool(job: Job, in_process: bool, address: str | None) -> Pool:
     if in_process:
         workers = job.workers
         cpus = int(workers.cpus) if "cpus" in workers.model_fields_set else os.cpu_count() or 1
-        count = 1 if workers.count == "auto" else workers.count
+        count = workers.max or (1 if workers.count == "auto" else workers.count)
         return InlinePool(EngineOptions(threads=max(1, cpus), gpu=workers.gpus > 0), count)
     from runner.ray_pool import RayPool  # imports Ray: not for jobs that run in this process
 

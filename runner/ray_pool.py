@@ -1,4 +1,4 @@
-"""Workers as Ray actors: the only file that imports Ray (submission will be the other).
+"""Workers as Ray actors. Ray is imported here, in the other `ray_*.py`, and in `submission.py`; nowhere else.
 
 Owns actors, GPU assignment and the translation of Ray's errors into events. Refuses to retry anything: Ray's own
 retries and restarts are 0, the Schedule is the only authority. Rows never enter Ray's object store; a call carries
@@ -8,6 +8,7 @@ in a thread that can be left behind.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import threading
@@ -23,6 +24,7 @@ from jobs.job import Workers
 from jobs.schedule import (
     AttemptFailed,
     AttemptSucceeded,
+    ClusterSeen,
     Event,
     StopRequested,
     WorkerDraining,
@@ -32,6 +34,7 @@ from jobs.schedule import (
 )
 from runner.engine import EngineOptions
 from runner.pool import Clock, as_runner_error
+from runner.ray_watch import Watch
 from runner.worker import Progress, Worker, WorkerSpec
 
 # Ray would otherwise warn, on the user's terminal, about what it will do in a later release. A worker without a
@@ -46,7 +49,6 @@ _IN_HAND = 2  # attempts of a worker: the Schedule gives out no more
 _PROGRESS_S = 0.5  # how often a worker is asked for its rows
 _STORE_BYTES = 80 * 2**20  # Ray's smallest object store: nothing of ours goes through it
 _START_S = 120.0  # how long a local Ray may take to start on a busy machine
-_WATCH_S = 2.0  # how often the head is asked for the nodes of the cluster
 _HEAD_S = 30.0  # how long it may be silent; after 60 s Ray ends this process itself, without a word of ours
 _KILL_S = 2.0  # how long the killing of actors may take; it takes milliseconds unless the head is gone
 _SHUTDOWN_S = 15.0
@@ -108,46 +110,6 @@ class _Live:
         return str(self.facts.get("node_id", ""))
 
 
-class _Watch:
-    """Asks the head for the nodes of the cluster, again and again, in a thread of its own: the head may not answer."""
-
-    def __init__(self) -> None:
-        self.nodes: Sequence[Mapping[str, Any]] = ()  # those alive
-        self.draining: dict[str, float] = {}  # node that drains, or did -> when it ends, in seconds since 1970
-        self.answers = 0
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._live, name="ray-watch", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._end.set()
-        self._thread.join(_KILL_S)
-
-    def _live(self) -> None:
-        while not self._end.is_set():
-            try:
-                self.nodes = [node for node in ray.nodes() if node["Alive"]]
-                self.draining = self.draining | _draining_nodes()
-                self.answers += 1
-            except Exception:  # silence is what counts
-                pass
-            self._end.wait(_WATCH_S)
-
-
-def _draining_nodes() -> dict[str, float]:
-    """Node id -> when it will be taken away, in seconds since 1970; infinity where nobody said.
-
-    Ray has no public way to ask. Without this one, nodes that drain are taken for nodes that died, and cost a try.
-    """
-    try:
-        from ray._private.state import state
-
-        found = state.get_draining_nodes()
-    except (ImportError, AttributeError):
-        return {}
-    return {node: at / 1000 if at else float("inf") for node, at in found.items()}
-
-
 class RayPool:
     """Connects to `address`, or to a Ray that this process has started already, or starts a local one."""
 
@@ -166,8 +128,9 @@ class RayPool:
         self._connection: threading.Thread | None = None
         self._settled = threading.Event()  # connected, or refused
         self._closed = threading.Event()
-        self._watch: _Watch | None = None
+        self._watch: Watch | None = None
         self._answers, self._silent_s, self._polled = 0, 0.0, clock()  # of the head, and when that was last looked at
+        self._seen = ClusterSeen(0.0)  # as last told
         self._news: list[Event] = []  # for the next poll
 
     def connect(self) -> None:
@@ -324,6 +287,9 @@ class RayPool:
             if live.facts and not live.leaving and live.node in self._watch.draining:
                 live.leaving = True
                 events.append(WorkerDraining(now, worker, max(0.0, self._watch.draining[live.node] - time.time())))
+        if self._watch.answers and (seen := self._cluster(now)) != dataclasses.replace(self._seen, now=now):
+            self._seen = seen
+            events.append(seen)
         # Only time in which this process ran itself counts: it may have been stopped for an hour.
         self._silent_s += min(now - self._polled, 1.0)
         self._polled = now
@@ -333,6 +299,25 @@ class RayPool:
             gone = f"{self._target()} has not answered for {_HEAD_S:.0f} s: its head process or node is gone"
             events.append(StopRequested(now, WorkerError(f"{gone}; start Ray, and run the same again to continue")))
         return events
+
+    def _cluster(self, now: float) -> ClusterSeen:
+        """Who waits for room, and whether ours will ever have any."""
+        assert self._watch is not None
+        wanted, nodes = self._wanted(), [node["Resources"] for node in self._watch.nodes]
+        demand = self._watch.demand
+        starting = sum(not live.facts for live in self._live.values())
+        waits = demand.get("waits", [])
+        alike = sum(count for shape, count in waits if shape == wanted)
+        ours = min(starting, alike)
+        others = sum(count for _, count in waits) - ours
+        kinds = [*nodes, *demand.get("kinds", [])]
+        if not any(self._fits(kind) for kind in kinds):
+            return ClusterSeen(now, others, _shortage(wanted, kinds))
+        if not ours:
+            return ClusterSeen(now, others)
+        needs = ", ".join(f"{amount:g} {name}" for name, amount in wanted.items())
+        launched = f"; {demand['launched']} nodes are being started" if demand.get("launched") else ""
+        return ClusterSeen(now, others, story=f"no room yet for {ours} x ({needs}){launched}")
 
     def _target(self) -> str:
         return f"Ray at '{self._address}'" if self._address else "the local Ray"
@@ -401,7 +386,7 @@ class RayPool:
         if threading.current_thread() is threading.main_thread():
             # Ray's core installs a handler that prints a stack and aborts; ours stops the workers first.
             signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
-        self._watch = self._watch or _Watch()
+        self._watch = self._watch or Watch()
 
 
 def _bounded(call: Callable[[], None], seconds: float) -> None:

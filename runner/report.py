@@ -24,7 +24,7 @@ _LOG_EVERY_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A run at one moment. rows_before: done by earlier runs of the same job."""
+    """A run at one moment. rows_before: done by earlier runs of the same job. waits_for: room in the cluster, or ""."""
 
     rows_total: int
     rows_done: int
@@ -36,6 +36,7 @@ class Snapshot:
     retries: int
     workers_ready: int
     workers: int
+    waits_for: str = ""
 
     @property
     def rows_per_s(self) -> float:
@@ -65,6 +66,7 @@ def progress_line(at: Snapshot) -> str:
         eta,
         f"shards {at.shards_done} done, {at.shards_running} running, {at.retries} retried of {at.shards_total}",
         f"{at.workers_ready} of {at.workers} workers ready",
+        at.waits_for if at.workers_ready < at.workers else "",
     ]
     return " · ".join(part for part in parts if part)
 

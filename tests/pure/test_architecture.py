@@ -24,7 +24,7 @@ FILES = [
 HOMES = {  # heavy or delicate library -> the only places that may import it
     "tensorflow": ("runner/engine/",),
     "keras": ("runner/engine/",),
-    "ray": ("runner/ray_pool.py", "runner/submission.py"),
+    "ray": ("runner/ray_", "runner/submission.py"),
     "fsspec": ("connectors/store.py",),
     "yaml": ("jobs/load.py",),
     "paramiko": ("connectors/host_key.py",),  # what fsspec's SFTP client cannot do: believe known hosts only
@@ -33,7 +33,7 @@ LIBRARIES = {
     "jobs": {"pydantic", "yaml"},
     "connectors": {"pyarrow", "fsspec", "paramiko", "filelock"},
 }  # beside the standard library
-ENTRANCES = ("runner/engine/", "runner/ray_pool.py", "runner/submission.py", "runner/__main__.py")
+ENTRANCES = ("runner/engine/", "runner/ray_", "runner/submission.py", "runner/__main__.py")
 
 
 def _imports(source: str) -> Iterator[tuple[int, str]]:

@@ -15,7 +15,7 @@ import pyarrow.fs as pa_fs
 import pytest
 import yaml
 from canaries import CANARIES
-from cluster_process import cluster_process
+from cluster_process import ClusterProcess, cluster_process
 from store_servers import free_port, moto_server, new_bucket
 
 Completed = subprocess.CompletedProcess[str]
@@ -23,11 +23,10 @@ Completed = subprocess.CompletedProcess[str]
 
 @dataclass
 class There:
-    """The cluster: where it is, what to call it with, and where its logs are."""
+    """A head without CPUs and a node of two; an S3 endpoint; what to call them with."""
 
-    address: str
-    session: Path
-    s3: str  # endpoint
+    cluster: ClusterProcess
+    s3: str
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -48,9 +47,10 @@ def there(s3: str) -> Iterator[There]:
     }
     # The driver is started as `python`, which must be this one.
     path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    head = {"num_cpus": 3, "dashboard_port": free_port(), "include_dashboard": True}
+    head = {"num_cpus": 0, "dashboard_port": free_port(), "include_dashboard": True}
     with cluster_process(os.environ | secrets | path, **head) as cluster:
-        yield There(cluster.dashboard, cluster.session, s3, secrets)
+        cluster.add(num_cpus=2)
+        yield There(cluster, s3, secrets)
 
 
 Command = Callable[..., Completed]
@@ -66,7 +66,7 @@ def command(tmp_path: Path, there: There) -> Command:
             [sys.executable, "-m", "runner", *arguments],
             cwd=tmp_path,
             env=os.environ
-            | {"RAY_API_SERVER_ADDRESS": there.address, "RAY_ADDRESS": "10.255.0.1:1"}
+            | {"RAY_API_SERVER_ADDRESS": there.cluster.dashboard, "RAY_ADDRESS": "10.255.0.1:1"}
             | known
             | environment,
             capture_output=True,

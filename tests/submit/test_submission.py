@@ -57,14 +57,14 @@ def test_a_job_runs_on_the_cluster_once_and_leaves_no_secret(
     assert "100%" in logs.stdout
 
     known = command("jobs", "list", "--json").stdout + raw_jobs(there)
-    require_no_canary(there.session, output_of(file), first.stdout + first.stderr + logs.stdout + known)
+    require_no_canary(there.cluster.session, output_of(file), first.stdout + first.stderr + logs.stdout + known)
 
 
 def raw_jobs(there: Any) -> str:
     """All that Ray tells of its jobs, runtime environments included."""
     import urllib.request
 
-    asked = urllib.request.Request(f"{there.address}/api/jobs/")
+    asked = urllib.request.Request(f"{there.cluster.dashboard}/api/jobs/")
     asked.add_header("Authorization", f"Bearer {there.environment['RAY_AUTH_TOKEN']}")
     with urllib.request.urlopen(asked, timeout=30) as answer:
         return str(answer.read().decode())
@@ -138,8 +138,8 @@ def test_a_local_model_and_our_own_code_travel_with_the_job(
     done = command("submit", "job.yaml", "--working-dir", ".", "--wheel", "--set", "workers.count=1", "--follow")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2,000 rows in 4 parts" in done.stdout
-    assert any(there.session.glob("runtime_resources/py_modules_files/*/runner/cli.py"))
-    assert not any(there.session.glob("runtime_resources/py_modules_files/*/tensorflow"))
+    assert any(there.cluster.session.glob("runtime_resources/py_modules_files/*/runner/cli.py"))
+    assert not any(there.cluster.session.glob("runtime_resources/py_modules_files/*/tensorflow"))
 
 
 def test_a_job_that_fails_tells_the_exit_code_of_its_driver(command: Command, job_file: JobFile) -> None:

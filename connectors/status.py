@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -36,12 +36,15 @@ class Status:
 
     state:      running: a driver was heard of lately, by the store's own times; stopped: none was, or it ended.
     rows_done:  rows of the shards whose parts are there.
+    rows_rejected:  of those, as receipts tell.
     bytes:      of the parts that are there.
     attempts:   those that published and those that failed.
     rows_per_s: of the last driver, as it said itself.
     host, pid, started, heartbeat:  of the driver that wrote last; times in UTC, by its own clock, "" where none did.
     heartbeat_age_s:  by the clock of the store; None where it does not tell, or where that driver has ended.
     ended:      how that driver ended, "" where it did not say.
+    command:    what that driver was started with, and what continues; "" where that is not known.
+    waits_for:  what it had no room for in the cluster, when it was last heard.
     mode:       how parts get their names. warning: what this store cannot promise.
     failures:   attempts that failed and were or will be repeated; see `Failure.document`.
     """
@@ -53,6 +56,7 @@ class Status:
     shards_done: int = 0
     rows: int = 0
     rows_done: int = 0
+    rows_rejected: int = 0
     bytes: int = 0
     attempts: int = 0
     retries: int = 0
@@ -67,13 +71,30 @@ class Status:
     mode: str = ""
     warning: str = ""
     failures: tuple[dict[str, Any], ...] = ()
+    command: str = ""
+    waits_for: str = ""
+
+    @property
+    def share(self) -> float:
+        """Done, from 0 to 1; by shards where there are no rows."""
+        done, total = (self.rows_done, self.rows) if self.rows else (self.shards_done, self.shards)
+        return done / total if total else 0.0
+
+    @property
+    def lost(self) -> bool:
+        """Whether the driver went away without a word: killed, or its machine is gone."""
+        return self.state == "stopped" and self.epoch > 0 and not self.ended
 
     def document(self) -> dict[str, Any]:
         return asdict(self) | {"failures": list(self.failures)}
 
 
-def read_status(output: Output) -> Status:
-    """raises: OutputError where the directory cannot be read, or its plan is not whole."""
+def read_status(output: Output, seen: dict[str, dict[str, Any]] | None = None) -> Status:
+    """How far the job in `output` is.
+
+    seen:    receipts by name; whoever looks again gives it again, and none is read twice.
+    raises:  OutputError where the directory cannot be read, or its plan is not whole.
+    """
     store = Store(output.url, output.options)
     listed = store.sizes("")
     names = current_layout(store, listed)
@@ -84,7 +105,8 @@ def read_status(output: Output) -> Status:
     finished = SUCCESS in listed
     last = Epochs(store, names).latest() if not finished else None
     beat = last.document if last else _last_document(store, names)
-    failures = tuple({one["attempt"]: one for one in _failures(store, names, beat)}.values())
+    receipts = _receipts(store, names, {} if seen is None else seen)
+    failures = tuple({one["attempt"]: one for one in _failures(receipts, beat)}.values())
     rate = beat.get("rows_per_s")
     return Status(
         output=store.url,
@@ -94,6 +116,7 @@ def read_status(output: Output) -> Status:
         shards_done=len(done),
         rows=plan.rows,
         rows_done=sum(shard.rows for shard in plan.shards if shard.index in done),
+        rows_rejected=sum(int(receipt.get("rows_rejected", 0)) for receipt in receipts),
         bytes=sum(done.values()),
         attempts=len(done) + len(failures),
         retries=len(failures),
@@ -108,6 +131,8 @@ def read_status(output: Output) -> Status:
         mode=str(beat.get("mode", "")),
         warning=str(beat.get("warning", "")),
         failures=failures,
+        command=str(beat.get("command", "")),
+        waits_for=str(beat.get("waits_for", "")),
     )
 
 
@@ -144,10 +169,17 @@ def _last_document(store: Store, names: Layout) -> dict[str, Any]:
     return decode(store.read(names.epoch(number))) or {} if number else {}
 
 
-def _failures(store: Store, names: Layout, last: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Those that receipts tell of, and those of shards that have no receipt yet."""
-    receipts = [f"{names.receipts}/{name}" for name in islice(store.names(names.receipts), _MOST_RECEIPTS)]
+def _receipts(store: Store, names: Layout, seen: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    there = list(islice(store.names(names.receipts), _MOST_RECEIPTS))
+    new = [name for name in there if name not in seen]
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="status") as threads:
-        for receipt in threads.map(lambda path: decode(store.read(path)) or {}, receipts):
-            yield from receipt.get("failures", ())
+        read = threads.map(lambda name: decode(store.read(f"{names.receipts}/{name}")), new)
+        seen |= {name: found for name, found in zip(new, read, strict=True) if found is not None}  # else torn
+    return [seen[name] for name in there if name in seen]
+
+
+def _failures(receipts: Sequence[Mapping[str, Any]], last: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Those that receipts tell of, and those of shards that have no receipt yet."""
+    for receipt in receipts:
+        yield from receipt.get("failures", ())
     yield from last.get("failures", ())

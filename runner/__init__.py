@@ -3,6 +3,7 @@
     import runner
     result = runner.run("job.yaml")              # blocks, shows progress
     handle = runner.start(runner.Job(...))       # returns at once
+    runner.attach("scores").wait()               # follow a run of somebody else, from its output alone
     spec = runner.inspect("models/churn")        # what a model declares
     runner.verify("scores").holds                # whether every row is in exactly one part
 
@@ -40,9 +41,10 @@ if TYPE_CHECKING:
     from jobs.job import OptionValue
     from runner.launch import Handle, Result
     from runner.saved_model import ModelSpec
+    from runner.watch import Watch
 
 __version__ = "0.1.0"
-__all__ = ["Job", "RunnerError", "inspect", "run", "start", "verify"]
+__all__ = ["Job", "RunnerError", "attach", "inspect", "run", "start", "verify"]
 
 
 def run(
@@ -107,6 +109,18 @@ def inspect(model: str, version: int | None = None) -> ModelSpec:
     from runner.saved_model import read_model
 
     return read_model(model, version)
+
+
+def attach(output: str, *, options: dict[str, OptionValue] | None = None) -> Watch:
+    """Follow a run from its output, from any machine that can read it: `attach(url).wait()`, or iterate.
+
+    options:  of the store, as in a job file.
+    raises:   OutputError where the output cannot be read.
+    """
+    from jobs.job import Output
+    from runner.watch import Watch
+
+    return Watch(Output(url=output, options=options or {}))
 
 
 def verify(output: str, *, deep: bool = False, options: dict[str, OptionValue] | None = None) -> Verification:

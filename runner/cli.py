@@ -130,6 +130,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run the job, or continue it where it stopped."""
+    from connectors.secret import redact
     from runner.launch import launch
     from runner.report import NoDisplay, display_for
 
@@ -147,6 +148,7 @@ def run(
             overwrite=overwrite,
             takeover=takeover,
             warn=lambda story: _say(story, "warning: "),
+            command=os.environ.get("RUNNER_COMMAND") or redact(shlex.join(["runner", *sys.argv[1:]])),
         )
     if as_json:
         _print_json(result.report)
@@ -155,12 +157,22 @@ def run(
 
 
 @app.command()
-def status(output: OutputPlace, option: StoreOption = None, as_json: AsJson = False) -> None:
-    """How far a job is, from its output folder alone."""
+def status(
+    output: OutputPlace,
+    option: StoreOption = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow it until it ends; exit 0 if all is written.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """How far a job is, from its output folder alone: no driver, no cluster."""
     from connectors.status import read_status
     from runner.view import render_status
 
-    found = read_status(_output(output, option))
+    place = _output(output, option)
+    if watch:
+        from runner.watch import Watch, follow
+
+        raise typer.Exit(follow(Watch(place), sys.stdout, as_json))
+    found = read_status(place)
     if as_json:
         _print_json(found.document())
     else:

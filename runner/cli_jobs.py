@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import sys
 import tempfile
 from datetime import UTC, datetime
@@ -81,6 +82,7 @@ def submit(
             folder,
             overrides=overrides,
             variables=env or [],
+            command=shlex.join(["runner", "submit", *sys.argv[2:]]),
             modules=[str(build_wheel(Path(private), __version__))] if wheel else [],
         )
         api = _cluster(address, allow_open=allow_open_cluster)

@@ -58,6 +58,7 @@ class Driver:
     history: History = field(default_factory=History)
     facts: dict[str, Mapping[str, object]] = field(default_factory=dict)  # worker -> where it lives, or lived
     rows_before: int = 0  # done by earlier runs
+    command: str = ""  # that continues this run, for whoever looks at the output
     _started: float = 0.0
     _rows_committed: int = 0
     _renewed: tuple[float, object] = (float("-inf"), None)  # when, and what was news then
@@ -132,9 +133,8 @@ class Driver:
         news = (snapshot.workers_ready, snapshot.retries)
         if renew or snapshot.seconds - self._renewed[0] >= _RENEW_S or news != self._renewed[1]:
             self._renewed = (snapshot.seconds, news)
-            self.output.renew(
-                self.epoch, snapshot.document() | {"failures": self._failures(), "workers": self._workers()}
-            )
+            news_of = {"failures": self._failures(), "workers": self._workers(), "command": self.command}
+            self.output.renew(self.epoch, snapshot.document() | news_of)
 
     def _snapshot(self) -> Snapshot:
         in_hand = [told for told in self.pool.progress().values() if told.attempt]

@@ -115,11 +115,13 @@ def launch(
     overwrite: bool = False,
     takeover: bool = False,
     warn: Callable[[str], None] = warnings.warn,
+    command: str = "",
 ) -> Result:
     """Run `job` to its end, or continue it where an earlier run stopped.
 
     overwrite, takeover:  see `OutputDirectory.claim`.
     warn:   told what the store of the output cannot promise.
+    command: that continues this run, kept in the output for whoever looks at it.
     raises: the RunnerError that ended it; what was finished stays, and the same call continues.
     """
     began = time.monotonic()
@@ -144,6 +146,7 @@ def launch(
         with _ending(output, claim.epoch, pool):
             done = output.done(ready.plan)
             driver = _driver(ready, pool, output, claim.epoch, done, stopper or Stopper())
+            driver.command = command
             with _accounted(driver, ready, began) as account:
                 receipts = output.finish(ready.plan, _drive(driver, display, watch), claim.epoch)
     finally:

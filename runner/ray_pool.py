@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobs.attempt import Attempt, Receipt
-from jobs.errors import CapacityError, JobError, RunnerError, StoppedError, WorkerError
+from jobs.errors import CapacityError, JobError, RunnerError, WorkerError
 from jobs.job import Workers
 from jobs.schedule import (
     AttemptFailed,
@@ -165,8 +165,6 @@ class RayPool:
             live = _Live(actor.remote(worker, self._workers))
             self._calls[live.handle.start.remote(self._spec)] = ("start", worker)
             self._live[worker] = live
-        except StoppedError:  # of a signal, which comes wherever this thread is
-            raise
         except Exception as error:
             failed = WorkerError(f"worker {worker} could not be started: {_cause(error)}")
             self._news.append(WorkerFailedToStart(self._clock(), worker, failed))
@@ -197,8 +195,6 @@ class RayPool:
             ready, _ = ray.wait(list(self._calls), num_returns=1, timeout=0 if news else timeout_s, fetch_local=True)
             if ready:
                 ready, _ = ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0, fetch_local=True)
-        except StoppedError:
-            raise
         except Exception as error:
             return [*news, StopRequested(self._clock(), WorkerError(f"{self._target()} failed: {_cause(error)}"))]
         return news + [event for ref in ready if (event := self._settle(ref)) is not None]
@@ -229,8 +225,6 @@ class RayPool:
         live, now = self._live[worker], self._clock()
         try:
             answer = ray.get(ref, timeout=10)
-        except StoppedError:
-            raise
         except Exception as error:  # whatever it is: this worker no longer answers as it should
             return self._lost(worker, now, error)
         if what == "progress":

@@ -122,12 +122,14 @@ def request(
     overrides: Sequence[str] = (),
     variables: Sequence[str] = (),
     modules: Sequence[str] = (),
+    command: str = "",
 ) -> Request:
     """What to send for `job`.
 
     file:      the job file, relative to `working_dir`, which becomes the driver's current directory.
     variables: 'NAME': must be set on the cluster, checked before work begins; 'NAME=VALUE': set there, no secret.
     modules:   wheels to bring along.
+    command:   that submits this job again, for whoever looks at the output.
     raises:    JobError for a location that means something else on the cluster, or a secret given as a value.
     """
     _refuse_relative(job)
@@ -137,7 +139,7 @@ def request(
     sets = [part for override in overrides for part in ("--set", override)]
     runtime_env: dict[str, Any] = {
         "working_dir": working_dir,
-        "env_vars": {**plain, "RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_S)},
+        "env_vars": {**plain, "RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_S), "RUNNER_COMMAND": command},
     }
     if modules:
         runtime_env["py_modules"] = list(modules)

@@ -118,3 +118,17 @@ def test_an_interrupted_job_says_how_to_continue_and_does(
     assert not (tmp_path / "out" / "_SUCCESS").exists()
     assert command("run", "job.yaml", "--in-process").returncode == 0
     require_half_plus_two(tmp_path / "out", 4000)
+
+
+def test_a_watch_elsewhere_sees_a_killed_driver_and_names_the_command_that_continues(
+    start: Callable[..., subprocess.Popen[str]], slow_job: Path, tmp_path: Path
+) -> None:
+    driver = start("run", "job.yaml", "--in-process", "--quiet")
+    await_parts(driver, tmp_path / "out", 1)
+    watch = start("status", "out", "--watch")
+    driver.kill()
+    driver.wait(10)
+    out, errors = watch.communicate(timeout=60)
+    assert watch.returncode == 70, errors
+    assert "was lost" in out
+    assert out.rstrip().endswith("to continue: runner run job.yaml --in-process --quiet")

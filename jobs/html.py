@@ -1,0 +1,35 @@
+"""How values of this project look in a notebook: a heading and a table, escaped. Refuses to know what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+_MOST_ROWS = 50  # a notebook is to be read
+_CELL = 'style="text-align: left"'
+
+
+def facts(title: str, values: Mapping[str, Any], *, share: float | None = None, below: str = "") -> str:
+    """A heading and a row for each value that is not empty. share: of a progress bar. below: more HTML."""
+    rows = ((name, value) for name, value in values.items() if value not in ("", None, (), [], {}))
+    bar = "" if share is None else progress_bar(share)
+    return f"<div><b>{escape(title)}</b>{bar}{table((), rows)}{below}</div>"
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """rows: as many cells each; long ones are cut."""
+    every = list(rows)
+    head = f"<thead><tr>{''.join(f'<th {_CELL}>{escape(name)}</th>' for name in heads)}</tr></thead>" if heads else ""
+    lines = (f"<tr>{''.join(f'<td {_CELL}>{_text(cell)}</td>' for cell in row)}</tr>" for row in every[:_MOST_ROWS])
+    more = f"<p>and {len(every) - _MOST_ROWS:,} more</p>" if len(every) > _MOST_ROWS else ""
+    return f"<table>{head}<tbody>{''.join(lines)}</tbody></table>{more}"
+
+
+def progress_bar(share: float) -> str:
+    return f' <progress value="{share:.4f}" max="1" style="width: 20em"></progress>'
+
+
+def _text(value: Any) -> str:
+    text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    return escape(text if len(text) <= 300 else f"{text[:300]}…").replace("\n", "<br>")

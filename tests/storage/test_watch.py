@@ -1,0 +1,149 @@
+"""Following a run from its output alone: progress, rate, who writes, and how it ended."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from three_shards import PLAN, finish_all, killed, opened, work
+
+import runner
+from connectors.output import OutputDirectory
+from jobs.attempt import Failure
+from jobs.errors import RunnerError, StorageError
+from jobs.job import Output
+from runner.watch import Watch, follow
+
+COMMAND = "runner run job.yaml"
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Output:
+    return Output(url=str(tmp_path / "out"))
+
+
+def watch_of(out: Output, steps: list[Callable[[], object]]) -> Watch:
+    """A watch for which ten seconds pass between two looks, in which the next of `steps` happens."""
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += 10
+        steps.pop(0)()
+
+    return Watch(out, clock=lambda: now[0], sleep=sleep)
+
+
+def begun(out: Output) -> OutputDirectory:
+    directory = opened(out)
+    claim = directory.claim(PLAN)
+    directory.renew(claim.epoch, {"command": COMMAND, "rows_per_s": 7.0, "waits_for": "no room yet for 1 x (1 CPU)"})
+    return directory
+
+
+def publish(directory: OutputDirectory, shard: int, failures: int = 0) -> None:
+    receipt = work(directory, shard)
+    tries = [Failure(shard, f"e1-a{n}-0", n, "w1", StorageError("slow")) for n in range(failures)]
+    directory.record(receipt, tries)
+
+
+def test_it_waits_for_the_first_driver_and_sees_the_end(out: Output) -> None:
+    def finish() -> None:
+        directory = opened(out)
+        finish_all(directory)
+
+    watch = watch_of(out, [lambda: None, finish])
+    assert watch.line == f"nothing is written in {out.url} yet"
+    assert [status.state for status in watch] == ["absent", "absent", "finished"]
+    assert watch.end.startswith("finished: 15 rows in 3 parts")
+
+
+def test_the_rate_is_what_was_seen_and_the_drivers_word_before(out: Output) -> None:
+    directory = begun(out)
+    watch = watch_of(out, [lambda: publish(directory, 0), lambda: publish(directory, 1, failures=2)])
+    assert watch.rows_per_s == 7.0
+    looks = iter(watch)
+    next(looks)
+    next(looks)
+    assert (watch.rows_per_s, watch.eta_s) == (0.4, 11 / 0.4)
+    next(looks)
+    assert watch.rows_per_s == 9 / 20
+    for fact in (
+        "9 of 15 rows",
+        "60%",
+        "ETA 13.3 s",
+        "shards 2 of 3",
+        "2 retried",
+        "no room yet for 1 x",
+        "driver 1 on",
+    ):
+        assert fact in watch.line
+
+
+def test_no_receipt_is_read_twice(out: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    from connectors.store import Store
+
+    directory = begun(out)
+    publish(directory, 0)
+    read: list[str] = []
+    original = Store.read
+    monkeypatch.setattr(Store, "read", lambda self, path: (read.append(path), original(self, path))[1])
+    watch = Watch(out)
+    publish(directory, 1)
+    watch.look()
+    watch.look()
+    receipts = [path for path in read if "/receipts/" in path]
+    assert len(receipts) == len(set(receipts)) == 2
+
+
+def test_a_driver_that_was_lost_is_told_with_the_command_that_continues(out: Output) -> None:
+    directory = begun(out)
+    publish(directory, 0)
+    watch = watch_of(out, [lambda: killed(directory)])
+    with pytest.raises(RunnerError, match=rf"was lost, last heard .*4 of 15 rows.*to continue: {COMMAND}"):
+        watch.wait()
+
+
+def test_a_driver_that_ended_without_success_says_how(out: Output) -> None:
+    directory = begun(out)
+    directory.end(1, "interrupted")
+    stream = io.StringIO()
+    assert follow(Watch(out), stream) == 70
+    assert "ended: interrupted; 0 of 15 rows are written; to continue: runner run job.yaml" in stream.getvalue()
+
+
+def test_a_log_of_a_watch_is_a_line_every_ten_seconds_and_the_end(out: Output) -> None:
+    directory = begun(out)
+    steps = [lambda: publish(directory, 0), lambda: finish_all(killed(directory))]
+    stream = io.StringIO()
+    assert follow(watch_of(out, steps), stream) == 0
+    assert [line.split(" · ")[0] for line in stream.getvalue().splitlines()[:3]] == [
+        "0 of 15 rows",
+        "4 of 15 rows",
+        "15 of 15 rows",
+    ]
+    assert stream.getvalue().splitlines()[-1].startswith("finished: 15 rows")
+
+
+def test_a_watch_in_json_is_a_status_a_line(out: Output) -> None:
+    finish_all(opened(out))
+    stream = io.StringIO()
+    assert follow(Watch(out), stream, as_json=True) == 0
+    assert json.loads(stream.getvalue())["state"] == "finished"
+
+
+def test_waiting_has_a_bound_of_its_own(out: Output) -> None:
+    begun(out)
+    with pytest.raises(TimeoutError, match="still runs after 15 s: 0 of 15 rows"):
+        watch_of(out, [lambda: None] * 5).wait(timeout_s=15)
+
+
+def test_attach_shows_itself_in_a_notebook_with_everything_escaped(tmp_path: Path) -> None:
+    out = Output(url=str(tmp_path / "<b>out"))
+    finish_all(opened(out))
+    shown = runner.attach(out.url)
+    assert "finished: 15 rows" in shown._repr_html_()
+    assert "&lt;b&gt;out" in shown._repr_html_()
+    assert "<b>out" not in shown._repr_html_()

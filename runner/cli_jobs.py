@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jobs.errors import JobError, StoppedError
+from jobs.errors import JobError
 from jobs.job import Job, canonical
 from jobs.load import job_document, load_job
 from runner import __version__, read_text
@@ -176,7 +176,10 @@ def _follow(api: RayJobs, id: str) -> None:
 
     try:
         found = jobs_of.follow(api, id, _write)
-    except StoppedError:
+    except BaseException as error:
+        if isinstance(error, Exception):
+            raise
+        # Ctrl-C, a signal
         print(f"job '{id}' goes on; 'runner jobs stop {id}' ends it", file=sys.stderr)  # noqa: T201
         raise
     written = jobs_of.verdict(found)

@@ -123,7 +123,7 @@ class Gauge:
 
 
 class _Processor:
-    """CPU seconds of this process while any attempt is in hand, in laps: workers that share a process count each once."""
+    """CPU seconds of this process while any attempt is in hand, in laps: each counts once for all its workers."""
 
     def __init__(self) -> None:
         self._mark = 0.0  # what was used when the lap began

@@ -153,9 +153,11 @@ class Store:
         found = self._files.stat(url)
         if found is None:
             raise FileNotFoundError(url)
-        return cast(BinaryIO, RangeFile(lambda start, stop: self._fetch(url, start, stop), found.size))
+        return cast(BinaryIO, RangeFile(lambda start, stop: self.fetch(url, start, stop), found.size))
 
-    def _fetch(self, url: str, start: int, stop: int) -> bytes:
+    def fetch(self, url: str, start: int, stop: int) -> bytes:
+        """Bytes `start` to `stop` of a remote file, all of them. raises: as the methods of an open file."""
+
         def ask() -> bytes:
             content = cast(RemoteFiles, self._files).fetch(url, start, stop)
             if len(content) != stop - start:
@@ -286,6 +288,20 @@ class Store:
                 return []
 
         return self._ask("list", url, OutputError, children)
+
+    def tree(self, most: int, folder: str = "") -> FileStats:
+        """Every file below `folder`, hidden ones included, sorted by url; the first `most` and a few more of a larger
+        one."""
+        url, files, folders = self._locate(folder), FileStats(), Names()
+        for child in sorted(self._children(url)):
+            if child.folder:
+                folders.append(child.name)
+            else:
+                files.append(FileStat(f"{url.rstrip('/')}/{child.name}", child.size, child.version))
+        for name in folders:
+            if len(files) <= most:
+                files += self.tree(most - len(files), f"{url.rstrip('/')}/{name}")
+        return sorted(files, key=lambda file: file.url)
 
     def spool(self, staging: str) -> Path:
         """A fresh local folder that only this user can read: `staging` itself where the store is local."""

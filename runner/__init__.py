@@ -55,6 +55,7 @@ def run(
     progress: bool = True,
     overwrite: bool = False,
     takeover: bool = False,
+    model_cache: str | None = None,
 ) -> Result:
     """Run a job and wait for it.
 
@@ -64,8 +65,10 @@ def run(
     address:    of a running Ray cluster; None: a Ray that is initialised here already, else a local one.
     overwrite:  remove what earlier jobs published in this output, and begin anew.
     takeover:   although another driver writes there; it stops when it next looks.
+    model_cache: folder for copies of remote models, on this machine and those of the workers; None: each user's own.
     raises:     RunnerError; what was finished stays, and the same call continues.
     """
+    from connectors.model_cache import CacheSettings
     from runner.launch import launch
     from runner.report import NoDisplay, display_for
 
@@ -77,6 +80,7 @@ def run(
         display=display,
         overwrite=overwrite,
         takeover=takeover,
+        cache=CacheSettings(model_cache),
     )
 
 
@@ -88,8 +92,10 @@ def start(
     progress: bool = True,
     overwrite: bool = False,
     takeover: bool = False,
+    model_cache: str | None = None,
 ) -> Handle:
     """Run a job in the background: `handle.progress`, `handle.wait()`, `handle.cancel()`. Arguments as for `run`."""
+    from connectors.model_cache import CacheSettings
     from runner.launch import Handle
     from runner.report import NoDisplay, display_for
 
@@ -101,14 +107,29 @@ def start(
         display=display,
         overwrite=overwrite,
         takeover=takeover,
+        cache=CacheSettings(model_cache),
     )
 
 
-def inspect(model: str, version: int | None = None) -> ModelSpec:
-    """What a SavedModel declares: tags, signatures, tensors. Reads its protobuf; TensorFlow is not imported."""
+def inspect(
+    model: str,
+    version: int | None = None,
+    *,
+    options: dict[str, OptionValue] | None = None,
+    model_cache: str | None = None,
+) -> ModelSpec:
+    """What a SavedModel declares: tags, signatures, tensors. Reads its protobuf; TensorFlow is not imported.
+
+    options: of the store of a remote model, as in a job file; the model is copied to this machine.
+    """
+    from runner.model_folder import is_remote
     from runner.saved_model import read_model
 
-    return read_model(model, version)
+    if not is_remote(model):
+        return read_model(model, version, options)
+    from connectors.model_cache import CacheSettings
+
+    return read_model(model, version, options, CacheSettings(model_cache))
 
 
 def attach(output: str, *, options: dict[str, OptionValue] | None = None) -> Watch:

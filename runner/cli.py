@@ -22,6 +22,8 @@ from jobs.errors import DataError, InternalError, JobError, RunnerError, Stopped
 from jobs.job import Job, Output
 from jobs.load import job_from, load_job, output_from
 from runner import cli_jobs, read_text
+from runner.cache_cli import app as cache_app
+from runner.cache_cli import cache_settings
 
 app = typer.Typer(
     help="Batch inference for TensorFlow SavedModels: Parquet in, a signature on Ray workers, Parquet out.",
@@ -33,6 +35,7 @@ app = typer.Typer(
 
 app.command()(cli_jobs.submit)
 app.add_typer(cli_jobs.jobs, name="jobs")
+app.add_typer(cache_app, name="cache")
 
 JobFile = Annotated[Path | None, typer.Argument(metavar="[JOB.yaml]", help="The job file; or give the flags below.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the job.")]
@@ -68,7 +71,7 @@ def show(
     from runner import show as shown  # each command imports what it needs: `show` answers in a fraction of a second
     from runner.saved_model import choose_metagraph, choose_signature, read_model
 
-    spec = read_model(model, version)
+    spec = read_model(model, version, cache=cache_settings())
     wanted = tuple(tags.split(",")) if tags else None
     if wanted or signature:
         metagraph = choose_metagraph(spec, wanted)
@@ -97,7 +100,7 @@ def plan(
     from runner.preflight import preflight
     from runner.view import plan_document, render_plan
 
-    ready = preflight(_job(job, set_, model, input_, output, signature, map_, fetch, keep))
+    ready = preflight(_job(job, set_, model, input_, output, signature, map_, fetch, keep), cache_settings())
     if as_json:
         _print_json(plan_document(ready))
     else:
@@ -149,6 +152,7 @@ def run(
             takeover=takeover,
             warn=lambda story: _say(story, "warning: "),
             command=os.environ.get("RUNNER_COMMAND") or redact(shlex.join(["runner", *sys.argv[1:]])),
+            cache=cache_settings(),
         )
     if as_json:
         _print_json(result.report)

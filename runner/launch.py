@@ -10,12 +10,13 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from connectors.epoch import Ending
+from connectors.model_cache import CacheSettings
 from connectors.output import OutputDirectory, open_dataset
 from connectors.store import Store, redact
 from jobs.attempt import Receipt
@@ -29,6 +30,7 @@ from runner.page import page
 from runner.pool import InlinePool, Pool
 from runner.preflight import Preflight, complete, examine
 from runner.report import Display, NoDisplay, Snapshot, account_lines, byte_count, duration, rate
+from runner.staging import ModelWatch, planned_model
 
 _log = logging.getLogger(__name__)
 
@@ -116,18 +118,20 @@ def launch(
     takeover: bool = False,
     warn: Callable[[str], None] = warnings.warn,
     command: str = "",
+    cache: CacheSettings | None = None,
 ) -> Result:
     """Run `job` to its end, or continue it where an earlier run stopped.
 
     overwrite, takeover:  see `OutputDirectory.claim`.
     warn:   told what the store of the output cannot promise.
     command: that continues this run, kept in the output for whoever looks at it.
+    cache:  where remote models are copied to, here and on the machines of the workers.
     raises: the RunnerError that ended it; what was finished stays, and the same call continues.
     """
     began = time.monotonic()
     pool = _pool(job, in_process, address)
     try:
-        found = examine(job)
+        found = examine(job, cache)
         store = Store(job.output.url, job.output.options)
         if store.in_process and not in_process:
             raise OutputError(
@@ -143,9 +147,10 @@ def launch(
             return _result(job, ready, output, output.finished(ready.plan), retries=0, run={}, seconds=0.0)
         if claim.warning:
             warn(claim.warning)
-        with _ending(output, claim.epoch, pool):
+        asked = stopper or Stopper()
+        with _ending(output, claim.epoch, pool), closing(ModelWatch(planned_model(ready.model, ready.cache))) as model:
             done = output.done(ready.plan)
-            driver = _driver(ready, pool, output, claim.epoch, done, stopper or Stopper())
+            driver = _driver(ready, pool, output, claim.epoch, done, lambda: asked.requested() or model.error())
             driver.command = command
             with _accounted(driver, ready, began) as account:
                 receipts = output.finish(ready.plan, _drive(driver, display, watch), claim.epoch)
@@ -228,7 +233,12 @@ def _heading(ready: Preflight, driver: Driver, ending: str, seconds: float) -> d
 
 
 def _driver(
-    ready: Preflight, pool: Pool, output: OutputDirectory, epoch: int, done: dict[int, Receipt], stopper: Stopper
+    ready: Preflight,
+    pool: Pool,
+    output: OutputDirectory,
+    epoch: int,
+    done: dict[int, Receipt],
+    stop_requested: Callable[[], RunnerError | None],
 ) -> Driver:
     pool.serve(ready.spec(output.output))
     workers = ready.job.workers
@@ -245,7 +255,7 @@ def _driver(
         random=random.Random(),
         asked=_asked(workers),
     )
-    return Driver(schedule, pool, output, epoch, ready.plan.rows, stop_requested=stopper.requested, receipts=dict(done))
+    return Driver(schedule, pool, output, epoch, ready.plan.rows, stop_requested=stop_requested, receipts=dict(done))
 
 
 def _drive(driver: Driver, display: Callable[[], Display], watch: Callable[[Snapshot], None]) -> dict[int, Receipt]:

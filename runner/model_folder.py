@@ -1,29 +1,33 @@
 """Where a SavedModel lies: URL -> model folder, version resolved, files listed and digested.
 
-Refuses to know what is in the files. The invariant: nothing outside of the model folder is read, not even through
-a link, so that the digest covers all that a loader will see.
+Refuses to know what is in the files, and how remote ones are reached (`staging.py`). The invariant: nothing outside of
+the model folder is read, not even through a link, so that the digest covers all that a loader will see.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote, urlsplit
 
+from connectors.digest import MAX_FILES, folder_digest
 from jobs.errors import ModelError, one_of
+
+if TYPE_CHECKING:
+    from connectors.model_cache import RemoteModel
 
 MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")  # the first that exists is read
 SPLIT_FILE = "saved_model.cpb"
-MAX_FILES = 10_000  # public models have tens of files; without a limit a wrong URL would be hashed for hours
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _VERSION = re.compile(r"[0-9]{1,18}")  # TensorFlow Serving: the whole name is an integer; leading zeros are fine
 _KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
+_MOST_LOOKED_INTO = 50  # folders, to say in an error which of them is a model
 _ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz")
 
 
@@ -34,6 +38,26 @@ class Location:
     name: str
     folder: Path  # absolute, links resolved: a retry finds the same model where 'current' was moved on
     version: int | None
+    remote: RemoteModel | None = None  # what `folder` is a copy of
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The names directly in a folder, sorted."""
+
+    files: Sequence[str] = ()
+    folders: Sequence[str] = ()
+
+    @property
+    def names(self) -> list[str]:
+        return sorted((*self.files, *self.folders))
+
+    @property
+    def holds_model(self) -> bool:
+        return any(name in self.files for name in (*MODEL_FILES, SPLIT_FILE))
+
+
+Look = Callable[[str], Listing]  # of the base folder (""), or of a folder in it
 
 
 def locate(url: str, version: Literal["latest"] | int | None) -> Location:
@@ -44,16 +68,25 @@ def locate(url: str, version: Literal["latest"] | int | None) -> Location:
     base = _local(url)
     if not base.is_dir():
         raise _missing(url, base)
-    try:
-        names = sorted(os.listdir(base))  # noqa: PTH208 (names are enough)
-    except OSError as error:
-        raise unreadable(url, error) from error
-    if _holds_model(names):
-        return _model_itself(url, base.resolve(), version)
-    versions = _versions(url, base, names)
+    inside, number = choose(url, base.resolve().name, version, lambda name: _listing(url, base / name))
+    return Location(url, (base / inside).resolve(), number)
+
+
+def choose(url: str, name: str, version: Literal["latest"] | int | None, look: Look) -> tuple[str, int | None]:
+    """The folder below the base folder that holds the model ("": the base itself), and its version.
+
+    url:    for messages. name: of the base folder.
+    look:   lists the base folder, or one in it.
+    raises: ModelError with the next step: no SavedModel, no such version.
+    """
+    base = look("")
+    if base.holds_model:
+        _refuse_version(url, name, version)
+        return "", None
+    versions = _versions(url, base)
     if not versions:
-        raise _no_model(url, base, names)
-    return _version_folder(url, versions, version)
+        raise _no_model(url, base, look)
+    return _version_folder(url, versions, version, look)
 
 
 def files(model: Location) -> dict[str, int]:
@@ -77,19 +110,11 @@ def files(model: Location) -> dict[str, int]:
 
 
 def digest(model: Location, paths: dict[str, int]) -> str:
-    """SHA-256 over sorted (relative path, content), hex. cost: reads every file once, in pieces.
-
-    The content enters as its own SHA-256, so that no content can pass for another path.
-    """
-    total = hashlib.sha256()
-    for path in sorted(paths):
-        try:
-            with (model.folder / path).open("rb") as file:
-                content = hashlib.file_digest(file, "sha256")
-        except OSError as error:
-            raise unreadable(model.name, error) from error
-        total.update(path.encode("utf-8", "surrogateescape") + b"\0" + content.digest())
-    return total.hexdigest()
+    """SHA-256 over sorted (relative path, content), hex. cost: reads every file once, in pieces."""
+    try:
+        return folder_digest(model.folder, paths)
+    except OSError as error:
+        raise unreadable(model.name, error) from error
 
 
 def unreadable(name: str, error: OSError) -> ModelError:
@@ -99,61 +124,60 @@ def unreadable(name: str, error: OSError) -> ModelError:
     )
 
 
+def is_remote(url: str) -> bool:
+    scheme = _SCHEME.match(url)
+    return scheme is not None and scheme[1].lower() not in ("file", "local")
+
+
 def _local(url: str) -> Path:
     scheme = _SCHEME.match(url)
     if scheme is None:
         return Path(os.path.abspath(url))  # noqa: PTH100 (`absolute` keeps '..', which links may lead elsewhere)
     parts = urlsplit(url)
-    if scheme[1].lower() == "file" and parts.netloc in ("", "localhost"):
+    if parts.netloc in ("", "localhost"):
         return Path(os.path.abspath(unquote(parts.path)))  # noqa: PTH100
     raise ModelError(
-        f"cannot read model from a '{scheme[1]}' URL on '{parts.hostname or ''}': models are read from local or shared"
-        " folders only, remote models come later; copy it to a folder that every worker sees and name that"
+        f"cannot read model '{url}': a '{scheme[1]}' URL names a folder of this machine, found the host"
+        f" '{parts.netloc}'; write {scheme[1]}:///path, or the path alone"
     )
 
 
-def _holds_model(names: list[str]) -> bool:
-    return any(name in names for name in (*MODEL_FILES, SPLIT_FILE))
-
-
-def _versions(url: str, base: Path, names: list[str]) -> dict[int, Path]:
-    versions: dict[int, Path] = {}
-    for name in names:
-        if not _VERSION.fullmatch(name) or not (base / name).is_dir():
-            continue
+def _versions(url: str, base: Listing) -> dict[int, str]:
+    versions: dict[int, str] = {}
+    for name in filter(_VERSION.fullmatch, base.folders):
         number = int(name)
         if number in versions:
             raise ModelError(
-                f"cannot tell the versions of model '{url}' apart: '{versions[number].name}' and '{name}' are both"
+                f"cannot tell the versions of model '{url}' apart: '{versions[number]}' and '{name}' are both"
                 f" version {number}; remove or rename one"
             )
-        versions[number] = base / name
+        versions[number] = name
     return dict(sorted(versions.items()))
 
 
-def _model_itself(url: str, folder: Path, version: Literal["latest"] | int | None) -> Location:
-    if isinstance(version, int) and not (_VERSION.fullmatch(folder.name) and int(folder.name) == version):
+def _refuse_version(url: str, name: str, version: Literal["latest"] | int | None) -> None:
+    if isinstance(version, int) and not (_VERSION.fullmatch(name) and int(name) == version):
         raise ModelError(
             f"no version {version} of model '{url}': that folder is a model itself, without version folders;"
             " leave the version out, or name the folder above it"
         )
-    return Location(url, folder, None)
 
 
-def _version_folder(url: str, versions: dict[int, Path], version: Literal["latest"] | int | None) -> Location:
+def _version_folder(
+    url: str, versions: dict[int, str], version: Literal["latest"] | int | None, look: Look
+) -> tuple[str, int]:
     number = version if isinstance(version, int) else max(versions)
     if number not in versions:
         newest = [str(known) for known in sorted(versions, reverse=True)]
         raise ModelError(f"no version {number} of model '{url}': it has {_listed(newest)}; choose one, or 'latest'")
-    folder = versions[number].resolve()
-    names = _names(folder)
-    if not _holds_model(names):
-        good = [str(known) for known, path in versions.items() if _holds_model(_names(path))]
+    found = look(versions[number])
+    if not found.holds_model:
+        good = [str(known) for known, name in versions.items() if look(name).holds_model]
         raise ModelError(
-            f"version {number} of model '{url}' is no SavedModel: its folder holds {_contents(names)}, not"
+            f"version {number} of model '{url}' is no SavedModel: its folder holds {_contents(found.names)}, not"
             f" 'saved_model.pb'; wait until it is written completely, or choose another version ({_listed(good[::-1])})"
         )
-    return Location(url, folder, number)
+    return versions[number], number
 
 
 def _missing(url: str, path: Path) -> ModelError:
@@ -170,11 +194,17 @@ def _missing(url: str, path: Path) -> ModelError:
 
 
 def _is_a_file(url: str, path: Path) -> ModelError:
+    return wrong_file(url, path.name, str(path.parent))
+
+
+def wrong_file(url: str, name: str, folder: str) -> ModelError:
+    """The error for a url that names a file. folder: that it lies in."""
+    path = Path(name)
     if path.name in (*MODEL_FILES, SPLIT_FILE):
-        return ModelError(f"cannot read model '{url}': that is a file of a SavedModel; name its folder '{path.parent}'")
+        return ModelError(f"cannot read model '{url}': that is a file of a SavedModel; name its folder '{folder}'")
     suffix = path.suffix.lower()
     if suffix in _KERAS_SUFFIXES:
-        return ModelError(_keras_text(url, path))
+        return ModelError(_keras_text(url, path.name))
     found = {".pb": "a graph or another message", ".tflite": "a TensorFlow Lite model", ".onnx": "an ONNX model"}
     if suffix in _ARCHIVE_SUFFIXES:
         return ModelError(f"cannot read model '{url}': it is packed; unpack it and name the folder")
@@ -184,17 +214,19 @@ def _is_a_file(url: str, path: Path) -> ModelError:
     )
 
 
-def _keras_text(url: str, path: Path) -> str:
+def _keras_text(url: str, name: str) -> str:
+    stem = Path(name).stem
     return (
-        f"cannot read model '{url}': '{path.name}' is a Keras file, not a SavedModel; export it once with\n"
-        f"  model = keras.models.load_model({path.name!r}); model.export({path.stem!r})\n"
-        f"and name the folder '{path.stem}'"
+        f"cannot read model '{url}': '{name}' is a Keras file, not a SavedModel; export it once with\n"
+        f"  model = keras.models.load_model({name!r}); model.export({stem!r})\n"
+        f"and name the folder '{stem}'"
     )
 
 
-def _no_model(url: str, base: Path, names: list[str]) -> ModelError:
+def _no_model(url: str, base: Listing, look: Look) -> ModelError:
+    names = base.names
     text = f"no SavedModel in '{url}': it holds {_contents(names)}"
-    inside = [name for name in names if (base / name).is_dir() and _holds_model(_names(base / name))]
+    inside = [name for name in base.folders[:_MOST_LOOKED_INTO] if look(name).holds_model]
     keras = [name for name in names if name.lower().endswith(_KERAS_SUFFIXES)]
     if inside:
         are = "is a model, name it" if len(inside) == 1 else "are models, name one"
@@ -202,7 +234,7 @@ def _no_model(url: str, base: Path, names: list[str]) -> ModelError:
             f"{text}; expected 'saved_model.pb' or version folders named by a number: {one_of(inside)} {are}"
         )
     if keras:
-        return ModelError(_keras_text(url, base / keras[0]))
+        return ModelError(_keras_text(url, keras[0]))
     if "checkpoint" in names or any(name.endswith(".index") for name in names):
         return ModelError(
             f"{text}: a checkpoint has weights but no graph; load it into its model and export that with"
@@ -232,6 +264,16 @@ def _bytes_of(model: Location, path: Path) -> int:
             f"cannot use model '{model.name}': '{name}' is neither a file nor a real folder; expected only those"
         )
     return facts.st_size
+
+
+def _listing(url: str, folder: Path) -> Listing:
+    try:
+        with os.scandir(folder) as entries:
+            found = [(entry.name, entry.is_dir()) for entry in entries]
+    except OSError as error:
+        raise unreadable(url, error) from error
+    names = sorted(found)
+    return Listing([name for name, is_dir in names if not is_dir], [name for name, is_dir in names if is_dir])
 
 
 def _names(folder: Path) -> list[str]:

@@ -17,6 +17,7 @@ import pyarrow as pa
 from connectors import SOURCES, load_class
 from connectors.base import Source
 from connectors.listing import Pattern, has_wildcard, hidden
+from connectors.model_cache import CacheSettings
 from connectors.schema import unify
 from connectors.store import FileStat, Store, redact
 from jobs import plan as plans
@@ -26,6 +27,7 @@ from jobs.plan import InputFile, Plan
 from runner.batches import auto_batch_rows, most_batch_rows
 from runner.binding import Binding, bind, wanted_columns
 from runner.saved_model import MetaGraph, ModelSpec, Signature, choose_metagraph, choose_signature, read_model
+from runner.staging import planned_model
 from runner.worker import WorkerSpec
 
 _FOOTER_THREADS = 16  # footers are small reads that wait for a store, not for a core
@@ -44,12 +46,12 @@ class Preflight:
     plan: Plan
     batch_rows: int
     most_batch_rows: int  # up to which a worker may grow it
+    cache: CacheSettings
 
     def spec(self, output: Output) -> WorkerSpec:
         """What workers are told. output: with an absolute url, which means the same place to all of them."""
         return WorkerSpec(
-            model_path=self.model.path,
-            model_digest=self.model.digest,
+            model=planned_model(self.model, self.cache),
             tags=self.metagraph.tags,
             signature=self.signature,
             engine=self.job.model.engine,
@@ -78,16 +80,21 @@ class Examined:
     store: Store
     files: Sequence[FileStat]
     columns: Sequence[str]
+    cache: CacheSettings
 
 
-def preflight(job: Job) -> Preflight:
+def preflight(job: Job, cache: CacheSettings | None = None) -> Preflight:
     """Look at model and input, bind them, and plan. raises: any JobError, with all offenders of its kind at once."""
-    return complete(examine(job))
+    return complete(examine(job, cache))
 
 
-def examine(job: Job) -> Examined:
-    """The quick half: what a mistake in a job file shows up in, whatever the number of files."""
-    model = read_model(job.model.url, job.model.version)
+def examine(job: Job, cache: CacheSettings | None = None) -> Examined:
+    """The quick half: what a mistake in a job file shows up in, whatever the number of files.
+
+    cost: a remote model is copied to this machine too, because its digest is one of content.
+    """
+    cache = cache or CacheSettings()
+    model = read_model(job.model.url, job.model.version, job.model.options, cache)
     metagraph = choose_metagraph(model, job.model.tags)
     signature = choose_signature(metagraph, job.model.signature, model.url)
     store = Store(job.input.url[0], job.input.options)
@@ -96,7 +103,7 @@ def examine(job: Job) -> Examined:
     first = source.schema(store, files[0])
     bind(job.columns, first, signature, job.output.tensor_encoding)
     columns = wanted_columns(job.columns, signature, first)
-    return Examined(job, model, metagraph, signature, source, store, files, columns)
+    return Examined(job, model, metagraph, signature, source, store, files, columns, cache)
 
 
 def complete(found: Examined) -> Preflight:
@@ -113,7 +120,7 @@ def complete(found: Examined) -> Preflight:
     identity = _identity(job, found.model, found.metagraph, signature, binding)
     plan = plans.plan([file for file, _ in inspected], job.limits, identity)
     rows = _batch_rows(job, binding, plan)
-    return Preflight(job, found.model, found.metagraph, signature, schema, binding, plan, *rows)
+    return Preflight(job, found.model, found.metagraph, signature, schema, binding, plan, *rows, found.cache)
 
 
 def _listed(job: Job, store: Store) -> tuple[Job, Source, Sequence[FileStat]]:

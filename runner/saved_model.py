@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError
@@ -28,6 +29,10 @@ from runner.proto.saved_model_pb2 import (
     TensorInfo,
 )
 from runner.tensor import DTYPE_NAMES, Tensor, tensor_text
+
+if TYPE_CHECKING:
+    from connectors.model_cache import CacheSettings, RemoteModel
+    from jobs.job import OptionValue
 
 DEFAULT_SIGNATURE = "serving_default"
 _HIDDEN_SIGNATURES = ("__saved_model_init_op", "__saved_model_train_op")  # run by loaders, not by callers
@@ -97,12 +102,13 @@ class MetaGraph:
 class ModelSpec:
     """What a SavedModel says of itself.
 
-    path:        the local folder that holds `saved_model.pb`, the version folder resolved.
+    path:        the local folder that holds `saved_model.pb`, the version folder resolved; a copy of a remote one.
     version:     number of the version folder, None where the URL named the model itself.
     digest:      SHA-256 over sorted (relative path, content), hex.
     fingerprint: facts of `fingerprint.pb` by field name, and `singleprint`, TensorFlow's own identity of a model;
                  empty where there is no such file.
     files:       relative path -> bytes.
+    remote:      what `path` is a copy of; None where the URL is local.
     """
 
     url: str
@@ -112,29 +118,54 @@ class ModelSpec:
     digest: str
     fingerprint: dict[str, int | str]
     files: dict[str, int]
+    remote: RemoteModel | None = None
 
 
-def read_model(url: str, version: Literal["latest"] | int | None = None) -> ModelSpec:
+def read_model(
+    url: str,
+    version: Literal["latest"] | int | None = None,
+    options: Mapping[str, OptionValue] | None = None,
+    cache: CacheSettings | None = None,
+) -> ModelSpec:
     """Read what a SavedModel declares.
 
-    url:     a model folder, or a folder of version folders (local path or `file://` URL).
+    url:     a model folder, or a folder of version folders: a local path, or a URL that fsspec reaches.
     version: of a folder of version folders; None and 'latest': the highest number.
-    raises:  ModelError with the next step.
-    cost:    reads every file of the model once, for the digest; parses the graph, not its weights.
+    options: of the store of a remote model, secrets only as references.
+    cache:   where remote models are copied to.
+    raises:  ModelError with the next step; of a remote model also what its store raises.
+    cost:    reads every file of the model once, for the digest; parses the graph, not its weights. A remote model is
+             copied to this machine first, unless it is there.
     source:  TensorFlow guide "SavedModel"; TensorFlow Serving for version folders.
     """
-    model = model_folder.locate(url, version)
-    files = model_folder.files(model)
-    saved = _parse(model)
-    return ModelSpec(
-        url=url,
-        path=str(model.folder),
-        version=model.version,
-        metagraphs=tuple(_metagraph(metagraph, url) for metagraph in saved.meta_graphs),
-        digest=model_folder.digest(model, files),
-        fingerprint=_fingerprint(model.folder / "fingerprint.pb"),
-        files=files,
-    )
+    with _located(url, version, options, cache) as model:
+        files = model_folder.files(model)
+        saved = _parse(model)
+        return ModelSpec(
+            url=url,
+            path=str(model.folder),
+            version=model.version,
+            metagraphs=tuple(_metagraph(metagraph, url) for metagraph in saved.meta_graphs),
+            digest=model_folder.digest(model, files),
+            fingerprint=_fingerprint(model.folder / "fingerprint.pb"),
+            files=files,
+            remote=model.remote,
+        )
+
+
+def _located(
+    url: str,
+    version: Literal["latest"] | int | None,
+    options: Mapping[str, OptionValue] | None,
+    cache: CacheSettings | None,
+) -> AbstractContextManager[Location]:
+    if model_folder.is_remote(url):
+        from runner.staging import staged  # fsspec and its stores: a local model is read without them
+
+        return staged(url, version, options, cache)
+    if options:
+        raise ModelError(f"cannot use model '{url}' with options {one_of(list(options))}: a local path takes none")
+    return nullcontext(model_folder.locate(url, version))
 
 
 def choose_metagraph(spec: ModelSpec, tags: Sequence[str] | None) -> MetaGraph:

@@ -21,15 +21,16 @@ from connectors.failpoint import failpoint
 from connectors.output import OutputDirectory
 from connectors.store import Store
 from jobs.attempt import Attempt, Failure, Receipt
-from jobs.errors import DataError, InternalError, MemoryLimitError, ModelError, RunnerError, StoppedError, StorageError
+from jobs.errors import DataError, InternalError, MemoryLimitError, RunnerError, StoppedError, StorageError
 from jobs.job import Input, Output
 from runner import engine
 from runner.batches import Where, batches
 from runner.binding import Binding
 from runner.gauge import Gauge
 from runner.reading import Reading, reader_threads, row_groups_ahead, units
-from runner.saved_model import Signature, read_model
+from runner.saved_model import Signature
 from runner.stage import StageClock
+from runner.staging import OpenModel, PlannedModel
 from runner.stream import Line, ReadAhead, WriteBehind, in_order
 
 # Batches that wait to be encoded. More is memory without speed: a stage that is behind on average stays behind.
@@ -43,8 +44,7 @@ _CALLS_ON_GPU = (
 class WorkerSpec:
     """All that a worker must know, beside its device. Small and picklable; carries no secrets, only references."""
 
-    model_path: str
-    model_digest: str
+    model: PlannedModel
     tags: tuple[str, ...]
     signature: Signature
     engine: str
@@ -58,6 +58,10 @@ class WorkerSpec:
     output: Output
     plan_id: str
     shards: int
+
+    @property
+    def model_digest(self) -> str:
+        return self.model.digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +92,9 @@ class Worker:
         self._to_read, self._to_compute = Line(), Line()
         self._rows: dict[int, tuple[str, int]] = {}  # number of an attempt in hand -> its id, rows done
         self._counting = threading.Lock()
-        found = read_model(spec.model_path).digest
-        if found != spec.model_digest:
-            raise ModelError(
-                f"cannot use model '{spec.model_path}': its files changed since the plan was made"
-                f" (digest {found[:12]}, planned {spec.model_digest[:12]}); restore it, or run again with a new output"
-            )
+        self._model = OpenModel(spec.model)
         failpoint("W1.load")
-        self._engine = engine.load(spec.engine, spec.model_path, spec.tags, spec.signature, options)
+        self._engine = engine.load(spec.engine, self._model.path, spec.tags, spec.signature, options)
         self.devices = self._engine.devices
         fixed = {"cpus": options.threads, "calls": self._calls}
         self._gauge = Gauge(self._engine, spec.binding, spec.batch_rows, spec.most_batch_rows, spec.repeatable, fixed)
@@ -107,7 +106,7 @@ class Worker:
         raises: any RunnerError; then nothing is visible at the final name unless another attempt put it there.
         """
         clock, binding = StageClock(), self._spec.binding
-        part = self._output.open_part(attempt, binding.output_schema, self._spec.model_digest, self.name)
+        part = self._output.open_part(attempt, binding.output_schema, self._spec.model.digest, self.name)
         turn = functools.partial(self._to_read.turn, number)
         readers = functools.partial(self._reading.reader, clock)
 
@@ -187,6 +186,7 @@ class Worker:
 
     def close(self) -> None:
         self._engine.close()
+        self._model.close()
 
     @property
     def progress(self) -> Progress:

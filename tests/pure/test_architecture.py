@@ -27,6 +27,7 @@ HOMES = {  # heavy or delicate library -> the only places that may import it
     "ray": ("runner/ray_", "runner/submission.py"),
     "fsspec": ("connectors/store.py",),
     "yaml": ("jobs/load.py",),
+    "filelock": ("connectors/model_cache.py", "connectors/scratch.py"),
     "paramiko": ("connectors/host_key.py",),  # what fsspec's SFTP client cannot do: believe known hosts only
 }
 LIBRARIES = {

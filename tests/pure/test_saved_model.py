@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
-from jobs.errors import ModelError
+from jobs.errors import JobError, ModelError
 from runner.proto.saved_model_pb2 import (
     DataType,
     FingerprintDef,
@@ -352,12 +352,15 @@ def test_the_text_format_is_read_with_its_unknown_fields_skipped(tmp_path: Path)
     assert "(line 3)" in refused(lambda: read_model(str(tmp_path)))
 
 
-def test_other_schemes_are_told_to_come_later_and_their_secrets_are_not_repeated() -> None:
-    message = refused(lambda: read_model("s3://KEY:SECRET@bucket/models/churn?sig=SECRET"))
-    assert "'s3' URL on 'bucket'" in message
-    assert "copy it to a folder" in message
-    assert "secret" not in message.lower()
-    assert "'file' URL on 'elsewhere'" in refused(lambda: read_model("file://elsewhere/m"))
+def test_a_url_that_holds_a_secret_is_refused_without_repeating_it() -> None:
+    with pytest.raises(JobError, match="the url itself holds a secret") as refusal:
+        read_model("s3://KEY:SECRET@bucket/models/churn?sig=SECRET")
+    assert "SECRET" not in str(refusal.value)
+
+
+def test_urls_and_options_that_a_local_model_cannot_have_are_refused(tmp_path: Path) -> None:
+    assert "found the host 'elsewhere'" in refused(lambda: read_model("file://elsewhere/m"))
+    assert "with options 'anon'" in refused(lambda: read_model(str(tmp_path), options={"anon": True}))
 
 
 # Choosing

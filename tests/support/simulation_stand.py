@@ -80,7 +80,7 @@ class _Ready:
     plan: Plan
 
     def spec(self, output: Output, *mode: Any) -> Any:
-        return SimpleNamespace(arguments=(output, self.plan.id, len(self.plan.shards), *mode))
+        return SimpleNamespace(model=None, arguments=(output, self.plan.id, len(self.plan.shards), *mode))
 
 
 @cache
@@ -128,7 +128,8 @@ def simulated(
     }
     of_launch = {
         "Driver": functools.partial(Driver, clock=lambda: world.now),
-        "examine": lambda job: job,
+        "examine": lambda job, cache: job,
+        "ModelWatch": lambda model: SimpleNamespace(error=lambda: None, close=lambda: None),
         "complete": lambda job: _Ready(job, plan_of(job)),
         "_pool": lambda *_: pool(),
     }

@@ -33,8 +33,9 @@ def wait_for(port: int, process: subprocess.Popen[bytes], seconds: float = 60) -
 
 
 @contextlib.contextmanager
-def running(port: int, *command: str) -> Iterator[None]:
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def running(port: int, *command: str, log: Path | None = None) -> Iterator[None]:
+    with (log or Path(os.devnull)).open("wb") as written:
+        process = subprocess.Popen(command, stdout=written, stderr=written)
     try:
         wait_for(port, process)
         yield
@@ -48,10 +49,10 @@ def running(port: int, *command: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def moto_server(executable: str) -> Iterator[str]:
-    """The endpoint of an S3 server."""
+def moto_server(executable: str, log: Path | None = None) -> Iterator[str]:
+    """The endpoint of an S3 server. log: a file that gets a line for each request."""
     port = free_port()
-    with running(port, executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)):
+    with running(port, executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port), log=log):
         yield f"http://127.0.0.1:{port}"
 
 

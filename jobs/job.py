@@ -105,6 +105,10 @@ class Model(Location):
     tags: Names | None = None
     signature: str | None = None
     engine: Literal["session", "eager"] = "session"
+    # These three change numbers, and are part of the plan's identity.
+    xla: bool = False  # compile the signature, for one batch size
+    mixed_precision: Literal["bfloat16", "float16"] | None = None  # what float32 matrices are multiplied in
+    op_libraries: Names = ()  # shared libraries that register ops of the model; paths that every worker sees
 
 
 class Input(Location):
@@ -255,6 +259,12 @@ class Job(Section):
     output: Output
     workers: Workers = Field(default_factory=Workers)
     limits: Limits = Field(default_factory=Limits)
+
+    @model_validator(mode="after")
+    def _precision_of_the_device(self) -> Job:
+        if self.workers.gpus and self.model.mixed_precision == "bfloat16":
+            raise ValueError("mixed_precision 'bfloat16' is for workers without a GPU; on a GPU choose 'float16'")
+        return self
 
     @property
     def fingerprint(self) -> str:

@@ -6,10 +6,11 @@ and listing can tell is an error here.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import PurePosixPath
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -21,11 +22,12 @@ from connectors.model_cache import CacheSettings
 from connectors.schema import unify
 from connectors.store import FileStat, Store, redact
 from jobs import plan as plans
-from jobs.errors import BindingError, InputError, OutputError, offenders
-from jobs.job import Job, Output
+from jobs.errors import BindingError, InputError, ModelError, OutputError, offenders
+from jobs.job import Job, Model, Output
 from jobs.plan import InputFile, Plan
 from runner.batches import auto_batch_rows, most_batch_rows
 from runner.binding import Binding, bind, wanted_columns
+from runner.engine import ModelOptions
 from runner.saved_model import MetaGraph, ModelSpec, Signature, choose_metagraph, choose_signature, read_model
 from runner.staging import planned_model
 from runner.worker import WorkerSpec
@@ -47,6 +49,7 @@ class Preflight:
     batch_rows: int
     most_batch_rows: int  # up to which a worker may grow it
     cache: CacheSettings
+    options: ModelOptions
 
     def spec(self, output: Output) -> WorkerSpec:
         """What workers are told. output: with an absolute url, which means the same place to all of them."""
@@ -55,6 +58,7 @@ class Preflight:
             tags=self.metagraph.tags,
             signature=self.signature,
             engine=self.job.model.engine,
+            options=self.options,
             input=self.job.input,
             input_schema=self.schema,
             binding=self.binding,
@@ -81,6 +85,7 @@ class Examined:
     files: Sequence[FileStat]
     columns: Sequence[str]
     cache: CacheSettings
+    options: ModelOptions
 
 
 def preflight(job: Job, cache: CacheSettings | None = None) -> Preflight:
@@ -97,13 +102,14 @@ def examine(job: Job, cache: CacheSettings | None = None) -> Examined:
     model = read_model(job.model.url, job.model.version, job.model.options, cache)
     metagraph = choose_metagraph(model, job.model.tags)
     signature = choose_signature(metagraph, job.model.signature, model.url)
+    options = _model_options(job.model)
     store = Store(job.input.url[0], job.input.options)
     job, source, files = _listed(job, store)
     _refuse_own_output(job, store, source)
     first = source.schema(store, files[0])
     bind(job.columns, first, signature, job.output.tensor_encoding)
     columns = wanted_columns(job.columns, signature, first)
-    return Examined(job, model, metagraph, signature, source, store, files, columns, cache)
+    return Examined(job, model, metagraph, signature, source, store, files, columns, cache, options)
 
 
 def complete(found: Examined) -> Preflight:
@@ -117,10 +123,41 @@ def complete(found: Examined) -> Preflight:
             f"\n{offenders(problems)}"
         )
     binding = bind(job.columns, schema, signature, job.output.tensor_encoding)
-    identity = _identity(job, found.model, found.metagraph, signature, binding)
+    identity = _identity(job, found.model, found.metagraph, signature, binding, found.options)
     plan = plans.plan([file for file, _ in inspected], job.limits, identity)
-    rows = _batch_rows(job, binding, plan)
-    return Preflight(job, found.model, found.metagraph, signature, schema, binding, plan, *rows, found.cache)
+    rows, most = _batch_rows(job, binding, plan)
+    if found.options.xla and binding.batch_rows is None:  # every other size of a batch would be compiled anew
+        rows = most = min(rows, 1 << max(shard.rows - 1 for shard in plan.shards).bit_length())
+        binding = replace(binding, batch_rows=rows)
+    return Preflight(
+        job,
+        found.model,
+        found.metagraph,
+        signature,
+        schema,
+        binding,
+        plan,
+        rows,
+        most,
+        found.cache,
+        found.options,
+    )
+
+
+def _model_options(model: Model) -> ModelOptions:
+    """raises: ModelError for a library of ops that is not here, or two options that exclude each other."""
+    libraries = []
+    for name in model.op_libraries:
+        path = str(Path(name).expanduser().absolute())
+        try:
+            with Path(path).open("rb") as file:
+                libraries.append((path, hashlib.file_digest(file, "sha256").hexdigest()))
+        except OSError as error:
+            raise ModelError(
+                f"cannot read the op library '{name}': {error.strerror or error};"
+                " expected a shared library at a path that every worker sees"
+            ) from error
+    return ModelOptions(model.xla, model.mixed_precision, tuple(libraries))
 
 
 def _listed(job: Job, store: Store) -> tuple[Job, Source, Sequence[FileStat]]:
@@ -188,7 +225,12 @@ def _inspect(
 
 
 def _identity(
-    job: Job, model: ModelSpec, metagraph: MetaGraph, signature: Signature, binding: Binding
+    job: Job,
+    model: ModelSpec,
+    metagraph: MetaGraph,
+    signature: Signature,
+    binding: Binding,
+    options: ModelOptions,
 ) -> dict[str, Any]:
     """All that can change a result beside files and cuts, in the words of the job file."""
     return {
@@ -197,6 +239,9 @@ def _identity(
             "tags": list(metagraph.tags),
             "signature": signature.name,
             "engine": job.model.engine,
+            "xla": options.xla,
+            "mixed_precision": options.mixed_precision,
+            "op_libraries": [sha256 for _, sha256 in options.op_libraries],
         },
         "columns": binding.identity(),
         "input": {"format": job.input.format},

@@ -26,6 +26,7 @@ from jobs.job import Input, Output
 from runner import engine
 from runner.batches import Where, batches
 from runner.binding import Binding
+from runner.engine import ModelOptions
 from runner.gauge import Gauge
 from runner.reading import Reading, reader_threads, row_groups_ahead, units
 from runner.saved_model import Signature
@@ -48,6 +49,7 @@ class WorkerSpec:
     tags: tuple[str, ...]
     signature: Signature
     engine: str
+    options: ModelOptions
     input: Input  # format resolved
     input_schema: pa.Schema  # of the columns that are read, over all files
     binding: Binding
@@ -94,7 +96,9 @@ class Worker:
         self._counting = threading.Lock()
         self._model = OpenModel(spec.model)
         failpoint("W1.load")
-        self._engine = engine.load(spec.engine, self._model.path, spec.tags, spec.signature, options)
+        self._engine = engine.load(
+            spec.engine, self._model.path, spec.tags, spec.signature, dataclasses.replace(options, model=spec.options)
+        )
         self.devices = self._engine.devices
         fixed = {"cpus": options.threads, "calls": self._calls}
         self._gauge = Gauge(self._engine, spec.binding, spec.batch_rows, spec.most_batch_rows, spec.repeatable, fixed)

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Protocol, cast
+from typing import Literal, Protocol, cast
 
 from runner.saved_model import Signature
 from runner.tensor import Feeds, Outputs
 
 ENGINES = {"session": "runner.engine.session:SessionEngine", "eager": "runner.engine.eager:EagerEngine"}
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """What changes how a model computes, and with it its numbers.
+
+    xla:             compile the signature; every new batch shape is compiled anew.
+    mixed_precision: what float32 matrices are multiplied in, where TensorFlow thinks that safe.
+    op_libraries:    (path of a shared library that registers ops, SHA-256 of it in hex).
+    """
+
+    xla: bool = False
+    mixed_precision: Literal["bfloat16", "float16"] | None = None
+    op_libraries: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -21,11 +35,13 @@ class EngineOptions:
     gpu:     False hides every GPU from TensorFlow, whatever the machine has.
     gpu_memory_fraction: a hard cap where several workers share one GPU, up to which memory grows; None: no cap. The
              eager engine cannot set it: its memory grows.
+    model:   of the job.
     """
 
     threads: int
     gpu: bool = False
     gpu_memory_fraction: float | None = None
+    model: ModelOptions = field(default_factory=ModelOptions)
 
 
 class Engine(Protocol):

@@ -6,9 +6,11 @@ Knows TensorFlow's status codes and the look of its messages, not its library. T
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -26,6 +28,10 @@ CODES = (
 _MESSAGE_LINES, _MESSAGE_LETTERS = 2, 400
 _GRAPH_NODES = re.compile(r"\[?\[?\{\{[^{}]*\}\}\]?\]?")  # {{function_node f}} before, [[{{node n}}]] behind the reason
 _ASSERTION = re.compile(r"(assertion failed: \[[^\]]*\]).*", re.DOTALL)  # the first text; tensor contents follow it
+_UNKNOWN_OP = re.compile(r"Op type not registered '([^']+)'")
+# What XLA says when it cannot compile: a list of ops, or that a shape is not known before the call.
+_XLA_UNSUPPORTED = re.compile(r"unsupported operations .*? on XLA_\w+: (.+?) \(No registered")
+_XLA_SIGNS = ("tf2xla conversion failed", "on XLA_CPU_JIT", "on XLA_GPU_JIT", "must be a compile-time constant")
 _TRACE = re.compile(r"Errors may have originated from|Detected at node|Original stack trace")
 
 
@@ -35,6 +41,7 @@ class StatusError(Exception):
     def __init__(self, code: int, message: str) -> None:
         super().__init__(code, message)
         self.code = CODES[code] if 0 <= code < len(CODES) else "UNKNOWN"
+        self.message = message
         self.reason = shorten(message)
 
 
@@ -50,13 +57,45 @@ def shorten(message: str) -> str:
 def call_error(error: StatusError, signature: Signature, path: str) -> RunnerError:
     """The error of a call that TensorFlow refused."""
     where = f"{signature.name!r} of model {path!r}"
+    if any(sign in error.message for sign in _XLA_SIGNS):
+        unsupported = _XLA_UNSUPPORTED.search(error.message)
+        found = f"it does not know {unsupported[1]}" if unsupported else error.reason
+        return ModelError(
+            f"cannot compile signature {where} with XLA: {found}; run it without: `model: {{xla: false}}`"
+        )
     if error.code == "RESOURCE_EXHAUSTED":
         return MemoryLimitError(f"memory ran out in signature {where}: {error.reason}", code=error.code)
     return ModelCallError(f"cannot call signature {where}: {error.code}: {error.reason}", code=error.code)
 
 
 def load_error(reason: str, path: str, tags: Sequence[str]) -> ModelError:
+    unknown = _UNKNOWN_OP.search(reason)
+    if unknown:
+        return ModelError(
+            f"cannot load model {path!r}: this TensorFlow does not know its op {unknown[1]!r}; name the library that"
+            " registers it, in the job: `model: {op_libraries: [/path/of/ops.so]}`",
+            op=unknown[1],
+        )
     return ModelError(f"cannot load model {path!r} with tags {', '.join(map(repr, tags)) or 'none'}: {reason}")
+
+
+def checked_library(path: str, sha256: str) -> str:
+    """The path of a library of ops. raises: ModelError if it is not there, or not the one that was planned."""
+    try:
+        with Path(path).open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise library_error(path, error.strerror or str(error)) from error
+    if found != sha256:
+        raise library_error(path, f"it is another one here (SHA-256 {found[:12]}, planned {sha256[:12]})")
+    return path
+
+
+def library_error(path: str, reason: str) -> ModelError:
+    return ModelError(
+        f"cannot load the op library {path!r}: {reason}; expected the same file, built for this TensorFlow, on every"
+        " worker"
+    )
 
 
 def closed_error(signature: Signature, path: str) -> InternalError:

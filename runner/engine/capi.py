@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from jobs.errors import ModelError
-from runner.engine.call import StatusError
+from runner.engine.call import StatusError, library_error
 from runner.engine.tstring import RECORD_BYTES, Memory, records, strings
 from runner.tensor import DTYPE_NAMES, DTYPES, Strings, Tensor
 
@@ -38,6 +38,12 @@ class _Output(ctypes.Structure):
     """TF_Output: one output of one operation."""
 
     _fields_ = (("operation", ctypes.c_void_p), ("index", ctypes.c_int))
+
+
+class _Buffer(ctypes.Structure):
+    """TF_Buffer: bytes that TensorFlow owns."""
+
+    _fields_ = (("data", ctypes.c_void_p), ("length", ctypes.c_size_t), ("free", ctypes.c_void_p))
 
 
 _Address, _Text, _Length, _Int = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int
@@ -57,6 +63,9 @@ _FRAMEWORK: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "TF_Dim": (ctypes.c_int64, (_Address, _Int)),
     "TF_TensorByteSize": (_Length, (_Address,)),
     "TF_TensorData": (_Address, (_Address,)),
+    "TF_NewBuffer": (ctypes.POINTER(_Buffer), ()),
+    "TF_NewBufferFromString": (ctypes.POINTER(_Buffer), (_Text, _Length)),
+    "TF_DeleteBuffer": (None, (ctypes.POINTER(_Buffer),)),
 }
 _RUNTIME: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "TF_NewSessionOptions": (_Address, ()),
@@ -73,8 +82,15 @@ _RUNTIME: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "TF_GraphOperationByName": (_Address, (_Address, _Text)),
     "TF_OperationNumOutputs": (_Int, (_Address,)),
     "TF_OperationOutputType": (_Int, (_Output,)),
+    "TF_OperationOpType": (_Text, (_Address,)),
+    "TF_OperationNumInputs": (_Int, (_Address,)),
+    "TF_OperationInput": (_Output, (_Output,)),
+    "TF_OperationGetAttrValueProto": (None, (_Address, _Text, ctypes.POINTER(_Buffer), _Address)),
     "TF_NewOperation": (_Address, (_Address, _Text, _Text)),
     "TF_AddInput": (None, (_Address, _Output)),
+    "TF_AddInputList": (None, (_Address, ctypes.POINTER(_Output), _Int)),
+    "TF_SetAttrValueProto": (None, (_Address, _Text, _Text, _Length, _Address)),
+    "TF_SetAttrBool": (None, (_Address, _Text, ctypes.c_ubyte)),
     "TF_FinishOperation": (_Address, (_Address, _Address)),
     "TF_SessionRun": (
         None,
@@ -90,6 +106,7 @@ _RUNTIME: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "TF_DeleteDeviceList": (None, (_Address,)),
     "TF_DeviceListCount": (_Int, (_Address,)),
     "TF_DeviceListName": (_Text, (_Address, _Int, _Address)),
+    "TF_LoadLibrary": (_Address, (_Text, _Address)),
 }
 
 
@@ -133,6 +150,16 @@ def library() -> Any:
     return _Library(Path(next(iter(spec.submodule_search_locations))))
 
 
+@cache
+def load_ops(path: str) -> None:
+    """Register the ops of a shared library, for the rest of the process. raises: ModelError."""
+    try:
+        with _checked() as status:
+            library().TF_LoadLibrary(os.fsencode(path), status)
+    except StatusError as error:
+        raise library_error(path, error.reason) from error
+
+
 class Handle:
     """One object of TensorFlow's and the function that frees it: on `close`, or when nothing refers to it any more.
 
@@ -168,6 +195,21 @@ def _checked() -> Iterator[int]:
         code = tf.TF_GetCode(status)
         if code:
             raise StatusError(code, tf.TF_Message(status).decode("utf-8", "replace"))
+
+
+@contextmanager
+def _buffer(content: bytes | None = None) -> Iterator[Any]:
+    """A buffer for TensorFlow to read `content` from, or to write into."""
+    tf = library()
+    made = tf.TF_NewBuffer() if content is None else tf.TF_NewBufferFromString(content, len(content))
+    try:
+        yield made
+    finally:
+        tf.TF_DeleteBuffer(made)
+
+
+def _content(buffer: Any) -> bytes:
+    return ctypes.string_at(buffer.contents.data, buffer.contents.length) if buffer.contents.length else b""
 
 
 # Memory that TensorFlow looks at: number of the loan -> what owns it. Single dict operations are atomic.
@@ -298,6 +340,32 @@ class Session:
         with _checked() as status:
             operation = tf.TF_FinishOperation(operation, status)
         return GraphTensor(operation, 0, tensor.dtype)
+
+    def compiled(self, tensors: Sequence[GraphTensor]) -> list[GraphTensor]:
+        """The same outputs of a twin of their call, which XLA compiles whole, or refuses. Before the first `run`.
+
+        Where they do not come from one call of a function (a model of TensorFlow 1), they are returned as they are:
+        then the session compiles what it can (`global_jit_level`), and runs the rest as ever.
+        """
+        tf = library()
+        calls = {tensor.operation for tensor in tensors}
+        if len(calls) != 1 or tf.TF_OperationOpType(min(calls)) not in (b"PartitionedCall", b"StatefulPartitionedCall"):
+            return list(tensors)
+        call = min(calls)
+        inputs = [tf.TF_OperationInput(_Output(call, index)) for index in range(tf.TF_OperationNumInputs(call))]
+        twin = tf.TF_NewOperation(self._graph.address, tf.TF_OperationOpType(call), b"savedmodel_runner/compiled")
+        tf.TF_AddInputList(twin, (_Output * len(inputs))(*inputs), len(inputs))
+        for name in (b"Tin", b"Tout", b"f"):
+            with _buffer() as value:
+                with _checked() as status:
+                    tf.TF_OperationGetAttrValueProto(call, name, value, status)
+                with _checked() as status:
+                    content = _content(value)
+                    tf.TF_SetAttrValueProto(twin, name, content, len(content), status)
+        tf.TF_SetAttrBool(twin, b"_XlaMustCompile", 1)
+        with _checked() as status:
+            twin = tf.TF_FinishOperation(twin, status)
+        return [GraphTensor(twin, tensor.index, tensor.dtype) for tensor in tensors]
 
     def devices(self) -> tuple[str, ...]:
         """Names of the devices, '/device:CPU:0' first."""

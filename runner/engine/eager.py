@@ -20,9 +20,11 @@ from runner.engine import EngineOptions
 from runner.engine.call import (
     StatusError,
     call_error,
+    checked_library,
     closed_error,
     complete_feeds,
     fetched,
+    library_error,
     load_error,
     shorten,
     supported,
@@ -45,6 +47,8 @@ class EagerEngine:
         for spec in signature.inputs.values():
             supported(spec, signature, path)
         _configure(options)
+        for library, sha256 in options.model.op_libraries:
+            _load_ops(checked_library(library, sha256))
         try:
             model: Any = tf.saved_model.load(path, tags=list(tags))
         except Exception as error:  # the loader raises whatever comes up in it
@@ -55,7 +59,10 @@ class EagerEngine:
             raise ModelError(
                 f"no signature {signature.name!r} in model {path!r} as TensorFlow loaded it: it has {found}"
             )
-        self._loaded: Any = model, model.signatures[signature.name]
+        call = model.signatures[signature.name]
+        if options.model.xla:
+            call = tf.function(call, jit_compile=True)
+        self._loaded: Any = model, call
         self.devices = tuple(sorted(device.name for device in tf.config.list_logical_devices()))
 
     def run(self, feeds: Feeds, fetches: Sequence[str]) -> Outputs:
@@ -91,6 +98,17 @@ def _configure(options: EngineOptions) -> None:
         for gpu in tf.config.get_visible_devices("GPU"):
             tf.config.experimental.set_memory_growth(gpu, True)
     tf.config.set_soft_device_placement(True)
+    if (precision := options.model.mixed_precision) is not None:
+        float16 = "auto_mixed_precision" if options.gpu else "auto_mixed_precision_cpu"
+        rewrite = {"bfloat16": "auto_mixed_precision_onednn_bfloat16", "float16": float16}[precision]
+        tf.config.optimizer.set_experimental_options({rewrite: True})
+
+
+def _load_ops(path: str) -> None:
+    try:
+        tf.load_op_library(path)
+    except (tf.errors.OpError, RuntimeError) as error:
+        raise library_error(path, shorten(str(error))) from error
 
 
 def _fed(value: Tensor, spec: TensorSpec) -> Any:

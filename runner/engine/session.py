@@ -10,11 +10,22 @@ from collections.abc import Sequence
 
 from jobs.errors import ModelError, RunnerError
 from runner.engine import EngineOptions
-from runner.engine.call import StatusError, call_error, closed_error, complete_feeds, fetched, load_error, supported
-from runner.engine.capi import GraphTensor, Session
-from runner.proto.saved_model_pb2 import ConfigProto
+from runner.engine.call import (
+    StatusError,
+    call_error,
+    checked_library,
+    closed_error,
+    complete_feeds,
+    fetched,
+    load_error,
+    supported,
+)
+from runner.engine.capi import GraphTensor, Session, load_ops
+from runner.proto.runtime_pb2 import ConfigProto
 from runner.saved_model import Signature, TensorSpec
 from runner.tensor import Feeds, Outputs
+
+_ON = 1  # RewriterConfig.Toggle
 
 
 class SessionEngine:
@@ -29,6 +40,8 @@ class SessionEngine:
         self._signature = signature
         inputs = [supported(spec, signature, path) for spec in signature.inputs.values()]
         outputs = [spec for spec in signature.outputs.values() if spec.encoding == "dense"]
+        for library, sha256 in options.model.op_libraries:
+            load_ops(checked_library(library, sha256))
         try:
             session = Session(path, tags, session_config(options))
             self.devices = session.devices()
@@ -36,9 +49,12 @@ class SessionEngine:
             raise load_error(f"{error.code}: {error.reason}", path, tags) from error
         self._session: Session | None = session
         self._inputs = {spec.name: self._tensor(session, spec) for spec in inputs}
+        found = [self._tensor(session, spec) for spec in outputs]
+        if options.model.xla:
+            found = session.compiled(found)
         self._outputs = {
-            spec.name: session.behind(self._tensor(session, spec), f"savedmodel_runner/output_{number}")
-            for number, spec in enumerate(outputs)
+            spec.name: session.behind(tensor, f"savedmodel_runner/output_{number}")
+            for number, (spec, tensor) in enumerate(zip(outputs, found, strict=True))
         }
 
     def _tensor(self, session: Session, spec: TensorSpec) -> GraphTensor:
@@ -97,4 +113,14 @@ def session_config(options: EngineOptions) -> bytes:
             config.gpu_options.per_process_gpu_memory_fraction = options.gpu_memory_fraction
     else:
         config.device_count["GPU"] = 0
+    if options.model.xla:  # for graphs that are no function; see `Session.compiled`
+        config.graph_options.optimizer_options.global_jit_level = 1
+        config.graph_options.optimizer_options.cpu_global_jit = True
+    rewrites = config.graph_options.rewrite_options
+    if options.model.mixed_precision == "bfloat16":
+        rewrites.auto_mixed_precision_onednn_bfloat16 = _ON
+    elif options.model.mixed_precision == "float16" and options.gpu:
+        rewrites.auto_mixed_precision = _ON
+    elif options.model.mixed_precision == "float16":
+        rewrites.auto_mixed_precision_cpu = _ON
     return config.SerializeToString()

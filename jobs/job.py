@@ -110,6 +110,14 @@ class Model(Location):
     mixed_precision: Literal["bfloat16", "float16"] | None = None  # what float32 matrices are multiplied in
     op_libraries: Names = ()  # shared libraries that register ops of the model; paths that every worker sees
 
+    @model_validator(mode="after")
+    def _compiled_as_asked(self) -> Model:
+        if self.engine == "eager" and self.xla and self.mixed_precision:
+            raise ValueError(
+                "engine 'eager' does not compile with XLA in mixed precision: leave one out, or choose 'session'"
+            )
+        return self
+
 
 class Input(Location):
     url: Annotated[tuple[Url, ...], BeforeValidator(_listed), Field(min_length=1)]

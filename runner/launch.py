@@ -31,6 +31,7 @@ from runner.pool import InlinePool, Pool
 from runner.preflight import Preflight, complete, examine
 from runner.report import Display, NoDisplay, Snapshot, account_lines, byte_count, duration, rate
 from runner.staging import ModelWatch, planned_model
+from runner.trial_pool import TrialPool
 
 _log = logging.getLogger(__name__)
 
@@ -129,7 +130,7 @@ def launch(
     raises: the RunnerError that ended it; what was finished stays, and the same call continues.
     """
     began = time.monotonic()
-    pool = _pool(job, in_process, address)
+    pool = _pool(job, in_process, address, warn)
     try:
         found = examine(job, cache)
         store = Store(job.output.url, job.output.options)
@@ -202,6 +203,7 @@ def _accounted(driver: Driver, ready: Preflight, began: float) -> Iterator[dict[
     finally:
         try:
             account |= accounts.account(ready.job, driver.history).document(driver.facts)
+            account["warm_up_seconds"] = _warm_up_s(driver.facts)
             head = _heading(ready, driver, ending, time.monotonic() - began)
             if ending:
                 failures = [failure.document() for failure in driver.schedule.failures]
@@ -209,6 +211,11 @@ def _accounted(driver: Driver, ready: Preflight, began: float) -> Iterator[dict[
                 driver.output.report(document, page(head, account, driver.history, failures))
         except Exception:
             _log.warning("the report of this run could not be written", exc_info=True)
+
+
+def _warm_up_s(facts: Mapping[str, Mapping[str, Any]]) -> float:
+    """Of all workers together, before any row was counted."""
+    return round(sum(known.get("warm_up", {}).get("seconds", 0.0) for known in facts.values()), 3)
 
 
 def _heading(ready: Preflight, driver: Driver, ending: str, seconds: float) -> dict[str, Any]:
@@ -279,7 +286,11 @@ def _asked(workers: Workers) -> str:
     return f"workers with {', '.join(needs)}" + (f" and {byte_count(workers.memory)}" if workers.memory else "")
 
 
-def _pool(job: Job, in_process: bool, address: str | None) -> Pool:
+def _pool(job: Job, in_process: bool, address: str | None, warn: Callable[[str], None]) -> Pool:
+    return TrialPool(_workers_pool(job, in_process, address), warn)
+
+
+def _workers_pool(job: Job, in_process: bool, address: str | None) -> Pool:
     if in_process:
         workers = job.workers
         cpus = int(workers.cpus) if "cpus" in workers.model_fields_set else os.cpu_count() or 1

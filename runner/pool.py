@@ -45,6 +45,11 @@ class Pool(Protocol):
         """WorkerReady or WorkerFailedToStart follows. avoid: nodes it should not live on, if there are others."""
         ...
 
+    def trial(self, worker: str) -> None:
+        """Let a worker that is ready prove the model. WorkerReady follows again, with the `trial` among its facts, or
+        WorkerFailedToStart, or WorkerLost."""
+        ...
+
     def dispatch(self, worker: str, attempt: Attempt) -> None:
         """AttemptSucceeded, AttemptFailed or WorkerLost follows. Attempts of one worker run in the order given, one
         reading ahead while the one before computes."""
@@ -77,7 +82,8 @@ class InlinePool:
         self._options, self._capacity, self._clock = options, workers, clock
         self._spec: WorkerSpec | None = None
         self._events: queue.Queue[Event] = queue.Queue()
-        self._attempts: dict[str, queue.Queue[Attempt | None]] = {}
+        self._attempts: dict[str, queue.Queue[Attempt | type[_Trial] | None]] = {}
+        self._trials: dict[str, dict[str, object]] = {}
         self._workers: dict[str, Worker] = {}
         self._stopped: set[str] = set()
 
@@ -92,6 +98,9 @@ class InlinePool:
     def start(self, worker: str, avoid: tuple[str, ...] = ()) -> None:
         self._attempts[worker] = queue.Queue()
         threading.Thread(target=self._live, args=(worker,), name=f"worker-{worker}", daemon=True).start()
+
+    def trial(self, worker: str) -> None:
+        self._attempts[worker].put(_Trial)
 
     def dispatch(self, worker: str, attempt: Attempt) -> None:
         self._attempts[worker].put(attempt)
@@ -116,7 +125,10 @@ class InlinePool:
         return {name: worker.progress for name, worker in list(self._workers.items())}
 
     def facts(self) -> Mapping[str, Mapping[str, object]]:
-        return {name: {"devices": list(worker.devices)} for name, worker in list(self._workers.items())}
+        return {
+            name: {"devices": list(worker.devices), "warm_up": worker.warm_up.document()} | self._trials.get(name, {})
+            for name, worker in list(self._workers.items())
+        }
 
     def close(self) -> None:
         for worker in self._attempts.keys() - self._stopped:
@@ -141,6 +153,10 @@ class InlinePool:
         self._events.put(WorkerReady(self._clock(), name))
         threads, numbers = list[threading.Thread](), itertools.count()
         while (attempt := self._attempts[name].get()) is not None:
+            if not isinstance(attempt, Attempt):
+                if self._try_out(worker):
+                    continue
+                break
             threads = [thread for thread in threads if thread.is_alive()]
             threads.append(
                 threading.Thread(
@@ -158,6 +174,21 @@ class InlinePool:
             self._events.put(AttemptSucceeded(self._clock(), worker.name, result))
         else:
             self._events.put(AttemptFailed(self._clock(), worker.name, result))
+
+    def _try_out(self, worker: Worker) -> bool:
+        try:
+            with _loading, _native_notes_dropped():
+                self._trials[worker.name] = {"trial": worker.trial().document()}
+        except Exception as error:
+            self._workers.pop(worker.name, None)
+            self._events.put(WorkerFailedToStart(self._clock(), worker.name, as_runner_error(error, worker.name)))
+            return False
+        self._events.put(WorkerReady(self._clock(), worker.name))
+        return True
+
+
+class _Trial:
+    """Stands among the attempts of a worker for the trial."""
 
 
 def as_runner_error(error: Exception, worker: str) -> RunnerError:

@@ -28,8 +28,10 @@ from jobs.plan import InputFile, Plan
 from runner.batches import auto_batch_rows, most_batch_rows
 from runner.binding import Binding, bind, wanted_columns
 from runner.engine import ModelOptions
+from runner.sample import sample_slice
 from runner.saved_model import MetaGraph, ModelSpec, Signature, choose_metagraph, choose_signature, read_model
 from runner.staging import planned_model
+from runner.warm_up import batch_sizes
 from runner.worker import WorkerSpec
 
 _FOOTER_THREADS = 16  # footers are small reads that wait for a store, not for a core
@@ -66,6 +68,8 @@ class Preflight:
             most_batch_rows=self.most_batch_rows,
             repeatable=not self.metagraph.effects,
             readers=None if self.job.workers.readers == "auto" else self.job.workers.readers,
+            batch_sizes=batch_sizes(self.plan, self.batch_rows, exact=self.binding.batch_rows is not None),
+            sample=sample_slice(self.plan, self.signature),
             output=output,
             plan_id=self.plan.id,
             shards=len(self.plan.shards),

@@ -81,7 +81,15 @@ class _Actor:
             "gpus": context.get_accelerator_ids().get("GPU", []),
             "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
             "devices": list(self._worker.devices),
+            "warm_up": self._worker.warm_up.document(),
         }
+
+    def trial(self) -> dict[str, Any] | RunnerError:
+        assert self._worker is not None  # the pool asks workers that are ready
+        try:
+            return self._worker.trial().document()
+        except Exception as error:
+            return as_runner_error(error, self._name)
 
     @ray.method(concurrency_group="attempts")  # type: ignore[untyped-decorator]
     def run(self, attempt: Attempt, number: int) -> Any:
@@ -169,6 +177,10 @@ class RayPool:
             failed = WorkerError(f"worker {worker} could not be started: {_cause(error)}")
             self._news.append(WorkerFailedToStart(self._clock(), worker, failed))
 
+    def trial(self, worker: str) -> None:
+        if worker in self._live:  # else lost in the same poll
+            self._calls[self._live[worker].handle.trial.remote()] = ("trial", worker)
+
     def dispatch(self, worker: str, attempt: Attempt) -> None:
         if worker not in self._live:  # lost in the same poll as the success that this follows; WorkerLost comes next
             return
@@ -230,11 +242,11 @@ class RayPool:
         if what == "progress":
             live.progress = answer
             return None
-        if what == "start":
+        if what in ("start", "trial"):
             if isinstance(answer, RunnerError):
                 self.stop(worker)
                 return WorkerFailedToStart(now, worker, answer)
-            live.facts = answer
+            live.facts = answer if what == "start" else live.facts | {"trial": answer}
             return WorkerReady(now, worker, live.node)
         if isinstance(answer, Receipt):
             return AttemptSucceeded(now, worker, answer)

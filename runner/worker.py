@@ -12,7 +12,9 @@ import functools
 import itertools
 import threading
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -20,7 +22,7 @@ from connectors import SOURCES, load_class
 from connectors.failpoint import failpoint
 from connectors.output import OutputDirectory
 from connectors.store import Store
-from jobs.attempt import Attempt, Failure, Receipt
+from jobs.attempt import Attempt, Failure, InputSlice, Receipt
 from jobs.errors import DataError, InternalError, MemoryLimitError, RunnerError, StoppedError, StorageError
 from jobs.job import Input, Output
 from runner import engine
@@ -29,10 +31,13 @@ from runner.binding import Binding
 from runner.engine import ModelOptions
 from runner.gauge import Gauge
 from runner.reading import Reading, reader_threads, row_groups_ahead, units
+from runner.sample import DISTINCT_ROWS, Sample, read_rows
 from runner.saved_model import Signature
 from runner.stage import StageClock
 from runner.staging import OpenModel, PlannedModel
 from runner.stream import Line, ReadAhead, WriteBehind, in_order
+from runner.trial import Trial, try_out
+from runner.warm_up import WarmUp, warm_up
 
 # Batches that wait to be encoded. More is memory without speed: a stage that is behind on average stays behind.
 _BEHIND_BATCHES = 2
@@ -57,6 +62,8 @@ class WorkerSpec:
     most_batch_rows: int  # up to which a worker may grow it
     repeatable: bool  # the same batch may be run twice: no state of the model changes
     readers: int | None  # threads that read and decode; None: by the cpus
+    batch_sizes: tuple[int, ...]  # that the plan comes to, the frequent ones first
+    sample: InputSlice | None  # rows to warm up with; None: make them up
     output: Output
     plan_id: str
     shards: int
@@ -96,12 +103,28 @@ class Worker:
         self._counting = threading.Lock()
         self._model = OpenModel(spec.model)
         failpoint("W1.load")
-        self._engine = engine.load(
-            spec.engine, self._model.path, spec.tags, spec.signature, dataclasses.replace(options, model=spec.options)
-        )
+        with ThreadPoolExecutor(1) as beside:
+            rows = beside.submit(self._sample_rows) if spec.repeatable and spec.sample is not None else None
+            options = dataclasses.replace(options, model=spec.options)
+            self._engine = engine.load(spec.engine, self._model.path, spec.tags, spec.signature, options)
+            self._sample = Sample(spec.binding, spec.signature, rows.result() if rows is not None else None)
         self.devices = self._engine.devices
         fixed = {"cpus": options.threads, "calls": self._calls}
         self._gauge = Gauge(self._engine, spec.binding, spec.batch_rows, spec.most_batch_rows, spec.repeatable, fixed)
+        self.warm_up = WarmUp()
+        if spec.repeatable:
+            folder, xla = Path(self._model.path), spec.options.xla
+            self.warm_up = warm_up(
+                self._engine, spec.binding, spec.signature, self._sample, spec.batch_sizes, folder, xla
+            )
+
+    def trial(self) -> Trial:
+        """Prove the model on a few rows. raises: ModelError; see `runner.trial`."""
+        failpoint("W1.trial")
+        spec = self._spec
+        if not spec.repeatable:
+            return Trial("none", False, ("the model was not tried: a call would change its state",))
+        return try_out(self._engine, spec.binding, spec.signature, self._sample, spec.batch_rows, spec.model.url)
 
     def run(self, attempt: Attempt, number: int) -> Receipt:
         """Read, feed, run, fetch and write one shard, and publish its part.
@@ -196,6 +219,11 @@ class Worker:
     def progress(self) -> Progress:
         in_hand = [rows for _, rows in sorted(self._rows.copy().items())]
         return Progress(*in_hand[0], beside=sum(rows for _, rows in in_hand[1:])) if in_hand else Progress()
+
+    def _sample_rows(self) -> pa.RecordBatch | None:
+        spec = self._spec
+        assert spec.sample is not None
+        return read_rows(spec.input, spec.input_schema, spec.binding, spec.sample, max(spec.batch_rows, DISTINCT_ROWS))
 
     def _look(self) -> None:
         if self._stop.is_set():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Literal, Protocol, cast
@@ -56,6 +56,13 @@ class Engine(Protocol):
         fetches: output names of the signature; only these are computed (the eager engine computes all).
         raises:  ModelCallError (`code` INVALID_ARGUMENT, ...), MemoryLimitError where memory ran out, ModelError for
                  an output that is not dense, InternalError after `close`.
+        """
+        ...
+
+    def placed(self, feeds: Feeds, fetches: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
+        """Call the signature once, and tell where its ops ran: kind of device ('CPU', 'GPU') -> op -> how often.
+
+        returns: nothing where the engine cannot tell. raises: as `run`.
         """
         ...
 

@@ -29,6 +29,7 @@ import numpy as np
 from jobs.errors import ModelError
 from runner.engine.call import StatusError, library_error
 from runner.engine.tstring import RECORD_BYTES, Memory, records, strings
+from runner.proto.runtime_pb2 import DeviceStepStats, RunMetadata, RunOptions
 from runner.tensor import DTYPE_NAMES, DTYPES, Strings, Tensor
 
 _REFERENCE = 100  # the dtype of a TF1 variable's tensor is that of its value plus this
@@ -376,24 +377,36 @@ class Session:
             names = [tf.TF_DeviceListName(devices, i, status) for i in range(tf.TF_DeviceListCount(devices))]
         return tuple(sorted("/device:" + name.decode().rpartition("/device:")[2] for name in names))
 
-    def run(self, feeds: Sequence[tuple[GraphTensor, Tensor]], fetches: Sequence[GraphTensor]) -> list[Tensor]:
+    def run(
+        self,
+        feeds: Sequence[tuple[GraphTensor, Tensor]],
+        fetches: Sequence[GraphTensor],
+        trace: list[DeviceStepStats] | None = None,
+    ) -> list[Tensor]:
         """Compute `fetches`, and nothing that they do not need.
 
         feeds:   each graph tensor at most once.
         fetches: at least one, each at most once, none of them fed.
+        trace:   filled with what ran on each device.
         raises:  StatusError as TensorFlow gives it.
         """
         tf = library()
         with ExitStack() as lent:
             addresses = [lent.enter_context(lend(tensor.dtype or "", value)) for tensor, value in feeds]
             results = (_Address * len(fetches))()
+            options = metadata = None
+            if trace is not None:
+                options = lent.enter_context(_buffer(RunOptions(trace_level=1).SerializeToString()))
+                metadata = lent.enter_context(_buffer())
             with _checked() as status:
                 tf.TF_SessionRun(
-                    *(self._session.address, None),
+                    *(self._session.address, options),
                     *(_outputs([tensor for tensor, _ in feeds]), (_Address * len(feeds))(*addresses), len(feeds)),
                     *(_outputs(fetches), results, len(fetches)),
-                    *(None, 0, None, status),
+                    *(None, 0, metadata, status),
                 )
+            if trace is not None:
+                trace += RunMetadata.FromString(_content(metadata)).step_stats.dev_stats
         return [take(tensor) for tensor in [Handle(address, tf.TF_DeleteTensor) for address in results if address]]
 
     def cancel(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,9 @@ class EagerEngine:
         except (TypeError, ValueError) as error:  # what Python checks before TensorFlow runs: shapes and names
             status = StatusError(3, str(error))
         raise call_error(status, self._signature, self._path)
+
+    def placed(self, feeds: Feeds, fetches: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
+        return {}
 
     def close(self) -> None:
         """Let go of the model; calls in progress finish."""

@@ -6,7 +6,9 @@ outputs asked for and nothing else, and a closed engine answers with an error.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from jobs.errors import ModelError, RunnerError
 from runner.engine import EngineOptions
@@ -21,11 +23,14 @@ from runner.engine.call import (
     supported,
 )
 from runner.engine.capi import GraphTensor, Session, load_ops
-from runner.proto.runtime_pb2 import ConfigProto
+from runner.proto.runtime_pb2 import ConfigProto, DeviceStepStats
 from runner.saved_model import Signature, TensorSpec
-from runner.tensor import Feeds, Outputs
+from runner.tensor import Feeds, Outputs, Tensor
 
 _ON = 1  # RewriterConfig.Toggle
+_DEVICE = re.compile(r"/device:(CPU|GPU):\d+$")
+_BESIDE = {"NoOp", "Const", "_Arg", "_Retval", "_Send", "_Recv", "_HostSend", "_HostRecv"}  # no work of the model's
+_LABEL = re.compile(r" = (\w+)\(")
 
 
 class SessionEngine:
@@ -70,6 +75,23 @@ class SessionEngine:
     def run(self, feeds: Feeds, fetches: Sequence[str]) -> Outputs:
         """See `Engine.run`. Arrays of the result own their memory; fed memory is free again when this returns,
         unless the model keeps it in a variable."""
+        values = self._call(feeds, fetches, None)
+        return dict(zip(fetches, values, strict=True))
+
+    def placed(self, feeds: Feeds, fetches: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
+        """See `Engine.placed`."""
+        devices: list[DeviceStepStats] = []
+        self._call(feeds, fetches, devices)
+        found: dict[str, Counter[str]] = {}
+        for each in devices:
+            kind = _DEVICE.search(each.device)
+            # 'name = Op(inputs)'. A GPU's streams are devices too, and tell the same again.
+            ops = [match[1] for node in each.node_stats if (match := _LABEL.search(node.timeline_label))]
+            if kind is not None and ops:
+                found.setdefault(kind[1], Counter()).update(op for op in ops if op not in _BESIDE)
+        return found
+
+    def _call(self, feeds: Feeds, fetches: Sequence[str], trace: list[DeviceStepStats] | None) -> list[Tensor]:
         session = self._session  # keeps it alive for this call, whatever `close` does meanwhile
         if session is None:
             raise closed_error(self._signature, self._path)
@@ -77,12 +99,11 @@ class SessionEngine:
         fed = {self._inputs[name]: value for name, value in complete.items()}
         wanted = [self._outputs[spec.name] for spec in fetched(self._signature, fetches, self._path)]
         if not wanted:
-            return {}
+            return []
         try:
-            values = session.run(list(fed.items()), wanted)
+            return session.run(list(fed.items()), wanted, trace)
         except StatusError as error:
             raise self._error(error) from error
-        return dict(zip(fetches, values, strict=True))
 
     def _error(self, error: StatusError) -> RunnerError:
         closed = error.code == "CANCELLED" and self._session is None

@@ -1,0 +1,285 @@
+"""Trial and warm-up with real models: what a few rows prove, what is refused by name, and what they leave alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.errors import ModelError
+from jobs.job import Job
+from runner import launch as launching
+from runner.engine import EngineOptions
+from runner.preflight import preflight
+from runner.trial import Trial
+from runner.warm_up import REQUESTS, batch_sizes
+from runner.worker import Worker
+
+_SCRIPT = """
+import sys, tensorflow as tf
+
+def vector(dtype=tf.float32, size=None):
+    return tf.TensorSpec([size], dtype, name="x")
+
+class Odd(tf.Module):
+    @tf.function(input_signature=[vector()])
+    def fine(self, x):
+        return {"y": x * 2, "name": tf.strings.as_string(x), "list": tf.stack([x, x], 1)}
+
+    @tf.function(input_signature=[vector()])
+    def total(self, x):
+        # The signature says that its size is unknown; it is 1.
+        return {"y": x * 2, "total": tf.unique(0 * x).y + tf.reduce_sum(x)}
+
+    @tf.function(input_signature=[vector()])
+    def centred(self, x):
+        return {"y": x - tf.reduce_mean(x)}
+
+    @tf.function(input_signature=[vector()])
+    def one_row(self, x):
+        with tf.control_dependencies([tf.debugging.assert_equal(tf.shape(x)[0], 1)]):
+            return {"y": tf.identity(x)}
+
+    @tf.function(input_signature=[vector()])
+    def noisy(self, x):
+        return {"y": x + tf.random.uniform(tf.shape(x))}
+
+    @tf.function(input_signature=[vector()])
+    def no_kernel(self, x):
+        state = tf.zeros([1, 1, 4])
+        cudnn = tf.raw_ops.CudnnRNN(
+            input=tf.reshape(x, [1, -1, 1]) * tf.ones([1, 1, 4]), input_h=state, input_c=state, params=tf.zeros([100]),
+            is_training=False)
+        return {"y": x + tf.reduce_sum(cudnn.output)}
+
+    @tf.function(input_signature=[vector(size=16)])
+    def sixteen(self, x):
+        return {"y": x * 2}
+
+    @tf.function(input_signature=[vector()])
+    def picky(self, x):
+        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(x >= 1), ["below one"])]):
+            return {"y": tf.identity(x)}
+
+    @tf.function(input_signature=[vector(tf.string)])
+    def parsed(self, x):
+        return {"y": tf.io.parse_example(x, {"a": tf.io.FixedLenFeature([], tf.float32)})["a"]}
+
+class Counter(tf.Module):
+    def __init__(self):
+        super().__init__()
+        self.count = tf.Variable(0.0)
+
+    @tf.function(input_signature=[vector()])
+    def counter(self, x):
+        return {"y": x * 0 + self.count.assign_add(1.0)}
+
+odd, counter = Odd(), Counter()
+names = ("fine", "total", "centred", "one_row", "noisy", "no_kernel", "sixteen", "picky", "parsed")
+tf.saved_model.save(odd, sys.argv[1] + "/odd", signatures={name: getattr(odd, name) for name in names})
+tf.saved_model.save(counter, sys.argv[1] + "/counter", signatures={"counter": counter.counter})
+example = lambda a: tf.train.Example(features=tf.train.Features(feature={
+    "a": tf.train.Feature(float_list=tf.train.FloatList(value=[a]))})).SerializeToString()
+with open(sys.argv[1] + "/examples", "wb") as file:
+    file.write(b"".join(len(one).to_bytes(4, "little") + one for one in map(example, [1.0, 2.0, 3.0, 4.0])))
+sys.path.insert(0, sys.argv[2])
+from runner.proto.runtime_pb2 import PredictionLog
+from runner.proto.saved_model_pb2 import TensorProto
+import os
+os.makedirs(sys.argv[1] + "/odd/assets.extra")
+with tf.io.TFRecordWriter(sys.argv[1] + "/odd/assets.extra/tf_serving_warmup_requests") as writer:
+    def predict(name, value):
+        log = PredictionLog()
+        log.predict_log.request.model_spec.signature_name = name
+        proto = TensorProto.FromString(tf.make_tensor_proto(value).SerializeToString())
+        log.predict_log.request.inputs["x"].CopyFrom(proto)
+        writer.write(log.SerializeToString())
+    predict("fine", tf.constant([1.0, 2.0]))
+    predict("fine", tf.constant([1.0, 2.0, 3.0]))
+    predict("picky", tf.constant([0.0]))
+    log = PredictionLog()
+    log.classify_log.request.model_spec.signature_name = "parsed"
+    log.classify_log.request.input.example_list.examples.append(example(7.0))
+    writer.write(log.SerializeToString())
+"""
+
+
+@pytest.fixture(scope="session")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the models `odd` (with warm-up requests) and `counter`, and `examples`."""
+    folder = tmp_path_factory.mktemp("odd")
+    quiet = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-c", _SCRIPT, str(folder), str(Path(__file__).parents[2])]
+    subprocess.run(command, check=True, env=quiet, stderr=subprocess.DEVNULL)
+    return folder
+
+
+MakeJob = Callable[..., Job]
+
+
+@pytest.fixture
+def make_job(odd: Path, tmp_path: Path) -> MakeJob:
+    """make_job(signature, model="odd", values=..., outputs=None, **sections): ids from 0, and x."""
+
+    def make(
+        signature: str, values: Any = None, model: str = "odd", outputs: list[str] | None = None, **sections: Any
+    ) -> Job:
+        x = pa.array(range(1, 101), pa.float32()) if values is None else values
+        pq.write_table(pa.table({"id": range(len(x)), "x": x}), tmp_path / "in.parquet", row_group_size=30)
+        job = {
+            "model": {"url": str(odd / model), "signature": signature},
+            "input": {"url": str(tmp_path / "in.parquet")},
+            "columns": {"keep": ["id"], "outputs": outputs},
+            "output": {"url": str(tmp_path / "out")},
+        }
+        return Job.model_validate(job | sections)
+
+    return make
+
+
+def worker(job: Job) -> Worker:
+    return Worker(preflight(job).spec(job.output), "w1", EngineOptions(threads=1))
+
+
+def tried(job: Job) -> Trial:
+    return worker(job).trial()
+
+
+def test_a_model_that_is_what_its_signature_says_is_proved(make_job: MakeJob) -> None:
+    found = tried(make_job("fine"))
+    assert (found.rows, found.proved, found.notes, found.placed) == ("input", True, (), {})
+
+
+def test_an_output_that_does_not_follow_the_rows_is_refused_by_name(make_job: MakeJob) -> None:
+    with pytest.raises(ModelError, match=r"output 'total' of signature 'total' .* shape \[1\] for 3 rows.*\[y\]"):
+        tried(make_job("total"))
+    assert tried(make_job("total", outputs=["y"])).proved
+
+
+def test_an_output_that_depends_on_the_rows_beside_is_refused(make_job: MakeJob) -> None:
+    with pytest.raises(ModelError, match=r"output 'y' .* depend on the rows beside a row"):
+        tried(make_job("centred"))
+    assert tried(make_job("centred", limits={"batch_rows": 1})).proved  # nothing is beside it then
+
+
+def test_a_signature_that_takes_one_row_a_call_says_so(make_job: MakeJob) -> None:
+    with pytest.raises(ModelError, match=r"cannot give 2 rows a call .*set `limits: \{batch_rows: 1\}`"):
+        tried(make_job("one_row"))
+    assert tried(make_job("one_row", limits={"batch_rows": 1})).proved
+
+
+def test_random_answers_are_told_and_not_refused(make_job: MakeJob) -> None:
+    found = tried(make_job("noisy"))
+    assert not found.proved
+    assert "are other numbers at every call" in found.notes[0]
+
+
+def test_a_missing_kernel_is_named(make_job: MakeJob) -> None:
+    with pytest.raises(ModelError, match=r"has no kernel of its op 'CudnnRNN'") as refusal:
+        tried(make_job("no_kernel"))
+    assert refusal.value.facts["op"] == "CudnnRNN"
+
+
+def test_a_model_with_a_fixed_batch_is_proved(make_job: MakeJob) -> None:
+    assert tried(make_job("sixteen")).proved
+
+
+def test_a_bad_row_proves_nothing_and_is_no_refusal(make_job: MakeJob) -> None:
+    found = tried(make_job("picky", pa.array([0.0, 2.0, 3.0], pa.float32())))
+    assert (found.proved, found.rows) == (False, "input")
+    assert "below one" in found.notes[0]
+    second = tried(make_job("picky", pa.array([2.0, 0.0, 3.0], pa.float32())))  # the first row twice is fine
+    assert not second.notes or "below one" in second.notes[0]
+
+
+def test_rows_are_made_up_where_the_smallest_row_group_is_large(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.sample._NUMBER_BYTES", 10)
+    for signature, dtype in (("fine", pa.float32()), ("sixteen", pa.float32())):
+        found = tried(make_job(signature, pa.array(range(100), dtype)))
+        assert (found.rows, found.proved) == ("made up", True)
+    with pytest.raises(ModelError, match="depend on the rows beside a row"):
+        tried(make_job("centred"))
+
+
+def test_a_model_that_a_call_would_change_is_left_alone(make_job: MakeJob) -> None:
+    made = worker(make_job("counter", model="counter"))
+    assert made.warm_up.calls == 0
+    assert made.trial().notes == ("the model was not tried: a call would change its state",)
+
+
+# warm-up
+
+
+def test_the_requests_of_the_model_and_the_batches_of_the_job_warm_it_up(make_job: MakeJob) -> None:
+    made = worker(make_job("fine", limits={"batch_rows": 20}))
+    found = made.warm_up
+    assert (found.requests, found.rows, found.note) == (2, "input", "")
+    assert found.calls == 3  # 3 rows, and batches of 10 and 20
+    assert found.seconds > 0
+
+
+def test_serialised_examples_warm_up_a_classify_signature(make_job: MakeJob, odd: Path) -> None:
+    content, examples = (odd / "examples").read_bytes(), []
+    while content:
+        size = int.from_bytes(content[:4], "little")
+        examples.append(content[4 : 4 + size])
+        content = content[4 + size :]
+    made = worker(make_job("parsed", pa.array(examples, pa.binary())))
+    assert (made.warm_up.requests, made.warm_up.note) == (1, "")
+    assert made.trial().proved
+
+
+def test_a_warm_up_that_fails_is_noted_and_harms_nothing(make_job: MakeJob, odd: Path, tmp_path: Path) -> None:
+    picky = worker(make_job("picky")).warm_up
+    assert "warm-up request 1" in picky.note
+    assert picky.calls > 0
+    copy = tmp_path / "copy"
+    shutil.copytree(odd / "odd", copy)
+    (copy / REQUESTS).write_bytes(b"\x05\0\0\0\0\0\0\0crc!five")
+    found = worker(make_job("fine", model=str(copy))).warm_up
+    assert "is no TFRecord file, or was cut off" in found.note
+    assert found.calls > 0
+
+
+def test_batch_sizes_are_those_of_the_plan(make_job: MakeJob) -> None:
+    plan = preflight(make_job("fine")).plan  # row groups of 30, 30, 30 and 10
+    assert batch_sizes(plan, 30, exact=False) == (30, 10)
+    assert batch_sizes(plan, 1000, exact=False) == (30, 10)
+    assert batch_sizes(plan, 20, exact=False) == (10, 20)
+    assert batch_sizes(plan, 64, exact=True) == (64,)
+
+
+# in a whole job, in this process
+
+
+def test_what_the_trial_refuses_ends_the_job_before_a_shard_is_given_out(make_job: MakeJob, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="has no kernel of its op 'CudnnRNN'"):
+        launching.launch(make_job("no_kernel"), in_process=True)
+    assert list((tmp_path / "out").glob("part-*")) == []
+    assert list((tmp_path / "out").glob("_run/*/receipts/*")) == []
+
+
+def test_what_the_trial_found_is_told_once_and_the_warm_up_is_reported_apart(make_job: MakeJob) -> None:
+    said: list[str] = []
+    job = make_job("noisy", workers={"count": 2}, limits={"shard_rows": 30})
+    result = launching.launch(job, in_process=True, warn=said.append)
+    assert len(said) == 1
+    assert "other numbers at every call" in said[0]
+    assert result.rows == 100
+    assert result.report["warm_up_seconds"] > 0
+
+
+def test_the_session_tells_where_ops_run(make_job: MakeJob) -> None:
+    made = worker(make_job("fine"))
+    placed = made._engine.placed(made._sample.feeds([0, 1]), ["y"])
+    assert placed["CPU"]["Mul"] == 1

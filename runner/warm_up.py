@@ -35,8 +35,9 @@ _MOST_BYTES = 2**31  # of one request: a protobuf message cannot be larger
 _MOST_SIZES = 4  # of batches; the others are rare
 _MOST_GROUPS = 10_000  # that are counted
 _BUDGET_S = 60.0  # after so long no further call begins
-# On a CPU without XLA nothing is made per batch size: a call is worth it only while it is short.
+# On a CPU without XLA little is made per batch size: a call is worth it only while it is short.
 _CPU_CALL_S = 0.5
+_STEP_ROWS = 256  # enough that a row's share of a call is its own time
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +93,10 @@ def warm_up(
     except (RunnerError, ValueError) as error:
         note = f"the model's warm-up request {requests + 1}: {error}"
     calls = 0
-    compiles = xla or any("GPU" in device for device in engine.devices)
+    needed = xla or binding.batch_rows is not None or any("GPU" in device for device in engine.devices)
+    wanted = sorted(sizes) if sample.kind != "none" else []
     try:
-        for rows in _worthwhile(sizes, compiles, sample, engine, binding, began):
+        for rows in _all(wanted, began) if needed else _cheap(wanted):
             engine.run(sample.feeds(range(rows)), binding.fetches)
             calls += 1
     except RunnerError as error:
@@ -102,24 +104,26 @@ def warm_up(
     return WarmUp(time.perf_counter() - began, requests, calls, sample.kind if calls else "none", note)
 
 
-def _worthwhile(
-    sizes: Sequence[int], compiles: bool, sample: Sample, engine: Engine, binding: Binding, began: float
-) -> Iterator[int]:
-    """The sizes to call with, small ones first: a graph is optimised in its first call, whatever its size."""
-    if sample.kind == "none" or not sizes:
-        return
-    if compiles:
-        for size in sorted(sizes):
-            if time.perf_counter() - began <= _BUDGET_S:
-                yield size
-        return
-    few = min(DISTINCT_ROWS, *sizes)
-    yield few
-    start = time.perf_counter()
-    engine.run(sample.feeds(range(few)), binding.fetches)
-    call_s = time.perf_counter() - start
-    fed = few if binding.batch_rows is None else binding.batch_rows
-    yield from (size for size in sorted(sizes) if size > few and call_s / fed * size <= _CPU_CALL_S)
+def _all(sizes: Sequence[int], began: float) -> Iterator[int]:
+    """Every size: something is made for each, or there is only one."""
+    for size in sizes:
+        if time.perf_counter() - began <= _BUDGET_S:
+            yield size
+
+
+def _cheap(sizes: Sequence[int]) -> Iterator[int]:
+    """Sizes from small to large, as long as the next call can be expected to be short. The first call optimises the
+    graph, whatever its size, and tells nothing of the others."""
+    few = min((DISTINCT_ROWS, *sizes))
+    steps = sorted({few, *(min(_STEP_ROWS, size) for size in sizes), *sizes}) if sizes else []
+    yield from steps[:1]
+    row_s = 0.0
+    for size in steps:
+        if row_s * size > _CPU_CALL_S:
+            return
+        start = time.perf_counter()
+        yield size
+        row_s = (time.perf_counter() - start) / size
 
 
 def warm_up_requests(folder: Path, signature: Signature) -> Iterator[Feeds]:

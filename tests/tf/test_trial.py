@@ -224,7 +224,7 @@ def test_the_requests_of_the_model_and_the_batches_of_the_job_warm_it_up(make_jo
     made = worker(make_job("fine", limits={"batch_rows": 20}))
     found = made.warm_up
     assert (found.requests, found.rows, found.note) == (2, "input", "")
-    assert found.calls == 3  # 3 rows, and batches of 10 and 20
+    assert found.calls == 4  # 3 rows twice, and batches of 10 and 20
     assert found.seconds > 0
 
 

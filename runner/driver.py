@@ -133,7 +133,7 @@ class Driver:
         news = (snapshot.workers_ready, snapshot.retries)
         if renew or snapshot.seconds - self._renewed[0] >= _RENEW_S or news != self._renewed[1]:
             self._renewed = (snapshot.seconds, news)
-            news_of = {"failures": self._failures(), "workers": self._workers(), "command": self.command}
+            news_of = {"failures": self._failures(), "workers": self.facts, "command": self.command}
             self.output.renew(self.epoch, snapshot.document() | news_of)
 
     def _snapshot(self) -> Snapshot:
@@ -155,6 +155,3 @@ class Driver:
 
     def _failures(self) -> list[dict[str, object]]:
         return [failure.document() for failure in self.schedule.failures]
-
-    def _workers(self) -> Mapping[str, Mapping[str, object]]:
-        return dict(self.pool.facts())

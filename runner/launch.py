@@ -215,7 +215,7 @@ def _accounted(driver: Driver, ready: Preflight, began: float) -> Iterator[dict[
 
 def _warm_up_s(facts: Mapping[str, Mapping[str, Any]]) -> float:
     """Of all workers together, before any row was counted."""
-    return round(sum(known.get("warm_up", {}).get("seconds", 0.0) for known in facts.values()), 3)
+    return round(float(sum(known.get("warm_up", {}).get("seconds", 0.0) for known in facts.values())), 3)
 
 
 def _heading(ready: Preflight, driver: Driver, ending: str, seconds: float) -> dict[str, Any]:

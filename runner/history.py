@@ -58,6 +58,7 @@ class History:
         self._facts = array("q")  # worker, shard, number, rows, outcome
         self._first: float | None = None  # dispatch
         self._last = 0.0  # commit
+        self.first_part: float | None = None  # when the first of this run was committed, by the driver's clock
 
     def __len__(self) -> int:
         return len(self._times) // 3
@@ -83,6 +84,7 @@ class History:
 
     def _note_success(self, now: float, worker: str, receipt: Receipt) -> None:
         self._last = now
+        self.first_part = now if self.first_part is None else self.first_part
         if receipt.attempt not in self._given:  # found published: whoever did it is gone
             return
         if receipt.adopted or not receipt.seconds:

@@ -204,6 +204,8 @@ def _accounted(driver: Driver, ready: Preflight, began: float) -> Iterator[dict[
         try:
             account |= accounts.account(ready.job, driver.history).document(driver.facts)
             account["warm_up_seconds"] = _warm_up_s(driver.facts)
+            first = driver.history.first_part
+            account["first_part_s"] = None if first is None else round(first - began, 3)
             head = _heading(ready, driver, ending, time.monotonic() - began)
             if ending:
                 failures = [failure.document() for failure in driver.schedule.failures]

@@ -1,0 +1,354 @@
+"""The workloads: data, model, and the way a user's own loop would feed it. Fixed, so that figures compare over time.
+
+Data and models are made once, below benchmarks/.cache. What imports TensorFlow does so in a process of its own.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+CACHE = Path(__file__).parent / ".cache"
+FILES = 8
+
+Feeds = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """
+    rows:    by default.
+    columns: of the input that are read; `id` is one of them and is kept.
+    outputs: that are asked for.
+    table:   (first row, rows, random) -> the rows with their ids, as arrays by column.
+    export:  writes the model into a folder, in a process of its own.
+    feeds:   what a user's loop makes of a batch; also Ray Data's actor.
+    mapping: `columns: inputs` of our job, where names alone do not do.
+    skip:    why it cannot be run yet.
+    """
+
+    name: str
+    rows: int
+    row_group: int
+    batch_rows: int  # of the peers, the best found; ours finds its own
+    columns: tuple[str, ...]
+    outputs: tuple[str, ...]
+    table: Callable[[int, int, np.random.Generator], dict[str, pa.Array]]
+    export: Callable[[str], None]
+    feeds: Callable[[pa.RecordBatch], Feeds]
+    mapping: Mapping[str, Any] | None = None
+    tolerance: float = 1e-5
+    skip: str = ""
+
+    def input(self, rows: int) -> Path:
+        """The folder with `rows` rows in 8 files; made if it is not there."""
+        folder = CACHE / f"{self.name}-{rows}"
+        if (folder / "done").exists():
+            return folder
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        random = np.random.default_rng(0)
+        for number, (first, stop) in enumerate(pairwise(np.linspace(0, rows, FILES + 1, dtype=np.int64).tolist())):
+            writer = None
+            for start in range(first, stop, self.row_group):
+                count = min(self.row_group, stop - start)
+                columns = {"id": pa.array(np.arange(start, start + count))} | self.table(start, count, random)
+                table = pa.table(columns)
+                writer = writer or pq.ParquetWriter(folder / f"{number}.parquet", table.schema, compression="snappy")
+                writer.write_table(table)
+            if writer is not None:
+                writer.close()
+        (folder / "done").touch()
+        return folder
+
+    def model(self) -> Path:
+        """The model's folder; exported if it is not there."""
+        folder = CACHE / f"{self.name}-model"
+        if not folder.exists():
+            draft = folder.with_suffix(".draft")
+            shutil.rmtree(draft, ignore_errors=True)
+            command = [sys.executable, __file__, self.name, str(draft)]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                raise SystemExit(f"the model of '{self.name}' could not be made:\n{done.stderr}")
+            draft.rename(folder)
+        return folder
+
+    def job(self, rows: int, output: Path, **sections: Any) -> dict[str, Any]:
+        """Our job, as a job file."""
+        columns: dict[str, Any] = {"outputs": list(self.outputs), "keep": ["id"]}
+        if self.mapping:
+            columns["inputs"] = dict(self.mapping)
+        return {
+            "model": {"url": str(self.model())},
+            "input": {"url": f"{self.input(rows)}/*.parquet"},
+            "columns": columns,
+            "output": {"url": str(output)},
+        } | sections
+
+
+def fixed_lists(batch: pa.RecordBatch, column: str, width: int) -> np.ndarray:
+    """A column of fixed-size lists without nulls as (rows, width), without a copy."""
+    return batch.column(column).flatten().to_numpy().reshape(-1, width)
+
+
+# vector and wide
+
+
+def _vector_table(start: int, rows: int, random: np.random.Generator) -> dict[str, pa.Array]:
+    values = pa.array(random.standard_normal(rows * 32, dtype=np.float32))
+    return {"features": pa.FixedSizeListArray.from_arrays(values, 32)}
+
+
+def _wide_table(start: int, rows: int, random: np.random.Generator) -> dict[str, pa.Array]:
+    return {f"f{at}": pa.array(random.standard_normal(rows, dtype=np.float32)) for at in range(32)}
+
+
+def _export_mlp(folder: str) -> None:
+    import tensorflow as tf
+
+    class Mlp(tf.Module):
+        def __init__(self) -> None:
+            widths = [32, 64, 64, 1]
+            self.weights = [
+                (tf.Variable(tf.random.stateless_normal([a, b], [i, 7]) / a**0.5), tf.Variable(tf.zeros([b])))
+                for i, (a, b) in enumerate(pairwise(widths))
+            ]
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 32], tf.float32, name="features")])
+        def serve(self, features: Any) -> Any:
+            hidden = features
+            for weight, bias in self.weights[:-1]:
+                hidden = tf.nn.relu(hidden @ weight + bias)
+            weight, bias = self.weights[-1]
+            return {"score": tf.sigmoid(hidden @ weight + bias)[:, 0], "embedding": hidden}
+
+    model = Mlp()
+    tf.saved_model.save(model, folder, signatures={"serving_default": model.serve})
+
+
+def _wide_feeds(batch: pa.RecordBatch) -> Feeds:
+    columns = [batch.column(f"f{at}").to_numpy() for at in range(32)]
+    return {"features": np.stack(columns, axis=1)}
+
+
+# image
+
+
+def _image_table(start: int, rows: int, random: np.random.Generator) -> dict[str, pa.Array]:
+    values = pa.array(random.integers(0, 256, rows * 150_528, dtype=np.uint8))
+    return {"pixels": pa.FixedSizeListArray.from_arrays(values, 150_528)}
+
+
+def _export_mobilenet(folder: str) -> None:
+    import tensorflow as tf
+
+    tf.keras.utils.set_random_seed(7)
+    net = tf.keras.applications.MobileNet(weights=None)
+
+    class Classifier(tf.Module):
+        def __init__(self) -> None:
+            self.net = net
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 150_528], tf.uint8, name="pixels")])
+        def serve(self, pixels: Any) -> Any:
+            images = tf.reshape(tf.cast(pixels, tf.float32), [-1, 224, 224, 3]) / 127.5 - 1.0
+            return {"probs": self.net(images, training=False)}
+
+    model = Classifier()
+    tf.saved_model.save(model, folder, signatures={"serving_default": model.serve})
+
+
+# text
+
+
+def _words() -> list[str]:
+    """10,000 made-up words of 3 to 10 letters."""
+    random = np.random.default_rng(1)
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
+    return ["".join(random.choice(letters, random.integers(3, 11))) + str(at % 10) for at in range(10_000)]
+
+
+def _text_table(start: int, rows: int, random: np.random.Generator) -> dict[str, pa.Array]:
+    words = np.array(_words())
+    counts = np.minimum(random.geometric(0.12, rows), 22)
+    picked = words[random.integers(0, len(words), int(counts.sum()))]
+    bounds = np.concatenate([[0], np.cumsum(counts)])
+    texts = [" ".join(picked[a:b])[:200] for a, b in pairwise(bounds.tolist())]
+    return {"text": pa.array(texts)}
+
+
+def _export_text(folder: str) -> None:
+    import tensorflow as tf
+
+    class Embedder(tf.Module):
+        def __init__(self) -> None:
+            words = tf.constant(_words())
+            pairs = tf.lookup.KeyValueTensorInitializer(words, tf.range(1, len(words) + 1, dtype=tf.int64))
+            self.table = tf.lookup.StaticHashTable(pairs, 0)
+            self.vectors = tf.Variable(tf.random.stateless_normal([10_001, 16], [3, 7]))
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+        def serve(self, text: Any) -> Any:
+            words = tf.strings.split(text)
+            vectors = tf.gather(self.vectors, self.table.lookup(words.flat_values))
+            sums = tf.math.segment_sum(vectors, words.value_rowids())
+            counts = tf.cast(words.row_lengths(), tf.float32)[:, tf.newaxis]
+            return {"vector": sums / tf.maximum(counts, 1.0)}
+
+    model = Embedder()
+    tf.saved_model.save(model, folder, signatures={"serving_default": model.serve})
+
+
+# example
+
+_EXAMPLES = 5_000  # distinct ones; rows repeat them in random order
+
+
+def _example(random: np.random.Generator) -> bytes:
+    """A serialized tf.Example with 12 floats, 4 integers and 2 strings, written by hand: no TensorFlow is needed."""
+
+    def field(number: int, content: bytes) -> bytes:
+        return bytes([number << 3 | 2]) + varint(len(content)) + content
+
+    def varint(value: int) -> bytes:
+        out = bytearray()
+        while value > 127:
+            out.append(value & 127 | 128)
+            value >>= 7
+        return bytes([*out, value])
+
+    features = {f"f{at}": field(2, field(1, random.standard_normal(1, dtype=np.float32).tobytes())) for at in range(12)}
+    features |= {f"i{at}": field(3, field(1, varint(int(random.integers(0, 1000))))) for at in range(4)}
+    features |= {f"s{at}": field(1, field(1, b"key%d" % random.integers(0, 100))) for at in range(2)}
+    entries = (field(1, field(1, name.encode()) + field(2, value)) for name, value in features.items())
+    return field(1, b"".join(entries))
+
+
+def _example_table(start: int, rows: int, random: np.random.Generator) -> dict[str, pa.Array]:
+    source = np.random.default_rng(2)
+    distinct = pa.array([_example(source) for _ in range(_EXAMPLES)], pa.binary())
+    return {"examples": distinct.take(pa.array(random.integers(0, _EXAMPLES, rows)))}
+
+
+def _export_example(folder: str) -> None:
+    import tensorflow as tf
+
+    class Linear(tf.Module):
+        def __init__(self) -> None:
+            self.weights = tf.Variable(tf.random.stateless_normal([16, 1], [5, 7]))
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+        def serve(self, examples: Any) -> Any:
+            one = tf.io.FixedLenFeature
+            wanted = {f"f{at}": one([], tf.float32) for at in range(12)} | {
+                f"i{at}": one([], tf.int64) for at in range(4)
+            }
+            wanted |= {f"s{at}": one([], tf.string) for at in range(2)}
+            parsed = tf.io.parse_example(examples, wanted)
+            numbers = [parsed[f"f{at}"] for at in range(12)]
+            numbers += [tf.cast(parsed[f"i{at}"], tf.float32) / 1000.0 for at in range(4)]
+            keys = tf.cast(tf.strings.length(parsed["s0"]) + tf.strings.length(parsed["s1"]), tf.float32)
+            return {"score": tf.squeeze(tf.stack(numbers, axis=1) @ self.weights, 1) + keys}
+
+    model = Linear()
+    tf.saved_model.save(model, folder, signatures={"serving_default": model.serve})
+
+
+def _strings(column: str) -> Callable[[pa.RecordBatch], Feeds]:
+    return lambda batch: {column: batch.column(column).to_numpy(zero_copy_only=False)}
+
+
+def _not_yet(*_: Any) -> Any:
+    raise NotImplementedError
+
+
+WORKLOADS = {
+    one.name: one
+    for one in (
+        Workload(
+            name="vector",
+            rows=16_000_000,
+            row_group=65_536,
+            batch_rows=65_536,
+            columns=("id", "features"),
+            outputs=("score",),
+            table=_vector_table,
+            export=_export_mlp,
+            feeds=lambda batch: {"features": fixed_lists(batch, "features", 32)},
+        ),
+        Workload(
+            name="wide",
+            rows=4_000_000,
+            row_group=65_536,
+            batch_rows=65_536,
+            columns=("id", *(f"f{at}" for at in range(32))),
+            outputs=("score",),
+            table=_wide_table,
+            export=_export_mlp,
+            feeds=_wide_feeds,
+            mapping={"features": {"stack": "f*"}},
+        ),
+        Workload(
+            name="image",
+            rows=1_024,
+            row_group=64,
+            batch_rows=64,
+            columns=("id", "pixels"),
+            outputs=("probs",),
+            table=_image_table,
+            export=_export_mobilenet,
+            feeds=lambda batch: {"pixels": fixed_lists(batch, "pixels", 150_528)},
+        ),
+        Workload(
+            name="text",
+            rows=1_000_000,
+            row_group=65_536,
+            batch_rows=16_384,
+            columns=("id", "text"),
+            outputs=("vector",),
+            table=_text_table,
+            export=_export_text,
+            feeds=_strings("text"),
+            tolerance=1e-4,
+        ),
+        Workload(
+            name="example",
+            rows=1_000_000,
+            row_group=65_536,
+            batch_rows=16_384,
+            columns=("id", "examples"),
+            outputs=("score",),
+            table=_example_table,
+            export=_export_example,
+            feeds=_strings("examples"),
+            tolerance=1e-4,
+        ),
+        Workload(
+            name="sequence",
+            rows=1_000_000,
+            row_group=65_536,
+            batch_rows=16_384,
+            columns=("id", "steps"),
+            outputs=("vector",),
+            table=_not_yet,
+            export=_not_yet,
+            feeds=_not_yet,
+            skip="lists of different lengths cannot be fed to a dense input yet",
+        ),
+    )
+}
+
+
+if __name__ == "__main__":  # python workloads.py NAME FOLDER: export a model
+    WORKLOADS[sys.argv[1]].export(sys.argv[2])

@@ -1,0 +1,126 @@
+"""Models in the style of TensorFlow 1, run in a session: reference variables, metagraphs, parsing and table ops."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.errors import ModelError
+from jobs.job import Job
+from runner import engine
+from runner.engine import EngineOptions
+from runner.launch import launch
+from runner.saved_model import choose_metagraph, choose_signature, read_model
+from runner.tensor import Strings
+
+
+@pytest.fixture(scope="session")
+def old_model(tensorflow: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """{serve}: y = 3 x, and `parsed` and `number` beside it; {serve, gpu}: y = 3 x + 1, with the same variable."""
+    v1, path = tensorflow.compat.v1, tmp_path_factory.mktemp("tf1") / "old"
+    words = path.parent / "words.txt"
+    words.write_text("zero\none\n")
+    builder = v1.saved_model.Builder(str(path))
+
+    def signature(inputs: dict[str, Any], outputs: dict[str, Any], method: str = "tensorflow/serving/predict") -> Any:
+        info = v1.saved_model.build_tensor_info
+        known = [{name: info(tensor) for name, tensor in each.items()} for each in (inputs, outputs)]
+        return v1.saved_model.build_signature_def(*known, method)
+
+    with v1.Graph().as_default(), v1.Session() as session:
+        x = v1.placeholder(v1.float32, [None], "x")
+        w = v1.get_variable("w", initializer=3.0, use_resource=False)
+        examples = v1.placeholder(v1.string, [None], "examples")
+        a = v1.parse_example(examples, {"a": v1.FixedLenFeature([1], v1.float32)})["a"]
+        word = v1.placeholder(v1.string, [None], "word")
+        table = v1.lookup.StaticHashTable(
+            tensorflow.lookup.TextFileInitializer(
+                str(words),
+                tensorflow.string,
+                tensorflow.lookup.TextFileIndex.WHOLE_LINE,
+                tensorflow.int64,
+                tensorflow.lookup.TextFileIndex.LINE_NUMBER,
+            ),
+            -1,
+        )
+        number = table.lookup(word)
+        session.run([v1.global_variables_initializer(), v1.tables_initializer()])
+        builder.add_meta_graph_and_variables(
+            session,
+            ["serve"],
+            {
+                "serving_default": signature({"x": x}, {"y": w * x}),
+                "parsed": signature({"inputs": examples}, {"outputs": w * a}, "tensorflow/serving/regress"),
+                "number": signature({"word": word}, {"number": number}),
+            },
+            assets_collection=v1.get_collection(v1.GraphKeys.ASSET_FILEPATHS),
+            main_op=v1.tables_initializer(),
+        )
+    with v1.Graph().as_default(), v1.Session(config=v1.ConfigProto(allow_soft_placement=True)) as session:
+        with v1.device("/gpu:0"):
+            x = v1.placeholder(v1.float32, [None], "x")
+            y = v1.get_variable("w", initializer=3.0, use_resource=False) * x + 1.0
+        session.run(v1.global_variables_initializer())
+        builder.add_meta_graph(["serve", "gpu"], {"serving_default": signature({"x": x}, {"y": y})})
+    builder.save()
+    return path
+
+
+def call(path: Path, tags: tuple[str, ...] | None, name: str, **feeds: Any) -> Any:
+    metagraph = choose_metagraph(read_model(str(path)), tags)
+    signature = choose_signature(metagraph, name, str(path))
+    loaded = engine.load("session", str(path), metagraph.tags, signature, EngineOptions(threads=1))
+    try:
+        (answer,) = loaded.run(feeds, list(signature.outputs)).values()
+    finally:
+        loaded.close()
+    return answer
+
+
+X = np.array([1, 2], np.float32)
+
+
+def test_reference_variables_are_restored(old_model: Path) -> None:
+    np.testing.assert_array_equal(call(old_model, None, "serving_default", x=X), [3, 6])
+
+
+def test_each_of_several_metagraphs_is_found_by_its_tags_and_runs_without_its_gpu(old_model: Path) -> None:
+    np.testing.assert_array_equal(call(old_model, ("serve", "gpu"), "serving_default", x=X), [4, 7])
+    np.testing.assert_array_equal(call(old_model, ("gpu", "serve"), "serving_default", x=X), [4, 7])
+    with pytest.raises(ModelError, match=r"no metagraph with tags 'gpu' .*: it has 'serve', 'gpu,serve'"):
+        call(old_model, ("gpu",), "serving_default", x=X)
+
+
+def test_parsing_ops_take_serialised_examples(old_model: Path, tensorflow: Any) -> None:
+    train = tensorflow.train
+    examples = [
+        train.Example(
+            features=train.Features(feature={"a": train.Feature(float_list=train.FloatList(value=[value]))})
+        ).SerializeToString()
+        for value in (1.0, 5.0)
+    ]
+    answer = call(old_model, ("serve",), "parsed", inputs=Strings(pa.array(examples, pa.large_binary()), (2,)))
+    np.testing.assert_array_equal(answer, [[3], [15]])
+
+
+def test_tables_are_filled_from_assets_by_the_main_op(old_model: Path) -> None:
+    asked = Strings(pa.array([b"one", b"two", b"zero"], pa.large_binary()), (3,))
+    np.testing.assert_array_equal(call(old_model, ("serve",), "number", word=asked), [1, -1, 0])
+
+
+def test_a_job_names_its_metagraph_by_tags(old_model: Path, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"x": pa.array(range(10), pa.float32())}), tmp_path / "in.parquet")
+    job = Job.model_validate(
+        {
+            "model": {"url": str(old_model), "tags": ["serve", "gpu"]},
+            "input": {"url": str(tmp_path / "in.parquet")},
+            "output": {"url": str(tmp_path / "out")},
+        }
+    )
+    assert launch(job, in_process=True).rows == 10
+    assert pq.read_table(next((tmp_path / "out").glob("part-*")))["y"].to_pylist() == [3 * x + 1 for x in range(10)]

@@ -240,6 +240,7 @@ def _identity(
     return {
         "model": {
             "digest": model.digest,
+            "version": model.version,
             "tags": list(metagraph.tags),
             "signature": signature.name,
             "engine": job.model.engine,

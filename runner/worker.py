@@ -105,7 +105,7 @@ class Worker:
         failpoint("W1.load")
         with ThreadPoolExecutor(1) as beside:
             rows = beside.submit(self._sample_rows) if spec.repeatable and spec.sample is not None else None
-            options = dataclasses.replace(options, model=spec.options)
+            options = dataclasses.replace(options, model=spec.options, name=spec.model.url)
             self._engine = engine.load(spec.engine, self._model.path, spec.tags, spec.signature, options)
             self._sample = Sample(spec.binding, spec.signature, rows.result() if rows is not None else None)
         self.devices = self._engine.devices

@@ -36,12 +36,14 @@ class EngineOptions:
     gpu_memory_fraction: a hard cap where several workers share one GPU, up to which memory grows; None: no cap. The
              eager engine cannot set it: its memory grows.
     model:   of the job.
+    name:    what messages call the model; "": its folder.
     """
 
     threads: int
     gpu: bool = False
     gpu_memory_fraction: float | None = None
     model: ModelOptions = field(default_factory=ModelOptions)
+    name: str = ""
 
 
 class Engine(Protocol):

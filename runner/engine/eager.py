@@ -42,10 +42,10 @@ class EagerEngine:
 
     def __init__(self, path: str, tags: Sequence[str], signature: Signature, options: EngineOptions) -> None:
         """raises: ModelError naming the model and TensorFlow's reason, or an input that cannot be fed."""
-        self._path = path
+        self._path = options.name or path
         self._signature = signature
         for spec in signature.inputs.values():
-            supported(spec, signature, path)
+            supported(spec, signature, self._path)
         _configure(options)
         for library, sha256 in options.model.op_libraries:
             _load_ops(checked_library(library, sha256))
@@ -53,11 +53,11 @@ class EagerEngine:
             model: Any = tf.saved_model.load(path, tags=list(tags))
         except Exception as error:  # the loader raises whatever comes up in it
             reason = getattr(error, "message", None) or str(error) or type(error).__name__
-            raise load_error(shorten(reason), path, tags) from error
+            raise load_error(shorten(reason), self._path, tags) from error
         if signature.name not in model.signatures:
             found = one_of(list(model.signatures), signature.name)
             raise ModelError(
-                f"no signature {signature.name!r} in model {path!r} as TensorFlow loaded it: it has {found}"
+                f"no signature {signature.name!r} in model {self._path!r} as TensorFlow loaded it: it has {found}"
             )
         call = model.signatures[signature.name]
         if options.model.xla:

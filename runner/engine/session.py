@@ -41,9 +41,9 @@ class SessionEngine:
 
         raises: ModelError naming the model and TensorFlow's reason, or an input that cannot be fed (sparse, ragged).
         """
-        self._path = path
+        self._path = options.name or path
         self._signature = signature
-        inputs = [supported(spec, signature, path) for spec in signature.inputs.values()]
+        inputs = [supported(spec, signature, self._path) for spec in signature.inputs.values()]
         outputs = [spec for spec in signature.outputs.values() if spec.encoding == "dense"]
         for library, sha256 in options.model.op_libraries:
             load_ops(checked_library(library, sha256))
@@ -51,7 +51,7 @@ class SessionEngine:
             session = Session(path, tags, session_config(options))
             self.devices = session.devices()
         except StatusError as error:
-            raise load_error(f"{error.code}: {error.reason}", path, tags) from error
+            raise load_error(f"{error.code}: {error.reason}", self._path, tags) from error
         self._session: Session | None = session
         self._inputs = {spec.name: self._tensor(session, spec) for spec in inputs}
         found = [self._tensor(session, spec) for spec in outputs]

@@ -118,6 +118,8 @@ class Model(Location):
             )
         return self
 
+    trust: bool = False  # load it although its ops may touch files, the network or Python
+
 
 class Input(Location):
     url: Annotated[tuple[Url, ...], BeforeValidator(_listed), Field(min_length=1)]
@@ -280,6 +282,7 @@ class Job(Section):
         asked = self.model_dump(mode="json", exclude={"workers": True})
         for section in ("model", "input", "output"):
             asked[section].pop("options")
+        asked["model"].pop("trust")
         for name in ("batch_rows", "max_attempts"):
             asked["limits"].pop(name)
         asked["order"] = list(self.columns.outputs or ())  # of the columns written; canonical JSON sorts keys

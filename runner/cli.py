@@ -6,7 +6,6 @@ capacity; 70 model or internal failure; 75 superseded; 130/143 interrupted. The 
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import signal
@@ -18,12 +17,14 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from jobs.errors import DataError, InternalError, JobError, RunnerError, StoppedError, one_of
+from jobs.errors import DataError, InternalError, JobError, RunnerError, StoppedError
 from jobs.job import Job, Output
 from jobs.load import job_from, load_job, output_from
-from runner import cli_jobs, read_text
+from runner import cli_jobs, model_commands, read_text
 from runner.cache_cli import app as cache_app
 from runner.cache_cli import cache_settings
+from runner.terminal import console as _console
+from runner.terminal import print_json as _print_json
 
 app = typer.Typer(
     help="Batch inference for TensorFlow SavedModels: Parquet in, a signature on Ray workers, Parquet out.",
@@ -36,6 +37,8 @@ app = typer.Typer(
 app.command()(cli_jobs.submit)
 app.add_typer(cli_jobs.jobs, name="jobs")
 app.add_typer(cache_app, name="cache")
+app.command()(model_commands.scan)
+app.command()(model_commands.call)
 
 JobFile = Annotated[Path | None, typer.Argument(metavar="[JOB.yaml]", help="The job file; or give the flags below.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the job.")]
@@ -55,6 +58,10 @@ OutputPlace = Annotated[
 StoreOption = Annotated[
     list[str] | None,
     typer.Option("--option", metavar="NAME=VALUE", help="How to reach it, as `output.options` of a job; repeatable."),
+]
+TrustModel = Annotated[
+    bool,
+    typer.Option("--trust-model", help="Load the model although its ops may touch files, the network or Python."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
@@ -94,13 +101,15 @@ def plan(
     map_: Map = None,
     fetch: Fetch = None,
     keep: Keep = None,
+    trust_model: TrustModel = False,
     as_json: AsJson = False,
 ) -> None:
     """Bind and shard, and say what would be done. Starts nothing, writes nothing."""
     from runner.preflight import preflight
     from runner.view import plan_document, render_plan
 
-    ready = preflight(_job(job, set_, model, input_, output, signature, map_, fetch, keep), cache_settings())
+    wanted = _job(job, _trusting(set_, trust_model), model, input_, output, signature, map_, fetch, keep)
+    ready = preflight(wanted, cache_settings())
     if as_json:
         _print_json(plan_document(ready))
     else:
@@ -118,6 +127,7 @@ def run(
     map_: Map = None,
     fetch: Fetch = None,
     keep: Keep = None,
+    trust_model: TrustModel = False,
     in_process: Annotated[bool, typer.Option("--in-process", help="Work in this process, without Ray.")] = False,
     address: Annotated[str | None, typer.Option(help="Address of a running Ray cluster.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
@@ -137,9 +147,7 @@ def run(
     from runner.launch import launch
     from runner.report import NoDisplay, display_for
 
-    if missing := [name for name in require_env or [] if name not in os.environ]:
-        raise JobError(f"cannot begin: environment variable {one_of(missing)} is not set on this machine")
-    wanted = _job(job, set_, model, input_, output, signature, map_, fetch, keep)
+    wanted = _job(job, _trusting(set_, trust_model), model, input_, output, signature, map_, fetch, keep)
     # A descriptor of its own: loading a model in this process redirects the shared one for a moment.
     with os.fdopen(os.dup(2), "w") as terminal:
         display = NoDisplay if quiet else lambda: display_for(terminal)
@@ -293,6 +301,10 @@ def _output(given: str, options: list[str] | None) -> Output:
     return load_job(read_text(given), given, [f"output.options.{option}" for option in options or []]).output
 
 
+def _trusting(overrides: list[str] | None, trust: bool) -> list[str] | None:
+    return [*(overrides or []), "model.trust=true"] if trust else overrides
+
+
 def _explain(error: RunnerError, cause: Exception | None = None) -> int:
     _say(error.message)
     if os.environ.get("RUNNER_TRACEBACK") == "1":
@@ -313,11 +325,3 @@ def _say(message: str, prefix: str = "error: ") -> None:
     colour = "bold yellow" if prefix == "warning: " else "bold red"
     console.print(f"[{colour}]{prefix}[/]" if prefix else "", end="")
     console.print(message, markup=False)
-
-
-def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else 140)
-
-
-def _print_json(document: Any) -> None:
-    print(json.dumps(document, indent=2, ensure_ascii=False))  # noqa: T201  # this is the command's answer

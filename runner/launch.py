@@ -124,7 +124,7 @@ def launch(
     """Run `job` to its end, or continue it where an earlier run stopped.
 
     overwrite, takeover:  see `OutputDirectory.claim`.
-    warn:   told what the store of the output cannot promise.
+    warn:   told what the store of the output cannot promise, and where the model's answers cannot be repeated.
     command: that continues this run, kept in the output for whoever looks at it.
     cache:  where remote models are copied to, here and on the machines of the workers.
     raises: the RunnerError that ended it; what was finished stays, and the same call continues.
@@ -146,8 +146,9 @@ def launch(
         claim = output.claim(ready.plan, overwrite=overwrite, takeover=takeover)
         if claim.state == "finished":
             return _result(job, ready, output, output.finished(ready.plan), retries=0, run={}, seconds=0.0)
-        if claim.warning:
-            warn(claim.warning)
+        for story in (claim.warning, *ready.warnings):
+            if story:
+                warn(story)
         asked = stopper or Stopper()
         with _ending(output, claim.epoch, pool), closing(ModelWatch(planned_model(ready.model, ready.cache))) as model:
             done = output.done(ready.plan)

@@ -141,7 +141,7 @@ class InlinePool:
     def _live(self, name: str) -> None:
         assert self._spec is not None  # `serve` comes before `start`
         try:
-            with _loading, _native_notes_dropped():
+            with _loading, native_notes_dropped():
                 worker = Worker(self._spec, name, self._options)
         except Exception as error:
             self._events.put(WorkerFailedToStart(self._clock(), name, as_runner_error(error, name)))
@@ -199,7 +199,7 @@ def as_runner_error(error: Exception, worker: str) -> RunnerError:
 
 
 @contextmanager
-def _native_notes_dropped() -> Iterator[None]:
+def native_notes_dropped() -> Iterator[None]:
     """Keep what native libraries print while they load off the user's terminal.
 
     TensorFlow writes some notes before it reads its own log level, so only the descriptor helps. After loading it is

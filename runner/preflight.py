@@ -27,10 +27,13 @@ from jobs.job import Job, Model, Output
 from jobs.plan import InputFile, Plan
 from runner.batches import auto_batch_rows, most_batch_rows
 from runner.binding import Binding, bind, wanted_columns
+from runner.effects import Effects, effects
 from runner.engine import ModelOptions
+from runner.program import read_programs
 from runner.sample import sample_slice
 from runner.saved_model import MetaGraph, ModelSpec, Signature, choose_metagraph, choose_signature, read_model
 from runner.staging import planned_model
+from runner.trust import require_trust
 from runner.warm_up import batch_sizes
 from runner.worker import WorkerSpec
 
@@ -52,6 +55,13 @@ class Preflight:
     most_batch_rows: int  # up to which a worker may grow it
     cache: CacheSettings
     options: ModelOptions
+    trusted: tuple[str, ...]  # ops that would be refused, and are not because the job trusts the model
+    effects: Effects
+
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences for people: where the model's answers cannot be repeated."""
+        return self.effects.warnings(self.signature.name)
 
     def spec(self, output: Output) -> WorkerSpec:
         """What workers are told. output: with an absolute url, which means the same place to all of them."""
@@ -66,7 +76,7 @@ class Preflight:
             binding=self.binding,
             batch_rows=self.batch_rows,
             most_batch_rows=self.most_batch_rows,
-            repeatable=not self.metagraph.effects,
+            repeatable=not (self.effects.writes or self.trusted),
             readers=None if self.job.workers.readers == "auto" else self.job.workers.readers,
             batch_sizes=batch_sizes(self.plan, self.batch_rows, exact=self.binding.batch_rows is not None),
             sample=sample_slice(self.plan, self.signature),
@@ -90,6 +100,8 @@ class Examined:
     columns: Sequence[str]
     cache: CacheSettings
     options: ModelOptions
+    trusted: tuple[str, ...]
+    effects: Effects
 
 
 def preflight(job: Job, cache: CacheSettings | None = None) -> Preflight:
@@ -107,13 +119,17 @@ def examine(job: Job, cache: CacheSettings | None = None) -> Examined:
     metagraph = choose_metagraph(model, job.model.tags)
     signature = choose_signature(metagraph, job.model.signature, model.url)
     options = _model_options(job.model)
+    programs = read_programs(model)
+    trusted = require_trust(programs, model.url, job.model.trust)
+    program = programs[model.metagraphs.index(metagraph)]
+    found = effects(program, signature.name)
     store = Store(job.input.url[0], job.input.options)
     job, source, files = _listed(job, store)
     _refuse_own_output(job, store, source)
     first = source.schema(store, files[0])
     bind(job.columns, first, signature, job.output.tensor_encoding)
     columns = wanted_columns(job.columns, signature, first)
-    return Examined(job, model, metagraph, signature, source, store, files, columns, cache, options)
+    return Examined(job, model, metagraph, signature, source, store, files, columns, cache, options, trusted, found)
 
 
 def complete(found: Examined) -> Preflight:
@@ -128,6 +144,8 @@ def complete(found: Examined) -> Preflight:
         )
     binding = bind(job.columns, schema, signature, job.output.tensor_encoding)
     identity = _identity(job, found.model, found.metagraph, signature, binding, found.options)
+    if found.trusted:
+        identity["model"]["trusted"] = list(found.trusted)
     plan = plans.plan([file for file, _ in inspected], job.limits, identity)
     rows, most = _batch_rows(job, binding, plan)
     if found.options.xla and binding.batch_rows is None:  # every other size of a batch would be compiled anew
@@ -145,6 +163,8 @@ def complete(found: Examined) -> Preflight:
         most,
         found.cache,
         found.options,
+        found.trusted,
+        found.effects,
     )
 
 

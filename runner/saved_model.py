@@ -5,7 +5,6 @@ Refuses to know how a model is run. The invariant: reading is free of side effec
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -35,19 +34,12 @@ if TYPE_CHECKING:
     from jobs.job import OptionValue
 
 DEFAULT_SIGNATURE = "serving_default"
-_HIDDEN_SIGNATURES = ("__saved_model_init_op", "__saved_model_train_op")  # run by loaders, not by callers
+HIDDEN_SIGNATURES = ("__saved_model_init_op", "__saved_model_train_op")  # run by loaders, not by callers
 _REFERENCE = 100  # DT_FLOAT_REF is DT_FLOAT + 100: tensorflow/core/framework/types.proto
 _MAX_MESSAGE_BYTES = (1 << 31) - 1  # a protobuf message cannot be larger
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 # Functions that run when a model is saved or loaded, and never in a call.
-_LOADING = re.compile(r"__inference__?(traced_(save|restore)|_?(initializer|creator|destroyer))")
-_EFFECT = re.compile(
-    r"(Resource)?(Sparse)?(Assign|Apply|Scatter(Add|Sub|Mul|Div|Min|Max|Update|Nd(Add|Sub|Min|Max|Update)))|CountUpTo"
-    r"|Random|Stateful(?!PartitionedCall)|Rng|Multinomial|(Parameterized)?TruncatedNormal|ResourceCountUpTo"
-    r"|LookupTable(Insert|Remove|Import)|Queue|Stack(Push|Pop)|Barrier|(Un)?[sS]tage$|MapStage|.*Accumulator"
-    r"|(Eager)?PyFunc|Print|WriteFile|Save|MergeV2|Iterator|Send|_?Recv"
-)
 
 
 @dataclass(frozen=True)
@@ -95,7 +87,6 @@ class MetaGraph:
     signatures: dict[str, Signature]  # sorted by name, the hidden init and train signatures left out
     ops: dict[str, int] = field(default_factory=dict)  # op name -> how often, function library included
     tensorflow_version: str = ""
-    effects: tuple[str, ...] = ()  # its ops that leave a trace: the same call again may answer otherwise
 
 
 @dataclass(frozen=True)
@@ -140,7 +131,7 @@ def read_model(
     """
     with _located(url, version, options, cache) as model:
         files = model_folder.files(model)
-        saved = _parse(model)
+        saved = parse(model)
         return ModelSpec(
             url=url,
             path=str(model.folder),
@@ -213,7 +204,8 @@ def choose_signature(metagraph: MetaGraph, name: str | None, model_url: str) -> 
     )
 
 
-def _parse(model: Location) -> SavedModel:
+def parse(model: Location) -> SavedModel:
+    """The message of a model. raises: ModelError where there is none that can be read."""
     path = next((path for name in model_folder.MODEL_FILES if (path := model.folder / name).is_file()), None)
     if path is None:
         raise ModelError(
@@ -266,11 +258,10 @@ def _metagraph(proto: MetaGraphDef, url: str) -> MetaGraph:
     signatures = {
         name: _signature(name, proto.signature_def[name], url)
         for name in sorted(proto.signature_def)
-        if name not in _HIDDEN_SIGNATURES
+        if name not in HIDDEN_SIGNATURES
     }
     info = proto.meta_info_def
-    ops, effects = _ops(proto.graph_def), _effects(proto.graph_def)
-    return MetaGraph(tuple(sorted(set(info.tags))), signatures, ops, info.tensorflow_version, effects)
+    return MetaGraph(tuple(sorted(set(info.tags))), signatures, _ops(proto.graph_def), info.tensorflow_version)
 
 
 def _ops(graph: GraphDef) -> dict[str, int]:
@@ -282,18 +273,6 @@ def _ops(graph: GraphDef) -> dict[str, int]:
     for function in functions:
         counts.pop(function.signature.name, None)
     return dict(sorted(counts.items()))
-
-
-def _effects(graph: GraphDef) -> tuple[str, ...]:
-    """Ops that change the model, the world, or their own next answer, outside of what loading and saving run.
-
-    More than there are for some models: those of signatures that are not called, and of TF1's initialisers.
-    """
-    nodes = [*graph.node]
-    for function in graph.library.function:
-        if not _LOADING.match(function.signature.name):
-            nodes += function.node_def
-    return tuple(sorted({node.op for node in nodes if _EFFECT.match(node.op)}))
 
 
 def _signature(name: str, proto: SignatureDef, url: str) -> Signature:

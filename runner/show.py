@@ -92,7 +92,7 @@ def _tensor_document(spec: TensorSpec) -> dict[str, Any]:
         "arrow": _arrow_text(spec),
     }
     if spec.default is not None:
-        facts["default"] = _nested(_values(spec.default, spec.dtype), spec.default.shape)
+        facts["default"] = plain_values(spec.default, spec.dtype)
     return facts
 
 
@@ -101,7 +101,7 @@ def _under(spec: ModelSpec, folder: str) -> dict[str, int]:
 
 
 def _head(spec: ModelSpec) -> RenderableType:
-    title = Text(_printable(spec.url), style="bold")
+    title = Text(printable(spec.url), style="bold")
     if spec.version is not None:
         title.append(f"  version {spec.version}", style="bold cyan")
     grid = Table.grid(padding=(0, 2))
@@ -118,7 +118,7 @@ def _head(spec: ModelSpec) -> RenderableType:
     }
     for name, fact in facts.items():
         if fact:
-            grid.add_row(name, Text(_printable(fact)))
+            grid.add_row(name, Text(printable(fact)))
     return Group(title, Padding(grid, (0, 0, 0, 2), expand=False))
 
 
@@ -129,10 +129,10 @@ def _files_text(files: Mapping[str, int]) -> str:
 
 
 def _metagraph_lines(metagraph: MetaGraph) -> Text:
-    lines = Text.assemble("tags ", (_printable(", ".join(metagraph.tags)) or "(none)", "bold green"))
+    lines = Text.assemble("tags ", (printable(", ".join(metagraph.tags)) or "(none)", "bold green"))
     if metagraph.ops:
         most = sorted(metagraph.ops.items(), key=lambda used: (-used[1], used[0]))
-        top = ", ".join(f"{count} {_printable(op)}" for op, count in most[:_TOP_OPS])
+        top = ", ".join(f"{count} {printable(op)}" for op, count in most[:_TOP_OPS])
         total = _count(sum(metagraph.ops.values()), "op")
         more = ", ..." if len(most) > _TOP_OPS else ""
         lines.append(f"\n  {total} of {_count(len(most), 'kind')}: {top}{more}", style="dim")
@@ -140,7 +140,7 @@ def _metagraph_lines(metagraph: MetaGraph) -> Text:
 
 
 def _signature_line(signature: Signature) -> Text:
-    return Text.assemble((_printable(signature.name), "bold magenta"), (f"  {_printable(signature.method)}", "dim"))
+    return Text.assemble((printable(signature.name), "bold magenta"), (f"  {printable(signature.method)}", "dim"))
 
 
 def _table(signature: Signature) -> Table:
@@ -152,7 +152,7 @@ def _table(signature: Signature) -> Table:
     for title in ("name", "tensor", "Arrow column", *(["default"] if defaults else [])):
         table.add_column(title, overflow="fold")
     for way, spec in tensors:
-        row = [_printable(spec.name), str(spec), _arrow_text(spec) or "-"]
+        row = [printable(spec.name), str(spec), _arrow_text(spec) or "-"]
         if defaults:
             row.append(_default_text(spec))
         table.add_row(way, *(Text(cell) for cell in row))
@@ -162,7 +162,7 @@ def _table(signature: Signature) -> Table:
 def _default_text(spec: TensorSpec) -> str:
     if spec.default is None:
         return ""
-    values = [_printable(str(value)) for value in _values(spec.default, spec.dtype, _SHOWN_VALUES + 1)]
+    values = [printable(str(value)) for value in _values(spec.default, spec.dtype, _SHOWN_VALUES + 1)]
     more = ", ..." if len(values) > _SHOWN_VALUES else ""
     text = ", ".join(value[:40] for value in values[:_SHOWN_VALUES])
     return text if spec.default.shape == () else f"[{text}{more}]"
@@ -172,6 +172,11 @@ def _arrow_text(spec: TensorSpec) -> str | None:
     """The type of the column that carries the tensor; None where there is no such column."""
     field = output_field(spec) if spec.encoding == "dense" else None
     return None if field is None else type_text(field.type)
+
+
+def plain_values(tensor: Tensor, dtype: str) -> Any:
+    """A tensor as JSON values: see `document`."""
+    return _nested(_values(tensor, dtype), tensor.shape)
 
 
 def _values(tensor: Tensor, dtype: str, most: int | None = None) -> list[Any]:
@@ -203,6 +208,6 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Names come from the model: no control character of theirs reaches the terminal."""
     return text if text.isprintable() else repr(text)[1:-1]

@@ -87,7 +87,7 @@ def _listed(proto: TensorProto, dtype: str, kind: np.dtype[np.generic]) -> npt.N
 
 def _strings(proto: TensorProto, count: int) -> list[bytes]:
     if proto.tensor_content:
-        return _packed_strings(proto.tensor_content, count)
+        return packed_strings(proto.tensor_content, count)
     values = list(proto.string_val)
     _check(len(values), count)
     return values + [values[-1] if values else b""] * (count - len(values))
@@ -98,8 +98,11 @@ def _check(values: int, count: int) -> None:
         raise ValueError(f"it has {values} values for {count}")
 
 
-def _packed_strings(content: bytes, count: int) -> list[bytes]:
-    """`count` lengths as varints, then the bytes of all strings: tensorflow/core/platform/tensor_coding.cc."""
+def packed_strings(content: bytes, count: int) -> list[bytes]:
+    """`count` lengths as varints, then the bytes of all strings: tensorflow/core/platform/tensor_coding.cc.
+
+    raises: ValueError where they do not add up.
+    """
     lengths, at = [], 0
     for _ in range(count):
         length, at = _varint(content, at)

@@ -27,7 +27,9 @@ def plan_document(ready: Preflight) -> dict[str, Any]:
             "digest": ready.model.digest,
             "tags": list(ready.metagraph.tags),
             "signature": ready.signature.name,
+            "trusted": list(ready.trusted),
         },
+        "warnings": list(ready.warnings),
         "columns": ready.binding.describe(),
         "output_schema": {field.name: str(field.type) for field in ready.binding.output_schema},
         "files": len(plan.files),
@@ -55,6 +57,10 @@ def render_plan(ready: Preflight) -> Group:
     head.add_row("work", f"{facts['shards']:,} shards, up to {facts['batch_rows']:,} rows a batch")
     head.add_row("output", f"{facts['output']} ({ready.job.output.format}, {ready.job.output.compression})")
     head.add_row("plan", facts["plan_id"])
+    if ready.trusted:
+        head.add_row("trusted", Text(f"{', '.join(ready.trusted)}: only because this job trusts the model", "yellow"))
+    for story in ready.warnings:
+        head.add_row("warning", Text(story, style="yellow"))
     return Group(head, Text(), _binding_table(facts["columns"]))
 
 

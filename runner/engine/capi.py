@@ -69,6 +69,7 @@ _FRAMEWORK: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "TF_DeleteBuffer": (None, (ctypes.POINTER(_Buffer),)),
 }
 _RUNTIME: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "TF_GetAllOpList": (ctypes.POINTER(_Buffer), ()),
     "TF_NewSessionOptions": (_Address, ()),
     "TF_DeleteSessionOptions": (None, (_Address,)),
     "TF_SetConfig": (None, (_Address, _Text, _Length, _Address)),

@@ -76,18 +76,20 @@ def show(
 ) -> None:
     """What a model declares: tag sets, signatures, tensors, and the Arrow columns they become."""
     from runner import show as shown  # each command imports what it needs: `show` answers in a fraction of a second
+    from runner.program import read_programs
     from runner.saved_model import choose_metagraph, choose_signature, read_model
 
     spec = read_model(model, version, cache=cache_settings())
+    programs = read_programs(spec)
     wanted = tuple(tags.split(",")) if tags else None
     if wanted or signature:
         metagraph = choose_metagraph(spec, wanted)
         if signature:
             choose_signature(metagraph, signature, spec.url)
     if as_json:
-        _print_json(shown.document(spec))
+        _print_json(shown.document(spec, programs))
     else:
-        _console().print(shown.render(spec, wanted, signature))
+        _console().print(shown.render(spec, wanted, signature, programs))
 
 
 @app.command()

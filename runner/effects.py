@@ -56,8 +56,7 @@ class Effects:
 
 def effects(program: Program, signature: str) -> Effects:
     """What the nodes behind a signature do, in its graph and all functions that it calls."""
-    reach = program.behind(signature)
-    ops = sorted({node.op for place, node in program.nodes() if (place, node) in reach})
+    ops = sorted(program.ops(program.behind(signature)))
     return Effects(
         writes=tuple(op for op in ops if _is(op, _WRITES, _NOT_WRITES)),
         draws=tuple(op for op in ops if _is(op, _DRAWS, _NOT_DRAWS)),

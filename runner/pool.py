@@ -177,7 +177,7 @@ class InlinePool:
 
     def _try_out(self, worker: Worker) -> bool:
         try:
-            with _loading, _native_notes_dropped():
+            with _loading, native_notes_dropped():
                 self._trials[worker.name] = {"trial": worker.trial().document()}
         except Exception as error:
             self._workers.pop(worker.name, None)

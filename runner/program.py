@@ -79,15 +79,20 @@ class Program:
     @cached_property
     def at_load(self) -> Reach:
         """What any loader runs: init and main ops, and the restoring of variables."""
+        return self._reach([self._proto.saver_def.restore_op_name, *self.init_ops])
+
+    @property
+    def init_ops(self) -> list[str]:
+        """The operations, or their tensors, that set a model up: tables, resources, whatever it likes."""
         signatures, collections = self._proto.signature_def, self._proto.collection_def
-        names = [self._proto.saver_def.restore_op_name]
+        names: list[str] = []
         for key in _LOAD_SIGNATURES:
             if key in signatures:
                 names += [info.name for info in signatures[key].outputs.values()]
         for key in _LOAD_COLLECTIONS:
             if key in collections:
                 names += collections[key].node_list.value
-        return self._reach(names)
+        return list(dict.fromkeys(names))
 
     @cached_property
     def by_objects(self) -> Reach:
@@ -102,6 +107,11 @@ class Program:
             names += [info.name, coo.indices_tensor_name, coo.values_tensor_name, coo.dense_shape_tensor_name]
             names += [part.name for part in composite]
         return self._reach(names)
+
+    def ops(self, reach: Reach) -> set[str]:
+        """The ops of all that is reached."""
+        nodes = {self._nodes[name].op for name in reach.nodes}
+        return nodes.union(*({node.op for node in self.functions[name].node_def} for name in reach.functions))
 
     @property
     def signatures(self) -> list[str]:

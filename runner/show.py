@@ -1,4 +1,4 @@
-"""What a model declares, for a person (`render`) and for a script (`document`). Words only; reads nothing."""
+"""What a model declares and does, for a person (`render`) and for a script (`document`). Words only; reads nothing."""
 
 from __future__ import annotations
 
@@ -13,18 +13,23 @@ from rich.table import Table
 from rich.text import Text
 
 from runner.binding import output_field
+from runner.callables import callables
+from runner.effects import effects
+from runner.program import Program
 from runner.report import byte_count
 from runner.saved_model import MetaGraph, ModelSpec, Signature, TensorSpec, choose_metagraph, choose_signature
 from runner.tensor import Strings, Tensor, bfloat16_values, type_text
+from runner.trust import scan
 
 _TOP_OPS = 6
 _SHOWN_FILES = 10
 _SHOWN_VALUES = 6
 
 
-def document(spec: ModelSpec) -> dict[str, Any]:
+def document(spec: ModelSpec, programs: Sequence[Program] = ()) -> dict[str, Any]:
     """Everything that is known of a model, as plain JSON values.
 
+    programs: of `spec.metagraphs`, for what the model does; without them only what it declares.
     A default is a scalar or nested lists: numbers that JSON lacks are 'NaN', 'Infinity', '-Infinity'; a complex one is
     {re, im}; bytes that are not UTF-8 are escaped with backslashes.
     """
@@ -38,11 +43,19 @@ def document(spec: ModelSpec) -> dict[str, Any]:
         "files": dict(spec.files),
         "assets": _under(spec, "assets"),
         "assets_extra": _under(spec, "assets.extra"),
-        "metagraphs": [_metagraph_document(metagraph) for metagraph in spec.metagraphs],
+        "metagraphs": [
+            _metagraph_document(metagraph) | (_behaviour(metagraph, programs[number]) if programs else {})
+            for number, metagraph in enumerate(spec.metagraphs)
+        ],
     }
 
 
-def render(spec: ModelSpec, tags: Sequence[str] | None = None, signature: str | None = None) -> RenderableType:
+def render(
+    spec: ModelSpec,
+    tags: Sequence[str] | None = None,
+    signature: str | None = None,
+    programs: Sequence[Program] = (),
+) -> RenderableType:
     """A model on a terminal.
 
     tags, signature: show only these. raises: ModelError where the model has no such one.
@@ -50,20 +63,57 @@ def render(spec: ModelSpec, tags: Sequence[str] | None = None, signature: str | 
     chosen = spec.metagraphs if tags is None and signature is None else (choose_metagraph(spec, tags),)
     parts: list[RenderableType] = [_head(spec)]
     for metagraph in chosen:
+        program = programs[spec.metagraphs.index(metagraph)] if programs else None
         signatures = metagraph.signatures.values()
         shown = [choose_signature(metagraph, signature, spec.url)] if signature else list(signatures)
-        parts += [Text(), _metagraph_lines(metagraph)]
+        parts += [Text(), _metagraph_lines(metagraph), *_load_lines(program)]
         for each in shown:
             parts += [
                 Text(),
                 Padding(_signature_line(each), (0, 0, 0, 2), expand=False),
-                Padding(_table(each), (0, 0, 0, 4), expand=False),
+                *_warning_lines(program, each),
+                Padding(_table(each, program is not None), (0, 0, 0, 4), expand=False),
             ]
         if not shown:
             parts.append(
                 Padding(Text("no signatures: it cannot be called", style="yellow"), (0, 0, 0, 2), expand=False)
             )
+        if program is not None and signature is None:
+            parts += _function_lines(program)
     return Group(*parts)
+
+
+def _behaviour(metagraph: MetaGraph, program: Program) -> dict[str, Any]:
+    return {
+        "init_ops": program.init_ops,
+        "functions": callables(program),
+        "refused_ops": sorted({finding.op for finding in scan([program])}),
+        "warnings": [story for name in metagraph.signatures for story in effects(program, name).warnings(name)],
+    }
+
+
+def _load_lines(program: Program | None) -> list[RenderableType]:
+    if program is None:
+        return []
+    lines = []
+    if program.init_ops:
+        lines.append(Text(f"  runs at load: {printable(', '.join(program.init_ops))}", style="dim"))
+    if refused := sorted({finding.op for finding in scan([program])}):
+        told = printable(", ".join(refused))
+        lines.append(Text(f"  may do more than compute: {told}; `runner scan` says where", style="bold red"))
+    return list(lines)
+
+
+def _warning_lines(program: Program | None, signature: Signature) -> list[RenderableType]:
+    stories = effects(program, signature.name).warnings(signature.name) if program else []
+    return [Padding(Text(printable(story), style="yellow"), (0, 0, 0, 4), expand=False) for story in stories]
+
+
+def _function_lines(program: Program) -> list[RenderableType]:
+    """What Python gets from `tf.saved_model.load`, and nobody else can call."""
+    options = [(name, option) for name, options in callables(program).items() for option in options]
+    lines = [Text(f"    {printable(name)}({printable(option)})") for name, option in options]
+    return [Text(), Text("  Python functions of `tf.saved_model.load`", style="dim"), *lines] if lines else []
 
 
 def _metagraph_document(metagraph: MetaGraph) -> dict[str, Any]:
@@ -143,16 +193,19 @@ def _signature_line(signature: Signature) -> Text:
     return Text.assemble((printable(signature.name), "bold magenta"), (f"  {printable(signature.method)}", "dim"))
 
 
-def _table(signature: Signature) -> Table:
+def _table(signature: Signature, in_graph: bool) -> Table:
     tensors = [("in", spec) for spec in signature.inputs.values()]
     tensors += [("out", spec) for spec in signature.outputs.values()]
     defaults = any(spec.default is not None for _, spec in tensors)
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
     table.add_column("", style="cyan", no_wrap=True)
-    for title in ("name", "tensor", "Arrow column", *(["default"] if defaults else [])):
+    more = [*(["in the graph"] if in_graph else []), *(["default"] if defaults else [])]
+    for title in ("name", "tensor", "Arrow column", *more):
         table.add_column(title, overflow="fold")
     for way, spec in tensors:
         row = [printable(spec.name), str(spec), _arrow_text(spec) or "-"]
+        if in_graph:
+            row.append(printable(spec.tensor or ", ".join(spec.components)))
         if defaults:
             row.append(_default_text(spec))
         table.add_row(way, *(Text(cell) for cell in row))

@@ -279,12 +279,14 @@ class SavedConcreteFunction(_message.Message):
     def __init__(self, bound_inputs: _Optional[_Iterable[int]] = ..., canonicalized_input_signature: _Optional[_Union[StructuredValue, _Mapping]] = ...) -> None: ...
 
 class StructuredValue(_message.Message):
-    __slots__ = ("none_value", "float64_value", "int64_value", "string_value", "bool_value", "tensor_spec_value", "type_spec_value", "bounded_tensor_spec_value", "list_value", "tuple_value", "dict_value", "named_tuple_value")
+    __slots__ = ("none_value", "float64_value", "int64_value", "string_value", "bool_value", "tensor_shape_value", "tensor_dtype_value", "tensor_spec_value", "type_spec_value", "bounded_tensor_spec_value", "list_value", "tuple_value", "dict_value", "named_tuple_value")
     NONE_VALUE_FIELD_NUMBER: _ClassVar[int]
     FLOAT64_VALUE_FIELD_NUMBER: _ClassVar[int]
     INT64_VALUE_FIELD_NUMBER: _ClassVar[int]
     STRING_VALUE_FIELD_NUMBER: _ClassVar[int]
     BOOL_VALUE_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_SHAPE_VALUE_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_DTYPE_VALUE_FIELD_NUMBER: _ClassVar[int]
     TENSOR_SPEC_VALUE_FIELD_NUMBER: _ClassVar[int]
     TYPE_SPEC_VALUE_FIELD_NUMBER: _ClassVar[int]
     BOUNDED_TENSOR_SPEC_VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -297,6 +299,8 @@ class StructuredValue(_message.Message):
     int64_value: int
     string_value: str
     bool_value: bool
+    tensor_shape_value: TensorShapeProto
+    tensor_dtype_value: DataType
     tensor_spec_value: TensorSpecProto
     type_spec_value: TypeSpecProto
     bounded_tensor_spec_value: BoundedTensorSpecProto
@@ -304,7 +308,7 @@ class StructuredValue(_message.Message):
     tuple_value: TupleValue
     dict_value: DictValue
     named_tuple_value: NamedTupleValue
-    def __init__(self, none_value: _Optional[_Union[NoneValue, _Mapping]] = ..., float64_value: _Optional[float] = ..., int64_value: _Optional[int] = ..., string_value: _Optional[str] = ..., bool_value: bool = ..., tensor_spec_value: _Optional[_Union[TensorSpecProto, _Mapping]] = ..., type_spec_value: _Optional[_Union[TypeSpecProto, _Mapping]] = ..., bounded_tensor_spec_value: _Optional[_Union[BoundedTensorSpecProto, _Mapping]] = ..., list_value: _Optional[_Union[ListValue, _Mapping]] = ..., tuple_value: _Optional[_Union[TupleValue, _Mapping]] = ..., dict_value: _Optional[_Union[DictValue, _Mapping]] = ..., named_tuple_value: _Optional[_Union[NamedTupleValue, _Mapping]] = ...) -> None: ...
+    def __init__(self, none_value: _Optional[_Union[NoneValue, _Mapping]] = ..., float64_value: _Optional[float] = ..., int64_value: _Optional[int] = ..., string_value: _Optional[str] = ..., bool_value: bool = ..., tensor_shape_value: _Optional[_Union[TensorShapeProto, _Mapping]] = ..., tensor_dtype_value: _Optional[_Union[DataType, str]] = ..., tensor_spec_value: _Optional[_Union[TensorSpecProto, _Mapping]] = ..., type_spec_value: _Optional[_Union[TypeSpecProto, _Mapping]] = ..., bounded_tensor_spec_value: _Optional[_Union[BoundedTensorSpecProto, _Mapping]] = ..., list_value: _Optional[_Union[ListValue, _Mapping]] = ..., tuple_value: _Optional[_Union[TupleValue, _Mapping]] = ..., dict_value: _Optional[_Union[DictValue, _Mapping]] = ..., named_tuple_value: _Optional[_Union[NamedTupleValue, _Mapping]] = ...) -> None: ...
 
 class NoneValue(_message.Message):
     __slots__ = ()
@@ -372,10 +376,12 @@ class BoundedTensorSpecProto(_message.Message):
     def __init__(self, name: _Optional[str] = ..., shape: _Optional[_Union[TensorShapeProto, _Mapping]] = ..., dtype: _Optional[_Union[DataType, str]] = ...) -> None: ...
 
 class TypeSpecProto(_message.Message):
-    __slots__ = ("type_spec_class_name",)
+    __slots__ = ("type_state", "type_spec_class_name")
+    TYPE_STATE_FIELD_NUMBER: _ClassVar[int]
     TYPE_SPEC_CLASS_NAME_FIELD_NUMBER: _ClassVar[int]
+    type_state: StructuredValue
     type_spec_class_name: str
-    def __init__(self, type_spec_class_name: _Optional[str] = ...) -> None: ...
+    def __init__(self, type_state: _Optional[_Union[StructuredValue, _Mapping]] = ..., type_spec_class_name: _Optional[str] = ...) -> None: ...
 
 class AssetFileDef(_message.Message):
     __slots__ = ("tensor_info", "filename")

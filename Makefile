@@ -10,7 +10,7 @@ MINUTES ?= 10
 AZURITE := 3.37.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check faults soak format bench clean
+.PHONY: help demo test check faults soak zoo format bench clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 16
@@ -47,6 +47,9 @@ format: $(VENV)/dev.stamp ## let ruff format and mend what it can
 
 bench: $(VENV)/dev.stamp ## rows per second against the loop a user would write
 	$(BIN)/python benchmarks/vector.py
+
+zoo: $(VENV)/dev.stamp ## every kind of SavedModel there is: what the scan, the engines and Arrow make of it
+	@PYTHONPATH=. $(BIN)/python tests/support/zoo.py
 
 clean: ## remove the environment, the demo and all caches
 	rm -rf $(VENV) $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis benchmarks/.cache

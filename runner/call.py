@@ -38,11 +38,14 @@ def inputs_of(inputs: Sequence[str], exprs: Sequence[str], examples: Sequence[st
     """
     found: Arrays = {}
     for text in inputs:
-        _add(found, {key: _file(key, value, allow_pickle) for key, value in _pairs(text.split(";"), "key=file")})
+        for key, value in _pairs(text.split(";"), "key=file"):
+            _add(found, key, _file(key, value, allow_pickle))
     for text in exprs:
-        _add(found, {key: expression.array(value) for key, value in _pairs(_parts(text), "key=expression")})
+        for key, value in _pairs(_parts(text), "key=expression"):
+            _add(found, key, expression.array(value))
     for text in examples:
-        _add(found, {key: _examples(key, value) for key, value in _pairs(_parts(text), "key=[{...}]")})
+        for key, value in _pairs(_parts(text), "key=[{...}]"):
+            _add(found, key, _examples(key, value))
     return found
 
 
@@ -205,10 +208,10 @@ def _parts(text: str) -> list[str]:
     return re.findall(r"""(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[^;])+""", text)
 
 
-def _add(found: Arrays, more: Arrays) -> None:
-    if doubled := [key for key in more if key in found]:
-        raise JobError(f"input {doubled[0]!r} is given twice: give it once")
-    found |= more
+def _add(found: Arrays, key: str, value: npt.NDArray[Any]) -> None:
+    if key in found:
+        raise JobError(f"input {key!r} is given twice: give it once")
+    found[key] = value
 
 
 def _bytes(value: Any, spec: TensorSpec) -> bytes:

@@ -40,6 +40,7 @@ def model(**facts: Any) -> Callable[[Write], Write]:
     signature, tags: where they must be named.
     rows:     False where the answer of a row depends on other rows or calls.
     eager:    why TensorFlow's Python loader has no answer to compare with: a part of its message, or 'draws'.
+    error:    why the session engine cannot call it: a part of the message.
     columns:  why it cannot be bound to columns: a part of the message.
     effects:  'writes' and 'draws' that the scan must tell.
     method:   of the signature, if not predict.
@@ -202,7 +203,7 @@ def strings_in_two_dimensions(path: Path) -> Feeds:
     return {"s": np.array([[b"a", b"b"], [b"", b"c"], [b"d", b""]])}
 
 
-@model(rows=False, columns="r_1")
+@model(rows=False, columns="it has 3 rows for 4 rows fed")
 def ragged_input(path: Path) -> Feeds:
     ragged = tf.RaggedTensorSpec([None, None], tf.int64)
     module = tf.Module()
@@ -211,7 +212,7 @@ def ragged_input(path: Path) -> Feeds:
     return {"r": np.array([1, 2, 3, 4]), "r_1": np.array([0, 2, 2, 4])}
 
 
-@model(rows=False, columns="q_1")
+@model(rows=False, columns="found unknown rank")
 def sparse_input(path: Path) -> Feeds:
     sparse = tf.SparseTensorSpec([None, 5], tf.float32)
     module = tf.Module()
@@ -284,7 +285,10 @@ def random_numbers_of_a_fixed_seed(path: Path) -> Feeds:
 
 @model(rows=False, eager="draws", effects={"draws": ["Timestamp"]})
 def clock(path: Path) -> Feeds:
-    save(path, lambda x: {"when": tf.timestamp() + tf.cast(x, tf.float64)}, spec("x", [None]))
+    def microseconds(x: Any) -> Any:
+        return {"when": tf.math.floormod(tf.timestamp() * 1e6, 1e3) + tf.cast(x, tf.float64)}
+
+    save(path, microseconds, spec("x", [None]))
     return {"x": THREE}
 
 
@@ -326,7 +330,7 @@ def assertion(path: Path) -> Feeds:
     return {"x": THREE}
 
 
-@model(columns="it has no inputs")
+@model(rows=False, columns="no input follows the rows")
 def no_inputs(path: Path) -> Feeds:
     save(path, lambda: {"y": tf.constant([1.0, 2.0])})
     return {}
@@ -340,6 +344,21 @@ def parsed_examples(path: Path) -> Feeds:
 
     save(path, parse, spec("examples", [None], "string"))
     return {"examples": examples(age=[[3], [5], []])}
+
+
+@model()
+def every_form_of_input(path: Path) -> Feeds:
+    def function(array: Any, archive: Any, pickled: Any, expression: Any, examples: Any) -> Any:
+        kinds = {"age": tf.int64, "education": tf.string}
+        parsed = tf.io.parse_example(examples, {name: tf.io.RaggedFeature(kind) for name, kind in kinds.items()})
+        education = tf.strings.reduce_join(parsed["education"], axis=1, separator=",")
+        age = tf.reduce_sum(parsed["age"], axis=1)
+        return {"sum": array + archive + pickled + expression, "age": age, "education": education}
+
+    numbers = [spec(name, [None, 2]) for name in ("array", "archive", "pickled", "expression")]
+    save(path, function, *numbers, spec("examples", [None], "string"))
+    serialized = examples(age=[[22, 24], [], [1]], education=[[b"BS", b"MS"], [], [b"-"]])
+    return dict.fromkeys(("array", "archive", "pickled", "expression"), PAIRS) | {"examples": serialized}
 
 
 @model()
@@ -545,7 +564,7 @@ parsing(
 )
 
 
-@model(columns="sparse", eager="sparse")
+@model(columns="found a sparse input", error="sparse encoding", eager="sparse encoding")
 def v1_sparse_tensor_info(path: Path) -> Feeds:
     def graph() -> Any:
         q = v1.sparse_placeholder(tf.float32, [None, 5], "q")
@@ -555,7 +574,7 @@ def v1_sparse_tensor_info(path: Path) -> Feeds:
     return {}
 
 
-@model(rows=False, columns="q_dense_shape")
+@model(rows=False, columns="found unknown rank")
 def v1_sparse_flattened(path: Path) -> Feeds:
     def graph() -> Any:
         q = v1.sparse_placeholder(tf.float32, [None, 5], "q")
@@ -622,7 +641,7 @@ def v1_text_format(path: Path) -> Feeds:
     return {"x": THREE}
 
 
-@model(columns="variant", eager="variant")
+@model(columns="found dtype variant", error="dtype variant", eager="dtype variant")
 def v1_variant_input(path: Path) -> Feeds:
     def graph() -> Any:
         x, v = v1.placeholder(tf.float32, [None], "x"), v1.placeholder(tf.variant, [], "v")

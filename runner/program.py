@@ -11,12 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from google.protobuf.message import DecodeError
-
 from runner.model_folder import Location
 from runner.proto.saved_model_pb2 import (
-    Any,
-    AssetFileDef,
     AttrEntry,
     FunctionDef,
     GraphDef,
@@ -24,7 +20,7 @@ from runner.proto.saved_model_pb2 import (
     NodeDef,
     SavedObjectGraph,
 )
-from runner.saved_model import ModelSpec, parse
+from runner.saved_model import ModelSpec, assets_of, parse
 
 # Where loaders find operations to run: signatures and collections of tensorflow/cc/saved_model/constants.h.
 _LOAD_SIGNATURES = ("__saved_model_init_op",)
@@ -59,13 +55,14 @@ class Program:
         self._nodes = {node.name: node for node in graph.node}
         self.functions: dict[str, FunctionDef] = {each.signature.name: each for each in graph.library.function}
         self._gradients = {each.function_name: each.gradient_func for each in graph.library.gradient}
-        self._calls: dict[tuple[Place, str], set[str]] = {}  # (place, node) -> the functions that it names
-        self._callers: dict[str, list[tuple[Place, NodeDef]]] = {}  # the inverse
+        self._node_calls: dict[str, set[str]] = {}  # node of the graph -> the functions that it names
+        self._calls: dict[str, set[str]] = {name: set() for name in self.functions}  # function -> those its nodes name
+        self._callers: dict[str, list[tuple[Place, NodeDef]]] = {}  # function -> nodes that name it
+        self._behind: dict[str, Reach] = {}
         for place, node in self.nodes():
-            called = {name for name in _called(node) if name in self.functions}
-            if called:
-                self._calls[place, node.name] = called
-            for name in called:
+            for name in {name for name in _called(node) if name in self.functions}:
+                calls = self._node_calls.setdefault(node.name, set()) if place is None else self._calls[place]
+                calls.add(name)
                 self._callers.setdefault(name, []).append((place, node))
 
     def nodes(self) -> Iterator[tuple[Place, NodeDef]]:
@@ -101,12 +98,14 @@ class Program:
 
     def behind(self, signature: str) -> Reach:
         """What a call of this signature runs."""
+        if signature in self._behind:
+            return self._behind[signature]
         names: list[str] = []
         for info in self._proto.signature_def[signature].outputs.values():
             coo, composite = info.coo_sparse, info.composite_tensor.components
             names += [info.name, coo.indices_tensor_name, coo.values_tensor_name, coo.dense_shape_tensor_name]
             names += [part.name for part in composite]
-        return self._reach(names)
+        return self._behind.setdefault(signature, self._reach(names))
 
     def ops(self, reach: Reach) -> set[str]:
         """The ops of all that is reached."""
@@ -125,17 +124,7 @@ class Program:
     @property
     def asset_tensors(self) -> frozenset[str]:
         """The tensors that hold the paths of the model's own assets."""
-        assets = list(self._proto.asset_file_def) or self._legacy_assets()
-        return frozenset(_full(asset.tensor_info.name) for asset in assets)
-
-    def _legacy_assets(self) -> list[AssetFileDef]:
-        """Where the first TensorFlow 1 listed them."""
-        collections = self._proto.collection_def
-        entries = collections["saved_model_assets"].any_list.any_entry if "saved_model_assets" in collections else ()
-        try:
-            return [AssetFileDef.FromString(Any.FromString(entry).value) for entry in entries]
-        except DecodeError:
-            return []  # then nothing counts as an asset
+        return frozenset(_full(asset.tensor_info.name) for asset in assets_of(self._proto))
 
     @property
     def checkpoint_tensors(self) -> frozenset[str]:
@@ -225,13 +214,12 @@ class Program:
             if name not in nodes and (node := self._nodes.get(name)) is not None:
                 nodes.add(name)
                 left += map(_operation, node.input)
-                entered += self._calls.get((None, name), ())
+                entered += self._node_calls.get(name, ())
         while entered:
             name = entered.pop()
             if name not in called:
                 called.add(name)
-                for node in self.functions[name].node_def:
-                    entered += self._calls.get((name, node.name), ())
+                entered += self._calls[name]
                 if (gradient := self._gradients.get(name)) in self.functions:
                     entered.append(gradient or "")
         return Reach(frozenset(nodes), frozenset(called))

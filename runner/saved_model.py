@@ -19,6 +19,8 @@ from jobs.errors import ModelError, offenders, one_of
 from runner import model_folder, tensor_proto
 from runner.model_folder import Location
 from runner.proto.saved_model_pb2 import (
+    Any,
+    AssetFileDef,
     DataType,
     FingerprintDef,
     GraphDef,
@@ -249,8 +251,9 @@ def _broken(model: Location, path: Path, found: str, expected: str) -> ModelErro
 
 
 def _metagraph(proto: MetaGraphDef, url: str) -> MetaGraph:
-    for asset in proto.asset_file_def:
-        if ".." in PurePosixPath(asset.filename).parts:  # a loader joins it to 'assets/' as it is
+    for asset in assets_of(proto):
+        path = PurePosixPath(asset.filename)
+        if ".." in path.parts or path.is_absolute():  # a loader joins it to 'assets/' as it is
             raise ModelError(
                 f"cannot use model '{url}': asset {asset.filename!r} is outside of its folder;"
                 " expected a name in 'assets'"
@@ -262,6 +265,18 @@ def _metagraph(proto: MetaGraphDef, url: str) -> MetaGraph:
     }
     info = proto.meta_info_def
     return MetaGraph(tuple(sorted(set(info.tags))), signatures, _ops(proto.graph_def), info.tensorflow_version)
+
+
+def assets_of(proto: MetaGraphDef) -> list[AssetFileDef]:
+    """The assets, where TensorFlow 2 lists them, else where the first TensorFlow 1 did."""
+    collection = "saved_model_assets"
+    if proto.asset_file_def or collection not in proto.collection_def:
+        return list(proto.asset_file_def)
+    try:
+        entries = proto.collection_def[collection].any_list.any_entry
+        return [AssetFileDef.FromString(Any.FromString(entry).value) for entry in entries]
+    except DecodeError:
+        return []  # then nothing counts as an asset
 
 
 def _ops(graph: GraphDef) -> dict[str, int]:

@@ -147,12 +147,12 @@ def _scanned(program: Program, where: str, depth: int) -> Iterator[Finding]:
     reaches = {"at load": program.at_load} | {f"signature '{name}'": program.behind(name) for name in public}
     reaches |= {"by an object": program.by_objects}
     for place, node in program.nodes():
-        at = _joined([f"function '{place}'" if place else "", where])
-        why = _refusal(program, place, node, reaches)
-        if why:
+        if why := _refusal(program, place, node, reaches):
+            at = _joined([f"function '{place}'" if place else "", where])
             runs = tuple(name for name, reach in reaches.items() if (place, node) in reach)
             yield Finding(node.op, node.name, at, why, runs)
         for graph in _graphs_within(node):
+            at = _joined([f"function '{place}'" if place else "", where])
             inside = _joined([f"the graph in '{node.name}'", at])
             if depth == _MAX_DEPTH:
                 yield Finding(node.op, node.name, at, f"holds graphs within graphs, more than {depth} deep", ())

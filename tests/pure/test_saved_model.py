@@ -10,11 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from google.protobuf import text_format
 
-from jobs.errors import JobError, ModelError
+from jobs.errors import BindingError, JobError, ModelError
+from jobs.job import Columns
+from runner import model_folder
+from runner.binding import bind
+from runner.proto.saved_model_pb2 import Any as AnyMessage
 from runner.proto.saved_model_pb2 import (
+    AssetFileDef,
     DataType,
     FingerprintDef,
     FunctionDef,
@@ -28,7 +34,7 @@ from runner.proto.saved_model_pb2 import (
     TensorShapeProto,
     VersionDef,
 )
-from runner.saved_model import choose_metagraph, choose_signature, read_model
+from runner.saved_model import assets_of, choose_metagraph, choose_signature, read_model
 from runner.tensor import DTYPES, Strings
 from runner.tensor_proto import MAX_VALUES
 from runner.tensor_proto import tensor as decode
@@ -203,8 +209,51 @@ def test_an_asset_outside_of_its_folder_is_refused(tmp_path: Path) -> None:
     one = metagraph()
     one.asset_file_def.add(filename="vocab.txt")
     assert read_model(str(write(tmp_path, one))).metagraphs
-    one.asset_file_def.add(filename="../../etc/passwd")
-    assert "asset '../../etc/passwd' is outside of its folder" in refused(lambda: read_model(str(write(tmp_path, one))))
+    for outside in ("../../etc/passwd", "/etc/passwd"):
+        two = metagraph()
+        two.asset_file_def.add(filename=outside)
+        assert f"asset '{outside}' is outside of its folder" in refused(
+            lambda two=two: read_model(str(write(tmp_path, two)))
+        )
+
+
+def test_an_asset_of_an_old_model_stands_in_a_collection_and_is_looked_at_too(tmp_path: Path) -> None:
+    asset = AssetFileDef(tensor_info=info("path:0"), filename="../../etc/passwd")
+    old = metagraph()
+    packed = old.collection_def["saved_model_assets"].any_list.any_entry
+    packed.append(AnyMessage(type_url="tensorflow.AssetFileDef", value=asset.SerializeToString()).SerializeToString())
+    assert [each.filename for each in assets_of(old)] == ["../../etc/passwd"]
+    assert "outside of its folder" in refused(lambda: read_model(str(write(tmp_path, old))))
+    packed[0] = b"no message \xff"
+    assert assets_of(old) == []
+
+
+def test_a_folder_of_more_files_than_any_model_has_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_folder, "MAX_FILES", 3)
+    folder = write(tmp_path / "m")
+    for number in range(3):
+        (folder / f"{number}").touch()
+    assert "more than 3 files; expected the folder of one SavedModel" in refused(lambda: read_model(str(folder)))
+
+
+def test_a_graph_above_two_gigabytes_is_refused_without_being_read(tmp_path: Path) -> None:
+    with (tmp_path / "saved_model.pb").open("wb") as file:
+        file.truncate(2**31)  # a hole: takes no space
+    assert "it is larger than 2 GB; expected a protobuf message" in refused(lambda: read_model(str(tmp_path)))
+
+
+@pytest.mark.parametrize(("number", "name"), [(20, "resource"), (21, "variant")])
+def test_an_input_or_output_that_is_no_data_is_named_where_it_is_bound(tmp_path: Path, number: int, name: str) -> None:
+    signature = SignatureDef(
+        inputs={"x": info("x:0", DataType.DT_FLOAT, -1), "table": info("t:0", number)},
+        outputs={"y": info("y:0", DataType.DT_FLOAT, -1), "state": info("s:0", number)},
+    )
+    read = read_model(str(write(tmp_path, metagraph(f=signature)))).metagraphs[0].signatures["f"]
+    with pytest.raises(BindingError) as caught:
+        bind(Columns(), pa.schema([("x", pa.float32())]), read, "list")
+    for told in (f"input 'table' {name}[] from column 'table': found dtype {name}", f"output 'state' {name}[]"):
+        assert told in caught.value.message
+    assert "expected numbers, booleans or strings" in caught.value.message
 
 
 def test_what_is_no_regular_file_is_refused_without_being_opened(tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ class ModelCache:
         for entry in self.entries():
             if entry.used <= before:
                 (removed if self._evict(entry.key) else kept).append(entry)
-        for key in {path.name.partition(".")[0] for path in self.folder.glob("*.*") if path.is_dir()}:
+        for key in {path.name.partition(".")[0] for path in self.folder.glob("*.*")}:
             with suppress(filelock.Timeout), self._locked(key, wait_s=0):
                 self._drop_leftovers(key)
         return removed, kept
@@ -233,7 +233,8 @@ class ModelCache:
     def _locked(self, key: str, wait_s: float = _LOCK_S) -> Iterator[None]:
         """Alone with the entry `key`. raises: filelock.Timeout if `wait_s` is 0 and somebody else is."""
         try:
-            (self.folder / "locks").mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (self.folder / "locks").mkdir(mode=0o700, exist_ok=True)
             lock = filelock.FileLock(self.folder / "locks" / f"{key}.lock", timeout=wait_s, poll_interval=0.1)
             lock.acquire()
         except filelock.Timeout:
@@ -292,7 +293,9 @@ class ModelCache:
         """Remove copies of `key` that nobody holds, but for the entry unless it is damaged. With its lock only."""
         entry = None if damaged else self._entry(key)
         for path in self.folder.glob(f"{key}.*"):
-            if path.is_dir() and (entry is None or path != entry.folder) and _free(path):
+            if path.suffix == ".marker":  # that was not finished
+                path.unlink(missing_ok=True)
+            elif path.is_dir() and (entry is None or path != entry.folder) and _free(path):
                 shutil.rmtree(path, ignore_errors=True)
 
     def _evict(self, key: str) -> bool:

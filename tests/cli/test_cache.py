@@ -43,3 +43,9 @@ def test_an_age_without_a_unit_is_refused(command: Callable[..., Completed]) -> 
     done = command("cache", "clean", "--older-than", "7")
     assert done.returncode == 2
     assert "expected a number and a unit" in done.stderr
+
+
+def test_a_limit_that_is_no_size_is_refused(command: Callable[..., Completed]) -> None:
+    done = command("cache", "list", RUNNER_MODEL_CACHE_LIMIT="plenty")
+    assert done.returncode == 2
+    assert "RUNNER_MODEL_CACHE_LIMIT: 'plenty' is no size" in done.stderr

@@ -12,6 +12,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -245,6 +246,18 @@ def test_names_that_would_leave_the_folder_are_refused(put: Put, monkeypatch: py
     monkeypatch.setattr(Store, "tree", lambda self, most: [FileStat(f"{url}/../../x", 1, "")])
     with pytest.raises(ModelError, match=r"'../../x' is no name of a file below it"):
         listed(url)
+
+
+def test_every_kind_of_store_lists_and_copies_all_of_a_model(place: Any, cache: ModelCache) -> None:
+    for path, data in FILES.items():
+        place.put(path, data)
+    found = place.store().tree(most=100)
+    assert [file.url for file in found] == sorted(f"{place.store().url}/{path}" for path in FILES)
+    assert sum(file.size for file in found) == sum(map(len, FILES.values()))
+    assert len(place.store().tree(most=1)) < len(FILES)
+    if place.kind != "local":  # which is used in place
+        with cache.hold(list_model(place.url, place.options)[0]) as held:
+            assert content(held.folder) == FILES
 
 
 # which folder a url means

@@ -30,6 +30,16 @@ def progress_bar(share: float) -> str:
     return f' <progress value="{share:.4f}" max="1" style="width: 20em"></progress>'
 
 
+class Report(dict[str, Any]):
+    """Plain values that a notebook shows as a table."""
+
+    def _repr_html_(self) -> str:
+        flat = {name: value for name, value in self.items() if not isinstance(value, dict | list)}
+        nested = ((name, value) for name, value in self.items() if isinstance(value, dict) and value)
+        more = "".join(f"<p>{escape(name)}</p>{table((), value.items())}" for name, value in nested)
+        return facts("Report", flat, below=more)
+
+
 def _text(value: Any) -> str:
     text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
     return escape(text if len(text) <= 300 else f"{text[:300]}…").replace("\n", "<br>")

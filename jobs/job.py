@@ -21,6 +21,8 @@ from pydantic import (
     model_validator,
 )
 
+from jobs import html
+
 _BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _BYTES |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
@@ -275,6 +277,11 @@ class Job(Section):
         if self.workers.gpus and self.model.mixed_precision == "bfloat16":
             raise ValueError("mixed_precision 'bfloat16' is for workers without a GPU; on a GPU choose 'float16'")
         return self
+
+    def _repr_html_(self) -> str:
+        given = self.model_dump(mode="json", exclude_defaults=True)
+        rows = ((f"{section}.{key}", value) for section, keys in given.items() for key, value in keys.items())
+        return html.facts("Job", dict(rows))
 
     @property
     def fingerprint(self) -> str:

@@ -5,6 +5,7 @@
     handle = runner.start(runner.Job(...))       # returns at once
     runner.attach("scores").wait()               # follow a run of somebody else, from its output alone
     spec = runner.inspect("models/churn")        # what a model declares
+    runner.plan("job.yaml")                      # what would be done
     runner.verify("scores").holds                # whether every row is in exactly one part
 
 Importing this package imports neither TensorFlow nor Ray nor pyarrow; the functions do, when they are called.
@@ -40,11 +41,12 @@ if TYPE_CHECKING:
     from connectors.verification import Verification
     from jobs.job import OptionValue
     from runner.launch import Handle, Result
+    from runner.preflight import Preflight
     from runner.saved_model import ModelSpec
     from runner.watch import Watch
 
 __version__ = "0.1.0"
-__all__ = ["Job", "RunnerError", "attach", "inspect", "run", "start", "verify"]
+__all__ = ["Job", "RunnerError", "attach", "inspect", "plan", "run", "start", "verify"]
 
 
 def run(
@@ -97,11 +99,14 @@ def start(
     """Run a job in the background: `handle.progress`, `handle.wait()`, `handle.cancel()`. Arguments as for `run`."""
     from connectors.model_cache import CacheSettings
     from runner.launch import Handle
-    from runner.report import NoDisplay, display_for
+    from runner.report import NoDisplay, NotebookDisplay, display_for, in_notebook
 
-    display: Any = display_for if progress else NoDisplay
+    # A notebook's display belongs to the cell that opened it: it must be opened here, not in the thread.
+    screen = NotebookDisplay() if progress and in_notebook() else None
+    display: Any = (lambda: screen) if screen else display_for if progress else NoDisplay
     return Handle(
         _job(job, overrides),
+        screen,
         in_process=in_process,
         address=address,
         display=display,
@@ -109,6 +114,17 @@ def start(
         takeover=takeover,
         cache=CacheSettings(model_cache),
     )
+
+
+def plan(job: Job | str | Path, *overrides: str, model_cache: str | None = None) -> Preflight:
+    """Bind the job to its model and its input, and cut it into shards. Starts nothing, writes nothing.
+
+    raises: JobError, with all that is wrong.
+    """
+    from connectors.model_cache import CacheSettings
+    from runner.preflight import preflight
+
+    return preflight(_job(job, overrides), CacheSettings(model_cache))
 
 
 def inspect(

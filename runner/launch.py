@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from typing import Any
 
 from connectors.epoch import Ending
@@ -20,7 +21,8 @@ from connectors.model_cache import CacheSettings
 from connectors.output import OutputDirectory, open_dataset
 from connectors.store import Store, redact
 from jobs.attempt import Receipt
-from jobs.errors import OutputError, RunnerError, StoppedError, SupersededError
+from jobs.errors import JobError, OutputError, RunnerError, StoppedError, SupersededError
+from jobs.html import Report, facts
 from jobs.job import Job, OptionValue, Workers
 from jobs.schedule import Schedule
 from runner import account as accounts
@@ -29,7 +31,17 @@ from runner.engine import EngineOptions
 from runner.page import page
 from runner.pool import InlinePool, Pool
 from runner.preflight import Preflight, complete, examine
-from runner.report import Display, NoDisplay, Snapshot, account_lines, byte_count, duration, rate
+from runner.report import (
+    Display,
+    NoDisplay,
+    NotebookDisplay,
+    Snapshot,
+    account_lines,
+    byte_count,
+    duration,
+    progress_line,
+    rate,
+)
 from runner.staging import ModelWatch, planned_model
 from runner.trial_pool import TrialPool
 
@@ -58,9 +70,9 @@ class Result:
     options: Mapping[str, OptionValue] = field(default_factory=dict, repr=False)  # to reach the output again
 
     @property
-    def report(self) -> dict[str, Any]:
-        """The figures of the run as plain values."""
-        return {
+    def report(self) -> Report:
+        """The figures of the run as plain values; a notebook shows them as a table."""
+        report: dict[str, Any] = {
             "output": self.output,
             "plan_id": self.plan_id,
             "rows": self.rows,
@@ -72,10 +84,26 @@ class Result:
             "retries": self.retries,
             **self.account,
         }
+        return Report(report)
 
     def dataset(self) -> Any:
         """A pyarrow.dataset.Dataset over exactly the parts that the manifest lists."""
         return open_dataset(self.parts, self.options)
+
+    def to_pandas(self) -> Any:
+        """All rows as a pandas.DataFrame, in the order of the input: they must fit into memory, see `dataset`.
+
+        raises: RunnerError where pandas is not installed.
+        """
+        if find_spec("pandas") is None:
+            raise JobError(
+                "cannot make a DataFrame: pandas is not installed; install it, or use dataset(), which is a"
+                " pyarrow.dataset and needs none"
+            )
+        return self.dataset().to_table().to_pandas()
+
+    def _repr_html_(self) -> str:
+        return facts("Result", {"": self.summary()}, share=1.0)
 
     def summary(self) -> str:
         """A few lines for a person."""
@@ -331,10 +359,14 @@ def _result(
 
 
 class Handle:
-    """A run in the background. `progress` is its latest Snapshot, None until work begins."""
+    """A run in the background. `progress` is its latest Snapshot, None until work begins.
 
-    def __init__(self, job: Job, **options: Any) -> None:
+    screen: of a notebook; it was opened by the cell that started the run, and shows how it ends.
+    """
+
+    def __init__(self, job: Job, screen: NotebookDisplay | None = None, **options: Any) -> None:
         self.progress: Snapshot | None = None
+        self._output, self._screen = job.output.url, screen
         self._stopper = Stopper()
         self._result: Result | None = None
         self._error: BaseException | None = None
@@ -360,11 +392,29 @@ class Handle:
         self._stopper.stop(StoppedError("the job was cancelled; run it again to continue"))
         self._thread.join(10)
 
+    @property
+    def story(self) -> str:
+        """How far it is, or how it ended."""
+        if self._error is not None:
+            return f"{type(self._error).__name__}: {self._error}"
+        if self._result is not None:
+            return self._result.summary()
+        return progress_line(self.progress) if self.progress else "starting"
+
+    def __repr__(self) -> str:
+        return f"<Run to {self._output}: {self.story}>"
+
+    def _repr_html_(self) -> str:
+        share = self.progress.share if self.progress else 1.0 if self._result else 0.0
+        return facts("Run", {"output": self._output, "": self.story}, share=share)
+
     def _run(self, job: Job, options: dict[str, Any]) -> None:
         try:
             self._result = launch(job, watch=self._watch, stopper=self._stopper, **options)
         except BaseException as error:  # handed to whoever waits
             self._error = error
+        if self._screen is not None:
+            self._screen.end(self._repr_html_())
 
     def _watch(self, at: Snapshot) -> None:
         self.progress = at

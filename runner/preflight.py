@@ -21,6 +21,7 @@ from connectors.listing import Pattern, has_wildcard, hidden
 from connectors.model_cache import CacheSettings
 from connectors.schema import unify
 from connectors.store import FileStat, Store, redact
+from jobs import html
 from jobs import plan as plans
 from jobs.errors import BindingError, InputError, ModelError, OutputError, offenders
 from jobs.job import Job, Model, Output
@@ -62,6 +63,12 @@ class Preflight:
     def warnings(self) -> list[str]:
         """Sentences for people: where the model's answers cannot be repeated."""
         return self.effects.warnings(self.signature.name)
+
+    def _repr_html_(self) -> str:
+        rows = self.binding.describe()
+        heads = list(rows[0]) if rows else []
+        columns = html.table(heads, ([row.get(name, "") for name in heads] for row in rows))
+        return columns + self.plan._repr_html_()
 
     def spec(self, output: Output) -> WorkerSpec:
         """What workers are told. output: with an absolute url, which means the same place to all of them."""

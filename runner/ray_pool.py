@@ -34,16 +34,9 @@ from jobs.schedule import (
 )
 from runner.engine import EngineOptions
 from runner.pool import Clock, as_runner_error
+from runner.ray_quiet import NodeAffinitySchedulingStrategy, RayActorError, ray
 from runner.ray_watch import Watch
 from runner.worker import Progress, Worker, WorkerSpec
-
-# Ray would otherwise warn, on the user's terminal, about what it will do in a later release. A worker without a
-# GPU hides them itself (see _Actor), because Ray leaves all of them visible.
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-
-import ray
-from ray.exceptions import RayActorError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 _IN_HAND = 2  # attempts of a worker: the Schedule gives out no more
 _PROGRESS_S = 0.5  # how often a worker is asked for its rows

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-import ray
+from runner.ray_quiet import ray
 
 _WATCH_S = 2.0  # how often the head is asked
 _END_S = 2.0  # how long a question may keep its thread

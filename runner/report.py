@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from html import escape
 from typing import Any, Protocol, TextIO
 
 from rich.console import Console
@@ -17,6 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from jobs.html import progress_bar
 from runner.stage import COMPUTE
 
 _LOG_EVERY_S = 10.0
@@ -162,10 +164,13 @@ class NotebookDisplay:
         if self._last is not None:
             self._draw(self._last)
 
+    def end(self, html: str) -> None:
+        """Show how it ended, in place of the bar."""
+        self._handle.update(self._html(html))
+
     def _draw(self, at: Snapshot) -> None:
         self._drawn = time.monotonic()
-        bar = f'<progress value="{at.share:.4f}" max="1" style="width: 20em"></progress>'
-        self._handle.update(self._html(f"<div>{bar} {progress_line(at)}</div>"))
+        self._handle.update(self._html(f"<div>{progress_bar(at.share)} {escape(progress_line(at))}</div>"))
 
 
 class NoDisplay:

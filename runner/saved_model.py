@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
+from jobs import html
 from jobs.errors import ModelError, offenders, one_of
 from runner import model_folder, tensor_proto
 from runner.model_folder import Location
@@ -112,6 +113,17 @@ class ModelSpec:
     fingerprint: dict[str, int | str]
     files: dict[str, int]
     remote: RemoteModel | None = None
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (", ".join(metagraph.tags), name, kind, key, tensor.dtype, "?" if tensor.shape is None else tensor.shape)
+            for metagraph in self.metagraphs
+            for name, signature in metagraph.signatures.items()
+            for kind, tensors in (("input", signature.inputs), ("output", signature.outputs))
+            for key, tensor in tensors.items()
+        ]
+        head = {"url": self.url, "version": self.version, "digest": self.digest, "bytes": sum(self.files.values())}
+        return html.facts("Model", head, below=html.table(("tags", "signature", "", "tensor", "dtype", "shape"), rows))
 
 
 def read_model(

@@ -18,14 +18,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobSubmissionClient
+
 from connectors.secret import redact
 from jobs.errors import CapacityError, JobError
 from runner.submit import Request, Submission
-
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else Ray warns of a later release, see ray_pool.py
-
-from ray.exceptions import AuthenticationError
-from ray.job_submission import JobSubmissionClient
 
 T = TypeVar("T")
 

@@ -1,0 +1,17 @@
+"""Ray without its remarks: whatever needs Ray's core takes it from here, so that these settings come first."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+# Ray would otherwise warn, on the user's terminal, about what it will do in a later release. A worker without a
+# GPU hides them itself (see ray_pool.py), because Ray leaves all of them visible.
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+logging.getLogger("ray.widgets").setLevel(logging.WARNING)  # it recommends packages to every notebook that imports it
+
+import ray  # noqa: E402
+from ray.exceptions import RayActorError  # noqa: E402
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
+
+__all__ = ["NodeAffinitySchedulingStrategy", "RayActorError", "ray"]

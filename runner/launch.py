@@ -42,7 +42,7 @@ from runner.report import (
     progress_line,
     rate,
 )
-from runner.staging import ModelWatch, planned_model
+from runner.staging import ModelWatch
 from runner.trial_pool import TrialPool
 
 _log = logging.getLogger(__name__)
@@ -178,7 +178,7 @@ def launch(
             if story:
                 warn(story)
         asked = stopper or Stopper()
-        with _ending(output, claim.epoch, pool), closing(ModelWatch(planned_model(ready.model, ready.cache))) as model:
+        with _ending(output, claim.epoch, pool), closing(ModelWatch(ready.planned)) as model:
             done = output.done(ready.plan)
             driver = _driver(ready, pool, output, claim.epoch, done, lambda: asked.requested() or model.error())
             driver.command = command

@@ -33,7 +33,7 @@ from runner.engine import ModelOptions
 from runner.program import read_programs
 from runner.sample import sample_slice
 from runner.saved_model import MetaGraph, ModelSpec, Signature, choose_metagraph, choose_signature, read_model
-from runner.staging import planned_model
+from runner.staging import PlannedModel, planned_model
 from runner.trust import require_trust
 from runner.warm_up import batch_sizes
 from runner.worker import WorkerSpec
@@ -60,6 +60,10 @@ class Preflight:
     effects: Effects
 
     @property
+    def planned(self) -> PlannedModel:
+        return planned_model(self.model, self.cache)
+
+    @property
     def warnings(self) -> list[str]:
         """Sentences for people: where the model's answers cannot be repeated."""
         return self.effects.warnings(self.signature.name)
@@ -73,7 +77,7 @@ class Preflight:
     def spec(self, output: Output) -> WorkerSpec:
         """What workers are told. output: with an absolute url, which means the same place to all of them."""
         return WorkerSpec(
-            model=planned_model(self.model, self.cache),
+            model=self.planned,
             tags=self.metagraph.tags,
             signature=self.signature,
             engine=self.job.model.engine,

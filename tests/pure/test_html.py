@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from jobs.attempt import Receipt
 from jobs.errors import JobError
+from jobs.event import AttemptSucceeded
 from jobs.html import Report, facts, table
 from jobs.job import Job, Limits
 from jobs.plan import InputFile, RowGroup, plan
+from runner.account import account
+from runner.history import History
 from runner.launch import Result
 
 EVIL = "<script>alert(1)</script>"
@@ -38,7 +42,13 @@ def test_a_job_and_a_plan_show_what_they_were_given() -> None:
 
 
 def result() -> Result:
-    return Result("/out", "id", 10, ("/out/part",), 2.0, 10, 1, 100, {"run": 1.5})
+    history = History()
+    history.dispatched(0.0, "w1", "e1-a1-0", 0, 1)
+    receipt = Receipt(0, "e1-a1-0", 1, 1, "part", 100, "", 10, 10, seconds={"run": 1.5})
+    history.note(AttemptSucceeded(2.0, "w1", receipt))
+    job = Job.model_validate({"model": {"url": "/m"}, "input": {"url": "/in"}, "output": {"url": "/out"}})
+    told = account(job, history).document({})
+    return Result("/out", "id", 10, ("/out/part",), 2.0, 10, 1, 100, told)
 
 
 def test_a_result_shows_its_summary_and_its_report_is_a_table() -> None:

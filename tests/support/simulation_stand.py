@@ -78,6 +78,8 @@ class _Ready:
 
     job: Job
     plan: Plan
+    planned: Any = None
+    warnings: tuple[str, ...] = ()
 
     def spec(self, output: Output, *mode: Any) -> Any:
         return SimpleNamespace(model=None, arguments=(output, self.plan.id, len(self.plan.shards), *mode))

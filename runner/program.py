@@ -75,8 +75,13 @@ class Program:
 
     @cached_property
     def at_load(self) -> Reach:
-        """What any loader runs: init and main ops, and the restoring of variables."""
-        return self._reach([self._proto.saver_def.restore_op_name, *self.init_ops])
+        """What any loader runs to set a model up, with the paths of its assets fed."""
+        return self._reach(self.init_ops)
+
+    @cached_property
+    def at_restore(self) -> Reach:
+        """What any loader runs to restore variables, with the path of the model's checkpoint fed, and of its assets."""
+        return self._reach([self._proto.saver_def.restore_op_name])
 
     @property
     def init_ops(self) -> list[str]:
@@ -93,8 +98,16 @@ class Program:
 
     @cached_property
     def by_objects(self) -> Reach:
-        """What `tf.saved_model.load` may run by way of the objects that it builds; which of it is up to the model."""
-        return self._reach([], self._proto.object_graph_def.concrete_functions)
+        """What `tf.saved_model.load` may run by way of the objects that it builds; which of it is up to the model.
+
+        And functions that say they implement something: TensorFlow may call them in the place of others that do.
+        """
+        implement = [
+            name
+            for name, function in self.functions.items()
+            if any(attribute.key == "api_implements" for attribute in function.attr)
+        ]
+        return self._reach([], [*self._proto.object_graph_def.concrete_functions, *implement])
 
     def behind(self, signature: str) -> Reach:
         """What a call of this signature runs."""

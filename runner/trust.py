@@ -99,7 +99,7 @@ class Finding:
 
     where:  '' in the graph, "function 'f'", "the graph in 'c'"; with the metagraph where there are several.
     why:    what its op does, as the end of a sentence.
-    runs:   'at load', signatures that call it, or 'by an object' of the Python loader; empty: nothing reaches it.
+    runs:   what runs it: 'at load', 'at restore', "signature 'f'", 'by an object'; empty: nothing that is known of.
     """
 
     op: str
@@ -120,7 +120,7 @@ def scan(programs: Sequence[Program]) -> list[Finding]:
     for program in programs:
         where = f"metagraph '{','.join(program.tags)}'" if len(programs) > 1 else ""
         found += list(_scanned(program, where, 0))
-    return sorted(found, key=lambda finding: "at load" not in finding.runs)
+    return sorted(found, key=lambda finding: not {"at load", "at restore"} & set(finding.runs))
 
 
 def require_trust(programs: Sequence[Program], model_url: str, trust: bool) -> tuple[str, ...]:
@@ -143,14 +143,15 @@ def require_trust(programs: Sequence[Program], model_url: str, trust: bool) -> t
 
 
 def _scanned(program: Program, where: str, depth: int) -> Iterator[Finding]:
-    public = [name for name in program.signatures if name not in HIDDEN_SIGNATURES]
-    reaches = {"at load": program.at_load} | {f"signature '{name}'": program.behind(name) for name in public}
-    reaches |= {"by an object": program.by_objects}
+    reaches = {"at load": program.at_load, "at restore": program.at_restore}
+    for name in program.signatures:
+        if name not in HIDDEN_SIGNATURES:
+            reaches[f"signature '{name}'"] = program.behind(name)
+    reaches["by an object"] = program.by_objects
     for place, node in program.nodes():
         if why := _refusal(program, place, node, reaches):
             at = _joined([f"function '{place}'" if place else "", where])
-            runs = tuple(name for name, reach in reaches.items() if (place, node) in reach)
-            yield Finding(node.op, node.name, at, why, runs)
+            yield Finding(node.op, node.name, at, why, _runs(place, node, reaches))
         for graph in _graphs_within(node):
             at = _joined([f"function '{place}'" if place else "", where])
             inside = _joined([f"the graph in '{node.name}'", at])
@@ -164,14 +165,16 @@ def _refusal(program: Program, place: Place, node: NodeDef, reaches: dict[str, R
     """Why a node is refused; '' where it is not."""
     op = node.op
     if op in _RESTORES:
-        own = _given(program, place, node, 0, program.checkpoint_tensors)
-        runs = any((place, node) in reach for reach in reaches.values())
-        return "" if own or not runs else "reads a checkpoint that is not the model's own"
+        # Only while it restores does a loader feed the path; elsewhere it is what the model says.
+        own = set(_runs(place, node, reaches)) <= {"at restore", "by an object"} and _given(
+            program, place, node, 0, program.checkpoint_tensors
+        )
+        return "" if own or not _runs(place, node, reaches) else "reads a checkpoint that is not the model's own"
     if op in _SAVES:
-        runs = any((place, node) in reach for reach in reaches.values())
-        return "writes a checkpoint" if runs else ""
+        return "writes a checkpoint" if _runs(place, node, reaches) else ""
     if op in _ASSET_READERS:
-        own = _given(program, place, node, _ASSET_READERS[op], program.asset_tensors)
+        called = any(name.startswith("signature") for name in _runs(place, node, reaches))  # then no path is fed either
+        own = not called and _given(program, place, node, _ASSET_READERS[op], program.asset_tensors)
         return "" if own else "reads a file that is not one of the model's assets"
     if op in _SCHEMA_READERS:
         sources = [each.value.s for each in node.attr if each.key == "descriptor_source"]
@@ -179,6 +182,10 @@ def _refusal(program: Program, place: Place, node: NodeDef, reaches: dict[str, R
     if op in program.functions and op not in registry().stateful:
         return ""  # a call: the nodes of the function are looked at themselves
     return _verdict(op)
+
+
+def _runs(place: Place, node: NodeDef, reaches: dict[str, Reach]) -> tuple[str, ...]:
+    return tuple(name for name, reach in reaches.items() if (place, node) in reach)
 
 
 @cache

@@ -477,12 +477,14 @@ class GradientDef(_message.Message):
     def __init__(self, function_name: _Optional[str] = ..., gradient_func: _Optional[str] = ...) -> None: ...
 
 class FunctionDef(_message.Message):
-    __slots__ = ("signature", "node_def")
+    __slots__ = ("signature", "node_def", "attr")
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     NODE_DEF_FIELD_NUMBER: _ClassVar[int]
+    ATTR_FIELD_NUMBER: _ClassVar[int]
     signature: OpDef
     node_def: _containers.RepeatedCompositeFieldContainer[NodeDef]
-    def __init__(self, signature: _Optional[_Union[OpDef, _Mapping]] = ..., node_def: _Optional[_Iterable[_Union[NodeDef, _Mapping]]] = ...) -> None: ...
+    attr: _containers.RepeatedCompositeFieldContainer[AttrEntry]
+    def __init__(self, signature: _Optional[_Union[OpDef, _Mapping]] = ..., node_def: _Optional[_Iterable[_Union[NodeDef, _Mapping]]] = ..., attr: _Optional[_Iterable[_Union[AttrEntry, _Mapping]]] = ...) -> None: ...
 
 class OpList(_message.Message):
     __slots__ = ("op",)

@@ -235,9 +235,24 @@ def test_restoring_what_is_not_the_models_own_is_refused_once_something_runs_it(
     path, foreign = node("Placeholder", "path"), constant("foreign", b"/data/other")
     restore = node("RestoreV2", "restore", "foreign")
     message = "RestoreV2 reads a checkpoint that is not the model's own: node 'restore'"
-    assert found(program(path, foreign, restore, saver_def=SAVER)) == [f"{message} (at load)"]
+    assert found(program(path, foreign, restore, saver_def=SAVER)) == [f"{message} (at restore)"]
     assert found(program(foreign, restore, output="restore:0")) == [f"{message} (signature 'f')"]
     assert found(program(foreign, restore)) == [], "a saver that is left over, and that nothing calls"
+
+
+def test_a_path_that_only_a_restoring_loader_feeds_is_foreign_to_a_signature_and_to_an_init_op() -> None:
+    path = node("PlaceholderWithDefault", "path", "default")
+    nodes = (constant("default", b"/data/other"), path, node("RestoreV2", "restore", "path"))
+    assert found(program(*nodes, saver_def=SAVER)) == []
+    assert "(at load, at restore)" in found(program(*nodes, saver_def=SAVER, load="restore"))[0]
+    assert "(at restore, signature 'f')" in found(program(*nodes, saver_def=SAVER, output="restore:0"))[0]
+
+
+def test_a_function_that_may_take_the_place_of_another_counts_as_one_that_runs() -> None:
+    sly = function("sly", node("SaveV2", "save"))
+    sly.attr.add(key="api_implements").value.s = b"lstm"
+    assert found(program(functions=(function("sly", node("SaveV2", "save")),))) == []
+    assert "SaveV2 writes a checkpoint" in found(program(functions=(sly,)))[0]
 
 
 def test_one_call_with_a_foreign_path_is_enough_to_refuse_a_function_that_restores() -> None:
@@ -273,6 +288,14 @@ def test_a_table_may_be_filled_from_an_asset_and_from_nothing_else() -> None:
     assert told.startswith("InitializeTableFromTextFileV2 reads a file that is not one of the model's assets")
     assert asset_table("asset", assets=()) != []
     assert asset_table("joined", node("StringJoin", "joined", "asset")) != []
+
+
+def test_a_table_that_a_signature_fills_has_no_asset_fed_and_is_refused() -> None:
+    assets = [AssetFileDef(tensor_info=TensorInfo(name="asset:0"), filename="words.txt")]
+    nodes = (constant("asset", b"/etc/passwd"), node("InitializeTableFromTextFileV2", "fill", "table", "asset"))
+    answer = node("Identity", "y", "x", "^fill")
+    assert found(program(*nodes, asset_file_def=assets, load="fill")) == []
+    assert "(signature 'f')" in found(program(*nodes, answer, asset_file_def=assets, output="y:0"))[0]
 
 
 def test_an_asset_may_pass_through_a_variable_that_nothing_else_sets() -> None:

@@ -145,7 +145,7 @@ class NullFill(Section):
     fill: Plain
 
 
-class InputColumn(Section):
+class InputColumn(Section, populate_by_name=True):
     """Where one input tensor comes from: exactly one of `column`, `stack`, `constant`."""
 
     column: str | None = None
@@ -154,6 +154,9 @@ class InputColumn(Section):
     constant: Plain = None
     cast: Literal["safe", "unsafe"] = "safe"
     null: Literal["error", "nan"] | NullFill = "error"
+    # The input is one of several tensors, filled from lists. None: it is where nothing else can be meant.
+    as_: Literal["ragged", "sparse"] | None = Field(default=None, alias="as")
+    shape: tuple[Count, ...] | None = None  # of one row of a sparse tensor; None: as the signature or the lists say
 
     @model_validator(mode="before")
     @classmethod
@@ -286,7 +289,7 @@ class Job(Section):
     @property
     def fingerprint(self) -> str:
         """Hash of what can change the result: without workers, retries, batch size, and how a store is reached."""
-        asked = self.model_dump(mode="json", exclude={"workers": True})
+        asked = self.model_dump(mode="json", exclude={"workers": True}, by_alias=True)
         for section in ("model", "input", "output"):
             asked[section].pop("options")
         asked["model"].pop("trust")

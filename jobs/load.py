@@ -75,7 +75,7 @@ def output_from(url: str, options: Sequence[str] = ()) -> Output:
 
 def job_document(job: Job) -> dict[str, Any]:
     """The job as plain JSON values without what is at its default; `Job.model_validate` is the inverse."""
-    return job.model_dump(mode="json", exclude_defaults=True)
+    return job.model_dump(mode="json", exclude_defaults=True, by_alias=True)
 
 
 def _job(document: dict[str, Any], name: str, overrides: Sequence[str]) -> Job:

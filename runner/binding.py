@@ -22,6 +22,7 @@ import pyarrow as pa
 from jobs.errors import BindingError, DataError, InternalError, offenders, one_of
 from jobs.job import Columns, InputColumn, OutputColumn
 from runner.cast import as_arrow
+from runner.composite import PartsSource, grouped, source_of, target_of
 from runner.constant import mismatch
 from runner.feeding import (
     ColumnSource,
@@ -30,9 +31,8 @@ from runner.feeding import (
     StackSource,
     column_of,
     feedable,
-    input_source,
 )
-from runner.fetching import OutputTarget, output_field, output_target
+from runner.fetching import Target, output_field
 from runner.saved_model import Signature, TensorSpec
 from runner.tensor import Feeds, Outputs, Strings, Tensor, tensor_text, type_text
 
@@ -55,7 +55,7 @@ class BoundInput:
     name: str
     dtype: str
     shape: tuple[int | None, ...] | None
-    source: InputSource | None
+    source: InputSource | PartsSource | None
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Binding:
     output_schema: pa.Schema
     batch_rows: int | None
     inputs: tuple[BoundInput, ...]
-    outputs: tuple[OutputTarget, ...]
+    outputs: tuple[Target, ...]
     kept: tuple[str, ...]
 
     @property
@@ -96,6 +96,9 @@ class Binding:
         for bound in self.inputs:
             if bound.source is None:
                 continue
+            if isinstance(bound.source, PartsSource):
+                feeds.update(bound.source.feed_parts(batch, self.batch_rows or batch.num_rows))
+                continue
             tensor = bound.source.feed(batch)
             short = self.batch_rows not in (None, batch.num_rows) and not isinstance(bound.source, ConstantSource)
             feeds[bound.name] = _padded(tensor, self.batch_rows or 0) if short else tensor
@@ -113,9 +116,9 @@ class Binding:
         fed = self.batch_rows or batch.num_rows
         columns = [column_of(batch, name) for name in self.kept]
         for target in self.outputs:
-            if target.name not in outputs:
+            if not outputs.keys() >= set(target.fetches):
                 raise DataError(f"the model returned no output {target.name!r}", code="MODEL_OUTPUT")
-            columns.append(target.fetch(outputs[target.name], fed, batch.num_rows))
+            columns.append(target.collect(outputs, fed, batch.num_rows))
         return pa.RecordBatch.from_arrays(columns, schema=self.output_schema)
 
     def describe(self) -> list[dict[str, str]]:
@@ -147,6 +150,7 @@ def wanted_columns(columns: Columns, signature: Signature, schema: pa.Schema) ->
 
     Names that `schema` lacks are included as they are, so that whoever looks for them can say so.
     """
+    signature = grouped(columns, schema, signature)
     rules = _rules(columns, signature, schema)
     bound = [
         column
@@ -164,7 +168,7 @@ def bind(columns: Columns, schema: pa.Schema, signature: Signature, tensor_encod
     raises:  BindingError that lists all offenders, each with column, tensor, what was found and expected. Facts:
              `code` of the first and `codes` of all, in the order of the lines, with commas between.
     """
-    problems = _Problems()
+    problems, signature = _Problems(), grouped(columns, schema, signature)
     inputs = _bind_inputs(columns, schema, signature, problems)
     batch_rows = _batch_rows(inputs, problems)
     targets = _bind_outputs(columns, signature, batch_rows, tensor_encoding, problems)
@@ -179,7 +183,7 @@ def bind(columns: Columns, schema: pa.Schema, signature: Signature, tensor_encod
     problems.check(signature)
     return Binding(
         columns=tuple(wanted_columns(columns, signature, schema)),
-        fetches=tuple(target.name for target in targets),
+        fetches=tuple(name for target in targets for name in target.fetches),
         output_schema=pa.schema(fields),
         batch_rows=batch_rows,
         inputs=tuple(inputs),
@@ -274,7 +278,9 @@ def _bind_inputs(columns: Columns, schema: pa.Schema, signature: Signature, prob
     return inputs
 
 
-def _source(spec: TensorSpec, rule: InputColumn, schema: pa.Schema, problems: _Problems) -> InputSource | None:
+def _source(
+    spec: TensorSpec, rule: InputColumn, schema: pa.Schema, problems: _Problems
+) -> InputSource | PartsSource | None:
     names = _named(rule, schema)
     missing = [(name, error) for name in names if (error := _absent(name, schema)) is not None]
     if missing and feedable(spec):
@@ -287,7 +293,7 @@ def _source(spec: TensorSpec, rule: InputColumn, schema: pa.Schema, problems: _P
     elif rule.stack is not None:
         subject += f" from columns {one_of(names)}"
     try:
-        return input_source(spec, rule, [schema.field(name) for name in names] if feedable(spec) else [])
+        return source_of(spec, rule, [schema.field(name) for name in names] if feedable(spec) else [])
     except BindingError as error:
         problems.note(error, subject)
         return None
@@ -320,7 +326,7 @@ def _batch_rows(inputs: Sequence[BoundInput], problems: _Problems) -> int | None
 
 def _bind_outputs(
     columns: Columns, signature: Signature, batch_rows: int | None, tensor_encoding: str, problems: _Problems
-) -> list[OutputTarget]:
+) -> list[Target]:
     rules = columns.outputs
     leave_out = ""
     if rules is None:
@@ -328,7 +334,7 @@ def _bind_outputs(
         leave_out = "; to leave it out, name the outputs to keep in the job: `outputs: [...]`"
     if not rules:
         problems.add("MODEL_SIGNATURE", "the signature has no output; expected at least one to write")
-    targets = []
+    targets: list[Target] = []
     for name, rule in rules.items():
         if name not in signature.outputs:
             choices = one_of(list(signature.outputs), name)
@@ -336,7 +342,7 @@ def _bind_outputs(
             continue
         spec = signature.outputs[name]
         try:
-            targets.append(output_target(spec, rule, batch_rows, tensor_encoding))
+            targets.append(target_of(spec, rule, batch_rows, tensor_encoding))
         except BindingError as error:
             problems.add(error.facts["code"], f"output {name!r} {spec}: {error.message}{leave_out}")
     return targets

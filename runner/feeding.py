@@ -105,40 +105,32 @@ class ColumnSource:
         }
 
     def feed(self, batch: pa.RecordBatch) -> Tensor:
-        values = column_of(batch, self.column)
-        if values.type != self.type:
-            raise DataError(
-                f"could not feed input {self.name!r} from column {self.column!r}: found {values.type};"
-                f" expected {self.type}, as when the job was planned",
-                code="COLUMN_TYPE",
-                column=self.column,
-            )
-        values = plain(values)
-        empty = _nulls(values)
+        values = plain(typed_column(batch, self.column, self.type, self.name))
+        empty = nulls(values)
         if empty is None:
-            return self._dense(values, None)
+            return self.dense(values, None)
         if self.fill is None:
-            self._refuse("ROW_NULL", "null", "expected a value in every row, or a 'null:' rule in the job", empty)
+            self.refuse("ROW_NULL", "null", "expected a value in every row, or a 'null:' rule in the job", empty)
         return self._filled(values, empty, self.fill)
 
-    def _dense(self, values: pa.Array, origin: Array | None) -> Tensor:
+    def dense(self, values: pa.Array, origin: Array | None) -> Tensor:
         """values: no null row. origin: (len(values),) their rows in the batch, None: 0, 1, 2, ..."""
         rows = len(values)
         sizes = []
         for size in self.sizes:
             sizes.append(self._length(values, size, rows, origin))
             values = plain(values.flatten())
-            empty = _nulls(values)
+            empty = nulls(values)
             if empty is not None:
                 text = "expected none: a 'null:' rule covers whole rows only"
-                self._refuse("ROW_NULL", "a list with a null element", text, empty, rows, origin)
+                self.refuse("ROW_NULL", "a list with a null element", text, empty, rows, origin)
         shape = (rows, *self._row_shape(sizes))
         if self.dtype == "string":
             return Strings(_text(values), shape)
         array, failed = self.cast.apply(values)
         if failed is not None:
             found = f"a value that {self.dtype} cannot hold" + (" exactly" if self.cast.how == "bfloat16" else "")
-            self._refuse(self.cast.code, found, "expected one that fits, or 'cast: unsafe'", failed, rows, origin)
+            self.refuse(self.cast.code, found, "expected one that fits, or 'cast: unsafe'", failed, rows, origin)
         return array.reshape(shape)  # array: (rows * values per row,) -> (rows, *row)
 
     def _length(self, values: pa.Array, size: int | None, rows: int, origin: Array | None) -> int:
@@ -151,7 +143,7 @@ class ColumnSource:
         if wrong.any():
             found = f"a list of {lengths[int(wrong.argmax())]}"
             why = "" if size is not None else ", as in the first row: all rows of a batch must have one length"
-            self._refuse("ROW_SHAPE", found, f"expected lists of {wanted}{why}", wrong, rows, origin)
+            self.refuse("ROW_SHAPE", found, f"expected lists of {wanted}{why}", wrong, rows, origin)
         return wanted
 
     def _row_shape(self, sizes: list[int]) -> tuple[int, ...]:
@@ -162,8 +154,8 @@ class ColumnSource:
     def _filled(self, values: pa.Array, empty: Array, fill: Tensor) -> Tensor:
         present = np.flatnonzero(~empty)  # present: (rows that hold a value,)
         if not len(present) and None in self.row:
-            self._refuse("ROW_NULL", "null, as all rows of the batch do", "expected a row that gives the shape", empty)
-        dense = self._dense(values.take(as_arrow(present)), present)
+            self.refuse("ROW_NULL", "null, as all rows of the batch do", "expected a row that gives the shape", empty)
+        dense = self.dense(values.take(as_arrow(present)), present)
         shape = (len(values), *dense.shape[1:])
         if isinstance(dense, Strings) and isinstance(fill, Strings):
             return _filled_strings(dense, fill, empty, shape)
@@ -172,12 +164,13 @@ class ColumnSource:
         filled[empty] = fill
         return filled
 
-    def _refuse(
+    def refuse(
         self, code: str, found: str, expected: str, failed: Array, rows: int = 0, origin: Array | None = None
     ) -> NoReturn:
-        """failed: mask over values, as many for each of the `rows` (0: one)."""
+        """failed: mask over values, as many for each of the `rows` (0: one). origin: as in `dense`, rising."""
         at = np.flatnonzero(failed.reshape(rows or len(failed), -1).any(axis=1))  # at: (rows to blame,)
-        row = int(at[0] if origin is None else origin[at[0]])
+        at = at if origin is None else np.unique(origin[at])
+        row = int(at[0])
         raise DataError(
             f"could not feed input {self.name!r} from column {self.column!r}: row {row} of the batch holds {found} "
             f"({len(at)} such {'row' if len(at) == 1 else 'rows'} in this batch); {expected}",
@@ -226,7 +219,7 @@ class StackSource:
 
 def feedable(spec: TensorSpec) -> bool:
     """Whether a column could feed the input at all, whatever its type."""
-    return spec.encoding == "dense" and spec.dtype in NATURAL and spec.shape != ()
+    return spec.encoding != "composite" and spec.dtype in NATURAL and spec.shape != ()
 
 
 def input_source(spec: TensorSpec, rule: InputColumn, fields: Sequence[pa.Field]) -> InputSource:
@@ -236,7 +229,7 @@ def input_source(spec: TensorSpec, rule: InputColumn, fields: Sequence[pa.Field]
     raises:  BindingError saying what was found and expected, without naming the input or its column.
     """
     if spec.encoding != "dense":
-        expected = f"only dense inputs can be fed, not one made of {len(spec.components)} tensors"
+        expected = f"only dense, ragged and sparse inputs can be fed, not another one made of {len(spec.parts)} tensors"
         raise mismatch(f"found a {spec.encoding} input", expected, "MODEL_SIGNATURE")
     if spec.dtype not in NATURAL:
         raise mismatch(f"found dtype {spec.dtype}", "expected numbers, booleans or strings", "MODEL_SIGNATURE")
@@ -248,10 +241,10 @@ def input_source(spec: TensorSpec, rule: InputColumn, fields: Sequence[pa.Field]
     declared = None if spec.shape is None else spec.shape[1:]
     if rule.column is None:
         return _stack_source(spec, fields, declared, rule)
-    return _column_source(spec, fields[0], declared, rule)
+    return column_source(spec, fields[0], declared, rule)
 
 
-def _column_source(spec: TensorSpec, field: pa.Field, declared: Row | None, rule: InputColumn) -> ColumnSource:
+def column_source(spec: TensorSpec, field: pa.Field, declared: Row | None, rule: InputColumn) -> ColumnSource:
     """declared: the shape of one row, None: unknown rank."""
     levels, leaf = peel(field.type)
     if leaf is None:
@@ -277,7 +270,7 @@ def _stack_source(spec: TensorSpec, fields: Sequence[pa.Field], declared: Row | 
         if peel(field.type)[0]:
             raise mismatch(f"found {field.type} in column {field.name!r} of the stack", "expected one value per row")
         try:
-            parts.append(_column_source(spec, field, (), rule))
+            parts.append(column_source(spec, field, (), rule))
         except BindingError as error:
             raise BindingError(f"in column {field.name!r} of the stack {error.message}", **error.facts) from error
     return StackSource(tuple(parts))
@@ -289,6 +282,19 @@ def column_of(batch: pa.RecordBatch, name: str) -> pa.Array:
     if index < 0:
         raise DataError(f"no column {name!r} in the rows that were read", code="COLUMN_MISSING", column=name)
     return batch.column(index)
+
+
+def typed_column(batch: pa.RecordBatch, column: str, kind: pa.DataType, name: str) -> pa.Array:
+    """The column that feeds input `name`. raises: DataError COLUMN_MISSING; COLUMN_TYPE where it is not of `kind`."""
+    values = column_of(batch, column)
+    if values.type != kind:
+        raise DataError(
+            f"could not feed input {name!r} from column {column!r}: found {values.type}; expected {kind}, as when the"
+            " job was planned",
+            code="COLUMN_TYPE",
+            column=column,
+        )
+    return values
 
 
 def _fill(rule: InputColumn, dtype: str, row: Row) -> Tensor | None:
@@ -307,7 +313,7 @@ def _fill(rule: InputColumn, dtype: str, row: Row) -> Tensor | None:
     return np.array(np.nan, carrier(dtype))
 
 
-def _nulls(values: pa.Array) -> Array | None:
+def nulls(values: pa.Array) -> Array | None:
     """(len(values),) where a value is missing, or a part of it (complex numbers are structs); None: nowhere."""
     parts = values.flatten() if pa.types.is_struct(values.type) else [values]
     missing: Array | None = None

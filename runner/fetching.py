@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -28,10 +28,10 @@ from runner.cast import NATURAL, Array, as_arrow
 from runner.constant import fits, mismatch
 from runner.nesting import Row
 from runner.saved_model import TensorSpec
-from runner.tensor import Strings, Tensor, bfloat16_values, carrier, tensor_text
+from runner.tensor import Outputs, Strings, Tensor, bfloat16_values, carrier, tensor_text
 
-_MAX_OFFSET = 2**31 - 1  # of Arrow's string, binary and list types
-_GUESS = 64  # bytes of a string, and values in a dimension of unknown size
+MAX_OFFSET = 2**31 - 1  # of Arrow's string, binary and list types
+GUESS = 64  # bytes of a string, and values in a dimension of unknown size
 
 
 def output_field(
@@ -71,7 +71,9 @@ def output_target(spec: TensorSpec, rule: OutputColumn, batch_rows: int | None, 
     raises:     BindingError saying what was found and expected, without naming the output.
     """
     if spec.encoding != "dense":
-        raise mismatch(f"found a {spec.encoding} output", "only dense outputs can be written", "MODEL_SIGNATURE")
+        raise mismatch(
+            f"found a {spec.encoding} output", "dense, ragged and sparse ones can be written", "MODEL_SIGNATURE"
+        )
     if spec.dtype not in NATURAL:
         raise mismatch(f"found dtype {spec.dtype}", "expected numbers, booleans or strings", "MODEL_SIGNATURE")
     if spec.shape == ():
@@ -101,6 +103,35 @@ def _row(spec: TensorSpec, rule: OutputColumn) -> Row:
     return rule.shape
 
 
+class Target(Protocol):
+    """One output that was agreed on, made of one tensor or of several, and the column it becomes."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def field(self) -> pa.Field: ...
+
+    @property
+    def dtype(self) -> str: ...
+
+    @property
+    def row(self) -> Row: ...
+
+    @property
+    def fetches(self) -> tuple[str, ...]:
+        """The tensors to ask the engine for."""
+        ...
+
+    def collect(self, outputs: Outputs, fed: int, rows: int) -> pa.Array:
+        """The column of one batch, from `outputs` that hold at least `fetches`. Otherwise as `OutputTarget.fetch`."""
+        ...
+
+    def document(self) -> dict[str, Any]: ...
+
+    def bytes_per_row(self) -> int: ...
+
+
 @dataclass(frozen=True)
 class OutputTarget:
     """One output that was agreed on, and the column it becomes."""
@@ -109,6 +140,13 @@ class OutputTarget:
     dtype: str
     row: Row
     field: pa.Field
+
+    @property
+    def fetches(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    def collect(self, outputs: Outputs, fed: int, rows: int) -> pa.Array:
+        return self.fetch(outputs[self.name], fed, rows)
 
     def fetch(self, tensor: Tensor, fed: int, rows: int) -> pa.Array:
         """The column of one batch.
@@ -134,20 +172,20 @@ class OutputTarget:
 
     def bytes_per_row(self) -> int:
         """An estimate: open dimensions and strings count as 64."""
-        return _row_bytes(self.dtype, tuple(_GUESS if size is None else size for size in self.row))
+        return _row_bytes(self.dtype, tuple(GUESS if size is None else size for size in self.row))
 
     def _check(self, tensor: Tensor, fed: int) -> None:
         expected = tensor_text(self.dtype, (None, *self.row))
         if isinstance(tensor, Strings) != (self.dtype == "string"):
-            raise self._refusal("MODEL_OUTPUT", f"it is {_dtype_text(tensor)}; the signature promised {expected}")
+            raise self.refusal("MODEL_OUTPUT", f"it is {_dtype_text(tensor)}; the signature promised {expected}")
         if not isinstance(tensor, Strings) and tensor.dtype != carrier(self.dtype):
-            raise self._refusal("MODEL_OUTPUT", f"it is {_dtype_text(tensor)}; the signature promised {expected}")
+            raise self.refusal("MODEL_OUTPUT", f"it is {_dtype_text(tensor)}; the signature promised {expected}")
         if tensor.shape[:1] != (fed,):
             found = f"it has {tensor.shape[0]} rows" if tensor.shape else "it is a scalar"
-            raise self._refusal("MODEL_BATCH", f"{found} for {fed} rows fed; expected one row of it for each")
+            raise self.refusal("MODEL_BATCH", f"{found} for {fed} rows fed; expected one row of it for each")
         if not fits(tensor.shape[1:], self.row):
             found = tensor_text(self.dtype, tensor.shape)
-            raise self._refusal("MODEL_OUTPUT", f"it is {found}; the signature promised {expected}")
+            raise self.refusal("MODEL_OUTPUT", f"it is {found}; the signature promised {expected}")
 
     def _text(self, values: pa.Array, rows: int) -> pa.Array:
         wanted = _innermost(self.field.type)
@@ -157,14 +195,14 @@ class OutputTarget:
             if pa.types.is_large_binary(values.type):
                 values = values.cast(pa.binary())
         except pa.ArrowInvalid as error:
-            raise self._too_large() from error
+            raise self.too_large() from error
         try:
             return values.cast(wanted)
         except pa.ArrowInvalid as error:
             per_row = max(1, len(values) // max(1, rows))
             # One Python object per value, but only on the way out with an error.
             bad = sorted({at // per_row for at, value in enumerate(values.to_pylist()) if not _is_utf8(value)})
-            raise self._refusal(
+            raise self.refusal(
                 "ROW_UTF8",
                 f"row {bad[0]} of the batch is no UTF-8 ({len(bad)} such {'row' if len(bad) == 1 else 'rows'} in this "
                 "batch); expected text, or leave out 'decode' to write bytes",
@@ -193,15 +231,15 @@ class OutputTarget:
         return pa.Array.from_buffers(arrow, shape[0], buffers, children=[inner])
 
     def _offsets(self, count: int, size: int) -> pa.Buffer:
-        if count * size > _MAX_OFFSET:
-            raise self._too_large()
+        if count * size > MAX_OFFSET:
+            raise self.too_large()
         return pa.py_buffer(np.arange(count + 1, dtype=np.int32) * np.int32(size))  # (count + 1,)
 
-    def _too_large(self) -> DataError:
+    def too_large(self) -> DataError:
         found = "one batch of it passes 2 GiB or 2**31 values"
-        return self._refusal("MODEL_OUTPUT", f"{found}; a column holds less: lower 'limits: batch_rows'")
+        return self.refusal("MODEL_OUTPUT", f"{found}; a column holds less: lower 'limits: batch_rows'")
 
-    def _refusal(self, code: str, text: str, **facts: Any) -> DataError:
+    def refusal(self, code: str, text: str, **facts: Any) -> DataError:
         message = f"could not write output {self.name!r} to column {self.field.name!r}: {text}"
         return DataError(message, code=code, column=self.field.name, **facts)
 
@@ -238,7 +276,7 @@ def _primitive(values: Array, arrow: pa.DataType) -> pa.Array:
 def _row_bytes(dtype: str, row: Row) -> int:
     value = NATURAL[dtype]
     if dtype == "string":
-        width = _GUESS
+        width = GUESS
     elif pa.types.is_struct(value):
         width = carrier(dtype).itemsize
     else:

@@ -50,9 +50,10 @@ class TensorSpec:
     """One named input or output of a signature.
 
     shape:      None: unknown rank; a None dimension: unknown size.
-    tensor:     its name in the graph, 'serving_default_x:0'; "" where it is made of `components`.
-    encoding:   'dense', or made of several graph tensors ('sparse', 'composite').
-    components: their names; of a sparse one: indices, values, dense shape, in this order.
+    tensor:     its name in the graph, 'serving_default_x:0'; "" where it is made of `parts`.
+    encoding:   'dense', or made of several graph tensors: 'sparse', 'ragged', 'composite' (any other).
+    parts:      those tensors. Of a sparse one: indices, values, dense shape; of a ragged one: values, then the row
+                splits from the outermost on.
     default:    the value fed when the caller gives none (SignatureDef.defaults).
     """
 
@@ -60,9 +61,14 @@ class TensorSpec:
     dtype: str
     shape: tuple[int | None, ...] | None
     tensor: str
-    encoding: Literal["dense", "sparse", "composite"] = "dense"
-    components: tuple[str, ...] = ()
+    encoding: Literal["dense", "sparse", "ragged", "composite"] = "dense"
+    parts: tuple[TensorSpec, ...] = ()
     default: Tensor | None = field(default=None, compare=False)  # arrays have no truth value
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """The names of the parts in the graph."""
+        return tuple(part.tensor for part in self.parts)
 
     def __str__(self) -> str:
         prefix = "" if self.encoding == "dense" else f"{self.encoding} "
@@ -82,6 +88,19 @@ class Signature:
             ", ".join(f"{spec.name!r}: {spec}" for spec in specs.values()) for specs in (self.inputs, self.outputs)
         )
         return f"{self.name!r}({inputs}) -> {outputs or 'nothing'}"
+
+
+def dense(signature: Signature) -> Signature:
+    """The signature as engines call it: in the place of a ragged or sparse tensor its parts, under their own names.
+
+    source: the names are those of TensorFlow's Python loader (load_v1_in_v2.py).
+    """
+
+    def parts(specs: dict[str, TensorSpec]) -> dict[str, TensorSpec]:
+        whole = ((spec,) if spec.encoding in ("dense", "composite") else spec.parts for spec in specs.values())
+        return {part.name: part for specs in whole for part in specs}
+
+    return replace(signature, inputs=parts(signature.inputs), outputs=parts(signature.outputs))
 
 
 @dataclass(frozen=True)
@@ -323,13 +342,29 @@ def _tensor_spec(name: str, info: TensorInfo) -> TensorSpec:
     dtype, shape = _dtype(info.dtype), tensor_proto.dimensions(info.tensor_shape)
     encoding = info.WhichOneof("encoding")
     if encoding == "coo_sparse":
-        coo = info.coo_sparse
-        parts = (coo.indices_tensor_name, coo.values_tensor_name, coo.dense_shape_tensor_name)
-        return TensorSpec(name, dtype, shape, "", "sparse", parts)
+        coo, rank = info.coo_sparse, None if shape is None else len(shape)
+        indices = TensorSpec(f"{name}_indices", "int64", (None, rank), coo.indices_tensor_name)
+        values = TensorSpec(f"{name}_values", dtype, (None,), coo.values_tensor_name)
+        sizes = TensorSpec(f"{name}_dense_shape", "int64", (rank,), coo.dense_shape_tensor_name)
+        return TensorSpec(name, dtype, shape, "", "sparse", (indices, values, sizes))
     if encoding == "composite_tensor":
-        components = tuple(part.name for part in info.composite_tensor.components)
-        return TensorSpec(name, dtype, shape, "", "composite", components)
+        return _composite_spec(name, info.composite_tensor, dtype, shape)
     return TensorSpec(name, dtype, shape, info.name)
+
+
+def _composite_spec(
+    name: str, info: TensorInfo.CompositeTensor, dtype: str, shape: tuple[int | None, ...] | None
+) -> TensorSpec:
+    """TensorFlow writes dtype and shape of the parts only."""
+    parts = tuple(_tensor_spec(f"{name}_component_{index}", part) for index, part in enumerate(info.components))
+    kind = info.type_spec.type_spec_class
+    if kind == TensorInfo.TypeSpec.RAGGED_TENSOR_SPEC and len(parts) > 1 and parts[0].shape:
+        whole = (None,) * len(parts) + parts[0].shape[1:]
+        return TensorSpec(name, parts[0].dtype, whole, "", "ragged", parts)
+    if kind == TensorInfo.TypeSpec.SPARSE_TENSOR_SPEC and len(parts) == 3:
+        rank = (parts[2].shape or (None,))[0]
+        return TensorSpec(name, parts[1].dtype, None if rank is None else (None,) * rank, "", "sparse", parts)
+    return TensorSpec(name, dtype, shape, "", "composite", parts)
 
 
 def _dtype(number: int) -> str:

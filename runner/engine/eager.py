@@ -29,7 +29,7 @@ from runner.engine.call import (
     shorten,
     supported,
 )
-from runner.saved_model import Signature, TensorSpec
+from runner.saved_model import Signature, TensorSpec, dense
 from runner.tensor import DTYPES, Feeds, Outputs, Strings, Tensor
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # as in capi.library: read when TensorFlow's library opens
@@ -43,7 +43,8 @@ class EagerEngine:
     def __init__(self, path: str, tags: Sequence[str], signature: Signature, options: EngineOptions) -> None:
         """raises: ModelError naming the model and TensorFlow's reason, or an input that cannot be fed."""
         self._path = options.name or path
-        self._signature = signature
+        self._composite = {name: spec for name, spec in signature.outputs.items() if spec.parts}
+        self._signature = signature = dense(signature)
         for spec in signature.inputs.values():
             supported(spec, signature, self._path)
         _configure(options)
@@ -74,7 +75,11 @@ class EagerEngine:
         complete = complete_feeds(self._signature, feeds, self._path)
         wanted = fetched(self._signature, fetches, self._path)
         try:
-            results = function(**{name: _fed(value, self._signature.inputs[name]) for name, value in complete.items()})
+            feed = {name: _fed(value, self._signature.inputs[name]) for name, value in complete.items()}
+            results = dict(function(**feed))
+            for name, spec in self._composite.items():
+                values = tf.nest.flatten(results[name], expand_composites=True)
+                results |= zip((part.name for part in spec.parts), values, strict=False)
             return {spec.name: _taken(results[spec.name], spec) for spec in wanted}
         except tf.errors.OpError as error:
             status = StatusError(error.error_code, error.message)

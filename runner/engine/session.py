@@ -24,7 +24,7 @@ from runner.engine.call import (
 )
 from runner.engine.capi import GraphTensor, Session, load_ops
 from runner.proto.runtime_pb2 import ConfigProto, DeviceStepStats
-from runner.saved_model import Signature, TensorSpec
+from runner.saved_model import Signature, TensorSpec, dense
 from runner.tensor import Feeds, Outputs, Tensor
 
 _ON = 1  # RewriterConfig.Toggle
@@ -42,7 +42,7 @@ class SessionEngine:
         raises: ModelError naming the model and TensorFlow's reason, or an input that cannot be fed (sparse, ragged).
         """
         self._path = options.name or path
-        self._signature = signature
+        self._signature = signature = dense(signature)
         inputs = [supported(spec, signature, self._path) for spec in signature.inputs.values()]
         outputs = [spec for spec in signature.outputs.values() if spec.encoding == "dense"]
         for library, sha256 in options.model.op_libraries:

@@ -436,10 +436,27 @@ class TensorInfo(_message.Message):
         dense_shape_tensor_name: str
         def __init__(self, values_tensor_name: _Optional[str] = ..., indices_tensor_name: _Optional[str] = ..., dense_shape_tensor_name: _Optional[str] = ...) -> None: ...
     class CompositeTensor(_message.Message):
-        __slots__ = ("components",)
+        __slots__ = ("type_spec", "components")
+        TYPE_SPEC_FIELD_NUMBER: _ClassVar[int]
         COMPONENTS_FIELD_NUMBER: _ClassVar[int]
+        type_spec: TensorInfo.TypeSpec
         components: _containers.RepeatedCompositeFieldContainer[TensorInfo]
-        def __init__(self, components: _Optional[_Iterable[_Union[TensorInfo, _Mapping]]] = ...) -> None: ...
+        def __init__(self, type_spec: _Optional[_Union[TensorInfo.TypeSpec, _Mapping]] = ..., components: _Optional[_Iterable[_Union[TensorInfo, _Mapping]]] = ...) -> None: ...
+    class TypeSpec(_message.Message):
+        __slots__ = ("type_spec_class",)
+        class TypeSpecClass(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+            __slots__ = ()
+            UNKNOWN: _ClassVar[TensorInfo.TypeSpec.TypeSpecClass]
+            SPARSE_TENSOR_SPEC: _ClassVar[TensorInfo.TypeSpec.TypeSpecClass]
+            INDEXED_SLICES_SPEC: _ClassVar[TensorInfo.TypeSpec.TypeSpecClass]
+            RAGGED_TENSOR_SPEC: _ClassVar[TensorInfo.TypeSpec.TypeSpecClass]
+        UNKNOWN: TensorInfo.TypeSpec.TypeSpecClass
+        SPARSE_TENSOR_SPEC: TensorInfo.TypeSpec.TypeSpecClass
+        INDEXED_SLICES_SPEC: TensorInfo.TypeSpec.TypeSpecClass
+        RAGGED_TENSOR_SPEC: TensorInfo.TypeSpec.TypeSpecClass
+        TYPE_SPEC_CLASS_FIELD_NUMBER: _ClassVar[int]
+        type_spec_class: TensorInfo.TypeSpec.TypeSpecClass
+        def __init__(self, type_spec_class: _Optional[_Union[TensorInfo.TypeSpec.TypeSpecClass, str]] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     COO_SPARSE_FIELD_NUMBER: _ClassVar[int]
     COMPOSITE_TENSOR_FIELD_NUMBER: _ClassVar[int]

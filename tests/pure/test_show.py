@@ -98,7 +98,8 @@ def test_a_model_without_signatures_is_shown_as_such() -> None:
 
 def test_a_tensor_that_no_column_carries_has_no_arrow_form() -> None:
     table = TensorSpec("table", "resource", (), "t:0")
-    sparse = TensorSpec("s", "int64", (None, None), "", "sparse", ("i:0", "v:0", "d:0"))
+    parts = tuple(TensorSpec(name, "int64", None, f"{name}:0") for name in "ivd")
+    sparse = TensorSpec("s", "int64", (None, None), "", "sparse", parts)
     spec = model(MetaGraph(("serve",), {"f": signature("f", [table, sparse], [])}))
     assert "in table resource[] -" in lines(spec)
     assert "in s sparse int64[?, ?] -" in lines(spec)

@@ -145,12 +145,19 @@ class NullFill(Section):
     fill: Plain
 
 
+class ExampleColumns(Section):
+    """The columns that serialized tf.Examples are made of: names or patterns, or feature name -> column."""
+
+    columns: Annotated[dict[str, str], Field(min_length=1)] | Annotated[Names, Field(min_length=1)]
+
+
 class InputColumn(Section, populate_by_name=True):
-    """Where one input tensor comes from: exactly one of `column`, `stack`, `constant`."""
+    """Where one input tensor comes from: exactly one of `column`, `stack`, `example`, `constant`."""
 
     column: str | None = None
     # Names or patterns such as 'f*': f2 before f10; names that are not numbered keep the order of the file.
     stack: Annotated[tuple[str, ...], Field(min_length=1)] | str | None = None
+    example: ExampleColumns | None = None
     constant: Plain = None
     cast: Literal["safe", "unsafe"] = "safe"
     null: Literal["error", "nan"] | NullFill = "error"
@@ -165,10 +172,10 @@ class InputColumn(Section, populate_by_name=True):
 
     @model_validator(mode="after")
     def _exactly_one(self) -> InputColumn:
-        given = [name for name in ("column", "stack", "constant") if getattr(self, name) is not None]
+        given = [name for name in ("column", "stack", "example", "constant") if getattr(self, name) is not None]
         if len(given) != 1:
             found = " and ".join(repr(name) for name in given) or "none of them"
-            raise ValueError(f"give exactly one of 'column', 'stack', 'constant'; found {found}")
+            raise ValueError(f"give exactly one of 'column', 'stack', 'example', 'constant'; found {found}")
         return self
 
 

@@ -11,7 +11,7 @@ import copyreg
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -24,6 +24,7 @@ from jobs.job import Columns, InputColumn, OutputColumn
 from runner.cast import as_arrow
 from runner.composite import PartsSource, grouped, source_of, target_of
 from runner.constant import mismatch
+from runner.example import ExampleSource, example_source
 from runner.feeding import (
     ColumnSource,
     ConstantSource,
@@ -238,8 +239,17 @@ def _named(rule: InputColumn, schema: pa.Schema) -> list[str]:
     """The columns of a rule, each pattern of a stack in its place."""
     if rule.column is not None:
         return [rule.column]
+    if rule.example is not None:
+        return list(_features(rule.example.columns, schema).values())
     patterns = (rule.stack,) if isinstance(rule.stack, str) else rule.stack or ()
     return [name for pattern in patterns for name in _matching(pattern, schema)]
+
+
+def _features(columns: Mapping[str, str] | Sequence[str], schema: pa.Schema) -> dict[str, str]:
+    """Feature -> column, each pattern in its place."""
+    if isinstance(columns, Mapping):
+        return dict(columns)
+    return {name: name for pattern in columns for name in _matching(pattern, schema)}
 
 
 def _matching(pattern: str, schema: pa.Schema) -> list[str]:
@@ -292,7 +302,12 @@ def _source(
         subject += f" from column {rule.column!r}"
     elif rule.stack is not None:
         subject += f" from columns {one_of(names)}"
+    elif rule.example is not None:
+        subject += " from an Example"
     try:
+        if rule.example is not None:
+            features = _features(rule.example.columns, schema)
+            return example_source(spec, rule, {feature: schema.field(name) for feature, name in features.items()})
         return source_of(spec, rule, [schema.field(name) for name in names] if feedable(spec) else [])
     except BindingError as error:
         problems.note(error, subject)
@@ -316,7 +331,9 @@ def _batch_rows(inputs: Sequence[BoundInput], problems: _Problems) -> int | None
     fixed = {
         bound.name: bound.shape[0]
         for bound in inputs
-        if bound.shape and bound.shape[0] is not None and isinstance(bound.source, ColumnSource | StackSource)
+        if bound.shape
+        and bound.shape[0] is not None
+        and isinstance(bound.source, ColumnSource | StackSource | ExampleSource)
     }
     if len(set(fixed.values())) > 1:
         found = ", ".join(f"{name!r} wants {rows}" for name, rows in fixed.items())

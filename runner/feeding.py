@@ -122,11 +122,11 @@ class ColumnSource:
             values = plain(values.flatten())
             empty = nulls(values)
             if empty is not None:
-                text = "expected none: a 'null:' rule covers whole rows only"
-                self.refuse("ROW_NULL", "a list with a null element", text, empty, rows, origin)
+                expected = "expected none: a 'null:' rule covers whole rows only"
+                self.refuse("ROW_NULL", "a list with a null element", expected, empty, rows, origin)
         shape = (rows, *self._row_shape(sizes))
         if self.dtype == "string":
-            return Strings(_text(values), shape)
+            return Strings(text(values), shape)
         array, failed = self.cast.apply(values)
         if failed is not None:
             found = f"a value that {self.dtype} cannot hold" + (" exactly" if self.cast.how == "bfloat16" else "")
@@ -169,16 +169,7 @@ class ColumnSource:
     ) -> NoReturn:
         """failed: mask over values, as many for each of the `rows` (0: one). origin: as in `dense`, rising."""
         at = np.flatnonzero(failed.reshape(rows or len(failed), -1).any(axis=1))  # at: (rows to blame,)
-        at = at if origin is None else np.unique(origin[at])
-        row = int(at[0])
-        raise DataError(
-            f"could not feed input {self.name!r} from column {self.column!r}: row {row} of the batch holds {found} "
-            f"({len(at)} such {'row' if len(at) == 1 else 'rows'} in this batch); {expected}",
-            code=code,
-            column=self.column,
-            row=row,
-            rows=len(at),
-        )
+        raise bad_rows(self.name, self.column, code, found, expected, at if origin is None else np.unique(origin[at]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -284,6 +275,18 @@ def column_of(batch: pa.RecordBatch, name: str) -> pa.Array:
     return batch.column(index)
 
 
+def bad_rows(name: str, column: str, code: str, found: str, expected: str, at: Array) -> DataError:
+    """The error of a batch that input `name` cannot be fed from. at: (rows to blame,), rising."""
+    return DataError(
+        f"could not feed input {name!r} from column {column!r}: row {at[0]} of the batch holds {found} "
+        f"({len(at)} such {'row' if len(at) == 1 else 'rows'} in this batch); {expected}",
+        code=code,
+        column=column,
+        row=int(at[0]),
+        rows=len(at),
+    )
+
+
 def typed_column(batch: pa.RecordBatch, column: str, kind: pa.DataType, name: str) -> pa.Array:
     """The column that feeds input `name`. raises: DataError COLUMN_MISSING; COLUMN_TYPE where it is not of `kind`."""
     values = column_of(batch, column)
@@ -324,7 +327,7 @@ def nulls(values: pa.Array) -> Array | None:
     return missing
 
 
-def _text(values: pa.Array) -> pa.Array:
+def text(values: pa.Array) -> pa.Array:
     """Strings and bytes in any layout as BinaryArray or LargeBinaryArray; no copy for the four classic layouts."""
     types = pa.types
     if types.is_binary(values.type) or types.is_large_binary(values.type):

@@ -110,7 +110,7 @@ def test_text_that_is_no_job_is_refused_with_the_place(text: str, says: str) -> 
         ),
         (
             "columns: {inputs: {x: {column: a, constant: 1}}}",
-            "job.yaml: cannot use 'columns.inputs.x': give exactly one of 'column', 'stack', 'constant'; "
+            "job.yaml: cannot use 'columns.inputs.x': give exactly one of 'column', 'stack', 'example', 'constant'; "
             "found 'column' and 'constant'",
         ),
         (

@@ -151,6 +151,39 @@ class ExampleColumns(Section):
     columns: Annotated[dict[str, str], Field(min_length=1)] | Annotated[Names, Field(min_length=1)]
 
 
+class Pad(Section):
+    """To what width lists are filled up in a batch: the longest one, a multiple of a number, or the next bucket."""
+
+    to: Literal["max"] | None = None
+    multiple_of: Count | None = None
+    buckets: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
+    value: Plain = None  # None: 0, false or ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"to": value}
+        if isinstance(value, dict) and isinstance(value.get("to"), dict):  # `to: {multiple_of: 8}`
+            return {name: one for name, one in value.items() if name != "to"} | value["to"]
+        return value
+
+    @model_validator(mode="after")
+    def _one_rising_policy(self) -> Pad:
+        given = [name for name in ("to", "multiple_of", "buckets") if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = " and ".join(repr(name) for name in given) or "none of them"
+            raise ValueError(f"give exactly one of 'to: max', 'multiple_of', 'buckets'; found {found}")
+        if self.buckets and list(self.buckets) != sorted(set(self.buckets)):
+            raise ValueError(f"buckets {list(self.buckets)} do not rise")
+        return self
+
+    def __str__(self) -> str:
+        if self.buckets:
+            return f"buckets of {', '.join(map(str, self.buckets))}"
+        return f"a multiple of {self.multiple_of}" if self.multiple_of else "the longest of a batch"
+
+
 class InputColumn(Section, populate_by_name=True):
     """Where one input tensor comes from: exactly one of `column`, `stack`, `example`, `constant`."""
 
@@ -164,6 +197,7 @@ class InputColumn(Section, populate_by_name=True):
     # The input is one of several tensors, filled from lists. None: it is where nothing else can be meant.
     as_: Literal["ragged", "sparse"] | None = Field(default=None, alias="as")
     shape: tuple[Count, ...] | None = None  # of one row of a sparse tensor; None: as the signature or the lists say
+    pad: Pad | None = None  # lists of any length in a tensor whose rows have one
 
     @model_validator(mode="before")
     @classmethod
@@ -185,6 +219,7 @@ class OutputColumn(Section):
     column: str | None = None
     decode: Literal["utf-8"] | None = None  # strings are binary unless decoded
     shape: tuple[int, ...] | None = None  # of one row; only for a tensor whose rank the signature leaves open
+    cut: str | None = None  # the padded input that its second dimension follows: rows are cut to their own length
 
     @model_validator(mode="before")
     @classmethod

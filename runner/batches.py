@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
 from jobs.errors import DataError
+from runner.cast import Array
 
 # 16 MiB of input and output hold 65,536 small rows (32 floats in, one out: 8.3 MiB), the fastest batch measured for
 # them, and about a hundred images. Larger batches only cost memory: the model is busy all the time already.
@@ -23,11 +24,21 @@ _MOST_BATCH_BYTES = 128 * 2**20  # of input and output, where a worker finds tha
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """Where rows come from, for messages. first_row: of the table or batch, counted within the row group."""
+    """Where rows come from, for messages.
+
+    first_row: of the table or batch, counted within the row group.
+    order:     (rows of the row group,) the row at each place, where they were put into another order; None: as read.
+    """
 
     file: str
     row_group: int
     first_row: int = 0
+    order: Array | None = field(default=None, compare=False, repr=False)
+
+    def row(self, index: int) -> int:
+        """The row of the row group at `index` of this table or batch."""
+        at = self.first_row + index
+        return at if self.order is None else int(self.order[at])
 
 
 Pieces = list[tuple[Where, pa.Table]]  # of one batch
@@ -99,7 +110,7 @@ def _joined(tables: Iterable[tuple[Where, pa.Table]], batch_rows: int) -> Iterat
 
 
 def _moved(where: Where, rows: int) -> Where:
-    return Where(where.file, where.row_group, where.first_row + rows)
+    return Where(where.file, where.row_group, where.first_row + rows, where.order)
 
 
 def _batch(pieces: list[pa.Table], where: Where) -> pa.RecordBatch:

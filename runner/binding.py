@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from jobs.errors import BindingError, DataError, InternalError, offenders, one_of
 from jobs.job import Columns, InputColumn, OutputColumn
-from runner.cast import as_arrow
+from runner.cast import Array, as_arrow
 from runner.composite import PartsSource, grouped, source_of, target_of
 from runner.constant import mismatch
 from runner.example import ExampleSource, example_source
@@ -34,6 +34,7 @@ from runner.feeding import (
     feedable,
 )
 from runner.fetching import Target, output_field
+from runner.padding import PadSource
 from runner.saved_model import Signature, TensorSpec
 from runner.tensor import Feeds, Outputs, Strings, Tensor, tensor_text, type_text
 
@@ -119,8 +120,22 @@ class Binding:
         for target in self.outputs:
             if not outputs.keys() >= set(target.fetches):
                 raise DataError(f"the model returned no output {target.name!r}", code="MODEL_OUTPUT")
-            columns.append(target.collect(outputs, fed, batch.num_rows))
+            columns.append(target.collect(outputs, fed, batch))
         return pa.RecordBatch.from_arrays(columns, schema=self.output_schema)
+
+    def lengths(self, rows: pa.RecordBatch | pa.Table) -> Array | None:
+        """(rows,) how many values padding makes of each row alone; None: nothing is padded, or to one width only."""
+        sources = [source for source in self._padded if source.widths[0] is None]
+        return np.sum([source.alone(source.lengths(rows)) for source in sources], axis=0) if sources else None
+
+    def padding(self, batch: pa.RecordBatch, feeds: Feeds) -> tuple[int, int]:
+        """Of the padded inputs of a batch that was fed: places of values, and how many of them the rows filled."""
+        widths = [feeds[bound.name].shape[1] for bound in self.inputs if isinstance(bound.source, PadSource)]
+        return batch.num_rows * sum(widths), sum(int(source.lengths(batch).sum()) for source in self._padded)
+
+    @property
+    def _padded(self) -> list[PadSource]:
+        return [bound.source for bound in self.inputs if isinstance(bound.source, PadSource)]
 
     def describe(self) -> list[dict[str, str]]:
         """For people: a row for each input, output and kept column, all with the same keys."""
@@ -172,7 +187,8 @@ def bind(columns: Columns, schema: pa.Schema, signature: Signature, tensor_encod
     problems, signature = _Problems(), grouped(columns, schema, signature)
     inputs = _bind_inputs(columns, schema, signature, problems)
     batch_rows = _batch_rows(inputs, problems)
-    targets = _bind_outputs(columns, signature, batch_rows, tensor_encoding, problems)
+    padded = {bound.name: bound.source for bound in inputs if isinstance(bound.source, PadSource)}
+    targets = _bind_outputs(columns, signature, batch_rows, tensor_encoding, padded, problems)
     for name in columns.keep:
         problems.note(_absent(name, schema), f"kept column {name!r}")
     fields = [schema.field(name) for name in columns.keep if schema.names.count(name) == 1]
@@ -333,7 +349,7 @@ def _batch_rows(inputs: Sequence[BoundInput], problems: _Problems) -> int | None
         for bound in inputs
         if bound.shape
         and bound.shape[0] is not None
-        and isinstance(bound.source, ColumnSource | StackSource | ExampleSource)
+        and isinstance(bound.source, ColumnSource | StackSource | ExampleSource | PadSource)
     }
     if len(set(fixed.values())) > 1:
         found = ", ".join(f"{name!r} wants {rows}" for name, rows in fixed.items())
@@ -342,7 +358,12 @@ def _batch_rows(inputs: Sequence[BoundInput], problems: _Problems) -> int | None
 
 
 def _bind_outputs(
-    columns: Columns, signature: Signature, batch_rows: int | None, tensor_encoding: str, problems: _Problems
+    columns: Columns,
+    signature: Signature,
+    batch_rows: int | None,
+    tensor_encoding: str,
+    padded: Mapping[str, PadSource],
+    problems: _Problems,
 ) -> list[Target]:
     rules = columns.outputs
     leave_out = ""
@@ -359,7 +380,7 @@ def _bind_outputs(
             continue
         spec = signature.outputs[name]
         try:
-            targets.append(target_of(spec, rule, batch_rows, tensor_encoding))
+            targets.append(target_of(spec, rule, batch_rows, tensor_encoding, padded))
         except BindingError as error:
             problems.add(error.facts["code"], f"output {name!r} {spec}: {error.message}{leave_out}")
     return targets

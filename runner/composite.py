@@ -16,16 +16,18 @@ and for r, r_1, ... the column has as many list levels as the tensor.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
 
+from jobs.errors import one_of
 from jobs.job import Columns, InputColumn, OutputColumn
 from runner.constant import mismatch
 from runner.feeding import InputSource, input_source
 from runner.fetching import Target, output_target
 from runner.nesting import peel
+from runner.padding import PadSource, cut_target, pad_source
 from runner.ragged import RaggedSource, ragged_source, ragged_target
 from runner.saved_model import Signature, TensorSpec
 from runner.sparse import SparseSource, sparse_source, sparse_target
@@ -57,8 +59,10 @@ def source_of(spec: TensorSpec, rule: InputColumn, fields: Sequence[pa.Field]) -
         raise mismatch(f"found 'as: {rule.as_}' for a {spec.encoding} input", f"expected {expected}", "MODEL_SIGNATURE")
     if rule.shape is not None and spec.encoding != "sparse":
         raise mismatch(f"found 'shape' for a {spec.encoding} input", "only a sparse one has a shape to give")
+    if rule.pad is not None and (spec.encoding != "dense" or rule.column is None or not fields):
+        raise mismatch("found 'pad'", "only a list column in a dense tensor of numbers or strings is padded")
     if spec.encoding not in ("ragged", "sparse"):
-        return input_source(spec, rule, fields)
+        return input_source(spec, rule, fields) if rule.pad is None else pad_source(spec, rule, fields[0])
     if rule.column is None:
         expected = f"expected one column of lists: `inputs: {{{spec.name}: COLUMN}}`"
         raise mismatch(f"found a {spec.encoding} input", expected, "MODEL_SIGNATURE")
@@ -67,8 +71,19 @@ def source_of(spec: TensorSpec, rule: InputColumn, fields: Sequence[pa.Field]) -
     return (ragged_source if spec.encoding == "ragged" else sparse_source)(spec, rule, fields[0])
 
 
-def target_of(spec: TensorSpec, rule: OutputColumn, batch_rows: int | None, tensor_encoding: str) -> Target:
-    """See `runner.fetching.output_target`; also of ragged and sparse outputs."""
+def target_of(
+    spec: TensorSpec,
+    rule: OutputColumn,
+    batch_rows: int | None,
+    tensor_encoding: str,
+    padded: Mapping[str, PadSource],
+) -> Target:
+    """See `runner.fetching.output_target`; also of ragged and sparse outputs, and those that follow a padded input."""
+    if rule.cut is not None:
+        if rule.cut not in padded:
+            expected = f"expected an input with 'pad'; there is {one_of(list(padded), rule.cut)}"
+            raise mismatch(f"found 'cut: {rule.cut}'", expected, "MODEL_SIGNATURE")
+        return cut_target(spec, rule, padded[rule.cut])
     if spec.encoding == "ragged":
         return ragged_target(spec, rule)
     if spec.encoding == "sparse":

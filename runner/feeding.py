@@ -142,7 +142,11 @@ class ColumnSource:
         wrong = lengths != wanted
         if wrong.any():
             found = f"a list of {lengths[int(wrong.argmax())]}"
-            why = "" if size is not None else ", as in the first row: all rows of a batch must have one length"
+            why = (
+                ""
+                if size is not None
+                else ", as in the first row: all of a batch must have one length, or give a 'pad:' rule"
+            )
             self.refuse("ROW_SHAPE", found, f"expected lists of {wanted}{why}", wrong, rows, origin)
         return wanted
 

@@ -123,8 +123,11 @@ class Target(Protocol):
         """The tensors to ask the engine for."""
         ...
 
-    def collect(self, outputs: Outputs, fed: int, rows: int) -> pa.Array:
-        """The column of one batch, from `outputs` that hold at least `fetches`. Otherwise as `OutputTarget.fetch`."""
+    def collect(self, outputs: Outputs, fed: int, batch: pa.RecordBatch) -> pa.Array:
+        """The column of one batch, from `outputs` that hold at least `fetches`. Otherwise as `OutputTarget.fetch`.
+
+        batch: what was fed, its first rows where the model was given more.
+        """
         ...
 
     def document(self) -> dict[str, Any]: ...
@@ -145,8 +148,8 @@ class OutputTarget:
     def fetches(self) -> tuple[str, ...]:
         return (self.name,)
 
-    def collect(self, outputs: Outputs, fed: int, rows: int) -> pa.Array:
-        return self.fetch(outputs[self.name], fed, rows)
+    def collect(self, outputs: Outputs, fed: int, batch: pa.RecordBatch) -> pa.Array:
+        return self.fetch(outputs[self.name], fed, batch.num_rows)
 
     def fetch(self, tensor: Tensor, fed: int, rows: int) -> pa.Array:
         """The column of one batch.

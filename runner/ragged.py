@@ -185,10 +185,10 @@ class RaggedTarget:
     def bytes_per_row(self) -> int:
         return int(self.items.bytes_per_row() * 64 ** (len(self.parts) - 1))
 
-    def collect(self, outputs: Outputs, fed: int, rows: int) -> pa.Array:
+    def collect(self, outputs: Outputs, fed: int, batch: pa.RecordBatch) -> pa.Array:
         """See `runner.fetching.OutputTarget.fetch`."""
         values, *levels = (outputs[name] for name in self.parts)
-        count, kept = fed, rows
+        count, kept = fed, batch.num_rows
         offsets: list[Array] = []
         for level, splits in enumerate(levels):
             self._check(splits, count, "MODEL_BATCH" if level == 0 else "MODEL_OUTPUT")

@@ -147,12 +147,12 @@ class SparseTarget:
     def bytes_per_row(self) -> int:
         return int(GUESS * (self.items.bytes_per_row() + 8 * len(self.row)))
 
-    def collect(self, outputs: Outputs, fed: int, rows: int) -> pa.Array:
+    def collect(self, outputs: Outputs, fed: int, batch: pa.RecordBatch) -> pa.Array:
         """See `runner.fetching.OutputTarget.fetch`."""
         indices, values, sizes = (outputs[name] for name in self.parts)
         assert isinstance(indices, np.ndarray)
         assert isinstance(sizes, np.ndarray)
-        rank, count = 1 + len(self.row), len(values_of(values))
+        rank, count, rows = 1 + len(self.row), len(values_of(values)), batch.num_rows
         if indices.shape != (count, rank) or sizes.shape != (rank,):
             found = f"its indices are {tensor_text('int64', indices.shape)} for {count} values"
             raise self.items.refusal("MODEL_OUTPUT", f"{found}; expected {tensor_text('int64', (count, rank))}")

@@ -28,6 +28,7 @@ from jobs.job import Input, Output
 from runner import engine
 from runner.batches import Where, batches
 from runner.binding import Binding
+from runner.bucketing import Bucketing
 from runner.engine import ModelOptions
 from runner.gauge import Gauge
 from runner.reading import Reading, reader_threads, row_groups_ahead, units
@@ -163,10 +164,13 @@ class Worker:
         ):
             with self._to_compute.turn(number, self._look), self._gauge.turn(clock):
                 measured = self._gauge.measured(row_groups, attempt.rows * self._spec.shards, clock)
-                cut = batches(measured, self._gauge.batch_rows, exact=binding.batch_rows is not None)
+                batch_rows = self._gauge.batch_rows
+                bucketing = Bucketing(binding.lengths, batch_rows)
+                cut = batches(bucketing.pieces(measured), batch_rows, exact=binding.batch_rows is not None)
                 for rows in in_order(score, clock.each("wait_read", cut), self._calls):
-                    with clock("wait_write"):
-                        writer.put(rows)
+                    for whole in bucketing.restore(rows):
+                        with clock("wait_write"):
+                            writer.put(whole)
             with clock("wait_encode"):
                 writer.flush()
             with clock("publish"):
@@ -241,6 +245,6 @@ def _located(error: DataError, where: Where) -> DataError:
     facts = dict(error.facts)
     place = f"'{where.file}' row group {where.row_group}"
     if "row" in facts:
-        facts["row"] += where.first_row
+        facts["row"] = where.row(facts["row"])
         place += f" row {facts['row']}"
     return DataError(f"{error.message} [{place}]", **facts, file=where.file, row_group=where.row_group)

@@ -363,7 +363,7 @@ def test_a_list_of_the_wrong_length_says_both_lengths() -> None:
     assert "holds a list of 3" in message
     assert "expected lists of 4" in message
     open_length = bad_row("int32", (None, None), pa.array([[1], [1, 2]]))[3]
-    assert "all rows of a batch must have one length" in open_length
+    assert "all of a batch must have one length, or give a 'pad:' rule" in open_length
 
 
 def test_nan_and_infinity_pass() -> None:

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pyarrow as pa
 
-from runner.example import examples, feature
+from connectors.example import encode
 
 ROWS = 65_536
 
@@ -30,11 +30,11 @@ def columns() -> dict[str, pa.Array]:
 
 
 def main() -> None:
-    made = [(feature(name, pa.field(name, values.type)), values) for name, values in columns().items()]
+    made = [*columns().items()]
     seconds = []
     for _ in range(10):
         began = time.process_time()
-        written = examples(made, ROWS, "examples")
+        written = encode(made, ROWS)
         seconds.append(time.process_time() - began)
     median = statistics.median(seconds[1:])
     rates = {"rows_per_cpu_s": round(ROWS / median), "bytes_per_cpu_s": round(written.nbytes / median)}

@@ -28,12 +28,13 @@ HOMES = {  # heavy or delicate library -> the only places that may import it
     "fsspec": ("connectors/store.py",),
     "yaml": ("jobs/load.py",),
     "filelock": ("connectors/model_cache.py", "connectors/scratch.py"),
+    "google_crc32c": ("connectors/tfrecord.py",),
     "paramiko": ("connectors/host_key.py",),  # what fsspec's SFTP client cannot do: believe known hosts only
 }
-LIBRARIES = {
+LIBRARIES = {  # beside the standard library; numpy: the bytes of tf.Examples and of TFRecord files
     "jobs": {"pydantic", "yaml"},
-    "connectors": {"pyarrow", "fsspec", "paramiko", "filelock"},
-}  # beside the standard library
+    "connectors": {"pyarrow", "numpy", "fsspec", "paramiko", "filelock", "google_crc32c"},
+}
 ENTRANCES = ("runner/engine/", "runner/ray_", "runner/submission.py", "runner/__main__.py")
 
 

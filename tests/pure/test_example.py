@@ -12,10 +12,10 @@ from example_messages import example
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from connectors.example import encode, varints
 from jobs.errors import BindingError, DataError
 from jobs.job import Columns
 from runner.binding import Binding, bind, wanted_columns
-from runner.example import examples, feature, varints
 from runner.saved_model import Signature, TensorSpec
 from runner.tensor import Strings
 
@@ -55,8 +55,7 @@ def columns(draw: st.DrawFn) -> tuple[int, list[tuple[str, str, pa.Array]]]:
 @given(columns())
 def test_the_bytes_are_those_of_protobuf(case: tuple[int, list[tuple[str, str, pa.Array]]]) -> None:
     rows, given_columns = case
-    made = [(feature(name, pa.field("c", column.type)), column) for name, _, column in given_columns]
-    found = examples(made, rows, "examples")
+    found = encode([(name, column) for name, _, column in given_columns], rows)
     found.validate(full=True)
     assert found.to_pylist() == [
         example(

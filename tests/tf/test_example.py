@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from connectors.example import encode
 from jobs.job import Job
-from runner.example import examples, feature
 from runner.launch import launch
 
 
@@ -36,8 +36,7 @@ def test_tensorflow_parses_what_the_columns_were(tensorflow: Any, data: st.DataO
         "is": column(st.lists(st.integers(-9, 200), max_size=3), pa.list_(pa.int32())),
         "ss": column(st.lists(st.binary(max_size=3), max_size=3), pa.list_(pa.binary())),
     }
-    made = [(feature(name, pa.field(name, values.type)), values) for name, values in given_columns.items()]
-    serialized = tf.constant(examples(made, rows, "x").to_pylist(), tf.string)
+    serialized = tf.constant(encode([*given_columns.items()], rows).to_pylist(), tf.string)
     dtypes = {"f": tf.float32, "i": tf.int64, "b": tf.int64, "s": tf.string}
     dtypes |= {"fs": tf.float32, "is": tf.int64, "ss": tf.string}
     parsed = tf.io.parse_example(serialized, {name: tf.io.RaggedFeature(dtype) for name, dtype in dtypes.items()})
@@ -118,6 +117,6 @@ def test_a_regression_is_one_column(run: Run) -> None:
 
 @pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()], ids=str)
 def test_ready_examples_pass_through(run: Run, kind: pa.DataType) -> None:
-    made = [(feature(name, pa.field(name, TABLE["who"].type)), TABLE["who"].combine_chunks()) for name in ("name",)]
-    table = pa.table({"examples": examples(made, 3, "x").cast(pa.binary()).cast(kind)})
+    made = encode([("name", TABLE["who"].combine_chunks())], 3)
+    table = pa.table({"examples": made.cast(pa.binary()).cast(kind)})
     assert run(table, "predict") == [{"name": b"a"}, {"name": b"b"}, {"name": b"c"}]

@@ -9,15 +9,25 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from jobs.job import Input
+
 SOURCES: dict[str, str] = {
     "parquet": "connectors.parquet:ParquetSource",
     "arrow": "connectors.arrow_ipc:ArrowSource",
+    "tfrecord": "connectors.tfrecord:TFRecordSource",
 }
 
 ENCODERS: dict[str, str] = {
     "parquet": "connectors.parquet:ParquetEncoder",
     "arrow": "connectors.arrow_ipc:ArrowEncoder",
+    "tfrecord": "connectors.tfrecord:TFRecordEncoder",
 }
+
+
+def source_of(input: Input) -> Any:
+    """The source of a job's input, whose format is resolved."""
+    made = load_class(SOURCES, input.format or "")
+    return made() if input.examples is None else made(input.examples)
 
 
 def load_class(registry: dict[str, str], name: str) -> Any:

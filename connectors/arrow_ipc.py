@@ -293,6 +293,10 @@ class ArrowEncoder:
     """
 
     suffix = ".arrow"
+    carries_header = True
+
+    def check(self, schema: pa.Schema) -> None:
+        """Holds whatever Arrow does."""
 
     def open(self, spool: Path, schema: pa.Schema, compression: str) -> ArrowWriter:
         return ArrowWriter(spool, schema, compression)

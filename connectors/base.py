@@ -67,6 +67,11 @@ class Encoder(Protocol):
     """One output format: encodes record batches into a local spool file, in order."""
 
     suffix: str
+    carries_header: bool  # False: its parts are staged, and their receipts say whose they are
+
+    def check(self, schema: pa.Schema) -> None:
+        """raises: OutputError naming the columns that the format cannot hold."""
+        ...
 
     def open(self, spool: Path, schema: pa.Schema, compression: str) -> Writer:
         """Create `spool` and write into it."""

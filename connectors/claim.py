@@ -16,7 +16,7 @@ from connectors.base import Encoder
 from connectors.epoch import Epochs
 from connectors.layout import PART_PREFIX, RUN, SUCCESS, Layout, decode, plan8_of_folder, plan8_of_part, shard_of_part
 from connectors.moment import remove, remove_folder
-from connectors.part import OTHER_WAY
+from connectors.part import OTHER_WAY, stated
 from connectors.probe import Mode
 from connectors.store import Store
 from jobs.difference import difference
@@ -154,6 +154,8 @@ def _carries_header(store: Store, name: str, plan8: str) -> bool:
                 header, rows = encoder.read_header(store, name)
             except DataError:
                 return False
+            if not encoder.carries_header and (stat := store.stat(name)) is not None:
+                header = stated(store, Layout(plan8), shard_of_part(name), stat.size)
             found: Mapping[str, Any] = header or {}
             ours = str(found.get("plan_id", ""))[:8] == plan8 and found.get("shard") == shard_of_part(name)
             return ours and found.get("rows_out") == rows

@@ -28,7 +28,7 @@ from connectors.failpoint import failpoint
 from connectors.layout import PART_PREFIX, SUCCESS, Layout, encode
 from connectors.ledger import Ledger
 from connectors.part import Part, Parts
-from connectors.probe import Mode, Probe, probe
+from connectors.probe import WEAKER, Mode, Probe, probe
 from connectors.status import Status, read_status
 from connectors.store import Store, redact
 from jobs.attempt import Attempt, Failure, Receipt
@@ -215,6 +215,8 @@ class OutputDirectory:
         found = (
             Probe(mode, str(warning or "")) if mode in ("direct", "staged") else probe(self.store, self._names.staging)
         )
+        if found.mode == "direct" and not self._encoder.carries_header:
+            found = Probe("staged", f"{self.output.format} files carry no commit header: {WEAKER}")
         self._mode = found.mode
         self.epochs.note(epoch, {"mode": found.mode, "warning": found.warning})
         return found.warning
@@ -243,6 +245,8 @@ class OutputDirectory:
 
 def open_dataset(urls: Sequence[str], options: Mapping[str, OptionValue] | None = None) -> Any:
     """A pyarrow.dataset.Dataset over exactly these parts, in this order. options: of the output, to reach it."""
+    if urls[0].endswith(".tfrecord"):
+        raise OutputError(f"cannot open '{redact(urls[0])}' as a table: read it with tf.data.TFRecordDataset")
     from pyarrow.dataset import dataset  # 0.2 s that no worker and no other command should spend
 
     files, paths = Store(urls[0], options).arrow(urls)

@@ -350,6 +350,10 @@ class ParquetEncoder:
     """Writes Parquet with page checksums; the commit header is in the footer, under the key `runner.commit`."""
 
     suffix = ".parquet"
+    carries_header = True
+
+    def check(self, schema: pa.Schema) -> None:
+        """Holds whatever Arrow does."""
 
     def open(self, spool: Path, schema: pa.Schema, compression: str) -> ParquetWriter:
         return ParquetWriter(spool, schema, compression)

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from connectors.base import Encoder, Writer
 from connectors.failpoint import failpoint
-from connectors.layout import Layout
+from connectors.layout import Layout, decode
 from connectors.probe import Mode
 from connectors.retry import PUBLISH, Patience
 from connectors.store import Store
@@ -54,7 +54,7 @@ class Parts:
         if found is None:
             return None
         try:
-            header, rows = self.encoder.read_header(self.store, name)
+            header, rows = self.header(name, shard, found.size)
         except DataError as error:
             raise OutputError(
                 f"cannot use '{self.store.child(name)}': {error.message}; it stays as it is; {OTHER_WAY}"
@@ -66,6 +66,14 @@ class Parts:
                 f"{shard}; it stays as it is; {OTHER_WAY}"
             )
         return receipt
+
+    def header(self, name: str, shard: int, size: int) -> tuple[dict[str, object] | None, int]:
+        """The commit header of a part and its rows; of a format that carries none, what its receipt says of it.
+
+        raises: DataError PART_UNREADABLE if the file is not whole.
+        """
+        header, rows = self.encoder.read_header(self.store, name)
+        return (header if self.encoder.carries_header else stated(self.store, self.names, shard, size)), rows
 
     def promote(self, receipt: Receipt) -> Receipt:
         """Give a staged part its final name, once however often it is asked; only receipts are promoted.
@@ -243,10 +251,23 @@ class Part:
             raise StorageError(
                 f"cannot publish '{self._spool.name}': its spool does not read back: {error.message}"
             ) from error
-        if header != self._header() or rows != self._rows:
+        expected = self._header() if self._parts.encoder.carries_header else None
+        if header != expected or rows != self._rows:
             raise StorageError(
                 f"cannot publish '{self._spool.name}': its spool holds {rows} rows, {self._rows} were written"
             )
+
+
+def stated(store: Store, names: Layout, shard: int, size: int) -> dict[str, object] | None:
+    """What the receipt of a part of `size` bytes says in the place of its commit header; None where there is none.
+
+    Only what was recorded is ever promoted, so that a part without its receipt is of somebody else.
+    """
+    receipt = decode(store.read(names.receipt(shard))) or {}
+    if receipt.get("size") != size or receipt.get("shard") != shard:
+        return None
+    kept = ("shard", "attempt", "number", "epoch", "rows_in", "rows_out", "rows_rejected")
+    return {"plan_id": names.plan_id, "writer": receipt.get("worker", ""), **{key: receipt.get(key) for key in kept}}
 
 
 def _receipt(header: Mapping[str, Any], names: Layout, shard: int, size: int) -> Receipt | None:

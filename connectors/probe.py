@@ -16,7 +16,7 @@ Mode = Literal["direct", "staged"]
 # S3 wants parts of 5 MiB or more; clients upload in one piece what is below two parts.
 _PART_BYTES, _MULTIPART_BYTES = 5 * 2**20, 11 * 2**20
 _TRIES = 5
-_WEAKER = (
+WEAKER = (
     "parts are staged below '_run/' and given their names by the driver: run one driver at a time on this output, "
     "nothing stops a second one from replacing parts"
 )
@@ -40,16 +40,16 @@ def probe(store: Store, folder: str) -> Probe:
     fresh = f"{folder}/{secrets.token_hex(6)}"
     try:
         if not _refuses(store, fresh, "small", 64, 0):
-            return Probe("staged", f"'{store.url}' does not refuse a second object of one name: {_WEAKER}")
+            return Probe("staged", f"'{store.url}' does not refuse a second object of one name: {WEAKER}")
         if store.scheme in OBJECT_STORES and not _refuses(store, fresh, "large", _MULTIPART_BYTES, _PART_BYTES):
             return Probe(
                 "staged",
-                f"'{store.url}' does not refuse a second object of one name where it is uploaded in parts: {_WEAKER}",
+                f"'{store.url}' does not refuse a second object of one name where it is uploaded in parts: {WEAKER}",
             )
     except OutputError as error:
         if error.facts.get("code") != NO_REFUSING_RENAME:
             raise
-        return Probe("staged", f"'{store.url}' has neither hard links nor a rename that refuses to replace: {_WEAKER}")
+        return Probe("staged", f"'{store.url}' has neither hard links nor a rename that refuses to replace: {WEAKER}")
     finally:
         store.discard(fresh)
         if store.scheme in OBJECT_STORES:  # where it may be deleted; if not, it stays and harms nobody

@@ -14,7 +14,8 @@ from typing import Any, Literal
 from connectors import ENCODERS, SOURCES, load_class
 from connectors.base import Encoder, Source
 from connectors.claim import read_manifest
-from connectors.layout import PART_PREFIX, RUN, SUCCESS, Layout, decode
+from connectors.layout import PART_PREFIX, RUN, SUCCESS, Layout, decode, shard_of_part
+from connectors.part import stated
 from connectors.status import current_layout
 from connectors.store import Store
 from jobs.attempt import InputSlice
@@ -171,7 +172,7 @@ class _Check:
 
     def file(self, name: str, size: int) -> _Found:
         try:
-            header, rows = self._header(name)
+            header, rows = self._header(name, size)
         except DataError as error:
             return _Found(problem=Problem("altered" if self._expected(name) else "foreign", name, error.message))
         index = header.get("shard")
@@ -261,8 +262,13 @@ class _Check:
         with source.open(self.store, whole, columns) as reader:
             return sum(reader.read(index).num_rows for index in range(len(groups)))
 
-    def _header(self, name: str) -> tuple[Mapping[str, Any], int]:
-        header, rows = self._encoder(name).read_header(self.store, name)
+    def _header(self, name: str, size: int) -> tuple[Mapping[str, Any], int]:
+        encoder, shard = self._encoder(name), shard_of_part(name)
+        header, rows = encoder.read_header(self.store, name)
+        if not encoder.carries_header and 0 <= shard < len(self.plan.shards):
+            header = stated(self.store, self.names, shard, size)
+            cuts = [{"i": cut.file, "row_groups": [cut.first, cut.stop]} for cut in self.plan.shards[shard].slices]
+            header = header and {**header, "inputs": cuts}  # a receipt does not repeat them
         return header or {}, rows
 
     def _expected(self, name: str) -> bool:

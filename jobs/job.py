@@ -123,9 +123,20 @@ class Model(Location):
     trust: bool = False  # load it although its ops may touch files, the network or Python
 
 
+FeatureType = Literal["float", "int64", "bytes", "list<float>", "list<int64>", "list<bytes>"]
+
+
 class Input(Location):
     url: Annotated[tuple[Url, ...], BeforeValidator(_listed), Field(min_length=1)]
-    format: Literal["parquet", "arrow"] | None = None  # None: by the suffix of the first file
+    format: Literal["parquet", "arrow", "tfrecord"] | None = None  # None: by the suffix of the first file
+    # TFRecord: tf.Examples become columns, as found in the first records, or feature -> type. None: column 'record'.
+    examples: Literal["infer"] | Annotated[dict[str, FeatureType], Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _examples_of_tfrecord(self) -> Input:
+        if self.examples is not None and self.format not in (None, "tfrecord"):
+            raise ValueError(f"'examples' is for TFRecord files, and the format is {self.format!r}")
+        return self
 
 
 def _plain(value: Any) -> Any:
@@ -251,12 +262,20 @@ class Columns(Section):
 
 class Output(Location):
     url: Url
-    format: Literal["parquet", "arrow"] = "parquet"
+    format: Literal["parquet", "arrow", "tfrecord"] = "parquet"
     compression: Literal["zstd", "snappy", "lz4", "gzip", "none"] = "zstd"
     tensor_encoding: Literal["fixed_shape_tensor", "list", "binary"] = "fixed_shape_tensor"
 
+    @model_validator(mode="before")
+    @classmethod
+    def _default_of_the_format(cls, value: Any) -> Any:
+        plain = isinstance(value, dict) and value.get("format") == "tfrecord"
+        return {"compression": "none", **value} if plain else value
+
     @model_validator(mode="after")
     def _codec_of_the_format(self) -> Output:
+        if self.format == "tfrecord" and self.compression not in ("gzip", "none"):
+            raise ValueError(f"compression {self.compression!r} is not read with TFRecord files; choose gzip or none")
         if self.format == "arrow" and self.compression not in ("zstd", "lz4", "none"):
             raise ValueError(f"compression {self.compression!r} is not part of Arrow IPC; choose zstd, lz4 or none")
         return self

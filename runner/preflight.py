@@ -10,12 +10,12 @@ import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from connectors import SOURCES, load_class
+from connectors import ENCODERS, SOURCES, load_class, source_of
 from connectors.base import Source
 from connectors.listing import Pattern, has_wildcard, hidden
 from connectors.model_cache import CacheSettings
@@ -154,6 +154,7 @@ def complete(found: Examined) -> Preflight:
             f"\n{offenders(problems)}"
         )
     binding = bind(job.columns, schema, signature, job.output.tensor_encoding)
+    load_class(ENCODERS, job.output.format)().check(binding.output_schema)
     identity = _identity(job, found.model, found.metagraph, signature, binding, found.options)
     if found.trusted:
         identity["model"]["trusted"] = list(found.trusted)
@@ -197,9 +198,10 @@ def _model_options(model: Model) -> ModelOptions:
 
 def _listed(job: Job, store: Store) -> tuple[Job, Source, Sequence[FileStat]]:
     """The input files and their format: the job's, else that of the first URL's suffix, else the first with files."""
-    suffix = PurePosixPath(job.input.url[0]).suffix.lower()
+    url = job.input.url[0].lower()
     by_suffix = {end: known for known in SOURCES for end in load_class(SOURCES, known).suffixes}
-    named: str | None = job.input.format or by_suffix.get(suffix)
+    told = job.input.format or ("tfrecord" if job.input.examples else None)
+    named: str | None = told or next((by_suffix[end] for end in by_suffix if url.endswith(end)), None)
     names = [named] if named else list(SOURCES)
     refusal: InputError | None = None
     for name in names:
@@ -212,7 +214,9 @@ def _listed(job: Job, store: Store) -> tuple[Job, Source, Sequence[FileStat]]:
             refusal = refusal or error
             continue
         resolved = job.input.model_copy(update={"format": name})
-        return job.model_copy(update={"input": resolved}), source, files
+        if resolved.examples == "infer":
+            resolved = resolved.model_copy(update={"examples": load_class(SOURCES, name)().infer(store, files)})
+        return job.model_copy(update={"input": resolved}), source_of(resolved), files
     assert refusal is not None  # there is at least one format
     raise refusal
 
@@ -280,7 +284,7 @@ def _identity(
             "op_libraries": [sha256 for _, sha256 in options.op_libraries],
         },
         "columns": binding.identity(),
-        "input": {"format": job.input.format},
+        "input": {"format": job.input.format} | ({"examples": job.input.examples} if job.input.examples else {}),
         "output": {
             "format": job.output.format,
             "compression": job.output.compression,

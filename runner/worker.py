@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from connectors import SOURCES, load_class
+from connectors import source_of
 from connectors.failpoint import failpoint
 from connectors.output import OutputDirectory
 from connectors.store import Store
@@ -93,7 +93,7 @@ class Worker:
         # Beside the session's threads, so that the workers of one machine do not fight.
         pa.set_cpu_count(options.threads)
         pa.set_io_thread_count(readers)
-        source, store = load_class(SOURCES, spec.input.format or "")(), Store(spec.input.url[0], spec.input.options)
+        source, store = source_of(spec.input), Store(spec.input.url[0], spec.input.options)
         self._reading = Reading(source, store, spec.binding.columns, spec.input_schema)
         self._readers, self._room = readers, threading.Semaphore(row_groups_ahead(readers))
         self._output = OutputDirectory(spec.output, spec.plan_id, spec.shards)

@@ -28,7 +28,7 @@ HOMES = {  # heavy or delicate library -> the only places that may import it
     "fsspec": ("connectors/store.py",),
     "yaml": ("jobs/load.py",),
     "filelock": ("connectors/model_cache.py", "connectors/scratch.py"),
-    "google_crc32c": ("connectors/tfrecord.py",),
+    "google_crc32c": ("connectors/record.py",),
     "paramiko": ("connectors/host_key.py",),  # what fsspec's SFTP client cannot do: believe known hosts only
 }
 LIBRARIES = {  # beside the standard library; numpy: the bytes of tf.Examples and of TFRecord files

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from jobs.job import Job, canonical, parse_bytes
+from jobs.load import job_document
 
 CANARY = "AKIA-canary"
 
@@ -175,3 +176,51 @@ def test_users_wildcards_and_partitions_in_a_url_are_no_secrets(url: str) -> Non
 @given(st.dictionaries(st.text(), st.integers() | st.text()))
 def test_canonical_json_does_not_depend_on_the_order_of_keys(value: dict[str, object]) -> None:
     assert canonical(dict(reversed(value.items()))) == canonical(value)
+
+
+@pytest.mark.parametrize(
+    ("pad", "text"),
+    [
+        ("max", "the longest of a batch"),
+        ({"multiple_of": 8}, "a multiple of 8"),
+        ({"to": {"buckets": [32, 64]}, "value": 1}, "buckets of 32, 64"),
+    ],
+)
+def test_padding_has_short_forms(pad: object, text: str) -> None:
+    rule = _job(columns={"inputs": {"ids": {"column": "c", "pad": pad}}}).columns.inputs["ids"]
+    assert str(rule.pad) == text
+
+
+@pytest.mark.parametrize(
+    ("sections", "text"),
+    [
+        ({"columns": {"inputs": {"x": {"column": "c", "pad": {"value": 1}}}}}, "exactly one of 'to: max', 'mul"),
+        ({"columns": {"inputs": {"x": {"column": "c", "pad": {"buckets": [8, 4]}}}}}, "buckets [8, 4] do not rise"),
+        ({"input": {"url": "i", "format": "parquet", "examples": "infer"}}, "'examples' is for TFRecord files"),
+        ({"input": {"url": "i", "examples": {"x": "double"}}}, "'list<bytes>'"),
+        ({"output": {"url": "o", "format": "tfrecord", "compression": "zstd"}}, "choose gzip or none"),
+    ],
+)  # fmt: skip
+def test_a_rule_that_means_nothing_is_refused(sections: dict[str, object], text: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        _job(**sections)
+    assert text in str(refused.value)
+
+
+def test_tfrecord_files_are_not_compressed_unless_the_job_says_so() -> None:
+    assert _job(output={"url": "o", "format": "tfrecord"}).output.compression == "none"
+    assert _job(output={"url": "o", "format": "tfrecord", "compression": "gzip"}).output.compression == "gzip"
+
+
+def test_a_job_with_rules_of_all_kinds_is_written_and_read_back() -> None:
+    inputs = {
+        "r": {"column": "tags", "as": "ragged"},
+        "s": {"column": "t", "as": "sparse", "shape": [9]},
+        "ids": {"column": "c", "pad": {"multiple_of": 8}},
+        "e": {"example": {"columns": {"age": "a"}}},
+    }
+    job = _job(
+        columns={"inputs": inputs, "outputs": {"y": {"cut": "ids"}}}, input={"url": "i", "examples": {"x": "float"}}
+    )
+    assert Job.model_validate(job_document(job)) == job
+    assert job.fingerprint == Job.model_validate(job_document(job)).fingerprint

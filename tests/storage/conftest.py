@@ -172,7 +172,10 @@ class S3(BaseHTTPRequestHandler):
         if self.refused():
             return
         query = self.query
-        if "uploadId" in query:
+        if source := self.headers.get("x-amz-copy-source"):
+            self.objects[self.name] = copied = self.objects[unquote(source).lstrip("/")]
+            self.answer(200, b"<CopyObjectResult><ETag>%s</ETag></CopyObjectResult>" % etag(copied).encode())
+        elif "uploadId" in query:
             self.uploads[query["uploadId"][0]][int(query["partNumber"][0])] = content
             self.answer(200, ETag=etag(content))
         else:

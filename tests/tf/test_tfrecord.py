@@ -1,0 +1,107 @@
+"""TFRecord files that TensorFlow wrote, through a model, into TFRecord files that TensorFlow reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from connectors import tfrecord
+from jobs.errors import BindingError, OutputError
+from jobs.job import Job
+from runner.launch import launch
+
+
+@pytest.fixture
+def given(tensorflow: Any, tmp_path: Path) -> Path:
+    """Two files of 10 Examples with 'id', 'x' = id (left out of none) and words; the second one is packed."""
+    tf = tensorflow
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number, (name, packed) in enumerate((("a.tfrecord", ""), ("b.tfrecord.gz", "GZIP"))):
+        with tf.io.TFRecordWriter(str(folder / name), packed) as writer:
+            for index in range(10 * number, 10 * number + 10):
+                feature = {
+                    "id": tf.train.Feature(int64_list=tf.train.Int64List(value=[index])),
+                    "x": tf.train.Feature(float_list=tf.train.FloatList(value=[index])),
+                    "words": tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"w"] * (index % 3))),
+                }
+                writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+    return folder
+
+
+def job(model: Path, given: Path, **sections: Any) -> Job:
+    document = {
+        "model": {"url": str(model)},
+        "input": {"url": str(given), "format": "tfrecord", "examples": "infer"},
+        "columns": {"keep": ["id", "words"]},
+        "output": {"url": str(given.parent / "out"), "format": "tfrecord"},
+        "limits": {"batch_rows": 4},
+    }
+    return Job.model_validate(document | sections)
+
+
+@pytest.mark.parametrize("packed", ["none", "gzip"])
+def test_examples_go_through_a_model_and_come_out_as_examples(
+    tensorflow: Any, half_plus_two: Path, given: Path, monkeypatch: pytest.MonkeyPatch, packed: str
+) -> None:
+    tf = tensorflow
+    monkeypatch.setattr(tfrecord, "_GROUP_RECORDS", 3)
+    output = {"url": str(given.parent / "out"), "format": "tfrecord", "compression": packed}
+    asked = job(half_plus_two, given, output=output, limits={"shard_rows": 6})
+    warned: list[str] = []
+    result = launch(asked, in_process=True, warn=warned.append)
+    assert (result.rows, len(result.parts)) == (20, 4)
+    assert "tfrecord files carry no commit header: parts are staged" in warned[0]
+    records = tf.data.TFRecordDataset(list(result.parts), compression_type="GZIP" if packed == "gzip" else "")
+    spec = {
+        "id": tf.io.FixedLenFeature([], tf.int64),
+        "y": tf.io.FixedLenFeature([], tf.float32),
+        "words": tf.io.RaggedFeature(tf.string),
+    }
+    read = tf.io.parse_example(list(records), spec)
+    assert read["id"].numpy().tolist() == list(range(20))
+    assert read["y"].numpy().tolist() == [index / 2 + 2 for index in range(20)]
+    assert read["words"].to_list() == [[b"w"] * (index % 3) for index in range(20)]
+    again = launch(asked, in_process=True, warn=warned.append)
+    assert (again.rows, again.rows_run) == (20, 0)
+    with pytest.raises(OutputError, match="TFRecordDataset"):
+        result.dataset()
+
+
+def test_the_columns_may_be_named_and_only_those_are_read(half_plus_two: Path, given: Path) -> None:
+    source = {"url": str(given), "examples": {"x": "float", "id": "int64", "nowhere": "list<bytes>"}}
+    output = {"url": str(given.parent / "out")}
+    asked = job(half_plus_two, given, input=source, columns={"keep": ["id", "nowhere"]}, output=output)
+    result = launch(asked, in_process=True)
+    table = pq.read_table(given.parent / "out")
+    assert result.rows == 20
+    assert table["id"].to_pylist() == list(range(20))
+    assert table["y"].to_pylist() == [index / 2 + 2 for index in range(20)]
+    assert table["nowhere"].to_pylist() == [None] * 20
+
+
+def test_records_feed_a_signature_over_examples(tensorflow: Any, given: Path) -> None:
+    tf = tensorflow
+
+    class Parser(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+        def score(self, examples: Any) -> Any:
+            return {"x": tf.io.parse_example(examples, {"x": tf.io.FixedLenFeature([], tf.float32)})["x"]}
+
+    model, module = given.parent / "parser", Parser()
+    tf.saved_model.save(module, str(model), signatures=module.score)
+    columns = {"inputs": {"examples": "record"}, "keep": ["record"]}
+    output = {"url": str(given.parent / "out")}
+    launch(job(model, given, input={"url": str(given)}, columns=columns, output=output), in_process=True)
+    table = pq.read_table(given.parent / "out")
+    assert table["x"].to_pylist() == [float(index) for index in range(20)]
+    assert tf.train.Example.FromString(table["record"][7].as_py()).features.feature["id"].int64_list.value == [7]
+
+
+def test_what_does_not_fit_is_said_before_a_worker_starts(half_plus_two: Path, given: Path) -> None:
+    with pytest.raises(BindingError, match=r"found no such column; the input has 'record'"):
+        launch(job(half_plus_two, given, input={"url": str(given)}), in_process=True)
+    assert not (given.parent / "out").exists()

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import copyreg
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,7 +21,6 @@ from jobs.errors import BindingError, DataError, InternalError, offenders, one_o
 from jobs.job import Columns, InputColumn, OutputColumn
 from runner.cast import Array, as_arrow
 from runner.composite import PartsSource, grouped, source_of, target_of
-from runner.constant import mismatch
 from runner.example import ExampleSource, example_source
 from runner.feeding import (
     ColumnSource,
@@ -34,6 +31,7 @@ from runner.feeding import (
     feedable,
 )
 from runner.fetching import Target, output_field
+from runner.naming import Path, absent, features_of, named, paths, rules_of, with_columns, with_fields
 from runner.padding import PadSource
 from runner.saved_model import Signature, TensorSpec
 from runner.tensor import Feeds, Outputs, Strings, Tensor, tensor_text, type_text
@@ -52,12 +50,13 @@ copyreg.pickle(pa.FixedSizeListType, _reduced)
 
 @dataclass(frozen=True)
 class BoundInput:
-    """source: None where the signature's own default is fed."""
+    """source: None where the signature's own default is fed. twin: another input that is the same tensor."""
 
     name: str
     dtype: str
     shape: tuple[int | None, ...] | None
     source: InputSource | PartsSource | None
+    twin: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,7 @@ class Binding:
     fetches:       outputs to compute.
     output_schema: kept columns first, in the order of the job, then the outputs.
     batch_rows:    the fixed batch dimension of the model, None: any number of rows.
+    paths:         of what is fed, what is a field of a struct: its dotted name -> the column and the fields in it.
     """
 
     columns: tuple[str, ...]
@@ -77,6 +77,7 @@ class Binding:
     inputs: tuple[BoundInput, ...]
     outputs: tuple[Target, ...]
     kept: tuple[str, ...]
+    paths: dict[str, Path] = field(default_factory=dict)
 
     @property
     def output_bytes_per_row(self) -> float:
@@ -95,8 +96,12 @@ class Binding:
         if self.batch_rows is not None and not 0 < batch.num_rows <= self.batch_rows:
             raise InternalError(f"a batch of {batch.num_rows} rows for a model of 1 to {self.batch_rows} rows a call")
         feeds: dict[str, Tensor] = {}
+        batch = with_columns(batch, self.paths)
         for bound in self.inputs:
             if bound.source is None:
+                continue
+            if bound.twin:
+                feeds[bound.name] = feeds[bound.twin]
                 continue
             if isinstance(bound.source, PartsSource):
                 feeds.update(bound.source.feed_parts(batch, self.batch_rows or batch.num_rows))
@@ -115,7 +120,7 @@ class Binding:
                  signature promised, ROW_UTF8 where text was asked for.
         cost:    no copy for kept columns and numbers; bool, complex and bfloat16 are copied.
         """
-        fed = self.batch_rows or batch.num_rows
+        fed, batch = self.batch_rows or batch.num_rows, with_columns(batch, self.paths)
         columns = [column_of(batch, name) for name in self.kept]
         for target in self.outputs:
             if not outputs.keys() >= set(target.fetches):
@@ -126,10 +131,12 @@ class Binding:
     def lengths(self, rows: pa.RecordBatch | pa.Table) -> Array | None:
         """(rows,) how many values padding makes of each row alone; None: nothing is padded, or to one width only."""
         sources = [source for source in self._padded if source.widths[0] is None]
+        rows = with_columns(rows, self.paths)
         return np.sum([source.alone(source.lengths(rows)) for source in sources], axis=0) if sources else None
 
     def padding(self, batch: pa.RecordBatch, feeds: Feeds) -> tuple[int, int]:
         """Of the padded inputs of a batch that was fed: places of values, and how many of them the rows filled."""
+        batch = with_columns(batch, self.paths)
         widths = [feeds[bound.name].shape[1] for bound in self.inputs if isinstance(bound.source, PadSource)]
         return batch.num_rows * sum(widths), sum(int(source.lengths(batch).sum()) for source in self._padded)
 
@@ -166,14 +173,17 @@ def wanted_columns(columns: Columns, signature: Signature, schema: pa.Schema) ->
 
     Names that `schema` lacks are included as they are, so that whoever looks for them can say so.
     """
+    leads = paths(columns, signature, schema)
+    schema = with_fields(schema, leads)
     signature = grouped(columns, schema, signature)
-    rules = _rules(columns, signature, schema)
+    rules = rules_of(columns, signature, schema)
     bound = [
         column
         for name, rule in rules.items()
         if rule is not None and (name in columns.inputs or feedable(signature.inputs[name]))
-        for column in _named(rule, schema)
+        for column in named(rule, schema)
     ]
+    bound = [leads.get(name, (name,))[0] for name in bound]
     return list(dict.fromkeys([*bound, *columns.keep]))
 
 
@@ -184,28 +194,32 @@ def bind(columns: Columns, schema: pa.Schema, signature: Signature, tensor_encod
     raises:  BindingError that lists all offenders, each with column, tensor, what was found and expected. Facts:
              `code` of the first and `codes` of all, in the order of the lines, with commas between.
     """
-    problems, signature = _Problems(), grouped(columns, schema, signature)
+    problems, wanted = _Problems(), tuple(wanted_columns(columns, signature, schema))
+    leads, given = paths(columns, signature, schema), schema
+    schema = with_fields(schema, leads)
+    signature = grouped(columns, schema, signature)
     inputs = _bind_inputs(columns, schema, signature, problems)
     batch_rows = _batch_rows(inputs, problems)
     padded = {bound.name: bound.source for bound in inputs if isinstance(bound.source, PadSource)}
     targets = _bind_outputs(columns, signature, batch_rows, tensor_encoding, padded, problems)
     for name in columns.keep:
-        problems.note(_absent(name, schema), f"kept column {name!r}")
-    fields = [schema.field(name) for name in columns.keep if schema.names.count(name) == 1]
+        problems.note(absent(name, given), f"kept column {name!r}")
+    fields = [given.field(name) for name in columns.keep if given.names.count(name) == 1]
     fields += [target.field for target in targets]
-    for name, count in Counter(field.name for field in fields).items():
+    for name, count in Counter(one.name for one in fields).items():
         if count > 1:
-            wanted = "rename an output (`outputs: {NAME: other_name}`) or keep fewer columns"
-            problems.add("COLUMN_AMBIGUOUS", f"output column {name!r}: {count} columns would have this name; {wanted}")
+            advice = "rename an output (`outputs: {NAME: other_name}`) or keep fewer columns"
+            problems.add("COLUMN_AMBIGUOUS", f"output column {name!r}: {count} columns would have this name; {advice}")
     problems.check(signature)
     return Binding(
-        columns=tuple(wanted_columns(columns, signature, schema)),
+        columns=wanted,
         fetches=tuple(name for target in targets for name in target.fetches),
         output_schema=pa.schema(fields),
         batch_rows=batch_rows,
         inputs=tuple(inputs),
         outputs=tuple(targets),
         kept=columns.keep,
+        paths=leads,
     )
 
 
@@ -238,66 +252,23 @@ class _Problems:
             )
 
 
-def _rules(columns: Columns, signature: Signature, schema: pa.Schema) -> dict[str, InputColumn | None]:
-    """Input -> where it comes from; None: from the signature's own default."""
-    rules: dict[str, InputColumn | None] = {}
-    for name, spec in signature.inputs.items():
-        # Where a column could not be fed, a column that happens to have the name does not displace the default.
-        by_name = name in schema.names and feedable(spec)
-        if name in columns.inputs:
-            rules[name] = columns.inputs[name]
-        else:
-            rules[name] = None if spec.default is not None and not by_name else InputColumn(column=name)
-    return rules
-
-
-def _named(rule: InputColumn, schema: pa.Schema) -> list[str]:
-    """The columns of a rule, each pattern of a stack in its place."""
-    if rule.column is not None:
-        return [rule.column]
-    if rule.example is not None:
-        return list(_features(rule.example.columns, schema).values())
-    patterns = (rule.stack,) if isinstance(rule.stack, str) else rule.stack or ()
-    return [name for pattern in patterns for name in _matching(pattern, schema)]
-
-
-def _features(columns: Mapping[str, str] | Sequence[str], schema: pa.Schema) -> dict[str, str]:
-    """Feature -> column, each pattern in its place."""
-    if isinstance(columns, Mapping):
-        return dict(columns)
-    return {name: name for pattern in columns for name in _matching(pattern, schema)}
-
-
-def _matching(pattern: str, schema: pa.Schema) -> list[str]:
-    """The columns a name or a pattern means; as it is where nothing matches, so that someone can say so.
-
-    Names that differ in nothing but a number come in natural order, others in the order of the file: features are
-    what they are by their place, and sorting `mean_*` by name would feed them in an order that nobody wrote.
-    """
-    if pattern in schema.names:
-        return [pattern]
-    matches = list(dict.fromkeys(name for name in schema.names if fnmatchcase(name, pattern)))
-    numbered = len({re.sub(r"\d+", "", name) for name in matches}) == 1
-    return (sorted(matches, key=_natural) if numbered else matches) or [pattern]
-
-
-def _natural(name: str) -> tuple[list[tuple[int, int | str]], str]:
-    """'f2' before 'f10'; the name itself decides between 'f1' and 'f01'."""
-    parts = re.findall(r"\d+|\D+", name)
-    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts], name
-
-
 def _bind_inputs(columns: Columns, schema: pa.Schema, signature: Signature, problems: _Problems) -> list[BoundInput]:
     for name in columns.inputs:
         if name not in signature.inputs:
             choices = one_of(list(signature.inputs), name)
             problems.add("MODEL_SIGNATURE", f"input {name!r}: the signature has no such input; it has {choices}")
     inputs = []
-    for name, rule in _rules(columns, signature, schema).items():
+    rules = rules_of(columns, signature, schema)
+    for name, rule in rules.items():
         spec = signature.inputs[name]
+        twin = next((one for one in rules if spec.tensor and signature.inputs[one].tensor == spec.tensor), name)
+        if twin != name and rule is not None and rules[twin] != rule:
+            found = f"input {name!r} {spec}: it is the same tensor as input {twin!r}, and fed from somewhere else"
+            problems.add("MODEL_SIGNATURE", f"{found}; expected one column for both: name it for one of them")
+            continue
         source = None if rule is None else _source(spec, rule, schema, problems)
         if rule is None or source is not None:
-            inputs.append(BoundInput(name, spec.dtype, spec.shape, source))
+            inputs.append(BoundInput(name, spec.dtype, spec.shape, source, twin if twin != name else ""))
     if not problems and all(bound.source is None or isinstance(bound.source, ConstantSource) for bound in inputs):
         found = f"its inputs {one_of([bound.name for bound in inputs])} are constants or defaults"
         problems.add("MODEL_SIGNATURE", f"no input follows the rows: {found}; expected at least one column to be fed")
@@ -307,8 +278,8 @@ def _bind_inputs(columns: Columns, schema: pa.Schema, signature: Signature, prob
 def _source(
     spec: TensorSpec, rule: InputColumn, schema: pa.Schema, problems: _Problems
 ) -> InputSource | PartsSource | None:
-    names = _named(rule, schema)
-    missing = [(name, error) for name in names if (error := _absent(name, schema)) is not None]
+    names = named(rule, schema)
+    missing = [(name, error) for name in names if (error := absent(name, schema)) is not None]
     if missing and feedable(spec):
         for name, error in missing:
             problems.note(error, f"input {spec.name!r} {spec} from column {name!r}")
@@ -322,24 +293,12 @@ def _source(
         subject += " from an Example"
     try:
         if rule.example is not None:
-            features = _features(rule.example.columns, schema)
+            features = features_of(rule.example.columns, schema)
             return example_source(spec, rule, {feature: schema.field(name) for feature, name in features.items()})
         return source_of(spec, rule, [schema.field(name) for name in names] if feedable(spec) else [])
     except BindingError as error:
         problems.note(error, subject)
         return None
-
-
-def _absent(name: str, schema: pa.Schema) -> BindingError | None:
-    """Why `name` names no column, or not a single one."""
-    count = schema.names.count(name)
-    if count == 1:
-        return None
-    if count:
-        return mismatch(f"found {count} columns of this name", "expected one", "COLUMN_AMBIGUOUS")
-    other_case = [there for there in schema.names if there.lower() == name.lower()]
-    hint = f" (names are case-sensitive: {other_case[0]!r} is there)" if other_case else ""
-    return mismatch(f"found no such column{hint}", f"the input has {one_of(schema.names, name)}", "COLUMN_MISSING")
 
 
 def _batch_rows(inputs: Sequence[BoundInput], problems: _Problems) -> int | None:

@@ -152,7 +152,7 @@ def advice(source: pa.DataType, dtype: str) -> str:
         return f"convert the column to {NATURAL[dtype]} before the job"
     if types.is_struct(source) and dtype not in _PARTS:
         names = [source.field(index).name for index in range(source.num_fields)]
-        return f"write the field that is meant as a column of its own (it has {', '.join(map(repr, names[:10]))})"
+        return f"name the field that is meant, as COLUMN.FIELD (it has {', '.join(map(repr, names[:10]))})"
     if agree(source, dtype, unsafe=True):
         return f"expected {NATURAL[dtype]}, a type that fits into it without loss, or 'cast: unsafe'"
     return f"expected {'string or binary' if dtype == 'string' else NATURAL[dtype]}"

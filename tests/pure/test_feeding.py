@@ -298,7 +298,11 @@ def test_an_unsafe_cast_is_what_numpy_does(source: pa.DataType, target: str, val
         (pa.timestamp("us"), "int64", "convert the column to int64 before the job"),
         (pa.date32(), "int32", "convert the column to int32 before the job"),
         (pa.decimal128(9, 2), "float64", "convert the column to double before the job"),
-        (pa.struct([("a", pa.int32()), ("b", pa.int32())]), "int32", "a column of its own (it has 'a', 'b')"),
+        (
+            pa.struct([("a", pa.int32()), ("b", pa.int32())]),
+            "int32",
+            "name the field that is meant, as COLUMN.FIELD (it has 'a', 'b')",
+        ),
         (pa.map_(pa.string(), pa.int32()), "int32", "expected int32"),
         (pa.float32(), "complex64", "'cast: unsafe'"),
         (pa.struct([("re", pa.float32())]), "complex64", "expected struct<re: float not null, im: float not null>"),

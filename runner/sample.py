@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from connectors import SOURCES, load_class
+from connectors import source_of
 from connectors.schema import conform
 from connectors.store import Store
 from jobs.attempt import InputSlice
@@ -55,7 +55,7 @@ def read_rows(
 ) -> pa.RecordBatch | None:
     """The first rows of a row group, at most `most`; None where they cannot be read."""
     with suppress(RunnerError, OSError, pa.ArrowException):
-        reader = load_class(SOURCES, source.format or "")()
+        reader = source_of(source)
         store = Store(source.url[0], source.options)
         with reader.open(store, piece, binding.columns) as file:
             table = conform(file.read(piece.first), schema, piece.url)

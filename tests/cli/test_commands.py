@@ -36,6 +36,13 @@ def test_show_does_not_import_tensorflow_or_ray(half_plus_two: Path) -> None:
     assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
 
 
+def test_scan_finds_a_plain_model_harmless_without_loading_it(command: Command, half_plus_two: Path) -> None:
+    done = command("scan", str(half_plus_two))
+    assert done.returncode == 0, done.stderr
+    assert f"{half_plus_two}: harmless" in done.stdout
+    assert json.loads(command("scan", str(half_plus_two), "--json").stdout)["refused"] == []
+
+
 def test_plan_says_what_would_be_done_and_writes_nothing(command: Command, job_file: JobFile, tmp_path: Path) -> None:
     job_file()
     done = command("plan", "job.yaml", "--json")

@@ -381,6 +381,15 @@ def test_effects_are_those_behind_the_signature_and_nothing_else() -> None:
     assert effects(program(*nodes, functions=(counts,), output="x:0"), "f") == Effects()
 
 
+def test_what_the_gradient_of_a_function_does_counts_as_an_effect_of_it() -> None:
+    functions = (function("f", node("Relu")), function("f_grad", node("AssignAddVariableOp", "a")))
+    made = graph(node("PartitionedCall", "y", calls="f"), functions=functions)
+    made.library.gradient.add(function_name="f", gradient_func="f_grad")
+    proto = MetaGraphDef(graph_def=made)
+    proto.signature_def["f"].outputs["y"].name = "y:0"
+    assert effects(Program(made, proto), "f").writes == ("AssignAddVariableOp",)
+
+
 def test_each_kind_of_effect_is_a_sentence_that_names_the_ops() -> None:
     both = Effects(("AssignAdd",), ("RandomUniform", "Timestamp")).warnings("f")
     assert [("AssignAdd" in said, "RandomUniform, Timestamp" in said) for said in both] == [

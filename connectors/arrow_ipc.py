@@ -38,6 +38,8 @@ _STREAM = b"\xff\xff\xff\xff"
 _NEWEST_VERSION = 4  # MetadataVersion.V5 of Schema.fbs
 _RECORD_BATCH = 3  # MessageHeader.RecordBatch of Message.fbs
 
+_PADDING = 128  # bytes that a writer may leave between messages; no message is as short
+
 _DECODE_ERRORS = (OSError, ValueError, pa.ArrowException)
 
 
@@ -109,9 +111,28 @@ def read_blocks(file: HeldFile) -> list[Block]:
                 "FILE_UNSUPPORTED",
                 f"its metadata version is V{version + 1}; up to V{_NEWEST_VERSION + 1} are read",
             )
-        return [_block(file, *place) for place in footer.structs(3, "<qi4xq")]
+        blocks = [_block(file, *place) for place in footer.structs(3, "<qi4xq")]
+        dictionaries = [(start, start + size + body) for start, size, body in footer.structs(2, "<qi4xq")]
+        _check_listed(file, [*dictionaries, *((b.offset, b.offset + b.metadata_bytes + b.body_bytes) for b in blocks)])
+        return blocks
     except struct.error as error:
         raise unreadable(file, "FILE_FOOTER", f"its footer cannot be parsed: {error}") from error
+
+
+def _check_listed(file: HeldFile, places: Sequence[tuple[int, int]]) -> None:
+    """Every message of the file is in the list of its footer, once: or rows would be lost or doubled, and nothing told.
+
+    raises: InputError FILE_FOOTER; struct.error.
+    """
+    head = bytes(file.take(8, min(16, file.size)))
+    marker = 4 if head.startswith(_STREAM) else 0
+    at = 8 + marker + 4 + int(struct.unpack_from("<i", head, marker)[0])  # behind the schema
+    footer_bytes = int.from_bytes(bytes(file.take(file.size - 10, file.size - 6)), "little", signed=True)
+    for start, stop in [*sorted(places), (file.size - 10 - footer_bytes,) * 2]:
+        if start < at or start - at > _PADDING:
+            found = "overlaps the one before" if start < at else f"has {start - at} bytes before it that are in no list"
+            raise unreadable(file, "FILE_FOOTER", f"what its footer lists at {start} {found}")
+        at = stop
 
 
 def _block(file: HeldFile, offset: int, metadata_bytes: int, body_bytes: int) -> Block:

@@ -123,6 +123,7 @@ def clear(store: Store, *, takeover: bool) -> None:
         remove(store, name)
     for plan8 in sorted({*parts.values()}):
         remove_folder(store, Layout(plan8).receipts)  # else they would be believed for parts of another attempt
+        remove_folder(store, Layout(plan8).rejects)  # of the parts that are gone
     for end in fenced:
         end()
 

@@ -53,6 +53,10 @@ class Layout:
         return f"{self.folder}/receipts"
 
     @property
+    def rejects(self) -> str:
+        return f"{self.folder}/rejects"
+
+    @property
     def staging(self) -> str:
         return f"{self.folder}/staging"
 
@@ -61,6 +65,10 @@ class Layout:
 
     def receipt(self, shard: int) -> str:
         return f"{self.receipts}/{shard:05d}.json"
+
+    def reject(self, shard: int, attempt_id: str) -> str:
+        """Of one attempt alone: which of them counts, the part says."""
+        return f"{self.rejects}/{shard:05d}-{attempt_id}.parquet"
 
     def epoch(self, number: int) -> str:
         return f"{self.epochs}/{number:06d}.json"

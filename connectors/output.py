@@ -27,7 +27,8 @@ from connectors.epoch import Ending, Epochs
 from connectors.failpoint import failpoint
 from connectors.layout import PART_PREFIX, SUCCESS, Layout, encode
 from connectors.ledger import Ledger
-from connectors.part import Part, Parts
+from connectors.moment import remove
+from connectors.part import Losses, Part, Parts
 from connectors.probe import WEAKER, Mode, Probe, probe
 from connectors.status import Status, read_status
 from connectors.store import Store, redact
@@ -37,7 +38,7 @@ from jobs.job import OptionValue, Output, canonical
 from jobs.manifest import manifest, receipts_of, totals
 from jobs.plan import PROTOCOL_VERSION, Plan
 
-__all__ = ["Claim", "OutputDirectory", "Part", "Status", "open_dataset", "read_status"]
+__all__ = ["Claim", "Losses", "OutputDirectory", "Part", "Status", "open_dataset", "read_status"]
 
 
 class OutputDirectory:
@@ -197,6 +198,7 @@ class OutputDirectory:
             read_success(self.store, plan)
         failpoint("D11.after")
         self.store.discard(self._names.staging)  # spools of attempts that were killed
+        self._drop_rejects(complete)
         return {receipt.shard: receipt for receipt in complete}
 
     # details
@@ -225,6 +227,14 @@ class OutputDirectory:
         for receipt in self._ledger.uncommitted(plan):
             if self.store.stat(receipt.staged) is not None:  # else it is lost, and the shard is computed again
                 self._parts.promote(receipt)
+
+    def _drop_rejects(self, receipts: Sequence[Receipt]) -> None:
+        """Reject files of attempts that failed or lost. Best effort: no right to delete is needed."""
+        named = {receipt.reject_file for receipt in receipts}
+        with suppress(RunnerError):
+            for file in self.store.names(self._names.rejects):
+                if (name := f"{self._names.rejects}/{file}") not in named:
+                    remove(self.store, name)
 
     def _check_parts(self, receipts: Sequence[Receipt], listed: Mapping[str, int], doing: str, advice: str) -> None:
         sizes = {receipt.part: receipt.size for receipt in receipts}

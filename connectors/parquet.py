@@ -248,6 +248,9 @@ class ParquetSource:
 
 def _row_group(file: HeldFile, footer: Footer, index: int, columns: Sequence[str]) -> RowGroup:
     chunks = footer.chunks(index, columns)
+    rows = footer.metadata.row_group(index).num_rows
+    if not rows and any(chunk.num_values for chunk in chunks):  # or its rows would be lost, and nothing told
+        raise unreadable(file, "FILE_FOOTER", f"row group {index} claims no rows, and its columns hold values")
     decoded = sum(
         max(0, chunk.total_uncompressed_size, chunk.num_values * _VALUE_BYTES.get(chunk.physical_type, 0))
         for chunk in chunks
@@ -259,7 +262,7 @@ def _row_group(file: HeldFile, footer: Footer, index: int, columns: Sequence[str
             f"row group {index} has {decoded} bytes when decoded; the limit is {MAX_ROW_GROUP_BYTES}: "
             "write the file again with smaller row groups",
         )
-    return RowGroup(footer.metadata.row_group(index).num_rows, decoded)
+    return RowGroup(rows, decoded)
 
 
 class ParquetReader:

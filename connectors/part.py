@@ -7,8 +7,8 @@ and a part that is there is whole and carries the header of the attempt that won
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, cast
 
@@ -17,6 +17,7 @@ import pyarrow as pa
 from connectors.base import Encoder, Writer
 from connectors.failpoint import failpoint
 from connectors.layout import Layout, decode
+from connectors.parquet import ParquetEncoder
 from connectors.probe import Mode
 from connectors.retry import PUBLISH, Patience
 from connectors.store import Store
@@ -118,6 +119,25 @@ class Parts:
         return self.patience.call(once, lambda error: error.facts.get("answer") != "failed")
 
 
+@dataclass(frozen=True)
+class Losses:
+    """What of a shard is not in its part, for `Part.publish`. nan_rows: rows that are in it, with a NaN.
+
+    batches:    the rejected rows, of `schema` (see `connectors.reject`).
+    codes:      code -> rows. bad_files: url -> rows of it that could not be read.
+    """
+
+    schema: pa.Schema = field(default_factory=lambda: pa.schema([]))
+    batches: Sequence[pa.RecordBatch] = ()
+    codes: Mapping[str, int] = field(default_factory=dict)
+    bad_files: Mapping[str, int] = field(default_factory=dict)
+    nan_rows: int = 0
+
+    @property
+    def rows(self) -> int:
+        return sum(batch.num_rows for batch in self.batches)
+
+
 class Part:
     """The part of one attempt while it is written: in a private spool, published as a whole or not at all.
 
@@ -130,6 +150,7 @@ class Part:
         self._staging = parts.names.attempt(attempt.id)
         self._rows = 0
         self._writer: Writer | None = None  # made with the first rows: an attempt that waits leaves no trace
+        self._losses = Losses()
         self._published = self._staged = False
 
     def __enter__(self) -> Part:
@@ -163,17 +184,20 @@ class Part:
                 raise
         return self._writer
 
-    def publish(self, seconds: Mapping[str, float]) -> Receipt:
+    def publish(self, seconds: Mapping[str, float], losses: Losses | None = None) -> Receipt:
         """Finish the file, prove it, and give it its final name; or adopt the part that is there already.
 
         seconds:  stage -> seconds so far, for the receipt.
+        losses:   what of the shard is not in the part; its reject file is there before the part names it.
         raises:   InternalError where rows are missing or too many; StorageError where the spool does not read back;
                   OutputError where something else is at the final name.
         """
         attempt, parts = self._attempt, self._parts
-        if self._rows != attempt.rows:
+        self._losses = losses or self._losses
+        if self._rows + self._losses.rows != attempt.rows:
+            rejected = f" and {self._losses.rows} rejected" if self._losses.rows else ""
             raise InternalError(
-                f"cannot publish shard {attempt.shard}: {self._rows} rows written, {attempt.rows} planned"
+                f"cannot publish shard {attempt.shard}: {self._rows} rows written{rejected}, {attempt.rows} planned"
             )
         self._open().close(self._header())
         self._read_back()
@@ -182,6 +206,7 @@ class Part:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         name = parts.names.part(attempt.shard)
         failpoint("W4.done")
+        self._publish_rejects()
         staged = ""
         if parts.mode == "staged":
             staged = f"{self._staging}/{name}"
@@ -201,10 +226,40 @@ class Part:
             sha256=sha256,
             rows_in=attempt.rows,
             rows_out=self._rows,
+            rows_rejected=self._losses.rows,
             worker=self._worker,
             seconds=dict(seconds),
             staged=staged,
+            reject_file=self._reject_file or "",
+            codes=dict(self._losses.codes),
+            bad_files=dict(self._losses.bad_files),
+            nan_rows=self._losses.nan_rows,
         )
+
+    @property
+    def _reject_file(self) -> str | None:
+        return self._parts.names.reject(self._attempt.shard, self._attempt.id) if self._losses.rows else None
+
+    def _publish_rejects(self) -> None:
+        """The rejected rows, under a name of this attempt alone: no other attempt ever writes there."""
+        if self._reject_file is None:
+            return
+        attempt, store = self._attempt, self._parts.store
+        spool = self._spool.with_name("rejects.parquet")
+        writer = ParquetEncoder().open(spool, self._losses.schema, "zstd")
+        try:
+            for batch in self._losses.batches:
+                writer.write(batch)
+            found = writer.close({"v": PROTOCOL_VERSION, "plan_id": self._parts.names.plan_id, "attempt": attempt.id})
+        except BaseException:
+            writer.abort()
+            raise
+        if found != self._losses.rows:
+            raise InternalError(
+                f"cannot publish shard {attempt.shard}: {self._losses.rows} rows rejected, {found} in the reject file"
+            )
+        store.upload(spool, self._reject_file)
+        failpoint("W5.after")
 
     def _publish(self, name: str, size: int) -> Receipt | None:
         """None: the part at the final name is ours; else the receipt of the one that won."""
@@ -232,12 +287,15 @@ class Part:
             "epoch": attempt.epoch,
             "rows_in": attempt.rows,
             "rows_out": self._rows,
-            "rows_rejected": 0,
+            "rows_rejected": self._losses.rows,
             "inputs": [
-                {"i": cut.file, "row_groups": [cut.first, cut.first + len(cut.rows)], "rows": sum(cut.rows)}
+                {"i": cut.file, "row_groups": [cut.first, cut.first + len(cut.rows)], "rows": cut.count}
                 for cut in attempt.inputs
             ],
-            "reject_file": None,
+            "reject_file": self._reject_file,
+            "codes": self._losses.codes,
+            "bad_files": self._losses.bad_files,
+            "nan_rows": self._losses.nan_rows,
             "model_digest": self._model_digest,
             "writer": self._worker,
         }
@@ -266,7 +324,8 @@ def stated(store: Store, names: Layout, shard: int, size: int) -> dict[str, obje
     receipt = decode(store.read(names.receipt(shard))) or {}
     if receipt.get("size") != size or receipt.get("shard") != shard:
         return None
-    kept = ("shard", "attempt", "number", "epoch", "rows_in", "rows_out", "rows_rejected")
+    kept = ("shard", "attempt", "number", "epoch", "rows_in", "rows_out", "rows_rejected", "reject_file")
+    kept += ("codes", "bad_files", "nan_rows")
     return {"plan_id": names.plan_id, "writer": receipt.get("worker", ""), **{key: receipt.get(key) for key in kept}}
 
 
@@ -288,6 +347,10 @@ def _receipt(header: Mapping[str, Any], names: Layout, shard: int, size: int) ->
             rows_rejected=int(header["rows_rejected"]),
             worker=str(header["writer"]),
             adopted=True,
+            reject_file=str(header.get("reject_file") or ""),
+            codes=dict(header.get("codes") or {}),
+            bad_files=dict(header.get("bad_files") or {}),
+            nan_rows=int(header.get("nan_rows") or 0),
         )
     except (KeyError, TypeError, ValueError):
         return None

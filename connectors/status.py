@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any, Literal
 
@@ -25,7 +26,7 @@ from jobs.job import Output
 from jobs.plan import Plan
 
 _THREADS = 16
-_MOST_RECEIPTS = 10_000  # read for the causes of retries: a glance must not take minutes
+_MOST_RECEIPTS = 10_000  # read for the causes of retries and rejects: a glance must not take minutes
 
 State = Literal["absent", "running", "stopped", "finished"]
 
@@ -36,7 +37,6 @@ class Status:
 
     state:      running: a driver was heard of lately, by the store's own times; stopped: none was, or it ended.
     rows_done:  rows of the shards whose parts are there.
-    rows_rejected:  of those, as receipts tell.
     bytes:      of the parts that are there.
     attempts:   those that published and those that failed.
     rows_per_s: of the last driver, as it said itself.
@@ -47,6 +47,8 @@ class Status:
     waits_for:  what it had no room for in the cluster, when it was last heard.
     mode:       how parts get their names. warning: what this store cannot promise.
     failures:   attempts that failed and were or will be repeated; see `Failure.document`.
+    rows_rejected, codes, nan_rows:  as the receipts of the shards that are done tell.
+    bad_files:  files that were skipped, with the code, and files of which rows could not be read, with how many.
     """
 
     output: str
@@ -56,7 +58,6 @@ class Status:
     shards_done: int = 0
     rows: int = 0
     rows_done: int = 0
-    rows_rejected: int = 0
     bytes: int = 0
     attempts: int = 0
     retries: int = 0
@@ -71,6 +72,10 @@ class Status:
     mode: str = ""
     warning: str = ""
     failures: tuple[dict[str, Any], ...] = ()
+    rows_rejected: int = 0
+    codes: dict[str, int] = field(default_factory=dict)
+    nan_rows: int = 0
+    bad_files: dict[str, str] = field(default_factory=dict)
     command: str = ""
     waits_for: str = ""
 
@@ -107,6 +112,7 @@ def read_status(output: Output, seen: dict[str, dict[str, Any]] | None = None) -
     beat = last.document if last else _last_document(store, names)
     receipts = _receipts(store, names, {} if seen is None else seen)
     failures = tuple({one["attempt"]: one for one in _failures(receipts, beat)}.values())
+    unread = sum((Counter(one.get("bad_files", {})) for one in receipts), Counter[str]())
     rate = beat.get("rows_per_s")
     return Status(
         output=store.url,
@@ -116,7 +122,6 @@ def read_status(output: Output, seen: dict[str, dict[str, Any]] | None = None) -
         shards_done=len(done),
         rows=plan.rows,
         rows_done=sum(shard.rows for shard in plan.shards if shard.index in done),
-        rows_rejected=sum(int(receipt.get("rows_rejected", 0)) for receipt in receipts),
         bytes=sum(done.values()),
         attempts=len(done) + len(failures),
         retries=len(failures),
@@ -133,6 +138,10 @@ def read_status(output: Output, seen: dict[str, dict[str, Any]] | None = None) -
         failures=failures,
         command=str(beat.get("command", "")),
         waits_for=str(beat.get("waits_for", "")),
+        rows_rejected=sum(one.get("rows_rejected", 0) for one in receipts),
+        codes=dict(sum((Counter(one.get("codes", {})) for one in receipts), Counter[str]()).most_common()),
+        nan_rows=sum(one.get("nan_rows", 0) for one in receipts),
+        bad_files=plan.skipped | {file: f"{rows:,} rows could not be read" for file, rows in unread.items()},
     )
 
 

@@ -38,7 +38,10 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """rows: of the plan. rows_found: in parts that are as they should be. unchecked: parts without a known SHA-256."""
+    """rows: of the plan. rows_found: in parts that are as they should be. unchecked: parts without a known SHA-256.
+
+    files_skipped: files that are no part of the plan because they were bad when it was made: url -> code.
+    """
 
     output: str
     plan_id: str = ""
@@ -49,6 +52,7 @@ class Verification:
     rows: int = 0
     rows_found: int = 0
     rows_rejected: int = 0
+    files_skipped: dict[str, str] = field(default_factory=dict)
     bytes: int = 0
     unchecked: int = 0
     problems: tuple[Problem, ...] = field(default=())
@@ -82,7 +86,7 @@ def verify(output: Output, *, deep: bool = False) -> Verification:
     """
     store = Store(output.url, output.options)
     listed = store.sizes("")
-    names, plan = _plan(store, listed)
+    names, plan = read_plan(store, listed)
     success = decode(store.read(SUCCESS)) if SUCCESS in listed else None
     manifest, problems = _manifest(store, plan, success) if SUCCESS in listed else ({}, [_unfinished(plan)])
     check = _Check(store, names, plan, manifest, deep)
@@ -106,22 +110,24 @@ def verify(output: Output, *, deep: bool = False) -> Verification:
         rows=plan.rows,
         rows_found=sum(one.rows for one in good.values()),
         rows_rejected=sum(one.rejected for one in good.values()),
+        files_skipped=plan.skipped,
         bytes=sum(one.bytes for one in good.values()),
         unchecked=sum(not manifest.get(names.part(shard), {}).get("sha256") for shard in good) if deep else 0,
         problems=tuple(problems),
     )
 
 
-def _plan(store: Store, listed: Mapping[str, int]) -> tuple[Layout, Plan]:
+def read_plan(store: Store, listed: Mapping[str, int]) -> tuple[Layout, Plan]:
+    """The plan of an output, whole and as it was written. listed: the files directly in it. raises: OutputError."""
     names = current_layout(store, listed)
     document = decode(store.read(names.plan)) if names else None
     if names is None or document is None:
         where = names.plan if names else f"{RUN}/"
-        raise OutputError(f"cannot verify '{store.url}': there is no whole '{where}'; expected the output of a run")
+        raise OutputError(f"cannot read '{store.url}': there is no whole '{where}'; expected the output of a run")
     then = {key: value for key, value in document.items() if key != "plan_id"}
     if document.get("plan_id") != digest(then) or digest(then)[:8] != names.plan8:
         raise OutputError(
-            f"cannot verify '{store.url}': '{names.plan}' was changed after it was written; restore it, or run again "
+            f"cannot read '{store.url}': '{names.plan}' was changed after it was written; restore it, or run again "
             "with --overwrite"
         )
     plan = Plan.from_document(then)
@@ -228,12 +234,16 @@ class _Check:
             yield f"{header.get('rows_rejected')} rows were rejected, and no reject file is named"
             return
         try:
-            rows = self._encoder(name).read_header(self.store, name)[1]
+            header_of, rows = self._encoder(name).read_header(self.store, name)
+            of = header_of or {}
+            decoded = self._decoded(name) if self.deep else rows
         except RunnerError as error:
             yield f"its reject file cannot be read: {error.message}"
             return
-        if rows != header.get("rows_rejected"):
+        if not rows == decoded == header.get("rows_rejected"):
             yield f"its reject file '{name}' holds {rows} rows, {header.get('rows_rejected')} were rejected"
+        if (of.get("plan_id"), of.get("attempt")) != (self.plan.id, header.get("attempt")):
+            yield f"its reject file '{name}' is of another attempt"
 
     def _content(self, name: str, size: int, rows: int) -> tuple[str, list[str]]:
         """Every byte: its SHA-256 against the manifest, and all columns decoded with checksums."""

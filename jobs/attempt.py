@@ -6,14 +6,15 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from jobs.errors import RunnerError
-from jobs.plan import Plan, Shard
+from jobs.plan import Plan, Shard, Slice
 
 
 @dataclass(frozen=True, slots=True)
 class InputSlice:
     """Consecutive row groups of one file: all that a worker needs to read them and to see that they are unchanged.
 
-    rows: rows of each row group as planned; `rows[0]` belongs to row group `first`.
+    rows:  rows of each row group as the file has them; `rows[0]` belongs to row group `first`.
+    picks: where a job scores some rows only: which of each row group, ascending; empty: all rows.
     """
 
     file: int
@@ -22,11 +23,26 @@ class InputSlice:
     version: str
     first: int
     rows: tuple[int, ...]
+    picks: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def count(self) -> int:
+        """Rows to score."""
+        return sum(map(len, self.picks)) if self.picks else sum(self.rows)
+
+    def picked(self, row_group: int) -> tuple[int, ...] | None:
+        """Which rows of a row group to score; None: all."""
+        return self.picks[row_group - self.first] if self.picks else None
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try of one shard. `id` is never reused, so no two attempts ever write one path."""
+    """One try of one shard. `id` is never reused, so no two attempts ever write one path.
+
+    careful:   earlier attempts killed or hung their processes: the model runs in a child process that may die.
+    halvings:  earlier attempts ran out of memory so many times: batches are that many times halved.
+    safe_rows: shape of a row -> rows a batch may have, as workers found out (see `runner.headroom`).
+    """
 
     id: str
     shard: int
@@ -34,11 +50,21 @@ class Attempt:
     epoch: int  # of the driver
     inputs: tuple[InputSlice, ...]
     rows: int  # of the shard, as planned
+    careful: bool = False
+    halvings: int = 0
+    safe_rows: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What an attempt that published reports. rows_in = rows_out + rows_rejected = rows of the shard in the plan."""
+    """What an attempt that published reports. rows_in = rows_out + rows_rejected = rows of the shard in the plan.
+
+    codes:      code -> rows that were rejected with it.
+    bad_files:  url -> rows that could not be read, of those rejected.
+    nan_rows:   rows written with a NaN in an output.
+    safe_rows:  as in `Attempt`, as this worker knows them now.
+    recycle:    why the process wants to be replaced; "" where it does not.
+    """
 
     shard: int
     attempt: str
@@ -55,6 +81,12 @@ class Receipt:
     figures: dict[str, float] = field(default_factory=dict)  # what the worker measured of itself, see runner/gauge.py
     adopted: bool = False  # another attempt had published already
     staged: str = ""  # name of the upload that the driver is to promote to `part`; "" where that is done
+    reject_file: str = ""  # name of the file with the rejected rows; "" where there are none
+    codes: dict[str, int] = field(default_factory=dict)
+    bad_files: dict[str, int] = field(default_factory=dict)
+    nan_rows: int = 0
+    safe_rows: dict[str, int] = field(default_factory=dict)
+    recycle: str = ""
 
     def document(self) -> dict[str, Any]:
         return asdict(self)
@@ -85,17 +117,21 @@ class Failure:
         }
 
 
-def attempt(plan: Plan, shard: Shard, number: int, epoch: int, nonce: str) -> Attempt:
-    """The `number`-th try of `shard`. nonce: 12 random hex digits, drawn by the caller."""
-    inputs = tuple(
-        InputSlice(
-            file=cut.file,
-            url=plan.files[cut.file].url,
-            size=plan.files[cut.file].size,
-            version=plan.files[cut.file].version,
-            first=cut.first,
-            rows=tuple(group.rows for group in plan.files[cut.file].row_groups[cut.first : cut.stop]),
-        )
-        for cut in shard.slices
+def attempt(plan: Plan, shard: Shard, number: int, epoch: int, nonce: str, **options: Any) -> Attempt:
+    """The `number`-th try of `shard`. nonce: 12 random hex digits, drawn by the caller. options: of the Attempt."""
+    inputs = tuple(_input_slice(plan, cut) for cut in shard.slices)
+    return Attempt(f"e{epoch}-a{number}-{nonce}", shard.index, number, epoch, inputs, shard.rows, **options)
+
+
+def _input_slice(plan: Plan, cut: Slice) -> InputSlice:
+    file = plan.files[cut.file]
+    groups = file.row_groups[cut.first : cut.stop]
+    return InputSlice(
+        file=cut.file,
+        url=file.url,
+        size=file.size,
+        version=file.version,
+        first=cut.first,
+        rows=tuple(group.stored for group in groups),
+        picks=tuple(group.picks or () for group in groups) if any(group.picks is not None for group in groups) else (),
     )
-    return Attempt(f"e{epoch}-a{number}-{nonce}", shard.index, number, epoch, inputs, shard.rows)

@@ -50,7 +50,7 @@ def _file(url: str, then: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
     for field in ("size", "version"):
         if then[field] != now[field]:
             yield f"input file '{url}' changed: {field} {then[field]} then, {now[field]} now"
-    if [rows for rows, _ in then["row_groups"]] != [rows for rows, _ in now["row_groups"]]:
+    if [group[0] for group in then["row_groups"]] != [group[0] for group in now["row_groups"]]:
         yield f"input file '{url}' changed: its row groups hold other numbers of rows"
     elif then["row_groups"] != now["row_groups"]:
         yield f"columns: other columns of input file '{url}' are read"

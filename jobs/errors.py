@@ -9,6 +9,7 @@ RunnerError                     every error a user meets; carries an exit code a
 ├── DataError             65    a row or a file is bad, found while running
 ├── CapacityError         69    no cluster, or not the resources asked for
 ├── ModelCallError        70    the model refused a batch (the same batch fails again)
+├── DeviceError           70    the device or the runtime under the model failed (another process may do better)
 ├── MemoryLimitError      70    a batch did not fit into memory
 ├── StorageError          70    a store did not answer as it should (may pass)
 ├── WorkerError           70    a worker process or its node was lost
@@ -90,7 +91,13 @@ class ModelCallError(RunnerError):
     failure_class = "model"
 
 
+class DeviceError(RunnerError):
+    """facts: `code`, the name of TensorFlow's status code. The process that raised it is not to be trusted again."""
+
+
 class MemoryLimitError(RunnerError):
+    """facts: `rows`, of the smallest batch that did not fit, where that is known."""
+
     failure_class = "memory"
 
 

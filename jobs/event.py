@@ -122,10 +122,14 @@ Event = (
 
 @dataclass(frozen=True, slots=True)
 class StartWorker:
-    """avoid: nodes where it should not live, if there are others."""
+    """avoid: nodes where it should not live, if there are others.
+
+    careful: for one careful attempt, and nothing else: it loads no model, its child processes do.
+    """
 
     worker: str
     avoid: tuple[str, ...] = ()
+    careful: bool = False
 
 
 @dataclass(frozen=True, slots=True)

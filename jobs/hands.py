@@ -19,6 +19,7 @@ class Hand:
     began, moved: when the running attempt began, and when its rows were last seen to grow; rows: what they were.
     leaves:       when a worker that drains must have ended; None for one that stays.
     failed:       shards that failed here in a row.
+    careful:      here for one careful attempt: it never has room for another.
     """
 
     ready: bool = False
@@ -29,6 +30,7 @@ class Hand:
     rows: int = -1
     leaves: float | None = None
     failed: list[int] = field(default_factory=list)
+    careful: bool = False
 
     @property
     def usable(self) -> bool:
@@ -50,6 +52,7 @@ class Hands:
         self.usable = 0
         self.usable_on = Counter[str]()  # by node
         self.draining: set[str] = set()
+        self.careful: dict[str, None] = {}  # workers for careful attempts that wait for one, or start
         self.holder: dict[int, str] = {}  # shard that is not done -> worker that has it in hand
         self.backup: dict[int, str] = {}  # the same for the second worker, where there is one
 
@@ -73,8 +76,9 @@ class Hands:
         """Workers that start, or have nothing in hand."""
         return self.staying - self.usable + len(self.room[0])
 
-    def add(self, name: str) -> None:
-        self.workers[name] = Hand()
+    def add(self, name: str, careful: bool = False) -> None:
+        self.workers[name] = Hand(careful=careful)
+        self._shelve(name)
 
     def enter(self, name: str, node: str) -> None:
         worker = self.workers[name]
@@ -143,8 +147,12 @@ class Hands:
         """Put a worker where its load belongs in `room`, or nowhere if it is full, drains or is gone."""
         for room in self.room:
             room.pop(name, None)
+        self.careful.pop(name, None)
         worker = self.workers.get(name)
-        if worker is not None and worker.usable and len(worker.hand) < len(self.room):
+        if worker is not None and worker.careful:
+            if not worker.hand and worker.leaves is None:
+                self.careful[name] = None
+        elif worker is not None and worker.usable and len(worker.hand) < len(self.room):
             self.room[len(worker.hand)][name] = None
 
     def validate(self, done: bytearray) -> None:
@@ -161,6 +169,9 @@ class Hands:
         assert +self.usable_on == Counter(self.workers[name].node for name in usable)
         assert self.draining == {name for name, worker in self.workers.items() if worker.leaves is not None}
         assert all(len(hands[name]) <= 1 for name in self.draining), "who drains ends what it runs, and no more"
+        careful = {name for name, worker in self.workers.items() if worker.careful}
+        assert all(len(hands[name]) <= 1 for name in careful), "one attempt at a time"
+        assert {*self.careful} == {name for name in careful - self.draining if not hands[name]}
         assert [set(room) for room in self.room] == [
-            {name for name in usable if len(hands[name]) == load} for load in range(len(self.room))
+            {name for name in usable if len(hands[name]) == load} - careful for load in range(len(self.room))
         ], "every usable worker with room is found under its load"

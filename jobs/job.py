@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from fractions import Fraction
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -49,6 +50,23 @@ def parse_bytes(value: Any) -> Any:
     return int(float(match[1]) * _BYTES[match[2].upper()])
 
 
+def parse_budget(value: Any) -> Any:
+    """'0.5%' and whole numbers from 0 pass. raises: ValueError naming both forms."""
+    if isinstance(value, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", value.strip())):
+        if float(match[1]) <= 100:
+            return f"{match[1]}%"
+    elif isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise ValueError(f"{value!r} is no budget; write a whole number from 0, or a share such as '0.5%' ('100%': any)")
+
+
+def allowed(budget: int | str, total: int) -> int:
+    """How many of `total` a budget lets go: the number itself, or its share rounded down."""
+    if isinstance(budget, int):
+        return budget
+    return int(Fraction(budget.rstrip("%")) * total / 100)
+
+
 def _listed(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
@@ -65,6 +83,7 @@ def _without_secret(url: str) -> str:
 Count = Annotated[int, Field(ge=1, strict=True)]
 Amount = Annotated[float, Field(gt=0, strict=True)]
 ByteCount = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0, strict=True)]
+Budget = Annotated[int | str, BeforeValidator(parse_budget)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]  # one name may stand alone
 Url = Annotated[str, Field(min_length=1), AfterValidator(_without_secret)]
 OptionValue = str | int | float | bool
@@ -131,6 +150,7 @@ class Input(Location):
     format: Literal["parquet", "arrow", "tfrecord"] | None = None  # None: by the suffix of the first file
     # TFRecord: tf.Examples become columns, as found in the first records, or feature -> type. None: column 'record'.
     examples: Literal["infer"] | Annotated[dict[str, FeatureType], Field(min_length=1)] | None = None
+    only_rejects: Url | None = None  # the output of a job: of the files above, only the rows that it rejected
 
     @model_validator(mode="after")
     def _examples_of_tfrecord(self) -> Input:
@@ -324,8 +344,25 @@ class Limits(Section):
     shard_rows: Count = 2**22
     batch_rows: Literal["auto"] | Count = "auto"
     max_attempts: Count = 4
-    on_bad_row: Literal["fail"] = "fail"
-    max_rejected_rows: Literal[0] = 0
+    stall_s: Amount = 600.0  # how long an attempt may make no progress
+    on_bad_row: Literal["fail", "reject"] = "fail"
+    max_rejected_rows: Budget = 0  # of the job: a number, or a share of its rows
+    on_bad_file: Literal["fail", "skip"] = "fail"
+    max_bad_files: Budget = 0  # of the job: a number, or a share of its files
+    nonfinite: Literal["pass", "reject"] = "pass"  # NaN or infinity in an input: `reject` makes it a bad row
+    nan_output: Literal["keep", "reject"] = "keep"  # NaN in an output, counted in any case
+    reject_input: bool = False  # reject files hold the columns that were read: they may be personal data
+    max_row_bytes: ByteCount | None = None  # of the lists and strings of one row
+    max_row_group_bytes: ByteCount = 16 * 2**30  # decoded, of the columns that are read
+
+    @property
+    def may_lose(self) -> bool:
+        """Whether the job may end well without all of its rows."""
+        return self.on_bad_row == "reject" or self.on_bad_file == "skip"
+
+
+# Of the limits: what decides whether a job ends well, and not what is in its parts.
+_PATIENCE = ("batch_rows", "max_attempts", "stall_s", "max_rejected_rows", "max_bad_files", "max_row_group_bytes")
 
 
 class Job(Section):
@@ -354,7 +391,7 @@ class Job(Section):
         for section in ("model", "input", "output"):
             asked[section].pop("options")
         asked["model"].pop("trust")
-        for name in ("batch_rows", "max_attempts"):
+        for name in _PATIENCE:
             asked["limits"].pop(name)
         asked["order"] = list(self.columns.outputs or ())  # of the columns written; canonical JSON sorts keys
         return digest(asked)

@@ -60,6 +60,10 @@ def receipts_of(document: Mapping[str, Any]) -> list[Receipt]:
             rows_out=part["rows_out"],
             rows_rejected=part["rows_rejected"],
             adopted=True,
+            reject_file=part.get("reject_file", ""),
+            codes=part.get("codes", {}),
+            bad_files=part.get("bad_files", {}),
+            nan_rows=part.get("nan_rows", 0),
         )
         for index, part in enumerate(document["parts"])
     ]
@@ -82,7 +86,14 @@ def _part(plan: Plan, shard: Shard, receipt: Receipt) -> dict[str, Any]:
             }
             for cut in shard.slices
         ],
+        **_losses(receipt),
     }
+
+
+def _losses(receipt: Receipt) -> dict[str, Any]:
+    """Of a part with rejected rows or NaN only: most have none, and a manifest may list a million parts."""
+    facts = {name: getattr(receipt, name) for name in ("reject_file", "codes", "bad_files", "nan_rows")}
+    return {name: value for name, value in facts.items() if value}
 
 
 def _slice_rows(plan: Plan, file: int, cut: Any) -> int:

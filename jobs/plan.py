@@ -5,8 +5,8 @@ Pure and total: the same files and limits give the same Plan whatever the listin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -20,10 +20,30 @@ PROTOCOL_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class RowGroup:
-    """The smallest readable part of a file. `bytes` are decoded bytes of the columns that are read."""
+    """The smallest readable part of a file. `bytes` are decoded bytes of the columns that are read.
+
+    rows:   to score.
+    picks:  which rows of the group these are, ascending, where they are not all; None: all.
+    whole:  rows of the group in the file, where there are picks.
+    """
 
     rows: int
     bytes: int
+    picks: tuple[int, ...] | None = None
+    whole: int = 0
+
+    @property
+    def stored(self) -> int:
+        """Rows of the group in the file."""
+        return self.rows if self.picks is None else self.whole
+
+    def document(self) -> list[Any]:
+        return [self.rows, self.bytes] if self.picks is None else [self.rows, self.bytes, list(self.picks), self.whole]
+
+    @classmethod
+    def from_document(cls, values: Sequence[Any]) -> RowGroup:
+        rows, size, *picked = values
+        return cls(rows, size, tuple(picked[0]), picked[1]) if picked else cls(rows, size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +92,11 @@ class Plan:
     def rows(self) -> int:
         return sum(shard.rows for shard in self.shards)
 
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Files that were bad when the plan was made, and are no part of it: url -> code."""
+        return dict(self.identity.get("input", {}).get("skipped", {}))
+
     @cached_property
     def id(self) -> str:
         """128 bits in hex over everything that can change the result."""
@@ -92,7 +117,7 @@ class Plan:
                     "url": f.url,
                     "size": f.size,
                     "version": f.version,
-                    "row_groups": [[g.rows, g.bytes] for g in f.row_groups],
+                    "row_groups": [group.document() for group in f.row_groups],
                 }
                 for f in self.files
             ],
@@ -102,13 +127,23 @@ class Plan:
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Plan:
         files = tuple(
-            InputFile(f["url"], f["size"], f["version"], tuple(RowGroup(*group) for group in f["row_groups"]))
+            InputFile(f["url"], f["size"], f["version"], tuple(map(RowGroup.from_document, f["row_groups"])))
             for f in document["files"]
         )
         shards = tuple(
             _shard(index, [Slice(*cut) for cut in slices], files) for index, slices in enumerate(document["shards"])
         )
         return cls(files, shards, document["identity"])
+
+
+def picked(file: InputFile, rows: Mapping[int, Sequence[int]]) -> InputFile:
+    """`file` with some of its rows only. rows: row group -> its rows, ascending; groups that are left out have none."""
+    groups = tuple(
+        RowGroup(len(picks), group.bytes if picks else 0, picks, group.rows)
+        for index, group in enumerate(file.row_groups)
+        for picks in [tuple(rows.get(index, ()))]
+    )
+    return replace(file, row_groups=groups)
 
 
 def plan(files: Iterable[InputFile], limits: Limits, identity: dict[str, Any]) -> Plan:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from jobs.attempt import Failure
-from jobs.errors import FailureClass, PoisonError
+from jobs.errors import FailureClass, PoisonError, RunnerError
 from jobs.job import Limits
 from jobs.plan import Plan
 
@@ -35,6 +35,8 @@ class Policy:
     never_s:        how long a cluster may lack what a worker needs, before there ever was one: nodes may be joining.
     others_s:       how long others must wait for resources before an elastic run gives up a worker; `give_s` until the
                     next one; `regrow_s` after the last before it asks for more again.
+    careful:        a condemned shard is tried once more, carefully, instead of ending the run; then its stall is
+                    `careful_stall` times as long, because its worker looks for stalls itself.
     """
 
     infrastructure: int | None = None
@@ -51,6 +53,8 @@ class Policy:
     others_s: float = 20.0
     give_s: float = 5.0
     regrow_s: float = 60.0
+    careful: bool = False
+    careful_stall: float = 20.0
 
     @classmethod
     def of(cls, limits: Limits) -> Policy:
@@ -58,7 +62,15 @@ class Policy:
 
         Where nobody did, what is nobody's fault (workers and nodes that die) may happen six times, and all else four.
         """
-        return cls(infrastructure=None if "max_attempts" in limits.model_fields_set else _INFRASTRUCTURE_ATTEMPTS)
+        return cls(
+            infrastructure=None if "max_attempts" in limits.model_fields_set else _INFRASTRUCTURE_ATTEMPTS,
+            stall_s=limits.stall_s,
+            careful=limits.may_lose,
+        )
+
+    def deaths(self, last: RunnerError) -> int:
+        """How many condemn a shard: a row that did not fit alone needs no second witness."""
+        return 1 if last.failure_class == "memory" and last.facts.get("rows") == 1 else self.poison
 
     def used_up(self, tries: Sequence[Failure], max_attempts: int) -> str | None:
         """'4 of 4 attempts', once the last failure used up the budget of its class or of the shard; None before."""
@@ -126,7 +138,8 @@ def poisoned(plan: Plan, shard: int, deaths: Sequence[Failure]) -> PoisonError:
     stories = "; ".join(f"attempt {death.number} on {death.worker}: {death.error.message}" for death in deaths)
     error = PoisonError(
         f"shard {shard} ended {len(deaths)} processes, no other shard did: {where}; {stories}; look for a row that"
-        " the model cannot survive, or for too little memory, and run the same again to try once more",
+        " the model cannot survive, or for too little memory; with `limits: {on_bad_row: reject}` the run finds such a"
+        " row and goes on without it",
         shard=shard,
         file=plan.files[cuts[0].file].url,
         attempts=len(deaths),

@@ -16,7 +16,7 @@ from random import Random
 
 from jobs.attempt import Failure, Receipt, attempt
 from jobs.elastic import Elastic
-from jobs.errors import CapacityError, RunnerError, WorkerError
+from jobs.errors import CapacityError, DeviceError, RunnerError, WorkerError
 from jobs.event import (
     Action,
     AttemptFailed,
@@ -41,6 +41,7 @@ from jobs.event import (
 from jobs.hands import Hands
 from jobs.plan import Plan
 from jobs.policy import RETRIED, Nodes, Pace, Policy, poisoned
+from jobs.rejection import Rejections
 
 __all__ = [
     "Action",
@@ -91,6 +92,8 @@ class Schedule:
         in_hand: int = 2,
         capacity_s: float = 15 * 60,
         policy: Policy | None = None,
+        rejections: Rejections | None = None,
+        suspects: Collection[int] = (),
     ) -> None:
         """
         done:       indexes of the shards that earlier runs published.
@@ -102,6 +105,8 @@ class Schedule:
         in_hand:    attempts a worker holds: the one it runs, and what it may begin without asking.
         capacity_s: how long there may be no usable worker.
         policy:     the other limits; see there.
+        rejections: what the job may lose, with what the shards that are done have lost already.
+        suspects:   shards that an earlier run died of: they are tried carefully at once, where the policy allows it.
         """
         shards = plan.shards
         self._plan, self._epoch, self._nonce, self._random = plan, epoch, nonce, random
@@ -109,10 +114,12 @@ class Schedule:
         self._done = bytearray(len(shards))
         for shard in done:
             self._done[shard] = 1
-        left = (shard for shard in range(len(shards)) if not self._done[shard])
+        self._care = {s for s in suspects if not self._done[s]} if self._policy.careful else set[int]()
+        self._careful_due = deque(sorted(self._care))
+        left = (shard for shard in range(len(shards)) if not self._done[shard] and shard not in self._care)
         self._fresh = array("q", sorted(left, key=lambda shard: -shards[shard].bytes))  # largest first, else in order
         self._next = 0  # what of `_fresh` was never given out begins here
-        self._left = len(self._fresh)
+        self._left = len(self._fresh) + len(self._care)
         self._rows_done = sum(shards[shard].rows for shard in done)
         self._wanted = min(workers, self._left)
         if self._left and self._wanted < 1:
@@ -128,11 +135,13 @@ class Schedule:
         self._named = 0
         self._later: list[tuple[float, int, int, _Place]] = []  # heap: (when, tie, shard, what to avoid)
         self._due: dict[_Place, deque[int]] = {}  # what to avoid -> shards to give out again now
-        self._again: set[int] = set()  # shards that were given out before and are not done
+        self._again: set[int] = set(self._care)  # shards that were given out before and are not done
         self._failed: dict[int, list[Failure]] = {}
         self._failed_at: dict[int, _Place] = {}  # where a shard failed last
         self._deaths: dict[int, list[Failure]] = {}  # of a shard that failed: those that took the process with them
         self._killers: set[int] = set()  # shards that did so, since one was last finished
+        self._safe_rows: dict[str, int] = {}  # shape of a row -> rows of a batch that fit into memory, as last heard
+        self._rejections = rejections or Rejections(len(shards), len(shards), 0, 0)
         self._failures: deque[Failure] = deque(maxlen=_FAILURES_KEPT)
         self._attempts = self._retries = 0
         self._backed: set[int] = set()  # shards that ever had a backup
@@ -152,6 +161,8 @@ class Schedule:
         actions: list[Action] = list(self._note(event))
         if self._left and self._verdict is None:
             self._check_capacity(event.now)
+        if self._verdict is None:
+            self._verdict = self._rejections.excess() or (None if self._left else self._rejections.nothing_left())
         self._over = self._verdict is not None or not self._left
         if self._verdict is not None:
             return [*actions, GiveUp(self._verdict), *map(StopWorker, self._workers)]
@@ -275,7 +286,10 @@ class Schedule:
         if preempted or worker.leaves is not None:
             self._remove(now, name)
             return
+        running = worker.running
         self._remove(now, name, error)
+        if running is not None and self._policy.careful and running.shard in self._deaths:
+            return  # the shard's own deaths are counted, and lead to a careful attempt
         self._losses += 1
         if self._losses > self._max_attempts * self._wanted and self._verdict is None:
             story = f"{self._losses} workers were lost and no shard was finished in between: last worker {name}"
@@ -336,9 +350,16 @@ class Schedule:
             self._again.discard(shard)
             self._failed_at.pop(shard, None)
             self._deaths.pop(shard, None)
+            if shard in self._care:
+                self._care.discard(shard)
+                self._careful_due = deque(waiting for waiting in self._careful_due if waiting != shard)
+            self._rejections.note(receipt)
+            self._safe_rows.update(receipt.safe_rows)
             yield Record(receipt, tuple(self._failed.pop(shard, ())))
             if backup == name and slow in self._workers and self._left:
                 yield from self._let_go(now, slow)
+        if (receipt.recycle or (worker is not None and worker.careful)) and name in self._workers and self._left:
+            yield from self._let_go(now, name)
         yield from self._end_of_drain(now, name)
 
     def _note_failure(self, now: float, name: str, failure: Failure) -> Iterator[Action]:
@@ -347,10 +368,16 @@ class Schedule:
         if worker is None or held is None or held.id != failure.attempt:
             return
         self._hands.put_down(now, name, failure.shard)
+        error = failure.error
+        # One row alone that does not fit, and a device that fails, end a process as surely as a signal does.
+        spent = isinstance(error, DeviceError) or (error.failure_class == "memory" and error.facts.get("rows") == 1)
         if not self._done[failure.shard]:
             worker.failed.append(failure.shard)
-            self._charge(now, failure, worker.node)
-        if len(worker.failed) >= self._policy.worker and len(set(worker.failed)) > 1 and self._verdict is None:
+            self._charge(now, failure, worker.node, death=spent and self._policy.careful)
+        if spent or worker.careful or error.failure_class == "memory":
+            if self._verdict is None:
+                yield from self._let_go(now, name)  # what it allocated, or what broke, does not come back
+        elif len(worker.failed) >= self._policy.worker and len(set(worker.failed)) > 1 and self._verdict is None:
             yield from self._let_go(now, name)  # several shards in a row: it is not the shards
         yield from self._end_of_drain(now, name)
 
@@ -400,11 +427,19 @@ class Schedule:
         if death:
             self._deaths.setdefault(shard, []).append(failure)
             self._killers.add(shard)
-        self._nodes.note_failure(node)
+        for _ in range(2 if isinstance(error, DeviceError) else 1):  # a bad device is avoided sooner, with its node
+            self._nodes.note_failure(node)
         self._failed_at[shard] = (failure.worker, node if error.failure_class == "infrastructure" else "")
         if error.failure_class not in RETRIED:
             story = f"shard {shard} failed on worker {failure.worker} and would fail again"
         elif not free:
+            return
+        elif death and self._policy.careful and len(self._deaths[shard]) >= self._policy.deaths(error):
+            if shard in self._care:
+                self._verdict = poisoned(self._plan, shard, self._deaths[shard])
+            else:
+                self._care.add(shard)
+                self._await_care(shard)
             return
         elif (used := self._policy.used_up(tries, self._max_attempts)) is not None:
             story = f"shard {shard} failed {used}: last on worker {failure.worker}"
@@ -416,6 +451,10 @@ class Schedule:
             return
         facts = {"shard": shard, "worker": failure.worker, "attempts": len(tries)}
         self._verdict = _retold(error, f"{story}: {error.message}", **facts)
+
+    def _await_care(self, shard: int) -> None:
+        self._again.add(shard)
+        self._careful_due.append(shard)
 
     def _retry(self, when: float, shard: int, avoid: _Place) -> None:
         self._again.add(shard)
@@ -437,7 +476,9 @@ class Schedule:
                 worker.moved = now
             elif worker.leaves is not None and now >= worker.leaves:
                 yield from self._let_go(now, name)
-            elif (running := worker.running) is not None and now - worker.moved >= stall_s:
+            elif (running := worker.running) is not None and now - worker.moved >= stall_s * (
+                self._policy.careful_stall if worker.careful else 1
+            ):
                 silent = f"no progress in shard {running.shard} for {now - worker.moved:.0f} s"
                 self._remove(now, name, WorkerError(f"worker {name} stalled: {silent}; it was stopped", worker=name))
                 yield StopWorker(name)
@@ -458,6 +499,9 @@ class Schedule:
     def _release(self, now: float) -> None:
         while self._later and self._later[0][0] <= now:
             _, _, shard, avoid = heappop(self._later)
+            if shard in self._care:
+                self._await_care(shard)
+                continue
             self._due.setdefault(avoid, deque()).append(shard)
 
     def _starts(self, now: float) -> Iterator[Action]:
@@ -467,12 +511,20 @@ class Schedule:
             return
         if self._start_failures >= _START_TRIES and not self._hands.usable and self._workers:
             return  # all hope is on those that are still starting
-        while self._hands.staying < self._target(now):
+        for name in list(self._hands.careful)[len(self._careful_due) :]:
+            yield from self._let_go(now, name)  # what it was for is done already
+        careful = len(self._careful_due) - len(self._hands.careful)
+        # A careful worker takes the place of the one that died; an idle one is no reason to do without it.
+        while self._hands.staying < (self._most(now) if careful > 0 else self._target(now)):
             self._named += 1
             name = f"w{self._named}"
-            self._hands.add(name)
+            self._hands.add(name, careful > 0)
             leaving = {self._workers[other].node for other in self._hands.draining} - {""}
-            yield StartWorker(name, tuple(sorted(self._nodes.bad | leaving)))
+            yield StartWorker(name, tuple(sorted(self._nodes.bad | leaving)), careful > 0)
+            careful -= 1
+
+    def _most(self, now: float) -> int:
+        return self._wanted if self._elastic is None else self._elastic.cap(now)
 
     def _target(self, now: float) -> int:
         """How many workers there should be: as long as so many shards are left. Elastic: as there is work for."""
@@ -491,7 +543,8 @@ class Schedule:
         idle = self._hands.staying - self._target(now) - 1
         if max(over, idle) <= 0:
             return
-        for name in [*self._hands.starting, *self._hands.room[0]][: max(over, idle)]:
+        starting = [name for name in self._hands.starting if name not in self._hands.careful]
+        for name in [*starting, *self._hands.room[0]][: max(over, idle)]:
             over -= 1
             yield from self._let_go(now, name)
         for name in [name for name, worker in self._workers.items() if worker.usable][: max(over, 0)]:
@@ -499,6 +552,9 @@ class Schedule:
 
     def _dispatches(self, now: float) -> Iterator[Action]:
         """Empty hands first; a second shard only while more wait than hands are empty, starting workers included."""
+        for name in list(self._hands.careful):
+            if self._careful_due and self._workers[name].usable:
+                yield self._give(now, name, self._careful_due.popleft())
         for load, room in enumerate(self._hands.room):
             for name in list(room):
                 if not self._due and self._next == len(self._fresh):
@@ -516,7 +572,7 @@ class Schedule:
             return
         overdue = []
         for name, worker in self._workers.items():
-            for shard in worker.hand:
+            for shard in () if worker.careful else worker.hand:
                 usual = max(self._policy.backup_factor * row_s * self._plan.shards[shard].rows, self._policy.backup_s)
                 if not self._done[shard] and shard not in self._backed and now - worker.began > usual:
                     overdue.append((usual - (now - worker.began), shard, name))
@@ -551,7 +607,16 @@ class Schedule:
 
     def _give(self, now: float, name: str, shard: int, backup: bool = False) -> Dispatch:
         number = len(self._failed.get(shard, ())) + 1
-        given = attempt(self._plan, self._plan.shards[shard], number, self._epoch, self._nonce())
+        given = attempt(
+            self._plan,
+            self._plan.shards[shard],
+            number,
+            self._epoch,
+            self._nonce(),
+            careful=shard in self._care,
+            halvings=sum(failure.error.failure_class == "memory" for failure in self._failed.get(shard, ())),
+            safe_rows=dict(self._safe_rows),
+        )
         self._hands.take(now, name, given, backup)
         again = shard in self._again
         self._attempts += 1
@@ -566,6 +631,7 @@ class Schedule:
         assert self._left == self._done.count(0)
         fresh = [shard for shard in self._fresh[self._next :] if not self._done[shard]]
         again = [shard for _, _, shard, _ in self._later] + [shard for due in self._due.values() for shard in due]
+        again += self._careful_due
         again = [shard for shard in again if not self._done[shard]]
         places = [*fresh, *again, *holder]
         if self._verdict is None:
@@ -574,10 +640,15 @@ class Schedule:
             )
         assert set(again) <= self._again
         assert not self._again & set(fresh)
-        remembered = (*self._again, *self._failed, *self._failed_at, *self._deaths)
+        remembered = (*self._again, *self._failed, *self._failed_at, *self._deaths, *self._care)
         assert not any(self._done[shard] for shard in remembered), "what is done is forgotten"
         most = max(self._max_attempts, self._policy.infrastructure or 0)
-        assert all(0 < len(tries) <= most + (shard in self._backed) for shard, tries in self._failed.items())
+        assert all(
+            0 < len(tries) <= most + (shard in self._backed) + (shard in self._care)
+            for shard, tries in self._failed.items()
+        )
+        careful = {name for name, worker in self._workers.items() if worker.careful}
+        assert all((shard in self._care) == (name in careful) for shard, name in holder.items()), "condemned: with care"
         assert self._hands.backup.keys() <= self._backed
         assert len(self._backed) <= self._policy.backups(len(self._done))
         assert (self._unusable_since is None) or not self._hands.usable

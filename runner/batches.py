@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 
 import pyarrow as pa
 
@@ -26,19 +27,27 @@ _MOST_BATCH_BYTES = 128 * 2**20  # of input and output, where a worker finds tha
 class Where:
     """Where rows come from, for messages.
 
-    first_row: of the table or batch, counted within the row group.
-    order:     (rows of the row group,) the row at each place, where they were put into another order; None: as read.
+    first_row: of the table or batch, counted within the row group, or within `picks` where only these are read.
+    order:     (rows of the table,) the row at each place, where they were put into another order; None: as read.
+    further:   the pieces of a batch that spans row groups: (row of the batch at which it begins, where).
     """
 
     file: str
     row_group: int
     first_row: int = 0
+    picks: tuple[int, ...] | None = None
     order: Array | None = field(default=None, compare=False, repr=False)
+    further: tuple[tuple[int, Where], ...] = field(default=(), compare=False)
 
-    def row(self, index: int) -> int:
-        """The row of the row group at `index` of this table or batch."""
-        at = self.first_row + index
-        return at if self.order is None else int(self.order[at])
+    def at(self, row: int) -> Where:
+        """Where one row of the batch is; `first_row` of the answer is its place in the row group."""
+        for start, where in reversed(self.further):
+            if row >= start:
+                return where.at(row - start)
+        index = self.first_row + row
+        if self.order is not None:
+            index = int(self.order[index])
+        return Where(self.file, self.row_group, index if self.picks is None else self.picks[index])
 
 
 Pieces = list[tuple[Where, pa.Table]]  # of one batch
@@ -73,7 +82,7 @@ def batches(
     if batch_rows < 1:
         raise ValueError(f"cannot cut batches of {batch_rows} rows")
     for pieces in _joined(tables, batch_rows) if exact else _cut(tables, batch_rows):
-        where = pieces[0][0]
+        where = _where(pieces)
         batch = _batch([piece for _, piece in pieces], where)
         del pieces  # a row group is let go as soon as its last batch is
         yield where, batch
@@ -110,7 +119,15 @@ def _joined(tables: Iterable[tuple[Where, pa.Table]], batch_rows: int) -> Iterat
 
 
 def _moved(where: Where, rows: int) -> Where:
-    return Where(where.file, where.row_group, where.first_row + rows, where.order)
+    return replace(where, first_row=where.first_row + rows)
+
+
+def _where(pieces: Pieces) -> Where:
+    if len(pieces) == 1:
+        return pieces[0][0]
+    ends = accumulate(piece.num_rows for _, piece in pieces)
+    further = tuple((start, where) for start, (where, _) in zip(ends, pieces[1:], strict=False))
+    return replace(pieces[0][0], further=further)
 
 
 def _batch(pieces: list[pa.Table], where: Where) -> pa.RecordBatch:

@@ -11,10 +11,11 @@ import copyreg
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from jobs.errors import BindingError, DataError, InternalError, offenders, one_of
@@ -29,10 +30,13 @@ from runner.feeding import (
     StackSource,
     column_of,
     feedable,
+    finite,
 )
-from runner.fetching import Target, output_field
+from runner.fetching import OutputTarget, Target, output_field
 from runner.naming import Path, absent, features_of, named, paths, rules_of, with_columns, with_fields
 from runner.padding import PadSource
+from runner.ragged import nan_lists
+from runner.row_error import RowError
 from runner.saved_model import Signature, TensorSpec
 from runner.tensor import Feeds, Outputs, Strings, Tensor, tensor_text, type_text
 
@@ -90,9 +94,12 @@ class Binding:
         batch:   1 to `batch_rows` rows with at least `self.columns`.
         returns: {input: (rows, *row)}; views onto `batch` where the layout allows. With a fixed batch dimension
                  always `batch_rows` rows: a short batch is filled up with its last row. Constants are not cut.
-        raises:  DataError ROW_NULL, ROW_SHAPE, ROW_OVERFLOW or ROW_INEXACT, naming column and row within the batch.
+        raises:  RowError ROW_NULL, ROW_SHAPE, ROW_OVERFLOW, ROW_INEXACT or ROW_NONFINITE, and ROW_UTF8 for kept text
+                 that is none, naming column and rows within the batch; DataError where no row is to blame.
         cost:    no copy for contiguous fixed-width columns without nulls, one for others and for stacks.
         """
+        for name in self.kept:
+            _refuse_torn_text(name, column_of(batch, name))
         if self.batch_rows is not None and not 0 < batch.num_rows <= self.batch_rows:
             raise InternalError(f"a batch of {batch.num_rows} rows for a model of 1 to {self.batch_rows} rows a call")
         feeds: dict[str, Tensor] = {}
@@ -127,6 +134,22 @@ class Binding:
                 raise DataError(f"the model returned no output {target.name!r}", code="MODEL_OUTPUT")
             columns.append(target.collect(outputs, fed, batch))
         return pa.RecordBatch.from_arrays(columns, schema=self.output_schema)
+
+    def nan_rows(self, outputs: Outputs, fetched: pa.RecordBatch) -> npt.NDArray[np.bool_] | None:
+        """(rows,) where one of the outputs holds a NaN; None: nowhere. fetched: what `fetch` made of `outputs`."""
+        masks = [
+            target.nan_rows(outputs[target.name], fetched.num_rows)
+            if isinstance(target, OutputTarget)
+            else nan_lists(fetched.column(target.field.name))
+            for target in self.outputs
+        ]
+        found = [mask for mask in masks if mask is not None]
+        return np.logical_or.reduce(found) if found else None
+
+    def finite(self) -> Binding:
+        """The same binding, for which NaN and infinity in an input are bad rows."""
+        inputs = tuple(replace(bound, source=bound.source and finite(bound.source)) for bound in self.inputs)
+        return replace(self, inputs=inputs)
 
     def lengths(self, rows: pa.RecordBatch | pa.Table) -> Array | None:
         """(rows,) how many values padding makes of each row alone; None: nothing is padded, or to one width only."""
@@ -166,6 +189,35 @@ class Binding:
             "outputs": {target.name: target.document() for target in self.outputs},
             "keep": list(self.kept),
         }
+
+
+def _refuse_torn_text(name: str, values: pa.Array) -> None:
+    """raises: RowError ROW_UTF8: readers of the output would stumble over what Parquet readers let through."""
+    if not _holds_text(values.type):
+        return
+    try:
+        values.validate(full=True)
+    except pa.ArrowInvalid:
+        at = np.array([row for row, value in enumerate(values) if not _readable(value)])
+        if not len(at):
+            raise
+        story = f"could not keep column {name!r}: found text that is no UTF-8; declare the column as binary, or mend it"
+        message = f"row {at[0]} of the batch ({len(at)} such in this batch): {story}"
+        raise RowError.of(message, at, [story] * len(at), code="ROW_UTF8", column=name) from None
+
+
+def _holds_text(kind: pa.DataType) -> bool:
+    if pa.types.is_nested(kind):
+        return any(_holds_text(kind.field(index).type) for index in range(kind.num_fields))
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _readable(value: pa.Scalar) -> bool:
+    try:
+        value.as_py()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def wanted_columns(columns: Columns, signature: Signature, schema: pa.Schema) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -48,8 +49,7 @@ class Bucketing:
             self._orders.append(order)
             start = 0
             for stop in cuts(lengths[order], self._batch_rows):
-                place = Where(where.file, where.row_group, start, order)
-                yield place, table.take(pa.array(order[start:stop]))
+                yield replace(where, first_row=start, order=order), table.take(pa.array(order[start:stop]))
                 start = stop
             del table
 

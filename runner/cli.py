@@ -6,6 +6,7 @@ capacity; 70 model or internal failure; 75 superseded; 130/143 interrupted. The 
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -23,6 +24,7 @@ from jobs.load import job_from, load_job, output_from
 from runner import cli_jobs, model_commands, read_text
 from runner.cache_cli import app as cache_app
 from runner.cache_cli import cache_settings
+from runner.rejected_command import rejects
 from runner.terminal import console as _console
 from runner.terminal import print_json as _print_json
 
@@ -64,6 +66,9 @@ TrustModel = Annotated[
     typer.Option("--trust-model", help="Load the model although its ops may touch files, the network or Python."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+
+
+app.command()(rejects)
 
 
 @app.command()
@@ -142,6 +147,10 @@ def run(
     require_env: Annotated[
         list[str] | None, typer.Option("--require-env", metavar="NAME", help="Refuse to begin where it is not set.")
     ] = None,
+    only_rejects: Annotated[
+        str | None,
+        typer.Option("--only-rejects", metavar="OUTPUT", help="Of the input, only the rows that OUTPUT rejected."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run the job, or continue it where it stopped."""
@@ -149,7 +158,9 @@ def run(
     from runner.launch import launch
     from runner.report import NoDisplay, display_for
 
-    wanted = _job(job, _trusting(set_, trust_model), model, input_, output, signature, map_, fetch, keep)
+    only = [f"input.only_rejects={json.dumps(only_rejects)}"] if only_rejects is not None else []
+    changed = _trusting([*(set_ or []), *only], trust_model)
+    wanted = _job(job, changed, model, input_, output, signature, map_, fetch, keep)
     # A descriptor of its own: loading a model in this process redirects the shared one for a moment.
     with os.fdopen(os.dup(2), "w") as terminal:
         display = NoDisplay if quiet else lambda: display_for(terminal)

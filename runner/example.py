@@ -57,7 +57,8 @@ class ExampleSource:
         except RowsError as error:
             expected = f"{error.expected}, or 'cast: unsafe'" if error.code == "ROW_OVERFLOW" else error.expected
             column, _ = self.features[name]
-            raise bad_rows(self.name, column, error.code, error.found, expected, error.at) from error
+            found = [error.found] * len(error.at)
+            raise bad_rows(self.name, column, error.code, found, expected, error.at) from error
 
 
 def example_source(spec: TensorSpec, rule: InputColumn, fields: Mapping[str, pa.Field]) -> ExampleSource:

@@ -7,9 +7,10 @@ comes out has the dtype and shape that were agreed on, C-contiguous, or a DataEr
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +21,11 @@ from jobs.job import InputColumn, NullFill
 from runner.cast import NATURAL, Array, Cast, advice, agree, as_arrow, as_numpy
 from runner.constant import constant, mismatch
 from runner.nesting import Row, merge, peel, plain, wanted
+from runner.row_error import RowError
 from runner.saved_model import TensorSpec
-from runner.tensor import Strings, Tensor, bfloat16_bits, carrier, tensor_digest, type_text
+from runner.tensor import Strings, Tensor, bfloat16_bits, bfloat16_values, carrier, tensor_digest, type_text
+
+S = TypeVar("S")
 
 _NOTES = {
     "same": "",
@@ -85,6 +89,7 @@ class ColumnSource:
     sizes: tuple[int | None, ...]
     row: Row
     fill: Tensor | None  # what a null row becomes; shape () or that of one row; None: nulls are errors
+    finite: bool = False  # NaN and infinity are errors; what a null row becomes is none
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -130,7 +135,11 @@ class ColumnSource:
         array, failed = self.cast.apply(values)
         if failed is not None:
             found = f"a value that {self.dtype} cannot hold" + (" exactly" if self.cast.how == "bfloat16" else "")
-            self.refuse(self.cast.code, found, "expected one that fits, or 'cast: unsafe'", failed, rows, origin)
+            expected = "expected one that fits, or 'cast: unsafe'"
+            self.refuse(self.cast.code, found, expected, failed, rows, origin)
+        if self.finite and (failed := self._nonfinite(array)) is not None:
+            expected = "expected a finite number: the job says 'nonfinite: reject'"
+            self.refuse("ROW_NONFINITE", "NaN or infinity", expected, failed, rows, origin)
         return array.reshape(shape)  # array: (rows * values per row,) -> (rows, *row)
 
     def _length(self, values: pa.Array, size: int | None, rows: int, origin: Array | None) -> int:
@@ -141,14 +150,22 @@ class ColumnSource:
         wanted = size if size is not None else int(lengths[0]) if len(lengths) else 0
         wrong = lengths != wanted
         if wrong.any():
-            found = f"a list of {lengths[int(wrong.argmax())]}"
             why = (
                 ""
                 if size is not None
                 else ", as in the first row: all of a batch must have one length, or give a 'pad:' rule"
             )
-            self.refuse("ROW_SHAPE", found, f"expected lists of {wanted}{why}", wrong, rows, origin)
+            # Where any length will do, no row is to blame: its batch is.
+            told = partial(_length_text, lengths)
+            self.refuse("ROW_SHAPE", told, f"expected lists of {wanted}{why}", wrong, rows, origin, size is not None)
         return wanted
+
+    def _nonfinite(self, array: Array) -> Array | None:
+        values = bfloat16_values(array) if self.dtype == "bfloat16" else array
+        if values.dtype.kind not in "fc":
+            return None
+        failed: Array = ~np.isfinite(values)
+        return failed if failed.any() else None
 
     def _row_shape(self, sizes: list[int]) -> tuple[int, ...]:
         # An open dimension is a list level of its own, and only the innermost level can hold several dimensions
@@ -158,7 +175,8 @@ class ColumnSource:
     def _filled(self, values: pa.Array, empty: Array, fill: Tensor) -> Tensor:
         present = np.flatnonzero(~empty)  # present: (rows that hold a value,)
         if not len(present) and None in self.row:
-            self.refuse("ROW_NULL", "null, as all rows of the batch do", "expected a row that gives the shape", empty)
+            expected = "expected a row that gives the shape"
+            self.refuse("ROW_NULL", "null, as all rows of the batch do", expected, empty, rejectable=False)
         dense = self.dense(values.take(as_arrow(present)), present)
         shape = (len(values), *dense.shape[1:])
         if isinstance(dense, Strings) and isinstance(fill, Strings):
@@ -169,11 +187,27 @@ class ColumnSource:
         return filled
 
     def refuse(
-        self, code: str, found: str, expected: str, failed: Array, rows: int = 0, origin: Array | None = None
+        self,
+        code: str,
+        found: str | Callable[[int], str],
+        expected: str,
+        failed: Array,
+        rows: int = 0,
+        origin: Array | None = None,
+        rejectable: bool = True,
     ) -> NoReturn:
-        """failed: mask over values, as many for each of the `rows` (0: one). origin: as in `dense`, rising."""
-        at = np.flatnonzero(failed.reshape(rows or len(failed), -1).any(axis=1))  # at: (rows to blame,)
-        raise bad_rows(self.name, self.column, code, found, expected, at if origin is None else np.unique(origin[at]))
+        """failed: mask over values, as many for each of the `rows` (0: one). origin: as in `dense`, rising.
+
+        found: for all of them, or of the n-th value. rejectable: the rows are to blame, and not their batch.
+        """
+        by_row = failed.reshape(rows or len(failed), -1)  # by_row: (rows, values per row)
+        bad = np.flatnonzero(by_row.any(axis=1))  # bad: (rows to blame,)
+        at, first = (bad, np.arange(len(bad))) if origin is None else np.unique(origin[bad], return_index=True)
+        values = bad * by_row.shape[1] + by_row[bad].argmax(
+            axis=1
+        )  # values: (rows to blame,) the first bad one of each
+        texts = [found if isinstance(found, str) else found(int(value)) for value in values[first]]
+        raise bad_rows(self.name, self.column, code, texts, expected, at, rejectable)
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,6 +244,18 @@ class StackSource:
         columns = [tensor.values for part in self.parts if isinstance(tensor := part.feed(batch), Strings)]
         order = np.arange(rows * width).reshape(width, rows).T.ravel()  # order: (rows * width,), row-major
         return Strings(_joined(columns).take(as_arrow(order)), (rows, width))
+
+
+def finite(source: S) -> S:
+    """The same source, for which NaN and infinity are errors."""
+    made: Any = source
+    if isinstance(made, ColumnSource):
+        made = replace(made, finite=True)
+    elif isinstance(made, StackSource):
+        made = StackSource(tuple(finite(part) for part in made.parts))
+    elif (lists := getattr(made, "lists", None)) is not None:
+        made = replace(made, lists=replace(lists, items=finite(lists.items)))
+    return made  # type: ignore[no-any-return]
 
 
 def feedable(spec: TensorSpec) -> bool:
@@ -279,15 +325,22 @@ def column_of(batch: pa.RecordBatch, name: str) -> pa.Array:
     return batch.column(index)
 
 
-def bad_rows(name: str, column: str, code: str, found: str, expected: str, at: Array) -> DataError:
-    """The error of a batch that input `name` cannot be fed from. at: (rows to blame,), rising."""
-    return DataError(
-        f"could not feed input {name!r} from column {column!r}: row {at[0]} of the batch holds {found} "
-        f"({len(at)} such {'row' if len(at) == 1 else 'rows'} in this batch); {expected}",
-        code=code,
-        column=column,
-        row=int(at[0]),
-        rows=len(at),
+def bad_rows(
+    name: str, column: str, code: str, found: Sequence[str], expected: str, at: Array, rejectable: bool = True
+) -> DataError:
+    """The error of a batch that input `name` cannot be fed from.
+
+    found: what each of the rows holds. at: (rows to blame,), rising. rejectable: see `ColumnSource.refuse`.
+    """
+    subject = f"could not feed input {name!r} from column {column!r}"
+    message = (
+        f"{subject}: row {at[0]} of the batch holds {found[0]} "
+        f"({len(at)} such {'row' if len(at) == 1 else 'rows'} in this batch); {expected}"
+    )
+    if not rejectable:
+        return DataError(message, code=code, column=column, row=int(at[0]), rows=len(at))
+    return RowError.of(
+        message, at, [f"{subject}: found {text}; {expected}" for text in found], code=code, column=column
     )
 
 
@@ -329,6 +382,10 @@ def nulls(values: pa.Array) -> Array | None:
             empty = ~as_numpy(part.is_valid())
             missing = empty if missing is None else missing | empty
     return missing
+
+
+def _length_text(lengths: Array, index: int) -> str:
+    return f"a list of {lengths[index]}"
 
 
 def text(values: pa.Array) -> pa.Array:

@@ -27,10 +27,12 @@ from jobs.job import OutputColumn
 from runner.cast import NATURAL, Array, as_arrow
 from runner.constant import fits, mismatch
 from runner.nesting import Row
+from runner.row_error import RowError
 from runner.saved_model import TensorSpec
 from runner.tensor import Outputs, Strings, Tensor, bfloat16_values, carrier, tensor_text
 
 MAX_OFFSET = 2**31 - 1  # of Arrow's string, binary and list types
+_WITH_NAN = frozenset({"float16", "float32", "float64", "bfloat16", "complex64", "complex128"})
 GUESS = 64  # bytes of a string, and values in a dimension of unknown size
 
 
@@ -168,6 +170,17 @@ class OutputTarget:
             return self._binary(kept)
         return self._wrapped(_leaves(kept.reshape(-1), self.dtype), self.field.type, shape)
 
+    def nan_rows(self, tensor: Tensor, rows: int) -> Array | None:
+        """(rows,) where the first `rows` rows hold a NaN; None: nowhere. cost: one pass where there is none."""
+        if isinstance(tensor, Strings) or self.dtype not in _WITH_NAN or not tensor[:rows].size:
+            return None
+        kept: Array = tensor[:rows]
+        values: Array = bfloat16_values(kept) if self.dtype == "bfloat16" else kept
+        with np.errstate(invalid="ignore"):
+            if not np.isnan(values.min()):  # a NaN comes through; half the time of looking at each value
+                return None
+        return np.asarray(np.isnan(values).reshape(rows, -1).any(axis=1))
+
     def document(self) -> dict[str, Any]:
         """For the plan: what decides the column, as plain JSON values."""
         decoded = self.dtype == "string" and pa.types.is_string(_innermost(self.field.type))
@@ -205,12 +218,15 @@ class OutputTarget:
             per_row = max(1, len(values) // max(1, rows))
             # One Python object per value, but only on the way out with an error.
             bad = sorted({at // per_row for at, value in enumerate(values.to_pylist()) if not _is_utf8(value)})
-            raise self.refusal(
-                "ROW_UTF8",
-                f"row {bad[0]} of the batch is no UTF-8 ({len(bad)} such {'row' if len(bad) == 1 else 'rows'} in this "
-                "batch); expected text, or leave out 'decode' to write bytes",
-                row=bad[0],
-                rows=len(bad),
+            subject = f"could not write output {self.name!r} to column {self.field.name!r}"
+            expected = "expected text, or leave out 'decode' to write bytes"
+            count = f"{len(bad)} such {'row' if len(bad) == 1 else 'rows'} in this batch"
+            raise RowError.of(
+                f"{subject}: row {bad[0]} of the batch is no UTF-8 ({count}); {expected}",
+                np.array(bad),
+                [f"{subject}: found bytes that are no UTF-8; {expected}"] * len(bad),
+                code="ROW_UTF8",
+                column=self.field.name,
             ) from error
 
     def _binary(self, kept: Array) -> pa.Array:

@@ -106,12 +106,6 @@ class Gauge:
         if rows >= self.batch_rows or not self._ceiling:
             self._ceiling = max(self._ceiling, rows / (time.perf_counter() - start))
 
-    def halve(self) -> None:
-        """Memory ran out: smaller batches from now on, unless the model fixes them."""
-        self._to_tune = False
-        if self._binding.batch_rows is None:
-            self.batch_rows = max(1, self.batch_rows // 2)
-
     def figures(self) -> dict[str, float]:
         """For a receipt; see `runner.ceiling`. cpu_s: of this process since the last receipt, whoever's it was."""
         return self._fixed | {

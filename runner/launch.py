@@ -24,6 +24,8 @@ from jobs.attempt import Receipt
 from jobs.errors import JobError, OutputError, RunnerError, StoppedError, SupersededError
 from jobs.html import Report, facts
 from jobs.job import Job, OptionValue, Workers
+from jobs.policy import Policy
+from jobs.rejection import Rejections
 from jobs.schedule import Schedule
 from runner import account as accounts
 from runner.driver import Driver
@@ -54,7 +56,10 @@ class Result:
 
     parts:     URLs of the published files, in the order of the input.
     seconds:   of this run, planning and start included; 0 where everything was done before.
-    rows_run:  rows this run scored itself; the others were there already.
+    rows:      written; those rejected are not among them.
+    rows_run:  rows this run worked on itself; the others were there already.
+    codes:     code -> rows rejected with it. bad_files: url -> its code, or how many of its rows could not be read.
+    nan_rows:  rows written with a NaN in an output.
     """
 
     output: str
@@ -65,6 +70,10 @@ class Result:
     rows_run: int
     retries: int
     bytes: int
+    rows_rejected: int = 0
+    codes: dict[str, int] = field(default_factory=dict)
+    bad_files: dict[str, str] = field(default_factory=dict)
+    nan_rows: int = 0
     account: dict[str, Any] = field(default_factory=dict, repr=False)  # see `runner.account`
     page: str = ""  # URL of the same for people, as HTML
     options: Mapping[str, OptionValue] = field(default_factory=dict, repr=False)  # to reach the output again
@@ -79,6 +88,10 @@ class Result:
             "rows_run": self.rows_run,
             "parts": len(self.parts),
             "bytes": self.bytes,
+            "rows_rejected": self.rows_rejected,
+            "codes": self.codes,
+            "bad_files": self.bad_files,
+            "nan_rows": self.nan_rows,
             "seconds": round(self.seconds, 3),
             "rows_per_s": round(self.rows_run / self.seconds, 1) if self.seconds else 0.0,
             "retries": self.retries,
@@ -109,8 +122,9 @@ class Result:
         """A few lines for a person."""
         if not self.rows_run and not self.seconds:
             done = f"already done: {self.rows:,} rows in {len(self.parts)} parts ({byte_count(self.bytes)})"
-            return f"{done}\noutput: {self.output}"
-        before = f" ({self.rows - self.rows_run:,} were done before)" if self.rows_run != self.rows else ""
+            return "\n".join([done, *self._losses(), f"output: {self.output}"])
+        earlier = self.rows + self.rows_rejected - self.rows_run
+        before = f" ({earlier:,} were done before)" if earlier else ""
         speed = f", {rate(self.rows_run / self.seconds)}" if self.seconds else ""
         lines = [
             f"done: {self.rows:,} rows{before} in {len(self.parts)} parts ({byte_count(self.bytes)}),"
@@ -119,7 +133,21 @@ class Result:
         if self.account:
             lines += account_lines(self.account)
             lines.append(f"report: {self.page}")
-        return "\n".join([*lines, f"output: {self.output}"])
+        return "\n".join([*lines, *self._losses(), f"output: {self.output}"])
+
+    def _losses(self) -> list[str]:
+        """What a person must not overlook."""
+        lines = []
+        if self.rows_rejected:
+            causes = ", ".join(f"{count:,} {code}" for code, count in self.codes.items())
+            lines.append(f"rejected: {self.rows_rejected:,} rows ({causes}); see: runner rejects {self.output}")
+        if self.bad_files:
+            named = ", ".join(f"'{url}' ({why})" for url, why in list(self.bad_files.items())[:10])
+            more = f" and {len(self.bad_files) - 10:,} more" if len(self.bad_files) > 10 else ""
+            lines.append(f"bad files: {named}{more}")
+        if self.nan_rows:
+            lines.append(f"NaN: in {self.nan_rows:,} of the rows written")
+        return lines
 
 
 @dataclass
@@ -180,6 +208,8 @@ def launch(
         asked = stopper or Stopper()
         with _ending(output, claim.epoch, pool), closing(ModelWatch(ready.planned)) as model:
             done = output.done(ready.plan)
+            if done and ready.job.limits.may_lose:
+                done |= output.published(ready.plan)  # what they rejected counts
             driver = _driver(ready, pool, output, claim.epoch, done, lambda: asked.requested() or model.error())
             driver.command = command
             with _accounted(driver, ready, began) as account:
@@ -282,16 +312,22 @@ def _driver(
     workers = ready.job.workers
     left = len(ready.plan.shards) - len(done)
     fits = pool.capacity() if left else 0
+    limits = ready.job.limits
+    rejections = Rejections.of(ready.plan, limits)
+    for receipt in done.values():
+        rejections.note(receipt)
     schedule = Schedule(
         ready.plan,
         done=done,
         workers=workers.max or (fits if workers.count == "auto" else workers.count),
         least=workers.least,
-        max_attempts=ready.job.limits.max_attempts,
+        max_attempts=limits.max_attempts,
         epoch=epoch,
         nonce=lambda: secrets.token_hex(6),
         random=random.Random(),
         asked=_asked(workers),
+        policy=Policy.of(limits),
+        rejections=rejections,
     )
     return Driver(schedule, pool, output, epoch, ready.plan.rows, stop_requested=stop_requested, receipts=dict(done))
 
@@ -343,6 +379,9 @@ def _result(
     account: dict[str, Any] | None = None,
 ) -> Result:
     ordered = [receipts[shard] for shard in sorted(receipts)]
+    lost = Rejections.of(ready.plan, job.limits)
+    for receipt in ordered:
+        lost.note(receipt)
     return Result(
         output=job.output.url,
         plan_id=ready.plan.id,
@@ -352,6 +391,10 @@ def _result(
         rows_run=sum(receipt.rows_in for receipt in run.values()),
         retries=retries,
         bytes=sum(receipt.size for receipt in ordered),
+        rows_rejected=lost.rejected,
+        codes=dict(lost.codes.most_common()),
+        bad_files=lost.named,
+        nan_rows=sum(receipt.nan_rows for receipt in ordered),
         account=account or {},
         page=output.report_url,
         options=job.output.options,

@@ -41,8 +41,12 @@ class Pool(Protocol):
         """How many workers fit. raises: CapacityError if not even one does."""
         ...
 
-    def start(self, worker: str, avoid: tuple[str, ...] = ()) -> None:
-        """WorkerReady or WorkerFailedToStart follows. avoid: nodes it should not live on, if there are others."""
+    def start(self, worker: str, avoid: tuple[str, ...] = (), careful: bool = False) -> None:
+        """WorkerReady or WorkerFailedToStart follows.
+
+        avoid:   nodes it should not live on, if there are others.
+        careful: it is for one careful attempt (see `runner.careful`).
+        """
         ...
 
     def trial(self, worker: str) -> None:
@@ -95,9 +99,9 @@ class InlinePool:
     def capacity(self) -> int:
         return self._capacity
 
-    def start(self, worker: str, avoid: tuple[str, ...] = ()) -> None:
+    def start(self, worker: str, avoid: tuple[str, ...] = (), careful: bool = False) -> None:
         self._attempts[worker] = queue.Queue()
-        threading.Thread(target=self._live, args=(worker,), name=f"worker-{worker}", daemon=True).start()
+        threading.Thread(target=self._live, args=(worker, careful), name=f"worker-{worker}", daemon=True).start()
 
     def trial(self, worker: str) -> None:
         self._attempts[worker].put(_Trial)
@@ -138,11 +142,11 @@ class InlinePool:
             if thread.name.removeprefix("worker-") in self._attempts:
                 thread.join(max(0.0, deadline - time.monotonic()))
 
-    def _live(self, name: str) -> None:
+    def _live(self, name: str, careful: bool) -> None:
         assert self._spec is not None  # `serve` comes before `start`
         try:
             with _loading, native_notes_dropped():
-                worker = Worker(self._spec, name, self._options)
+                worker = Worker(self._spec, name, self._options, careful=careful)
         except Exception as error:
             self._events.put(WorkerFailedToStart(self._clock(), name, as_runner_error(error, name)))
             return

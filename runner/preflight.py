@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,9 @@ from connectors.store import FileStat, Store, redact
 from jobs import html
 from jobs import plan as plans
 from jobs.errors import BindingError, InputError, ModelError, OutputError, offenders
-from jobs.job import Job, Model, Output
-from jobs.plan import InputFile, Plan
+from jobs.job import Job, Limits, Model, Output, allowed
+from jobs.plan import Plan
+from runner.bad_file import first_schema, inspect, only_files, only_rows, rejected_before
 from runner.batches import auto_batch_rows, most_batch_rows
 from runner.binding import Binding, bind, wanted_columns
 from runner.effects import Effects, effects
@@ -37,8 +37,6 @@ from runner.staging import PlannedModel, planned_model
 from runner.trust import require_trust
 from runner.warm_up import batch_sizes
 from runner.worker import WorkerSpec
-
-_FOOTER_THREADS = 16  # footers are small reads that wait for a store, not for a core
 
 
 @dataclass(frozen=True)
@@ -58,6 +56,7 @@ class Preflight:
     options: ModelOptions
     trusted: tuple[str, ...]  # ops that would be refused, and are not because the job trusts the model
     effects: Effects
+    skipped: tuple[str, ...] = ()  # what is wrong with the files that are left out
 
     @property
     def planned(self) -> PlannedModel:
@@ -65,8 +64,9 @@ class Preflight:
 
     @property
     def warnings(self) -> list[str]:
-        """Sentences for people: where the model's answers cannot be repeated."""
-        return self.effects.warnings(self.signature.name)
+        """Sentences for people: where the model's answers cannot be repeated, and what is left out."""
+        left_out = [f"a bad file is left out: {story}" for story in self.skipped]
+        return [*self.effects.warnings(self.signature.name), *left_out]
 
     def _repr_html_(self) -> str:
         rows = self.binding.describe()
@@ -94,6 +94,8 @@ class Preflight:
             output=output,
             plan_id=self.plan.id,
             shards=len(self.plan.shards),
+            limits=self.job.limits,
+            max_rejected_rows=allowed(self.job.limits.max_rejected_rows, self.plan.rows),
         )
 
 
@@ -137,7 +139,7 @@ def examine(job: Job, cache: CacheSettings | None = None) -> Examined:
     store = Store(job.input.url[0], job.input.options)
     job, source, files = _listed(job, store)
     _refuse_own_output(job, store, source)
-    first = source.schema(store, files[0])
+    first = first_schema(source, store, files, job.limits)
     bind(job.columns, first, signature, job.output.tensor_encoding)
     columns = wanted_columns(job.columns, signature, first)
     return Examined(job, model, metagraph, signature, source, store, files, columns, cache, options, trusted, found)
@@ -146,7 +148,12 @@ def examine(job: Job, cache: CacheSettings | None = None) -> Examined:
 def complete(found: Examined) -> Preflight:
     """The rest: every footer, one schema over all files, the plan."""
     job, signature = found.job, found.signature
-    inspected = _inspect(found.source, found.store, found.files, found.columns)
+    rejected = rejected_before(job)
+    places = rejected.places() if rejected else {}
+    files = only_files(found.files, places, rejected) if rejected else found.files
+    inspected, skipped = inspect(found.source, found.store, files, found.columns, job.limits)
+    if rejected:
+        inspected = only_rows(inspected, places, rejected)
     schema, problems = unify([(file.url, file_schema) for file, file_schema in inspected], found.columns)
     if problems:
         raise BindingError(
@@ -155,9 +162,13 @@ def complete(found: Examined) -> Preflight:
         )
     binding = bind(job.columns, schema, signature, job.output.tensor_encoding)
     load_class(ENCODERS, job.output.format)().check(binding.output_schema)
+    if job.limits.nonfinite == "reject":
+        binding = binding.finite()
     identity = _identity(job, found.model, found.metagraph, signature, binding, found.options)
     if found.trusted:
         identity["model"]["trusted"] = list(found.trusted)
+    identity["input"] |= {"only_rejects": rejected.plan.id} if rejected else {}
+    identity["input"] |= {"skipped": {error.facts["file"]: error.facts["code"] for error in skipped}} if skipped else {}
     plan = plans.plan([file for file, _ in inspected], job.limits, identity)
     rows, most = _batch_rows(job, binding, plan)
     if found.options.xla and binding.batch_rows is None:  # every other size of a batch would be compiled anew
@@ -177,6 +188,7 @@ def complete(found: Examined) -> Preflight:
         found.options,
         found.trusted,
         found.effects,
+        tuple(error.message for error in skipped),
     )
 
 
@@ -239,30 +251,6 @@ def _refuse_own_output(job: Job, store: Store, source: Source) -> None:
             )
 
 
-def _inspect(
-    source: Source, store: Store, files: Sequence[FileStat], columns: Sequence[str]
-) -> list[tuple[InputFile, pa.Schema]]:
-    def look(file: FileStat) -> tuple[InputFile, pa.Schema] | InputError:
-        try:
-            return source.inspect(store, file, columns)
-        except InputError as error:
-            return error
-
-    with ThreadPoolExecutor(_FOOTER_THREADS, thread_name_prefix="footer") as threads:
-        found = list(threads.map(look, files))
-    errors = [result for result in found if isinstance(result, InputError)]
-    if len(errors) == 1:
-        raise errors[0]
-    if errors:
-        codes = sorted({str(error.facts.get("code", "")) for error in errors})
-        raise InputError(
-            f"cannot read {len(errors)} of {len(files)} input files ({', '.join(codes)})"
-            f"\n{offenders([error.message for error in errors])}",
-            code=codes[0],
-        )
-    return [result for result in found if not isinstance(result, InputError)]
-
-
 def _identity(
     job: Job,
     model: ModelSpec,
@@ -294,8 +282,16 @@ def _identity(
             "shard_bytes": job.limits.shard_bytes,
             "shard_rows": job.limits.shard_rows,
             "on_bad_row": job.limits.on_bad_row,
+            **_policies(job.limits),
         },
     }
+
+
+def _policies(limits: Limits) -> dict[str, Any]:
+    """What else decides which rows are rejected; left out at its default, so that older plans stay what they are."""
+    usual = Limits()
+    names = ("on_bad_file", "nonfinite", "nan_output", "reject_input", "max_row_bytes")
+    return {name: value for name in names if (value := getattr(limits, name)) != getattr(usual, name)}
 
 
 def _batch_rows(job: Job, binding: Binding, plan: Plan) -> tuple[int, int]:

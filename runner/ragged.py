@@ -79,6 +79,31 @@ class Lists:
         return self.items.dense(items, rows)
 
 
+def nan_lists(values: pa.Array) -> Array | None:
+    """(rows,) where a list of numbers holds a NaN, at any depth, or as `value` of a struct; None: nowhere."""
+    lengths: list[Array] = []
+    while True:
+        values = plain(values)
+        if pa.types.is_struct(values.type) and values.type.get_field_index("value") >= 0:
+            values = values.field("value")
+        elif pa.types.is_list(values.type) or pa.types.is_large_list(values.type) or _is_fixed(values.type):
+            lengths.append(as_numpy(pc.fill_null(pc.list_value_length(values), 0)).astype(np.int64))
+            values = values.flatten()
+        else:
+            break
+    if not pa.types.is_floating(values.type):
+        return None
+    bad = np.flatnonzero(as_numpy(pc.is_nan(values)))  # bad: (values that are NaN,)
+    rows = origin(lengths)
+    mask = np.zeros(len(lengths[0]) if lengths else len(values), np.bool_)
+    mask[bad if rows is None else rows[bad]] = True
+    return mask if len(bad) else None
+
+
+def _is_fixed(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_fixed_size_list(kind))
+
+
 def origin(lengths: Sequence[Array]) -> Array | None:
     """(number of items,) the row that each item of the innermost lists belongs to; None: the rows themselves."""
     if not lengths:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobs.attempt import Attempt, Receipt
-from jobs.errors import CapacityError, JobError, RunnerError, WorkerError
+from jobs.errors import CapacityError, JobError, MemoryLimitError, RunnerError, WorkerError
 from jobs.job import Workers
 from jobs.schedule import (
     AttemptFailed,
@@ -34,7 +34,7 @@ from jobs.schedule import (
 )
 from runner.engine import EngineOptions
 from runner.pool import Clock, as_runner_error
-from runner.ray_quiet import NodeAffinitySchedulingStrategy, RayActorError, ray
+from runner.ray_quiet import NodeAffinitySchedulingStrategy, OutOfMemoryError, RayActorError, ray
 from runner.ray_watch import Watch
 from runner.worker import Progress, Worker, WorkerSpec
 
@@ -56,14 +56,14 @@ class _Actor:
             os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # before TensorFlow loads: it takes the memory of all it sees
         self._worker: Worker | None = None
 
-    def start(self, spec: WorkerSpec) -> dict[str, Any] | RunnerError:
+    def start(self, spec: WorkerSpec, careful: bool) -> dict[str, Any] | RunnerError:
         """Load the model; returns where this worker lives."""
         share = self._workers.gpus if 0 < self._workers.gpus < 1 else None
         options = EngineOptions(
             threads=max(1, int(self._workers.cpus)), gpu=self._workers.gpus > 0, gpu_memory_fraction=share
         )
         try:
-            self._worker = Worker(spec, self._name, options)
+            self._worker = Worker(spec, self._name, options, careful=careful, memory=self._workers.memory)
         except Exception as error:
             return as_runner_error(error, self._name)
         context = ray.get_runtime_context()
@@ -152,7 +152,7 @@ class RayPool:
             raise CapacityError(f"no worker can be started: {_shortage(wanted, nodes)}")
         return max(1, fits)
 
-    def start(self, worker: str, avoid: tuple[str, ...] = ()) -> None:
+    def start(self, worker: str, avoid: tuple[str, ...] = (), careful: bool = False) -> None:
         try:
             actor = ray.remote(concurrency_groups={"health": 1, "attempts": _IN_HAND})(_Actor).options(
                 num_cpus=self._workers.cpus,
@@ -164,7 +164,7 @@ class RayPool:
                 scheduling_strategy=self._placement(avoid),
             )
             live = _Live(actor.remote(worker, self._workers))
-            self._calls[live.handle.start.remote(self._spec)] = ("start", worker)
+            self._calls[live.handle.start.remote(self._spec, careful)] = ("start", worker)
             self._live[worker] = live
         except Exception as error:
             failed = WorkerError(f"worker {worker} could not be started: {_cause(error)}")
@@ -249,7 +249,8 @@ class RayPool:
         live = self._live[worker]
         facts = live.facts
         where = f" (pid {facts['pid']} on node {facts['node']})" if facts else ""
-        lost = WorkerError(f"worker {worker}{where} was lost: {_cause(error)}")
+        kind = MemoryLimitError if isinstance(error, OutOfMemoryError) else WorkerError
+        lost = kind(f"worker {worker}{where} was lost: {_cause(error)}")
         draining = self._watch.draining if self._watch is not None else {}
         preempted = live.node in draining or (isinstance(error, RayActorError) and bool(error.preempted))
         self.stop(worker)

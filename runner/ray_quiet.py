@@ -11,7 +11,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 logging.getLogger("ray.widgets").setLevel(logging.WARNING)  # it recommends packages to every notebook that imports it
 
 import ray  # noqa: E402
-from ray.exceptions import RayActorError  # noqa: E402
+from ray.exceptions import OutOfMemoryError, RayActorError  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
-__all__ = ["NodeAffinitySchedulingStrategy", "RayActorError", "ray"]
+__all__ = ["NodeAffinitySchedulingStrategy", "OutOfMemoryError", "RayActorError", "ray"]

@@ -25,6 +25,7 @@ _MOST_READERS = 4
 
 Unit = tuple[InputSlice, int]  # a row group: the planned piece of its file, and its index there
 Located = tuple[Where, pa.Table]
+Readable = Callable[[InputSlice, int, Callable[[], pa.Table]], pa.Table | None]
 
 
 def reader_threads(cpus: int) -> int:
@@ -38,31 +39,39 @@ def row_groups_ahead(readers: int) -> int:
 
 
 def units(attempt: Attempt) -> Generator[Unit, None, None]:
-    """The row groups of an attempt, in order."""
+    """The row groups of an attempt that hold a row to score, in order."""
     for piece in attempt.inputs:
         for row_group in range(piece.first, piece.first + len(piece.rows)):
-            yield piece, row_group
+            if piece.picked(row_group) != ():
+                yield piece, row_group
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How a worker reads: the source, and the columns of the job with the types that all files agree on."""
+    """How a worker reads: the source, and the columns of the job with the types that all files agree on.
+
+    survive: called before a row group is decoded, where that may end a process; raises DataError where it did.
+    """
 
     source: Source
     store: Store
     columns: Sequence[str]
     schema: pa.Schema
+    survive: Callable[[InputSlice, int], None] | None = None
 
     @contextmanager
-    def reader(self, clock: StageClock) -> Iterator[Callable[[Unit], Located]]:
-        """What one thread reads with. The file of the last unit stays open for the next."""
+    def reader(self, clock: StageClock, readable: Readable) -> Iterator[Callable[[Unit], Located | None]]:
+        """What one thread reads with. The file of the last unit stays open for the next.
+
+        readable: calls what reads a row group; None where that failed and the job does without: see `Rejects`.
+        """
         with ExitStack() as opened:
             here: tuple[InputSlice, RowGroupReader] | None = None
 
-            def read(unit: Unit) -> Located:
+            def decode(piece: InputSlice, row_group: int) -> pa.Table:
                 nonlocal here
-                piece, row_group = unit
-                failpoint("W3.fetch")
+                if self.survive is not None:
+                    self.survive(piece, row_group)
                 with clock("decode"):
                     fetched = here[1].fetch_s if here is not None and here[0] is piece else 0.0
                     if here is None or here[0] is not piece:
@@ -73,6 +82,13 @@ class Reading:
                 # Fetching waits for a store, decoding for a core: who is slow must be told apart.
                 clock.add("read", here[1].fetch_s - fetched)
                 clock.add("decode", fetched - here[1].fetch_s)
-                return Where(piece.url, row_group, 0), table
+                picks = piece.picked(row_group)
+                return table if picks is None else table.take(pa.array(picks, pa.int64()))
+
+            def read(unit: Unit) -> Located | None:
+                piece, row_group = unit
+                failpoint("W3.fetch")
+                table = readable(piece, row_group, lambda: decode(piece, row_group))
+                return None if table is None else (Where(piece.url, row_group, 0, piece.picked(row_group)), table)
 
             yield read

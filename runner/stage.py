@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
+P = ParamSpec("P")
+R = TypeVar("R")
 T = TypeVar("T")
 
 # In the order in which a row group meets them. `read` (fetching bytes) and `decode` are the reader threads', `encode`
@@ -41,6 +43,15 @@ class StageClock:
         with self._lock:
             self.seconds[stage] += seconds
             self.cpu[stage] += cpu
+
+    def timed(self, stage: str, call: Callable[P, R]) -> Callable[P, R]:
+        """`call`, with its time counted under `stage`."""
+
+        def measured(*args: P.args, **kwargs: P.kwargs) -> R:
+            with self(stage):
+                return call(*args, **kwargs)
+
+        return measured
 
     def each(self, stage: str, items: Iterable[T]) -> Iterator[T]:
         """`items`, with the time spent waiting for the next one counted under `stage`."""

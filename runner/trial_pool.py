@@ -39,8 +39,8 @@ class TrialPool:
     def capacity(self) -> int:
         return self._pool.capacity()
 
-    def start(self, worker: str, avoid: tuple[str, ...] = ()) -> None:
-        self._pool.start(worker, avoid)
+    def start(self, worker: str, avoid: tuple[str, ...] = (), careful: bool = False) -> None:
+        self._pool.start(worker, avoid, careful)
 
     def trial(self, worker: str) -> None:
         self._pool.trial(worker)

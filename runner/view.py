@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from connectors.secret import redact
 from connectors.status import Status
 from connectors.sweep import Sweep
 from connectors.verification import Verification
@@ -33,6 +35,7 @@ def plan_document(ready: Preflight) -> dict[str, Any]:
         "columns": ready.binding.describe(),
         "output_schema": {field.name: str(field.type) for field in ready.binding.output_schema},
         "files": len(plan.files),
+        "files_skipped": plan.skipped,
         "bytes_on_store": sum(file.size for file in plan.files),
         "row_groups": sum(len(file.row_groups) for file in plan.files),
         "rows": plan.rows,
@@ -54,6 +57,8 @@ def render_plan(ready: Preflight) -> Group:
         f"{facts['rows']:,} rows in {facts['row_groups']:,} row groups of {facts['files']:,} files"
         f" ({byte_count(facts['bytes_on_store'])}; {byte_count(facts['decoded_bytes'])} decoded)",
     )
+    if ready.skipped:
+        head.add_row("skipped", Text("\n".join(ready.skipped), style="yellow"))
     head.add_row("work", f"{facts['shards']:,} shards, up to {facts['batch_rows']:,} rows a batch")
     head.add_row("output", f"{facts['output']} ({ready.job.output.format}, {ready.job.output.compression})")
     head.add_row("plan", facts["plan_id"])
@@ -89,6 +94,13 @@ def render_status(status: Status) -> Group:
     table.add_row("rows", f"{status.rows_done:,} of {status.rows:,} ({share:.0%})")
     table.add_row("shards", f"{status.shards_done:,} of {status.shards:,}, {byte_count(status.bytes)} in parts")
     table.add_row("attempts", f"{status.attempts:,}, {status.retries:,} failed and were or will be repeated")
+    if status.rows_rejected:
+        causes = ", ".join(f"{count:,} {code}" for code, count in status.codes.items())
+        table.add_row("rejected", Text(f"{status.rows_rejected:,} rows ({causes})", style="yellow"))
+    if status.bad_files:
+        table.add_row("bad files", Text("\n".join(_bad_files(status.bad_files)), style="yellow"))
+    if status.nan_rows:
+        table.add_row("NaN", f"in {status.nan_rows:,} rows")
     if status.rows_per_s:
         table.add_row("rate", rate(status.rows_per_s))
     table.add_row("driver", Text(_driver_story(status)))
@@ -96,6 +108,11 @@ def render_status(status: Status) -> Group:
         table.add_row("store", Text(status.warning, style="yellow"))
     table.add_row("plan", status.plan_id)
     return Group(table, *_causes(status))
+
+
+def _bad_files(files: Mapping[str, str]) -> list[str]:
+    lines = [f"{redact(url)}: {why}" for url, why in list(files.items())[:_MOST_FAILURES]]
+    return lines + ([f"and {len(files) - _MOST_FAILURES:,} more"] if len(files) > _MOST_FAILURES else [])
 
 
 def _state_story(status: Status) -> str:
@@ -132,20 +149,22 @@ def render_verification(found: Verification) -> Group:
         f"{found.rows_found:,} of {found.rows:,} rows in {found.parts_found:,} of {found.parts:,} parts"
         f" ({byte_count(found.bytes)})"
     )
-    rejected = f", {found.rows_rejected:,} of them in reject files" if found.rows_rejected else ""
+    rejected = f", and {found.rows_rejected:,} in reject files" if found.rows_rejected else ""
+    skipped = [Text(f"left out as bad: {line}", style="yellow") for line in _bad_files(found.files_skipped)]
     if found.holds:
         how = "every byte read again, all checksums agree" if found.deep else "by headers and counts"
         unknown = f" (but for {found.unchecked:,} parts whose SHA-256 nobody kept)" if found.unchecked else ""
         return Group(
             Text.assemble(("holds: ", "bold green"), f"every input row is in exactly one place: {counts}{rejected}"),
             Text(f"{how}{unknown}"),
+            *skipped,
         )
     kinds = Counter(problem.kind for problem in found.problems)
     said = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
     lines = [Text(f"  {one.kind:<10} {one.name}: {one.story}") for one in found.problems[:_MOST_PROBLEMS]]
     if len(found.problems) > _MOST_PROBLEMS:
         lines.append(Text(f"  and {len(found.problems) - _MOST_PROBLEMS:,} more; --json lists them all"))
-    return Group(Text.assemble(("does not hold: ", "bold red"), f"{said}; {counts}{rejected}"), *lines)
+    return Group(Text.assemble(("does not hold: ", "bold red"), f"{said}; {counts}{rejected}"), *lines, *skipped)
 
 
 def render_sweep(found: Sweep) -> Group:

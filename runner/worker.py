@@ -8,12 +8,12 @@ either publishes exactly the rows of its shard, or leaves nothing behind.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,15 +23,28 @@ from connectors.failpoint import failpoint
 from connectors.output import OutputDirectory
 from connectors.store import Store
 from jobs.attempt import Attempt, Failure, InputSlice, Receipt
-from jobs.errors import DataError, InternalError, MemoryLimitError, RunnerError, StoppedError, StorageError
-from jobs.job import Input, Output
+from jobs.errors import (
+    InternalError,
+    MemoryLimitError,
+    RunnerError,
+    StoppedError,
+    StorageError,
+    WorkerError,
+)
+from jobs.job import Input, Limits, Output
 from runner import engine
 from runner.batches import Where, batches
 from runner.binding import Binding
 from runner.bucketing import Bucketing
+from runner.careful import CarefulEngine, survive_decoding
+from runner.cast import Array
 from runner.engine import ModelOptions
 from runner.gauge import Gauge
+from runner.headroom import TIRED, Headroom
+from runner.isolation import Isolation, Steps, wide_rows
+from runner.memory import MemoryLimit
 from runner.reading import Reading, reader_threads, row_groups_ahead, units
+from runner.rejects import Rejects
 from runner.sample import DISTINCT_ROWS, Sample, read_rows
 from runner.saved_model import Signature
 from runner.stage import StageClock
@@ -68,6 +81,8 @@ class WorkerSpec:
     output: Output
     plan_id: str
     shards: int
+    limits: Limits = field(default_factory=Limits)
+    max_rejected_rows: int = 0  # of the job
 
     @property
     def model_digest(self) -> str:
@@ -84,8 +99,21 @@ class Progress:
 
 
 class Worker:
-    def __init__(self, spec: WorkerSpec, name: str, options: engine.EngineOptions) -> None:
-        """Load the model. raises: ModelError if it cannot be loaded, or is no longer the one that was planned."""
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        name: str,
+        options: engine.EngineOptions,
+        *,
+        careful: bool = False,
+        memory: int | None = None,
+    ) -> None:
+        """Load the model.
+
+        careful: not here but in child processes, which may die of a row; see `runner.careful`.
+        memory:  bytes that this process may hold: with more it asks to be replaced. None: as much as there is.
+        raises:  ModelError if the model cannot be loaded, or is no longer the one that was planned.
+        """
         self.name = name
         self._stop = threading.Event()
         self._spec = spec
@@ -94,7 +122,8 @@ class Worker:
         pa.set_cpu_count(options.threads)
         pa.set_io_thread_count(readers)
         source, store = source_of(spec.input), Store(spec.input.url[0], spec.input.options)
-        self._reading = Reading(source, store, spec.binding.columns, spec.input_schema)
+        survive = partial(survive_decoding, spec) if careful else None
+        self._reading = Reading(source, store, spec.binding.columns, spec.input_schema, survive)
         self._readers, self._room = readers, threading.Semaphore(row_groups_ahead(readers))
         self._output = OutputDirectory(spec.output, spec.plan_id, spec.shards)
         self._calls = _CALLS_ON_GPU if options.gpu else 1
@@ -104,16 +133,27 @@ class Worker:
         self._counting = threading.Lock()
         self._model = OpenModel(spec.model)
         failpoint("W1.load")
+        self._careful = careful
+        options = dataclasses.replace(options, model=spec.options, name=spec.model.url)
         with ThreadPoolExecutor(1) as beside:
-            rows = beside.submit(self._sample_rows) if spec.repeatable and spec.sample is not None else None
-            options = dataclasses.replace(options, model=spec.options, name=spec.model.url)
-            self._engine = engine.load(spec.engine, self._model.path, spec.tags, spec.signature, options)
+            sampled = spec.repeatable and spec.sample is not None and not careful
+            rows = beside.submit(self._sample_rows) if sampled else None
+            self._engine: engine.Engine = (
+                CarefulEngine(spec, self._model.path, options, memory)
+                if careful
+                else engine.load(spec.engine, self._model.path, spec.tags, spec.signature, options)
+            )
             self._sample = Sample(spec.binding, spec.signature, rows.result() if rows is not None else None)
+        self._headroom = Headroom(spec.most_batch_rows)
+        self._memory = MemoryLimit(memory)
+        self._memory.check_start()
+        self._recycle = ""  # why this process is to be replaced
         self.devices = self._engine.devices
         fixed = {"cpus": options.threads, "calls": self._calls}
-        self._gauge = Gauge(self._engine, spec.binding, spec.batch_rows, spec.most_batch_rows, spec.repeatable, fixed)
+        tried = spec.repeatable and not careful  # a careful worker's calls are for the rows that it is there for
+        self._gauge = Gauge(self._engine, spec.binding, spec.batch_rows, spec.most_batch_rows, tried, fixed)
         self.warm_up = WarmUp()
-        if spec.repeatable:
+        if tried:
             folder, xla = Path(self._model.path), spec.options.xla
             self.warm_up = warm_up(
                 self._engine, spec.binding, spec.signature, self._sample, spec.batch_sizes, folder, xla
@@ -123,6 +163,8 @@ class Worker:
         """Prove the model on a few rows. raises: ModelError; see `runner.trial`."""
         failpoint("W1.trial")
         spec = self._spec
+        if self._careful:
+            return Trial("none", False, ())
         if not spec.repeatable:
             return Trial("none", False, ("the model was not tried: a call would change its state",))
         return try_out(self._engine, spec.binding, spec.signature, self._sample, spec.batch_rows, spec.model.url)
@@ -133,24 +175,16 @@ class Worker:
         number: its place in the order of attempts: they read and compute one after the other.
         raises: any RunnerError; then nothing is visible at the final name unless another attempt put it there.
         """
-        clock, binding = StageClock(), self._spec.binding
+        clock, binding, rejects = StageClock(), self._spec.binding, self._rejects()
+        isolate = self._isolation(clock, rejects)
         part = self._output.open_part(attempt, binding.output_schema, self._spec.model.digest, self.name)
-        turn = functools.partial(self._to_read.turn, number)
-        readers = functools.partial(self._reading.reader, clock)
+        turn = partial(self._to_read.turn, number)
+        readers = partial(self._reading.reader, clock, rejects.readable)
 
-        def score(at: tuple[Where, pa.RecordBatch]) -> pa.RecordBatch:
-            where, batch = at
-            self._heartbeat(number, attempt, batch.num_rows)
+        def score(at: tuple[Where, pa.RecordBatch]) -> tuple[pa.RecordBatch, Array | None]:
+            self._heartbeat(number, attempt, at[1].num_rows)
             failpoint("W3.run")
-            try:
-                with clock("feed"):
-                    feeds = binding.feed(batch)
-                with clock("run"), self._gauge.call(batch.num_rows):
-                    outputs = self._engine.run(feeds, binding.fetches)
-                with clock("fetch"):
-                    return binding.fetch(batch, outputs)
-            except DataError as error:
-                raise _located(error, where) from error
+            return isolate.whole(*at, binding.output_schema)
 
         def encode(rows: pa.RecordBatch) -> None:
             failpoint("W3.encode")
@@ -163,19 +197,20 @@ class Worker:
             WriteBehind(encode, _BEHIND_BATCHES) as writer,
         ):
             with self._to_compute.turn(number, self._look), self._gauge.turn(clock):
-                measured = self._gauge.measured(row_groups, attempt.rows * self._spec.shards, clock)
-                batch_rows = self._gauge.batch_rows
+                there = filter(None, row_groups)
+                measured = self._gauge.measured(there, attempt.rows * self._spec.shards, clock)
+                batch_rows = binding.batch_rows or max(1, self._gauge.batch_rows >> attempt.halvings)
                 bucketing = Bucketing(binding.lengths, batch_rows)
                 cut = batches(bucketing.pieces(measured), batch_rows, exact=binding.batch_rows is not None)
-                for rows in in_order(score, clock.each("wait_read", cut), self._calls):
-                    for whole in bucketing.restore(rows):
+                for rows, kept in in_order(score, clock.each("wait_read", cut), self._calls):
+                    for whole in bucketing.restore(rows, kept):
                         with clock("wait_write"):
                             writer.put(whole)
             with clock("wait_encode"):
                 writer.flush()
             with clock("publish"):
-                receipt = part.publish({})
-        return dataclasses.replace(receipt, seconds=dict(clock.seconds), figures=self._gauge.figures())
+                receipt = part.publish({}, rejects.losses())
+        return self._told(receipt, clock)
 
     def attempt(self, attempt: Attempt, number: int | None = None) -> Receipt | Failure:
         """`run` behind the boundary of the worker: whatever goes wrong comes back as a Failure.
@@ -184,7 +219,12 @@ class Worker:
                 are in hand; None: they come one by one.
         """
         number = next(self._numbers) if number is None else number
+        if self._recycle:  # the driver knows, and gives this shard to another
+            self._leave(number)
+            gone = WorkerError(f"worker {self.name} is to be replaced: {self._recycle}")
+            return Failure(attempt.shard, attempt.id, attempt.number, self.name, gone)
         self._rows[number] = attempt.id, 0
+        self._headroom.learn(attempt.safe_rows)
         try:
             with self._gauge.attempt():
                 return self.run(attempt, number)
@@ -204,11 +244,8 @@ class Worker:
                 traceback=traceback.format_exc(),
             )
         finally:
-            self._to_read.leave(number)
-            self._to_compute.leave(number)
+            self._leave(number)
             del self._rows[number]
-        if isinstance(failed, MemoryLimitError):
-            self._gauge.halve()
         return Failure(attempt.shard, attempt.id, attempt.number, self.name, failed)
 
     def stop(self) -> None:
@@ -224,10 +261,51 @@ class Worker:
         in_hand = [rows for _, rows in sorted(self._rows.copy().items())]
         return Progress(*in_hand[0], beside=sum(rows for _, rows in in_hand[1:])) if in_hand else Progress()
 
+    def _leave(self, number: int) -> None:
+        self._to_read.leave(number)
+        self._to_compute.leave(number)
+
     def _sample_rows(self) -> pa.RecordBatch | None:
         spec = self._spec
         assert spec.sample is not None
         return read_rows(spec.input, spec.input_schema, spec.binding, spec.sample, max(spec.batch_rows, DISTINCT_ROWS))
+
+    def _rejects(self) -> Rejects:
+        spec = self._spec
+        return Rejects(spec.input_schema, spec.binding.kept, spec.limits, spec.max_rejected_rows)
+
+    def _isolation(self, clock: StageClock, rejects: Rejects) -> Isolation:
+        binding, limits = self._spec.binding, self._spec.limits
+        most = limits.max_row_bytes
+        steps = Steps(
+            feed=clock.timed("feed", binding.feed),
+            run=clock.timed("run", lambda feeds: self._engine.run(feeds, binding.fetches)),
+            fetch=clock.timed("fetch", binding.fetch),
+            nan=clock.timed("fetch", binding.nan_rows),
+            check=(lambda batch: None) if most is None else partial(wide_rows, most=most),
+            call=self._gauge.call,
+        )
+        return Isolation(
+            steps,
+            rejects,
+            self._headroom,
+            nan_rejected=limits.nan_output == "reject",
+            splittable=binding.batch_rows is None,
+        )
+
+    def _told(self, receipt: Receipt, clock: StageClock) -> Receipt:
+        """The receipt with what the driver is to know of this process."""
+        if self._headroom.failures >= TIRED:
+            self._recycle = f"memory ran out {self._headroom.failures} times in it"
+        else:
+            self._recycle = self._memory.excess()
+        return dataclasses.replace(
+            receipt,
+            seconds=dict(clock.seconds),
+            figures=self._gauge.figures(),
+            safe_rows=self._headroom.limits,
+            recycle=self._recycle,
+        )
 
     def _look(self) -> None:
         if self._stop.is_set():
@@ -238,13 +316,3 @@ class Worker:
             raise StoppedError(f"shard {attempt.shard} was stopped on worker {self.name} before it was done")
         with self._counting:  # two calls may be in flight
             self._rows[number] = attempt.id, self._rows[number][1] + rows
-
-
-def _located(error: DataError, where: Where) -> DataError:
-    """The same error with the file, the row group and the row counted within it."""
-    facts = dict(error.facts)
-    place = f"'{where.file}' row group {where.row_group}"
-    if "row" in facts:
-        facts["row"] = where.row(facts["row"])
-        place += f" row {facts['row']}"
-    return DataError(f"{error.message} [{place}]", **facts, file=where.file, row_group=where.row_group)

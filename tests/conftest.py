@@ -83,3 +83,13 @@ def require_half_plus_two() -> Callable[[Path, int], None]:
         np.testing.assert_array_equal(table["y"].to_numpy(), np.arange(rows, dtype=np.float32) / 2 + 2)
 
     return require
+
+
+@pytest.fixture(scope="session")
+def moody(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that one row can break in every way, and that leaks where it is asked to; see `moody_model`."""
+    folder = tmp_path_factory.mktemp("models") / "moody"
+    script = Path(__file__).parent / "support" / "moody_model.py"
+    quiet = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    subprocess.run([sys.executable, str(script), str(folder)], check=True, env=quiet, stderr=subprocess.DEVNULL)
+    return folder

@@ -56,8 +56,9 @@ class Engine(Protocol):
 
         feeds:   every input of the signature by name (inputs with a default may be left out).
         fetches: output names of the signature; only these are computed (the eager engine computes all).
-        raises:  ModelCallError (`code` INVALID_ARGUMENT, ...), MemoryLimitError where memory ran out, ModelError for
-                 an output that is not dense, InternalError after `close`.
+        raises:  ModelCallError (`code` INVALID_ARGUMENT, ...), DeviceError (`code` INTERNAL, ...) where another process
+                 may do better, MemoryLimitError where memory ran out, ModelError for an output that is not dense,
+                 InternalError after `close`.
         """
         ...
 

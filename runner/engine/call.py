@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs.errors import InternalError, MemoryLimitError, ModelCallError, ModelError, RunnerError, one_of
+from jobs.errors import DeviceError, InternalError, MemoryLimitError, ModelCallError, ModelError, RunnerError, one_of
 from runner.saved_model import Signature, TensorSpec
 from runner.tensor import DTYPES, Feeds, Strings, Tensor
 
@@ -24,6 +24,9 @@ CODES = (
     *("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED"),
     *("INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"),
 )
+
+# What says nothing about the values that were fed: the same batch may go well in another process.
+_OF_THE_DEVICE = frozenset({"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "INTERNAL", "UNAVAILABLE"})
 
 _MESSAGE_LINES, _MESSAGE_LETTERS = 2, 400
 _GRAPH_NODES = re.compile(r"\[?\[?\{\{[^{}]*\}\}\]?\]?")  # {{function_node f}} before, [[{{node n}}]] behind the reason
@@ -65,7 +68,8 @@ def call_error(error: StatusError, signature: Signature, path: str) -> RunnerErr
         )
     if error.code == "RESOURCE_EXHAUSTED":
         return MemoryLimitError(f"memory ran out in signature {where}: {error.reason}", code=error.code)
-    return ModelCallError(f"cannot call signature {where}: {error.code}: {error.reason}", code=error.code)
+    kind = DeviceError if error.code in _OF_THE_DEVICE else ModelCallError
+    return kind(f"cannot call signature {where}: {error.code}: {error.reason}", code=error.code)
 
 
 def load_error(reason: str, path: str, tags: Sequence[str]) -> ModelError:

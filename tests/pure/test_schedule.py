@@ -150,9 +150,7 @@ def test_a_success_after_failures_carries_them(plan_of: PlanOf) -> None:
     assert record.receipt.number == 2
 
 
-@pytest.mark.parametrize(
-    ("error", "code"), [(SLOW, 70), (LOST, 70), (MemoryLimitError("too big"), 70), (CapacityError("none"), 69)]
-)
+@pytest.mark.parametrize(("error", "code"), [(SLOW, 70), (LOST, 70), (CapacityError("none"), 69)])
 def test_attempts_used_up_end_the_run_with_the_last_cause(plan_of: PlanOf, error: RunnerError, code: int) -> None:
     play = Play(plan_of([1]), max_attempts=3)
     play.start("w1")
@@ -485,7 +483,8 @@ class Puppet:
             assert not self.hands[worker], "only who has nothing else to do"
             self.backed.add(shard)
             self.kinds["backup"] += 1
-        assert len(self.hands[worker]) < 2
+        assert len(self.hands[worker]) < (1 if attempt.careful else 2)
+        self.kinds["careful"] += attempt.careful
         assert not self.recorded[shard]
         assert attempt.id not in self.ids
         assert adopt == (self.numbers[shard] > 0)
@@ -595,9 +594,12 @@ def test_every_shard_is_recorded_once_or_the_run_gives_up_with_a_cause(seeds: ra
         assert schedule.handle(Tick(puppet.now)) == []
 
 
-def test_the_same_holds_while_nodes_drain_vanish_and_hang_and_shards_have_backups(plan_of: PlanOf) -> None:
+@pytest.mark.parametrize("careful", [False, True], ids=["fail", "careful"])
+def test_the_same_holds_while_nodes_drain_vanish_and_hang_and_shards_have_backups(
+    plan_of: PlanOf, careful: bool
+) -> None:
     kinds: Counter[str] = Counter()
-    policy = Policy(stall_s=12, backup_s=2, backup_share=0.2, look_s=0.5)
+    policy = Policy(stall_s=12, backup_s=2, backup_share=0.2, look_s=0.5, careful=careful)
     for seed in range(400):
         draw = random.Random(seed)
         plan = plan_of([draw.randint(1, 5) for _ in range(draw.randint(1, 40))])
@@ -617,6 +619,7 @@ def test_the_same_holds_while_nodes_drain_vanish_and_hang_and_shards_have_backup
         kinds += puppet.kinds
         kinds[type(puppet.end).__name__] += 1
         kinds["stall"] += sum("stalled" in failure.error.message for failure in schedule.failures)
+    assert ("careful" in kinds) == careful
     wanted = {"WorkerDraining", "WorkerLost", "WorkerProgressed", "backup", "stall", "Finish", "GiveUp"}
     assert wanted <= kinds.keys(), kinds
-    assert all(kinds[kind] >= 20 for kind in wanted), kinds
+    assert all(kinds[kind] >= 10 for kind in wanted), kinds

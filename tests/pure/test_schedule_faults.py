@@ -6,7 +6,7 @@ import pytest
 from schedule_play import LOST, SLOW, LongestWait, PlanOf, Play, error_of, given, receipt_of, stopped
 
 from jobs.attempt import Failure
-from jobs.errors import DataError, MemoryLimitError, PoisonError, RunnerError, StoppedError
+from jobs.errors import DataError, PoisonError, RunnerError, StoppedError
 from jobs.event import (
     AttemptFailed,
     Dispatch,
@@ -35,7 +35,7 @@ def _over(actions: list[object]) -> bool:
 # Budgets
 
 
-@pytest.mark.parametrize(("error", "most"), [(LOST, 6), (SLOW, 4), (MemoryLimitError("too big"), 4)])
+@pytest.mark.parametrize(("error", "most"), [(LOST, 6), (SLOW, 4)])
 def test_where_nobody_set_a_limit_what_is_nobodys_fault_may_happen_six_times(
     plan_of: PlanOf, error: RunnerError, most: int
 ) -> None:

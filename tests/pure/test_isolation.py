@@ -1,0 +1,290 @@
+"""Isolation: whatever the set of bad rows, exactly these are set aside, and the others come out in their order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.errors import DataError, DeviceError, MemoryLimitError, ModelCallError
+from jobs.job import Limits
+from runner.batches import Where
+from runner.headroom import Headroom
+from runner.isolation import Isolation, Steps, row_bytes, wide_rows
+from runner.rejects import Rejects
+from runner.row_error import RowError
+from runner.tensor import Feeds, Outputs
+
+REJECT = Limits(on_bad_row="reject", max_rejected_rows="100%")
+SCHEMA = pa.schema([("id", pa.int64())])
+
+
+def batch_of(rows: int) -> pa.RecordBatch:
+    return pa.record_batch([pa.array(range(rows), pa.int64())], schema=SCHEMA)
+
+
+class Model:
+    """Answers y = -id. Refuses a call with a poisoned id, or with more than `most` rows; feeding finds `unfit` ids."""
+
+    def __init__(self, poison: Collection[int] = (), unfit: Collection[int] = (), most: int = 10**9) -> None:
+        self.poison, self.unfit, self.most = set(poison), set(unfit), most
+        self.calls: list[int] = []
+        self.nan: set[int] = set()
+        self.untellable: set[int] = set()
+        self.code = "INVALID_ARGUMENT"
+
+    def steps(self) -> Steps:
+        return Steps(self.feed, self.run, self.fetch, self.nan_rows)
+
+    def feed(self, batch: pa.RecordBatch) -> Feeds:
+        ids = batch.column("id").to_numpy()
+        self._refuse(ids, self.unfit, "ROW_SHAPE")
+        return {"x": ids}
+
+    def run(self, feeds: Feeds) -> Outputs:
+        ids = np.asarray(feeds["x"])
+        self.calls.append(len(ids))
+        if len(ids) > self.most:
+            raise MemoryLimitError("too many", code="RESOURCE_EXHAUSTED")
+        if self.poison & set(ids.tolist()):
+            raise ModelCallError("no such word", code=self.code)
+        return {"y": -ids}
+
+    def fetch(self, batch: pa.RecordBatch, outputs: Outputs) -> pa.RecordBatch:
+        ids = batch.column("id").to_numpy()
+        self._refuse(ids, self.untellable, "ROW_UTF8")
+        np.testing.assert_array_equal(-ids, np.asarray(outputs["y"]))
+        return batch
+
+    def nan_rows(self, outputs: Outputs, rows: int) -> Any:
+        mask = np.isin(-np.asarray(outputs["y"]), list(self.nan))
+        return mask if mask.any() else None
+
+    def _refuse(self, ids: Any, bad: Collection[int], code: str) -> None:
+        at = np.flatnonzero(np.isin(ids, list(bad)))
+        if len(at):
+            raise RowError.of("bad", at, [f"id {ids[row]} is bad" for row in at], code=code, column="id")
+
+
+Score = Callable[..., tuple[list[int], dict[int, str], Rejects]]
+
+
+@pytest.fixture(scope="session")
+def score() -> Score:
+    """score(model, rows): the ids that came out, in order, and id -> code of those set aside."""
+
+    def run(
+        model: Model,
+        rows: int,
+        limits: Limits = REJECT,
+        most: int = 10**6,
+        headroom: Headroom | None = None,
+        **options: Any,
+    ) -> tuple[list[int], dict[int, str], Rejects]:
+        rejects = Rejects(SCHEMA, ["id"], limits, most)
+        isolate = Isolation(model.steps(), rejects, headroom or Headroom(rows), **options)
+        kept = [row for batch in isolate(Where("f", 3, 100), batch_of(rows)) for row in batch.column("id").to_pylist()]
+        table = pa.Table.from_batches(rejects.losses().batches, rejects.losses().schema)
+        ids = [kept_row["id"] for kept_row in table["kept"].to_pylist()]
+        assert table["row"].to_pylist() == [100 + row for row in ids] == sorted(100 + row for row in ids)
+        return kept, dict(zip(ids, table["code"].to_pylist(), strict=True)), rejects
+
+    return run
+
+
+@st.composite
+def poisoned_batches(draw: st.DrawFn) -> tuple[int, set[int], set[int], set[int]]:
+    rows = draw(st.integers(1, 200))
+    some = st.sets(st.integers(0, rows - 1))
+    return rows, draw(some), draw(some), draw(some)
+
+
+@given(poisoned_batches(), st.integers(1, 300))
+def test_exactly_the_bad_rows_are_set_aside_for_any_set_of_them(
+    score: Score, case: tuple[int, set[int], set[int], set[int]], most: int
+) -> None:
+    rows, poison, unfit, untellable = case
+    model = Model(poison, unfit, most)
+    model.untellable = untellable
+    kept, codes, _ = score(model, rows)
+    assert kept == [row for row in range(rows) if row not in poison | unfit | untellable]
+    assert codes == (
+        dict.fromkeys(untellable, "ROW_UTF8") | dict.fromkeys(poison, "MODEL_ROW") | dict.fromkeys(unfit, "ROW_SHAPE")
+    )
+
+
+@given(st.integers(1, 4096), st.data())
+def test_k_bad_rows_of_n_cost_k_log_n_calls(score: Score, rows: int, data: st.DataObject) -> None:
+    poison = data.draw(st.sets(st.integers(0, rows - 1), max_size=5))
+    model = Model(poison)
+    score(model, rows)
+    assert len(model.calls) <= 1 + 2 * len(poison) * math.ceil(math.log2(max(2, rows)))
+
+
+def test_a_good_batch_costs_one_call_and_is_passed_on_as_it_is(score: Score) -> None:
+    model = Model()
+    kept, codes, _ = score(model, 1000)
+    assert (kept, codes, model.calls) == (list(range(1000)), {}, [1000])
+
+
+def test_where_rows_may_not_be_rejected_the_first_bad_one_is_named_with_its_place(score: Score) -> None:
+    with pytest.raises(DataError) as caught:
+        score(Model({700, 900}), 1000, Limits())
+    facts = caught.value.facts
+    assert (facts["code"], facts["file"], facts["row_group"], facts["row"]) == ("MODEL_ROW", "f", 3, 800)
+    assert "no such word" in caught.value.message
+    assert caught.value.exit_code == 65
+
+
+def test_more_bad_rows_in_one_shard_than_the_job_allows_stop_it(score: Score) -> None:
+    limits = Limits(on_bad_row="reject", max_rejected_rows=2)
+    assert len(score(Model({1, 5}), 10, limits, 2)[1]) == 2
+    with pytest.raises(DataError, match=r"3 rows of one shard were rejected, `limits.max_rejected_rows: 2` allows 2"):
+        score(Model({1, 5, 7}), 10, limits, 2)
+
+
+@pytest.mark.parametrize("error", [DeviceError("INTERNAL"), ModelCallError("no kernel", code="UNIMPLEMENTED")])
+def test_what_is_no_fault_of_the_rows_is_passed_on(score: Score, error: Exception) -> None:
+    model = Model()
+
+    def run(feeds: Feeds) -> Outputs:
+        model.calls.append(1)
+        raise error
+
+    model.run = run  # type: ignore[method-assign]
+    with pytest.raises(type(error)):
+        score(model, 100)
+    assert model.calls == [1]
+
+
+@pytest.mark.parametrize("code", ["process_abort", "timeout", "oom"])
+def test_what_a_child_process_did_not_survive_is_the_code_of_the_row(score: Score, code: str) -> None:
+    model = Model({3})
+    model.code = code
+    assert score(model, 8)[1] == {3: code}
+
+
+def test_outputs_that_are_not_one_row_for_each_stop_the_shard_whatever_the_policy(score: Score) -> None:
+    model = Model()
+
+    def fetch(batch: pa.RecordBatch, outputs: Outputs) -> pa.RecordBatch:
+        raise DataError("9 rows for 10", code="MODEL_BATCH")
+
+    model.fetch = fetch  # type: ignore[method-assign]
+    with pytest.raises(DataError) as caught:
+        score(model, 10)
+    assert (caught.value.facts["code"], "row" in caught.value.facts) == ("MODEL_BATCH", False)
+    assert caught.value.facts["file"] == "f"
+
+
+def test_a_nan_is_kept_and_counted_or_rejected(score: Score) -> None:
+    model = Model()
+    model.nan = {2, 3}
+    kept, codes, rejects = score(model, 5)
+    assert (kept, codes, rejects.nan_rows) == ([0, 1, 2, 3, 4], {}, 2)
+    kept, codes, rejects = score(model, 5, nan_rejected=True)
+    assert (kept, codes, rejects.nan_rows) == ([0, 1, 4], {2: "MODEL_NAN", 3: "MODEL_NAN"}, 0)
+    assert model.calls == [5, 5], "a NaN costs no call"
+
+
+# Memory
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_the_safe_size_remembered(score: Score) -> None:
+    headroom = Headroom(64)
+    model = Model(most=20)
+    assert score(model, 64, headroom=headroom)[0] == list(range(64))
+    assert model.calls == [64, 32, 16, 16, 16, 16]
+    assert (headroom.limits, headroom.failures) == ({"x[]": 16}, 2)
+    model.calls.clear()
+    score(model, 64, headroom=headroom)
+    assert model.calls == [16, 16, 16, 16], "no call fails twice"
+
+
+def test_after_many_calls_that_went_well_a_little_more_is_tried(score: Score) -> None:
+    headroom = Headroom(64)
+    headroom.learn({"x[]": 16})
+    model = Model()
+    for _ in range(300):
+        score(model, 64, headroom=headroom)
+    assert model.calls[:16] == [16] * 16
+    assert 18 in model.calls
+    assert headroom.limits == {}, "a limit that was outgrown is forgotten"
+    assert model.calls[-1] == 64
+
+
+def test_of_what_two_workers_found_out_the_smaller_number_counts() -> None:
+    headroom = Headroom(64)
+    headroom.learn({"x[]": 32, "y[4]": 8})
+    headroom.learn({"x[]": 48})
+    assert headroom.limits == {"x[]": 32, "y[4]": 8}
+    for number in range(100):
+        headroom.learn({f"z[{number}]": 1})
+    assert len(headroom.limits) == 32, "it travels with every attempt"
+
+
+def test_one_row_that_does_not_fit_is_an_error_that_says_so(score: Score) -> None:
+    with pytest.raises(MemoryLimitError) as caught:
+        score(Model(most=0), 8)
+    assert caught.value.facts["rows"] == 1
+
+
+def test_one_row_that_fits_nowhere_is_found_without_slowing_down_the_others(score: Score) -> None:
+    model, headroom = Model(), Headroom(1024)
+
+    def run(feeds: Feeds) -> Outputs:
+        ids = np.asarray(feeds["x"])
+        model.calls.append(len(ids))
+        if 700 in ids:
+            raise MemoryLimitError("no") if len(ids) > 1 else ModelCallError("no", code="oom")
+        return {"y": -ids}
+
+    model.run = run  # type: ignore[method-assign]
+    kept, codes, _ = score(model, 1024, headroom=headroom)
+    assert (len(kept), codes) == (1023, {700: "oom"})
+    assert len(model.calls) <= 1 + 2 * 10
+    assert headroom.limits == {}
+
+
+def test_a_model_of_a_fixed_batch_cannot_be_fed_less(score: Score) -> None:
+    model = Model(most=4)
+    with pytest.raises(MemoryLimitError) as caught:
+        score(model, 8, splittable=False)
+    assert (caught.value.facts["rows"], model.calls) == (8, [8])
+
+
+# Sizes
+
+
+NESTED = pa.array([[["a", "bcd"], []], None, [["", "é"]]], pa.list_(pa.list_(pa.string())))
+
+
+@pytest.mark.parametrize(
+    ("values", "sizes"),
+    [
+        (pa.array(["a", None, "é" * 3]), [1, 0, 6]),
+        (pa.array([[1.0, 2.0], [], None], pa.list_(pa.float32())), [8, 0, 0]),
+        (NESTED, [4, 0, 2]),
+        (NESTED.slice(2), [2]),
+        (pa.array([[1, 2]], pa.list_(pa.int16(), 2)), [4]),
+        (pa.array([{"a": 1, "b": "xyz"}], pa.struct([("a", pa.int32()), ("b", pa.string())])), [7]),
+        (pa.array([True]), [1]),
+    ],
+)
+def test_the_bytes_of_a_row_are_those_of_what_it_holds(values: pa.Array, sizes: list[int]) -> None:
+    assert row_bytes(values).tolist() == sizes
+
+
+def test_rows_beyond_max_row_bytes_are_told_with_their_size() -> None:
+    batch = pa.record_batch({"text": ["x" * 10, "y" * 3000, "z"], "n": pa.array([1, 2, 3], pa.int64())})
+    with pytest.raises(RowError) as caught:
+        wide_rows(batch, 100)
+    assert (caught.value.facts["code"], caught.value.at.tolist()) == ("ROW_TOO_BIG", [1])
+    assert caught.value.stories == ["the row has 3,008 bytes; `limits.max_row_bytes` allows 100"]
+    wide_rows(batch, 3008)

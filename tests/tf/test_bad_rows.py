@@ -1,0 +1,362 @@
+"""A worker meets bad rows with real models: what is set aside, what is written, and what its part says of both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from connectors.output import OutputDirectory
+from connectors.reject import read_rejected
+from connectors.verification import verify
+from jobs.attempt import Attempt, Failure, Receipt, attempt
+from jobs.errors import DataError, InputError
+from jobs.job import Job, Output
+from runner import launch
+from runner.engine import EngineOptions
+from runner.preflight import Preflight, preflight
+from runner.worker import Worker
+
+REJECT = {"on_bad_row": "reject", "max_rejected_rows": "50%", "shard_rows": 100, "batch_rows": 32}
+
+
+@pytest.fixture
+def job(tmp_path: Path, half_plus_two: Path) -> Callable[..., Job]:
+    """job(x, limits=..., signature=...): one file of x in row groups of 50, ids from 0, and text to keep."""
+
+    def make(x: Any, limits: Any = REJECT, signature: str = "serving_default", **sections: Any) -> Job:
+        folder = tmp_path / "in"
+        folder.mkdir(exist_ok=True)
+        values = pa.array(x) if isinstance(x, list) else x
+        ids = pa.array(range(len(values)), pa.int64())
+        table = pa.table({"id": ids, "text": ids.cast(pa.string()), "x": values})
+        path = folder / "numbers.parquet"
+        if not path.exists() or not pq.read_table(path).equals(table):  # a file that is written again has changed
+            pq.write_table(table, path, row_group_size=50)
+        document: dict[str, Any] = {
+            "model": {"url": str(half_plus_two), "signature": signature},
+            "input": {"url": str(folder)},
+            "columns": {"keep": ["id", "text"]},
+            "output": {"url": str(tmp_path / "out")},
+            "limits": limits,
+        }
+        return Job.model_validate(document | sections)
+
+    return make
+
+
+def numbers(rows: int = 200) -> list[float | None]:
+    return [float(row) for row in range(rows)]
+
+
+def scored(folder: Path) -> dict[int, float]:
+    table = pa.concat_tables(pq.read_table(part) for part in sorted(folder.glob("part-*")))
+    ids = table["id"].to_pylist()
+    assert ids == sorted(ids), "rows keep the order of the input"
+    return dict(zip(ids, table["y"].to_pylist(), strict=True))
+
+
+def test_rejected_rows_are_in_the_reject_file_and_all_others_in_the_part(
+    job: Callable[..., Job], tmp_path: Path
+) -> None:
+    x = numbers()
+    x[3] = x[77] = None
+    x[120], x[121] = -1.0, -2.0
+    result = launch.launch(job(x, signature="picky"), in_process=True)
+    assert (result.rows, result.rows_rejected) == (196, 4)
+    assert result.codes == {"ROW_NULL": 2, "MODEL_ROW": 2}
+    assert "rejected: 4 rows (2 ROW_NULL, 2 MODEL_ROW); see: runner rejects" in result.summary()
+    assert scored(tmp_path / "out") == {row: row / 2 + 2 for row in range(200) if row not in (3, 77, 120, 121)}
+    found = read_rejected(Output(url=str(tmp_path / "out")))
+    rows = pa.concat_tables(found.tables()).to_pylist()
+    assert [(row["row_group"], row["row"], row["code"], row["column"]) for row in rows] == [
+        (0, 3, "ROW_NULL", "x"),
+        (1, 27, "ROW_NULL", "x"),
+        (2, 20, "MODEL_ROW", None),
+        (2, 21, "MODEL_ROW", None),
+    ]
+    assert [row["kept"] for row in rows][1:3] == [{"id": 77, "text": "77"}, {"id": 120, "text": "120"}]
+    assert all(row["file"].endswith("numbers.parquet") for row in rows)
+    assert "negative" in rows[2]["message"]
+    assert "input" not in rows[0], "what was read is copied only where it is asked for"
+    for deep in (False, True):
+        proof = verify(Output(url=str(tmp_path / "out")), deep=deep)
+        assert proof.problems == ()
+        assert (proof.rows_found, proof.rows_rejected) == (196, 4)
+    again = launch.launch(job(x, signature="picky"), in_process=True)
+    assert (again.rows_run, again.rows_rejected, again.codes) == (0, 4, result.codes), "a finished job says it again"
+
+
+def test_the_input_row_goes_along_where_that_is_asked_for(job: Callable[..., Job], tmp_path: Path) -> None:
+    x = numbers()
+    x[3] = None
+    launch.launch(job(x, REJECT | {"reject_input": True}), in_process=True)
+    (row,) = pa.concat_tables(read_rejected(Output(url=str(tmp_path / "out"))).tables()).to_pylist()
+    assert row["input"] == {"x": None, "id": 3, "text": "3"}
+
+
+def test_a_reject_file_that_is_changed_or_gone_is_found(job: Callable[..., Job], tmp_path: Path) -> None:
+    x = numbers()
+    x[3] = None
+    launch.launch(job(x), in_process=True)
+    (file,) = (tmp_path / "out").glob("_run/*/rejects/*.parquet")
+    content = file.read_bytes()
+    pq.write_table(pq.read_table(file), file)
+    (problem,) = verify(Output(url=str(tmp_path / "out"))).problems
+    assert "is of another attempt" in problem.story
+    file.unlink()
+    (problem,) = verify(Output(url=str(tmp_path / "out"))).problems
+    assert (problem.kind, "its reject file cannot be read" in problem.story) == ("altered", True)
+    file.write_bytes(content)
+    assert verify(Output(url=str(tmp_path / "out"))).holds
+
+
+def test_a_budget_that_is_used_up_is_exit_65_and_a_larger_one_continues(
+    job: Callable[..., Job], tmp_path: Path
+) -> None:
+    x = numbers()
+    x[3] = x[103] = x[104] = None
+    with pytest.raises(DataError, match=r"3 rows were rejected \(3 ROW_NULL\)") as caught:
+        launch.launch(job(x, REJECT | {"max_rejected_rows": 2}), in_process=True)
+    assert caught.value.exit_code == 65
+    assert len(list((tmp_path / "out").glob("part-*"))) == 2
+    assert not (tmp_path / "out" / "_SUCCESS").exists()
+    with pytest.raises(DataError, match="3 rows were rejected"):
+        launch.launch(job(x, REJECT | {"max_rejected_rows": 2}), in_process=True)
+    result = launch.launch(job(x, REJECT | {"max_rejected_rows": 3}), in_process=True)
+    assert (result.rows, result.rows_rejected, result.rows_run) == (197, 3, 0)
+
+
+def test_without_a_budget_the_first_bad_row_fails_the_job_and_says_which_key_to_change(job: Callable[..., Job]) -> None:
+    x = numbers()
+    x[3] = None
+    with pytest.raises(DataError, match=r"`limits.max_rejected_rows: 0` allows 0.* row group 0 row 3"):
+        launch.launch(job(x, {"on_bad_row": "reject"}), in_process=True)
+
+
+def test_a_job_whose_rows_are_all_bad_fails_whatever_its_budget(job: Callable[..., Job], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="all 200 rows were rejected") as caught:
+        launch.launch(job(pa.nulls(200, pa.float32()), REJECT | {"max_rejected_rows": "100%"}), in_process=True)
+    assert (caught.value.exit_code, caught.value.facts["code"]) == (65, "ALL_REJECTED")
+    assert not (tmp_path / "out" / "_SUCCESS").exists()
+
+
+def test_a_model_of_a_fixed_batch_loses_its_bad_rows_only(job: Callable[..., Job], tmp_path: Path) -> None:
+    x = numbers()
+    x[17] = x[60] = None
+    result = launch.launch(job(x, signature="sixteen"), in_process=True)
+    assert result.codes == {"ROW_NULL": 2}
+    assert scored(tmp_path / "out") == {row: row / 2 + 2 for row in range(200) if row not in (17, 60)}
+    rows = pa.concat_tables(read_rejected(Output(url=str(tmp_path / "out"))).tables()).to_pylist()
+    assert [(row["row_group"], row["row"]) for row in rows] == [(0, 17), (1, 10)], "batches span row groups"
+
+
+def test_what_is_not_finite_passes_or_is_rejected_and_what_becomes_nan_is_counted(
+    job: Callable[..., Job], tmp_path: Path
+) -> None:
+    x = numbers()
+    x[5], x[6] = float("nan"), float("inf")
+    kept = launch.launch(job(x), in_process=True)
+    assert (kept.rows, kept.nan_rows, kept.rows_rejected) == (200, 1, 0)
+    assert "NaN: in 1 of the rows written" in kept.summary()
+    strict = job(x, REJECT | {"nonfinite": "reject"}, output={"url": str(tmp_path / "strict")})
+    assert launch.launch(strict, in_process=True).codes == {"ROW_NONFINITE": 2}
+    strict = job(x, REJECT | {"nan_output": "reject"}, output={"url": str(tmp_path / "no-nan")})
+    assert launch.launch(strict, in_process=True).codes == {"MODEL_NAN": 1}
+
+
+def test_kept_text_that_is_no_utf_8_is_a_bad_row(job: Callable[..., Job], tmp_path: Path) -> None:
+    wanted = job(numbers())
+    torn = pa.StringArray.from_buffers(2, pa.py_buffer(np.array([0, 1, 2], np.int32)), pa.py_buffer(b"a\xff"))
+    table = pa.table({"id": [0, 1], "text": torn, "x": pa.array([0.0, 1.0], pa.float32())})
+    pq.write_table(table, tmp_path / "in" / "numbers.parquet")
+    assert launch.launch(wanted, in_process=True).codes == {"ROW_UTF8": 1}
+    assert scored(tmp_path / "out") == {0: 2.0}
+
+
+def test_a_row_that_is_too_large_is_rejected(job: Callable[..., Job], tmp_path: Path) -> None:
+    wanted = job(numbers(), REJECT | {"max_row_bytes": 1000})
+    table = pa.table({"id": [0, 1], "text": ["a", "b" * 2**20], "x": pa.array([0.0, 1.0], pa.float32())})
+    pq.write_table(table, tmp_path / "in" / "numbers.parquet")
+    assert launch.launch(wanted, in_process=True).codes == {"ROW_TOO_BIG": 1}
+
+
+# Only what was rejected
+
+
+def test_rows_that_were_repaired_are_scored_alone_into_a_new_output(job: Callable[..., Job], tmp_path: Path) -> None:
+    x = numbers()
+    x[3] = x[77] = None
+    x[78] = -5.0
+    first = launch.launch(job(x, signature="picky"), in_process=True)
+    x[3], x[77] = 1000.0, 1001.0
+    again = {"input": {"url": str(tmp_path / "in"), "only_rejects": str(tmp_path / "out")}}
+    new = {"output": {"url": str(tmp_path / "again")}}
+    result = launch.launch(job(x, signature="picky", **again, **new), in_process=True)
+    assert (result.rows, result.rows_rejected, first.rows_rejected) == (2, 1, 3)
+    assert scored(tmp_path / "again") == {3: 502.0, 77: 502.5}
+    (row,) = pa.concat_tables(read_rejected(Output(url=str(tmp_path / "again"))).tables()).to_pylist()
+    assert (row["row_group"], row["row"], row["kept"]["id"]) == (1, 28, 78), "places are those of the file"
+    assert verify(Output(url=str(tmp_path / "again")), deep=True).holds
+    x[78] = 6.0
+    third = {"input": {"url": str(tmp_path / "in"), "only_rejects": str(tmp_path / "again")}}
+    launch.launch(job(x, signature="picky", **third, output={"url": str(tmp_path / "third")}), in_process=True)
+    assert scored(tmp_path / "third") == {78: 5.0}
+    plans = {preflight(job(x, signature="picky", **more)).plan.id for more in ({}, again, third)}
+    assert len(plans) == 3, "what is scored is part of the plan"
+
+
+def test_rejects_of_a_file_with_other_row_groups_are_refused(job: Callable[..., Job], tmp_path: Path) -> None:
+    x = numbers()
+    x[3] = None
+    launch.launch(job(x), in_process=True)
+    again = {"input": {"url": str(tmp_path / "in"), "only_rejects": str(tmp_path / "out")}}
+    with pytest.raises(InputError, match="1 files have other row groups now"):
+        preflight(job(x[:-1], **again))
+    launch.launch(job(numbers(), output={"url": str(tmp_path / "clean")}), in_process=True)
+    with pytest.raises(InputError, match="nothing to score"):
+        preflight(job(x, input={"url": str(tmp_path / "in"), "only_rejects": str(tmp_path / "clean")}))
+
+
+# Bad files
+
+
+@pytest.fixture
+def folder(tmp_path: Path, write_numbers: Callable[..., Path]) -> Path:
+    return write_numbers(tmp_path / "in", files=3, rows=100, row_group=50)
+
+
+@pytest.fixture
+def ready(folder: Path, tmp_path: Path, half_plus_two: Path) -> Callable[..., Job]:
+    def make(**limits: Any) -> Job:
+        return Job.model_validate(
+            {
+                "model": {"url": str(half_plus_two)},
+                "input": {"url": str(folder)},
+                "columns": {"keep": ["id"]},
+                "output": {"url": str(tmp_path / "out")},
+                "limits": {"shard_rows": 100} | limits,
+            }
+        )
+
+    return make
+
+
+def flip(path: Path) -> None:
+    """A bit of the first page of x in the last row group."""
+    chunk = pq.read_metadata(path).row_group(1).column(1)
+    content = bytearray(path.read_bytes())
+    content[chunk.data_page_offset + chunk.total_compressed_size - 5] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def checksummed(folder: Path) -> None:
+    for path in folder.glob("*.parquet"):
+        pq.write_table(pq.read_table(path), path, row_group_size=50, write_page_checksum=True, use_dictionary=False)
+
+
+def test_a_file_that_is_bad_when_the_plan_is_made_is_left_out_counted_and_named(
+    ready: Callable[..., Job], folder: Path, tmp_path: Path
+) -> None:
+    bad = folder / "numbers-000.parquet"
+    good, content = folder / "numbers-001.parquet", bad.read_bytes()
+    bad.write_bytes(content[:-20])
+    said: list[str] = []
+    job = ready(on_bad_file="skip", max_bad_files=1)
+    result = launch.launch(job, in_process=True, warn=said.append)
+    assert (result.rows, list(result.bad_files.values())) == (200, ["FILE_TRUNCATED"])
+    assert len(said) == 1
+    assert "numbers-000.parquet" in said[0]
+    assert sorted(scored(tmp_path / "out")) == list(range(100, 300))
+    proof = verify(Output(url=str(tmp_path / "out")))
+    assert proof.holds
+    assert list(proof.files_skipped.values()) == ["FILE_TRUNCATED"]
+    good.write_bytes(b"")
+    with pytest.raises(
+        DataError, match=r"cannot read 2 of 3 input files.*\n.*\n.*\n`limits.max_bad_files: 1` allows 1"
+    ):
+        preflight(job)
+    (folder / "numbers-002.parquet").write_bytes(b"nonsense, and more of it")
+    with pytest.raises(DataError, match="one at least must be good"):
+        preflight(ready(on_bad_file="skip", max_bad_files="100%"))
+
+
+def test_a_row_group_that_cannot_be_read_is_rejected_whole_and_its_file_named(
+    ready: Callable[..., Job], folder: Path, tmp_path: Path
+) -> None:
+    checksummed(folder)
+    flip(folder / "numbers-001.parquet")
+    with pytest.raises(DataError) as caught:
+        launch.launch(ready(), in_process=True)
+    assert caught.value.facts["code"] == "PAGE_CRC"
+    result = launch.launch(ready(on_bad_file="skip", max_bad_files="40%"), in_process=True, overwrite=True)
+    assert (result.rows, result.codes, list(result.bad_files.values())) == (250, {"PAGE_CRC": 50}, ["50 rows not read"])
+    assert sorted(scored(tmp_path / "out")) == [*range(150), *range(200, 300)]
+    found = pa.concat_tables(read_rejected(Output(url=str(tmp_path / "out"))).tables())
+    assert found["row"].to_pylist() == list(range(50))
+    assert found["kept"].null_count == 50, "nobody knows them"
+    assert verify(Output(url=str(tmp_path / "out")), deep=True).holds
+
+
+def test_bad_files_found_while_running_are_held_against_the_budget(ready: Callable[..., Job], folder: Path) -> None:
+    checksummed(folder)
+    flip(folder / "numbers-001.parquet")
+    flip(folder / "numbers-002.parquet")
+    with pytest.raises(DataError, match="2 of 3 input files are bad") as caught:
+        launch.launch(ready(on_bad_file="skip", max_bad_files=1), in_process=True)
+    assert caught.value.exit_code == 65
+
+
+def test_a_file_that_changed_since_the_plan_is_not_skipped(ready: Callable[..., Job], folder: Path) -> None:
+    found: Preflight = preflight(ready(on_bad_file="skip", max_bad_files="100%"))
+    output = OutputDirectory(found.job.output, found.plan.id, len(found.plan.shards))
+    output.claim(found.plan)
+    (folder / "numbers-000.parquet").write_bytes(b"")
+    tried: Attempt = attempt(found.plan, found.plan.shards[0], 1, 1, "0" * 12)
+    failed = Worker(found.spec(output.output), "w1", EngineOptions(threads=1)).attempt(tried)
+    assert isinstance(failed, Failure)
+    assert failed.error.facts["code"] == "FILE_CHANGED"
+
+
+def test_a_row_group_beyond_the_limit_is_refused_before_it_is_decoded(ready: Callable[..., Job]) -> None:
+    with pytest.raises(InputError, match=r"`limits.max_row_group_bytes` allows 100") as caught:
+        preflight(ready(max_row_group_bytes=100))
+    assert (caught.value.facts["code"], caught.value.exit_code) == ("ROWGROUP_TOO_BIG", 2)
+
+
+def test_reject_files_that_no_part_names_are_gone_when_the_job_is_done(job: Callable[..., Job], tmp_path: Path) -> None:
+    x = numbers()
+    x[3] = None
+    wanted = job(x)
+    found = preflight(wanted)
+    stray = tmp_path / "out" / "_run" / found.plan.id[:8] / "rejects" / f"00000-e1-a1-{'0' * 12}.parquet"
+    stray.parent.mkdir(parents=True)
+    stray.write_bytes(b"of an attempt that died")
+    launch.launch(wanted, in_process=True)
+    assert not stray.exists()
+    assert len(list(stray.parent.iterdir())) == 1
+
+
+def test_rejects_are_kept_in_staged_mode_too(job: Callable[..., Job], tmp_path: Path) -> None:
+    x = numbers()
+    x[3] = None
+    found = preflight(job(x))
+    output = OutputDirectory(found.job.output, found.plan.id, len(found.plan.shards), "staged")
+    output.claim(found.plan)
+    output._mode = "staged"
+    worker = Worker(found.spec(output.output), "w1", EngineOptions(threads=1))
+    worker._output._mode = "staged"
+    receipts = []
+    for shard in found.plan.shards:
+        receipt = worker.attempt(attempt(found.plan, shard, 1, 1, f"{shard.index:012x}"))
+        assert isinstance(receipt, Receipt)
+        assert receipt.staged
+        receipts.append(output.record(receipt, []))
+    output.finish(found.plan, receipts, 1)
+    assert read_rejected(Output(url=str(tmp_path / "out"))).codes() == {"ROW_NULL": 1}
+    assert verify(Output(url=str(tmp_path / "out")), deep=True).holds

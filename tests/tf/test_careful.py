@@ -1,0 +1,195 @@
+"""Careful mode with a real model: rows that end, hang or flood their process are found, and nothing else is lost."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from moody_model import ABORT, FLOOD, HANG, HUGE, REFUSE, example
+
+from connectors.output import OutputDirectory
+from connectors.reject import read_rejected
+from jobs.attempt import Failure, Receipt, attempt
+from jobs.errors import DataError, ModelCallError, PoisonError
+from jobs.job import Job, Output
+from runner import careful
+from runner.child import Child, ChildEnded
+from runner.engine import EngineOptions
+from runner.preflight import Preflight, preflight
+from runner.worker import Worker
+
+ROWS = 16
+
+
+@pytest.fixture
+def ready(moody: Path, tmp_path: Path) -> Callable[..., Preflight]:
+    """ready({row: mood}, ...): a claimed output for one shard of 16 rows."""
+
+    def make(moods: Mapping[int, float], rows: int = ROWS, **limits: Any) -> Preflight:
+        (tmp_path / "in").mkdir(exist_ok=True)
+        columns = {
+            "id": pa.array(range(rows), pa.int64()),
+            "f": pa.array([[row, moods.get(row, 0.0), 0, 0] for row in range(rows)], pa.list_(pa.float32())),
+            "n": pa.array(range(rows), pa.int64()),
+            "example": [example(row) for row in range(rows)],
+        }
+        pq.write_table(pa.table(columns), tmp_path / "in" / "rows.parquet")
+        reject = {"on_bad_row": "reject", "max_rejected_rows": "100%", "batch_rows": 8, "stall_s": 60.0}
+        document: dict[str, Any] = {
+            "model": {"url": str(moody), "signature": "serving_default"},
+            "input": {"url": str(tmp_path / "in")},
+            "columns": {"keep": ["id"]},
+            "output": {"url": str(tmp_path / "out")},
+            "limits": reject | limits,
+        }
+        found = preflight(Job.model_validate(document))
+        OutputDirectory(found.job.output, found.plan.id, len(found.plan.shards)).claim(found.plan)
+        return found
+
+    return make
+
+
+def carefully(found: Preflight, memory: int | None = None) -> Receipt | Failure:
+    worker = Worker(found.spec(found.job.output), "w1", EngineOptions(threads=1), careful=True, memory=memory)
+    try:
+        return worker.attempt(attempt(found.plan, found.plan.shards[0], 3, 1, "0" * 12, careful=True))
+    finally:
+        worker.close()
+
+
+def rejected(tmp_path: Path) -> dict[int, tuple[str, str]]:
+    found = read_rejected(Output(url=str(tmp_path / "out")))
+    return {row["row"]: (row["code"], row["message"]) for table in found.tables() for row in table.to_pylist()}
+
+
+def test_row_27_a_row_that_aborts_is_found_and_all_others_are_scored(
+    ready: Callable[..., Preflight], tmp_path: Path
+) -> None:
+    receipt = carefully(ready({5: ABORT, 9: REFUSE}))
+    assert isinstance(receipt, Receipt), receipt
+    assert (receipt.rows_out, receipt.codes) == (14, {"process_abort": 1, "MODEL_ROW": 1})
+    found = rejected(tmp_path)
+    assert found[5][0] == "process_abort"
+    assert found[5][1] == "a process that ran the model on this row alone was ended by SIGABRT"
+    assert found[9][0] == "MODEL_ROW"
+    (part,) = (tmp_path / "out").glob("part-*")
+    good = [row for row in range(ROWS) if row not in (5, 9)]
+    table = pq.read_table(part)
+    assert table["id"].to_pylist() == good
+    assert table["y"].to_pylist() == [row / 2 + 2 for row in good]
+
+
+def test_row_28_a_row_that_hangs_is_rejected_as_timeout(ready: Callable[..., Preflight], tmp_path: Path) -> None:
+    receipt = carefully(ready({2: HANG}, rows=4, stall_s=5.0))
+    assert isinstance(receipt, Receipt), receipt
+    assert (receipt.rows_out, receipt.codes) == (3, {"timeout": 1})
+    assert rejected(tmp_path)[2][1].endswith("gave no answer for 5 s; it was ended")
+
+
+def test_a_row_that_floods_the_memory_is_ended_before_the_system_ends_others(
+    ready: Callable[..., Preflight], tmp_path: Path
+) -> None:
+    receipt = carefully(ready({1: FLOOD}, rows=2), memory=800 * 2**20)
+    assert isinstance(receipt, Receipt), receipt
+    assert (receipt.rows_out, receipt.codes) == (1, {"oom": 1})
+    assert "800 MiB are allowed" in rejected(tmp_path)[1][1]
+
+
+def test_a_row_that_tensorflow_has_no_memory_for_is_rejected_as_oom(
+    ready: Callable[..., Preflight], tmp_path: Path
+) -> None:
+    receipt = carefully(ready({0: HUGE}, rows=1))
+    assert isinstance(receipt, Receipt), receipt
+    assert receipt.codes == {"oom": 1}
+    assert "OOM when allocating" in rejected(tmp_path)[0][1]
+
+
+def test_a_model_that_no_row_survives_is_told_apart_from_bad_rows(
+    ready: Callable[..., Preflight], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(careful, "_HOPELESS", 2)
+    failure = carefully(ready({0: ABORT, 1: ABORT, 2: ABORT}, rows=3, batch_rows=1))
+    assert isinstance(failure, Failure)
+    assert isinstance(failure.error, PoisonError)
+    assert "survived none of 2 rows" in failure.error.message
+
+
+def test_the_careful_process_itself_does_not_load_tensorflow(ready: Callable[..., Preflight]) -> None:
+    import subprocess
+    import sys
+
+    script = (
+        "import sys, runner.worker, runner.careful; assert not {'tensorflow', 'ray'} & sys.modules.keys();"
+        "assert 'tensorflow' not in open('/proc/self/maps').read()"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+# Decoding
+
+
+def test_row_20_a_row_group_that_decodes_to_more_than_there_is_is_a_corrupt_page(
+    ready: Callable[..., Preflight], tmp_path: Path
+) -> None:
+    found = ready({}, rows=4)
+    pq.write_table(
+        pa.table({"f": pa.array([[0.0] * 4] * 5_000_000, pa.list_(pa.float32()))}),
+        tmp_path / "in" / "rows.parquet",
+    )
+    assert len(found.plan.files) == 1
+    spec = found.spec(found.job.output)
+    limits = spec.limits.model_copy(update={"max_row_group_bytes": 2**24})
+    piece = attempt(found.plan, found.plan.shards[0], 1, 1, "0" * 12).inputs[0]
+    path = tmp_path / "in" / "rows.parquet"
+    lying = dataclasses.replace(
+        piece,
+        size=path.stat().st_size,
+        version=str(path.stat().st_mtime_ns),
+        rows=(pq.read_metadata(path).row_group(0).num_rows,),
+    )
+    binding = dataclasses.replace(spec.binding, columns=("f",))
+    with pytest.raises(DataError, match="needs more than 16 MiB when decoded") as caught:
+        careful.survive_decoding(dataclasses.replace(spec, limits=limits, binding=binding), lying, 0)
+    assert caught.value.facts["code"] == "PAGE_CORRUPT"
+    careful.survive_decoding(dataclasses.replace(spec, binding=binding), lying, 0)
+
+
+# The child itself
+
+
+@pytest.mark.parametrize(
+    ("script", "how", "story"),
+    [
+        ("os:abort", "process_abort", "SIGABRT"),
+        ("os:_exit", "process_abort", "exit code 7"),
+        ("time:sleep", "timeout", "no answer for 0.5 s"),
+    ],
+)
+def test_a_child_that_does_not_answer_is_told_how_it_ended(script: str, how: str, story: str) -> None:
+    first: Any = 7 if script == "os:_exit" else 60
+    if script == "os:abort":
+        script, first = "signal:raise_signal", 6
+    with pytest.raises(ChildEnded) as caught:
+        Child(script, first, start_s=0.5 if how == "timeout" else 60)
+    assert caught.value.how == how
+    assert story in caught.value.story
+
+
+def test_what_a_child_raises_is_raised_here() -> None:
+    with pytest.raises(TypeError):
+        Child("time:sleep", "no number")
+
+
+def test_a_call_that_fails_in_the_child_is_the_same_error_here(ready: Callable[..., Preflight]) -> None:
+    found = ready({0: REFUSE}, rows=1)
+    engine = careful.CarefulEngine(found.spec(found.job.output), EngineOptions(threads=1), None)
+    feeds = found.binding.feed(pq.read_table(found.plan.files[0].url.removeprefix("file://")).to_batches()[0])
+    with pytest.raises(ModelCallError, match="out of its domain") as caught:
+        engine.run(feeds, ("y",))
+    assert caught.value.facts["code"] == "INVALID_ARGUMENT"
+    engine.close()

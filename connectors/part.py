@@ -324,8 +324,8 @@ def stated(store: Store, names: Layout, shard: int, size: int) -> dict[str, obje
     receipt = decode(store.read(names.receipt(shard))) or {}
     if receipt.get("size") != size or receipt.get("shard") != shard:
         return None
-    kept = ("shard", "attempt", "number", "epoch", "rows_in", "rows_out", "rows_rejected", "reject_file")
-    kept += ("codes", "bad_files", "nan_rows")
+    counts = ("rows_in", "rows_out", "rows_rejected", "reject_file", "codes", "bad_files", "nan_rows")
+    kept = ("shard", "attempt", "number", "epoch", *counts)
     return {"plan_id": names.plan_id, "writer": receipt.get("worker", ""), **{key: receipt.get(key) for key in kept}}
 
 

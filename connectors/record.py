@@ -12,8 +12,11 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import pairwise
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from connectors.example import binary
 from connectors.held import HeldFile, unreadable, wrong_magic
 from jobs.errors import InputError, JobError
 
@@ -180,13 +183,17 @@ def records(content: bytes) -> list[bytes]:
     return found
 
 
-def framed(values: pa.Array) -> bytes:
-    """Records as a file holds them. values: large_binary."""
+def framed(values: pa.LargeBinaryArray) -> pa.Buffer:
+    """Records as a file holds them."""
     _, offsets, data = values.buffers()
-    ends = memoryview(offsets).cast("q")[values.offset : values.offset + len(values) + 1]
-    content: bytes = data.to_pybytes() if data is not None else b""
-    parts: list[bytes] = []
-    for start, stop in pairwise(ends):
-        length, record = struct.pack("<Q", stop - start), content[start:stop]
-        parts += [length, _CRC.pack(masked_crc(length)), record, _CRC.pack(masked_crc(record))]
-    return b"".join(parts)
+    ends = np.frombuffer(offsets, np.int64, len(values) + 1, values.offset * 8)
+    content, crc32c = data.to_pybytes() if data is not None else b"", _crc32c()
+    crcs = np.fromiter((crc32c(content[start:stop]) for start, stop in pairwise(ends.tolist())), np.uint32, len(values))
+    crcs = ((crcs >> np.uint32(15)) | (crcs << np.uint32(17))) + np.uint32(_MASK)  # as `masked_crc`
+    distinct, place = np.unique(np.diff(ends), return_inverse=True)
+    lengths = [struct.pack("<Q", length) for length in distinct.tolist()]
+    heads = np.frombuffer(b"".join(length + _CRC.pack(masked_crc(length)) for length in lengths), np.uint8)
+    head = binary(heads.reshape(-1, _HEAD.size)[place], np.full(len(values), _HEAD.size))
+    tail = binary(crcs.astype("<u4"), np.full(len(values), _CRC.size))
+    joined = pc.binary_join_element_wise(head, values, tail, pa.scalar(b"", pa.large_binary()))
+    return joined.buffers()[2].slice(0, len(values) * FRAME_BYTES + int(ends[-1] - ends[0]))

@@ -39,6 +39,7 @@ RECORD = "record"
 _GROUP_RECORDS, _GROUP_BYTES = 2**16, 32 * 2**20
 _KNOWN_FILES = 64  # whose row groups a source remembers
 _INFER_RECORDS = 1000
+_ENCODED_ROWS = 2**14  # at once: what is between stays small, measured twice as fast as a whole row group
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,17 +227,17 @@ class TFRecordWriter(SpoolWriter):
         self._deflate = zlib.compressobj(wbits=31) if compression == "gzip" else None
 
     def _encode(self, group: pa.Table) -> None:
-        columns = [
-            (name, column.combine_chunks()) for name, column in zip(group.column_names, group.columns, strict=True)
-        ]
-        try:
-            made = encode(columns, group.num_rows)
-        except RowsError as error:
-            text = f"row {error.at[0]} of a row group holds {error.found}; {error.expected}"
-            raise DataError(f"cannot write rows as tf.Examples: {text}", code=error.code) from error
-        self._write(framed(made))
+        columns = [(name, group.column(index).combine_chunks()) for index, name in enumerate(group.column_names)]
+        for first in range(0, group.num_rows, _ENCODED_ROWS):
+            some = [(name, column.slice(first, _ENCODED_ROWS)) for name, column in columns]
+            try:
+                made = encode(some, len(some[0][1]))
+            except RowsError as error:
+                text = f"row {first + error.at[0]} of a row group holds {error.found}; {error.expected}"
+                raise DataError(f"cannot write rows as tf.Examples: {text}", code=error.code) from error
+            self._write(framed(made))
 
-    def _write(self, content: bytes) -> None:
+    def _write(self, content: pa.Buffer) -> None:
         self._sink.write(content if self._deflate is None else self._deflate.compress(content))
 
     def _finish(self, header: str) -> None:

@@ -28,7 +28,7 @@ RECORDS = [b"one", b"", b"three" * 100, bytes(range(256))]
 
 
 def frames(values: list[bytes]) -> bytes:
-    return framed(pa.array(values, pa.large_binary()))
+    return framed(pa.array(values, pa.large_binary())).to_pybytes()
 
 
 def put(path: Path, content: bytes) -> Path:

@@ -139,7 +139,7 @@ def test_all_problems_are_told_at_once_each_on_one_line() -> None:
         "  - job.yaml: 'model.url' is missing; no job goes without it",
         "  - job.yaml: 'urls' is no key of 'model'; did you mean 'url'?",
         "  - job.yaml: 'input.url' is an empty list; expected at least 1",
-        "  - job.yaml: 'output.format' is 'csv'; expected 'parquet' or 'arrow'",
+        "  - job.yaml: 'output.format' is 'csv'; expected 'parquet', 'arrow' or 'tfrecord'",
         "  - job.yaml: 'workers.count' is -1; expected 'auto' or a number of at least 1",
         "  - job.yaml: 'limit' is no key of a job; did you mean 'limits'?",
     ]

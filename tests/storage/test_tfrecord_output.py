@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from three_shards import PLAN, killed, opened, plan_of, snapshot
 from three_shards import work as work_as
 
 from connectors.output import OutputDirectory, open_dataset
+from connectors.record import framed
 from connectors.verification import verify
 from jobs.attempt import Receipt
 from jobs.errors import OutputError
@@ -117,6 +119,16 @@ def test_a_part_that_was_exchanged_is_found(out: Output, place: Any) -> None:
     assert [(problem.kind, problem.name) for problem in found.problems if problem.kind != "missing"] == [
         ("altered", name)
     ]
+
+
+def test_another_file_with_as_many_rows_is_not_taken_for_a_part(out: Output, place: Any) -> None:
+    directory = opened(out)
+    directory.claim(PLAN)
+    directory.record(work(directory, 1), [])
+    name = directory.part_name(1)
+    place.put(f"out/{name}", framed(pa.array([b"a record of another size"] * 5, pa.large_binary())).to_pybytes())
+    with pytest.raises(OutputError, match="it is not a part of plan"):
+        directory.adopt(1)
 
 
 def test_overwrite_removes_what_an_earlier_job_wrote_and_nothing_else(out: Output, place: Any) -> None:

@@ -39,7 +39,7 @@ class SessionEngine:
     def __init__(self, path: str, tags: Sequence[str], signature: Signature, options: EngineOptions) -> None:
         """Load the model and find the tensors of `signature` in its graph.
 
-        raises: ModelError naming the model and TensorFlow's reason, or an input that cannot be fed (sparse, ragged).
+        raises: ModelError naming the model and TensorFlow's reason, or an input that cannot be fed.
         """
         self._path = options.name or path
         self._signature = signature = dense(signature)

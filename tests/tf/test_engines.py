@@ -260,22 +260,24 @@ def test_a_model_that_does_not_load_is_named_with_the_reason(
 
 
 @pytest.mark.parametrize("engine_name", ENGINES)
-def test_a_sparse_input_is_named_as_not_supported(zoo: dict[str, Any], engine_name: str) -> None:
+def test_a_composite_input_of_another_kind_is_named_as_not_supported(zoo: dict[str, Any], engine_name: str) -> None:
     model = zoo["half plus two"]
-    sparse = TensorSpec("q", "float32", (None, 4), "", "sparse", ("indices:0", "values:0", "shape:0"))
-    signature = replace(model.signature, inputs={"q": sparse})
-    with pytest.raises(ModelError, match=r"'q' of signature 'half_plus_two'.* has sparse encoding"):
+    slices = TensorSpec("q", "float32", (None, 4), "", "composite")
+    signature = replace(model.signature, inputs={"q": slices})
+    with pytest.raises(ModelError, match=r"'q' of signature 'half_plus_two'.* has composite encoding"):
         load(engine_name, model.path, model.tags, signature, EngineOptions(threads=1))
 
 
 @pytest.mark.parametrize("engine_name", ENGINES)
-def test_a_sparse_output_is_an_error_only_where_it_is_asked_for(zoo: dict[str, Any], engine_name: str) -> None:
+def test_a_composite_output_of_another_kind_is_an_error_only_where_it_is_asked_for(
+    zoo: dict[str, Any], engine_name: str
+) -> None:
     model = zoo["half plus two"]
-    sparse = TensorSpec("q", "float32", (None, 4), "", "sparse", ("indices:0", "values:0", "shape:0"))
-    signature = replace(model.signature, outputs=model.signature.outputs | {"q": sparse})
+    slices = TensorSpec("q", "float32", (None, 4), "", "composite")
+    signature = replace(model.signature, outputs=model.signature.outputs | {"q": slices})
     engine = load(engine_name, model.path, model.tags, signature, EngineOptions(threads=1))
     assert_equal(engine.run(model.feeds, ["y"]), model.expected)
-    with pytest.raises(ModelError, match=r"'q'.* has sparse encoding"):
+    with pytest.raises(ModelError, match=r"'q'.* has composite encoding"):
         engine.run(model.feeds, ["q"])
     engine.close()
 

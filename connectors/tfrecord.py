@@ -151,6 +151,10 @@ class TFRecordReader:
         self._columns = columns
         self._content = content_of(held)
 
+    @property
+    def fetch_s(self) -> float:
+        return self._held.fetch_s
+
     def read(self, row_group: int) -> pa.Table:
         if row_group >= len(self._groups):
             raise wrong_rows(self._inputs, row_group, 0)

@@ -88,6 +88,7 @@ class Preflight:
             batch_rows=self.batch_rows,
             most_batch_rows=self.most_batch_rows,
             repeatable=not (self.effects.writes or self.trusted),
+            draws=bool(self.effects.draws),
             readers=None if self.job.workers.readers == "auto" else self.job.workers.readers,
             batch_sizes=batch_sizes(self.plan, self.batch_rows, exact=self.binding.batch_rows is not None),
             sample=sample_slice(self.plan, self.signature),

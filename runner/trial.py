@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from jobs.errors import DataError, ModelCallError, ModelError, RunnerError, one_of
 from runner.binding import Binding
 from runner.engine import Engine
+from runner.fetching import OutputTarget
 from runner.sample import Sample
 from runner.saved_model import Signature
 from runner.tensor import Outputs, Strings, Tensor, bfloat16_values, tensor_text
@@ -49,10 +50,20 @@ class Trial:
         return asdict(self) | {"ops": counts, "seconds": round(self.seconds, 3), "notes": list(self.notes)}
 
 
-def try_out(engine: Engine, binding: Binding, signature: Signature, sample: Sample, batch_rows: int, url: str) -> Trial:
+def try_out(
+    engine: Engine,
+    binding: Binding,
+    signature: Signature,
+    sample: Sample,
+    batch_rows: int,
+    url: str,
+    *,
+    draws: bool = False,
+) -> Trial:
     """Prove the model on a few rows.
 
     batch_rows: of the job; no call has more.
+    draws:      random numbers, and that was told.
     raises:     ModelError where it cannot run here, takes one row a call only, or has an output that does not follow
                 the rows.
     cost:       four calls of at most 3 rows, on a GPU five.
@@ -65,7 +76,8 @@ def try_out(engine: Engine, binding: Binding, signature: Signature, sample: Samp
     notes = [story] if story else []
     if calls:
         trial.require_rows(calls)
-        notes += trial.require_same(calls)
+        random = trial.require_same(calls)
+        notes += [] if draws else random
     placed = trial.placed(calls[-1][0]) if calls else {}
     if placed and not placed.get("GPU"):
         notes.append(f"no op of signature {signature.name!r} runs on the GPU: workers without one would do")
@@ -78,6 +90,8 @@ _Call = tuple[Sequence[int], Outputs]  # rows of the sample, and what the model 
 class _Trial:
     def __init__(self, engine: Engine, binding: Binding, signature: Signature, sample: Sample, url: str) -> None:
         self._engine, self._binding, self._sample = engine, binding, sample
+        # What is made of one tensor each. Of those made of several, only the column shows the rows.
+        self._plain = [target.name for target in binding.outputs if isinstance(target, OutputTarget)]
         self._dtypes = {name: spec.dtype for name, spec in signature.outputs.items()}
         self._where = f"signature {signature.name!r} of model '{url}'"
 
@@ -126,9 +140,10 @@ class _Trial:
         wrong: dict[str, str] = {}
         for rows, outputs in calls:
             fed = self._binding.batch_rows or len(rows)
-            for name, tensor in outputs.items():
-                if tensor.shape[:1] != (fed,):
-                    wrong[name] = f"{tensor_text('', tensor.shape)} for {fed} row{'s' * (fed > 1)}"
+            for name in self._plain:
+                shape = outputs[name].shape
+                if shape[:1] != (fed,):
+                    wrong[name] = f"{tensor_text('', shape)} for {fed} row{'s' * (fed > 1)}"
         if wrong:
             told = ", ".join(f"{name!r} has the shape {shape}" for name, shape in wrong.items())
             raise self._refusal(list(wrong), f"do not follow the rows: {told}")
@@ -142,7 +157,7 @@ class _Trial:
         try:
             self._binding.fetch(batch, outputs)
         except DataError as error:
-            if error.facts.get("code") == "MODEL_OUTPUT":
+            if error.facts.get("code") in ("MODEL_OUTPUT", "MODEL_BATCH"):
                 raise ModelError(f"cannot use {self._where}: {error.message}") from error
 
     def require_same(self, calls: Sequence[_Call]) -> list[str]:
@@ -161,7 +176,7 @@ class _Trial:
     def _differing(self, calls: Sequence[_Call], tolerance: float) -> list[str]:
         """Outputs that differ between calls for one row of the sample."""
         names = []
-        for name in self._binding.fetches:
+        for name in self._plain:
             first: dict[int, Tensor] = {}
             for rows, outputs in calls:
                 for place, row in enumerate(rows):
@@ -171,7 +186,7 @@ class _Trial:
         return names
 
     def _refusal(self, names: Sequence[str], why: str) -> ModelError:
-        others = [name for name in self._binding.fetches if name not in names]
+        others = [target.name for target in self._binding.outputs if target.name not in names]
         keep = f"`outputs: [{', '.join(others)}]`" if others else "another signature"
         plural = "s" * (len(names) > 1)
         return ModelError(

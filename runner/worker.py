@@ -77,6 +77,7 @@ class WorkerSpec:
     repeatable: bool  # the same batch may be run twice: no state of the model changes
     readers: int | None  # threads that read and decode; None: by the cpus
     batch_sizes: tuple[int, ...]  # that the plan comes to, the frequent ones first
+    draws: bool  # random numbers, as whoever planned the job was told
     sample: InputSlice | None  # rows to warm up with; None: make them up
     output: Output
     plan_id: str
@@ -164,10 +165,12 @@ class Worker:
         failpoint("W1.trial")
         spec = self._spec
         if self._careful:
-            return Trial("none", False, ())
+            return Trial("none", False)
         if not spec.repeatable:
-            return Trial("none", False, ("the model was not tried: a call would change its state",))
-        return try_out(self._engine, spec.binding, spec.signature, self._sample, spec.batch_rows, spec.model.url)
+            return Trial("none", False)  # a call would change the model; whoever planned the job was told
+        return try_out(
+            self._engine, spec.binding, spec.signature, self._sample, spec.batch_rows, spec.model.url, draws=spec.draws
+        )
 
     def run(self, attempt: Attempt, number: int) -> Receipt:
         """Read, feed, run, fetch and write one shard, and publish its part.

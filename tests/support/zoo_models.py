@@ -564,14 +564,15 @@ parsing(
 )
 
 
-@model(columns="found a sparse input", error="sparse encoding", eager="sparse encoding")
+@model(rows=False)
 def v1_sparse_tensor_info(path: Path) -> Feeds:
     def graph() -> Any:
         q = v1.sparse_placeholder(tf.float32, [None, 5], "q")
         return {"q": q}, {"sum": v1.sparse.reduce_sum(q, axis=1)}
 
     save_v1(path, graph)
-    return {}
+    q_indices, q_values = np.array([[0, 1], [2, 4]]), np.array([7, 8], F32)
+    return {"q_indices": q_indices, "q_values": q_values, "q_dense_shape": np.array([3, 5])}
 
 
 @model(rows=False, columns="found unknown rank")

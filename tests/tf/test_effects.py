@@ -17,6 +17,7 @@ import tensorflow as tf
 import runner
 from jobs.job import Job
 from runner.launch import launch
+from runner.preflight import preflight
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +66,14 @@ def test_a_job_that_cannot_be_repeated_warns_once_and_runs(job: Callable[..., Jo
 
 def test_a_plain_signature_of_the_same_model_warns_of_nothing(job: Callable[..., Job]) -> None:
     assert runner.run(job("plain"), in_process=True, progress=False).rows == 3  # a warning would be an error here
+
+
+def test_trust_that_was_not_needed_changes_no_plan(job: Callable[..., Job]) -> None:
+    asked = job("plain")
+    trusting = asked.model_copy(update={"model": asked.model.model_copy(update={"trust": True})})
+    assert trusting.fingerprint == asked.fingerprint
+    assert preflight(trusting).plan.id == preflight(asked).plan.id
+    assert preflight(trusting).trusted == ()
 
 
 def test_plan_and_show_tell_it_too(moody: Path, tmp_path: Path, job: Callable[..., Job]) -> None:

@@ -81,10 +81,11 @@ def show(
 ) -> None:
     """What a model declares: tag sets, signatures, tensors, and the Arrow columns they become."""
     from runner import show as shown  # each command imports what it needs: `show` answers in a fraction of a second
+    from runner.model_folder import is_remote
     from runner.program import read_programs
     from runner.saved_model import choose_metagraph, choose_signature, read_model
 
-    spec = read_model(model, version, cache=cache_settings())
+    spec = read_model(model, version, cache=cache_settings() if is_remote(model) else None)
     programs = read_programs(spec)
     wanted = tuple(tags.split(",")) if tags else None
     if wanted or signature:

@@ -79,9 +79,9 @@ class TrialPool:
                 return list(self._waiting.values())
             case WorkerReady(_, worker):
                 self._waiting[worker] = event
-            case WorkerLost(now, worker, error) if worker == self._trying:
-                self._deaths += 1
-                if self._deaths >= _MOST_DEATHS:
+            case WorkerLost(now, worker, error, preempted) if worker == self._trying:
+                self._deaths += not preempted
+                if self._deaths >= _MOST_DEATHS and not preempted:
                     event = WorkerFailedToStart(now, worker, self._deadly(error.message))
                 self._leave(worker)
             case WorkerFailedToStart(_, worker) | WorkerLost(_, worker) | WorkerDraining(_, worker):

@@ -87,6 +87,15 @@ def test_a_model_that_takes_two_processes_with_it_is_refused() -> None:
     assert "ended the processes of 2 workers" in event.error.message
 
 
+def test_a_preempted_node_is_not_the_fault_of_the_model() -> None:
+    puppet, pool, _ = gate()
+    after(puppet, pool, ready("w1"), ready("w2"), ready("w3"))
+    for worker in ("w1", "w2"):
+        gone = WorkerLost(0.0, worker, DEATH, preempted=True)
+        assert after(puppet, pool, gone) == [gone]
+    assert after(puppet, pool, ready("w3")) == [ready("w3")]
+
+
 def test_a_worker_that_leaves_while_it_waits_is_forgotten() -> None:
     puppet, pool, _ = gate()
     after(puppet, pool, ready("w1"), ready("w2"), ready("w3"))

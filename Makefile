@@ -45,8 +45,12 @@ format: $(VENV)/dev.stamp ## let ruff format and mend what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/dev.stamp ## rows per second against the loop a user would write
-	$(BIN)/python benchmarks/vector.py
+WORKLOADS ?= vector wide image text example sequence tiny many memory
+BENCH ?=
+bench: $(VENV)/dev.stamp ## all benchmarks against the plain loop and Ray Data; BENCH=--quick for a few minutes
+	@rm -f benchmarks/.cache/results.jsonl && mkdir -p benchmarks/.cache
+	$(BIN)/python benchmarks/bench.py $(WORKLOADS) $(BENCH) --out benchmarks/.cache/results.jsonl
+	$(BIN)/python benchmarks/render.py benchmarks/.cache/results.jsonl benchmarks
 
 zoo: $(VENV)/dev.stamp ## every kind of SavedModel there is: what the scan, the engines and Arrow make of it
 	@PYTHONPATH=. $(BIN)/python tests/support/zoo.py

@@ -1,7 +1,7 @@
 """The `many` workload: what the driver costs where there are very many files and shards.
 
 Plans real local files; dispatches and commits shards with a pool that answers at once; resumes a job whose shards are
-all done, from real folders of that many names. Each part runs in a process of its own: memory is told apart.
+all done, from real folders of that many names. Each part runs in a process of its own, to tell its memory apart.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -76,7 +77,7 @@ class LocalFiles:
             yield child
 
     def open(self, path: str) -> BinaryIO:
-        return Path(path).open("rb")
+        return FileIO(path)  # unbuffered: who reads here asks for large pieces, and holds them itself
 
     def read(self, path: str) -> bytes | None:
         try:

@@ -428,6 +428,8 @@ def _scheme(url: str) -> str:
 def _absolute(url: str) -> str:
     """A local path from the root, the same from every working directory; other URLs as they are."""
     if _scheme(url) == "file":
+        if url.startswith("/") and os.path.normpath(url) == url:  # nearly always, and there may be a million
+            return url
         return os.path.normpath(Path(url.partition("://")[2] or url).expanduser().absolute())
     if redact_urls(url) != url:
         raise JobError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
 import pyarrow as pa
 
@@ -20,6 +21,7 @@ from jobs.job import Job, Limits, Output, allowed
 from jobs.plan import InputFile, picked
 
 _FOOTER_THREADS = 16  # footers are small reads that wait for a store, not for a core
+_FOOTERS_AT_ONCE = 4096  # asked for together: a hundred thousand futures would cost more memory than the plan
 _OF_A_FILE = ("FILE_", "ROWGROUP_")  # codes that one file is to blame for, and not the job or the store
 
 Inspected = list[tuple[InputFile, pa.Schema]]
@@ -59,8 +61,10 @@ def inspect(
         except InputError as error:
             return error
 
+    waiting, found = iter(files), list[tuple[InputFile, pa.Schema] | InputError]()
     with ThreadPoolExecutor(_FOOTER_THREADS, thread_name_prefix="footer") as threads:
-        found = list(threads.map(look, files))
+        while some := list(islice(waiting, _FOOTERS_AT_ONCE)):
+            found += threads.map(look, some)
     errors = [result for result in found if isinstance(result, InputError)]
     if unforgiven := [error for error in errors if not _skipped(error, limits)]:
         raise _told(unforgiven, len(files))

@@ -71,17 +71,18 @@ class Gauge:
 
         rows_ahead: about how many rows this worker will have to do.
         """
-        first = next(row_groups, None) if self._to_tune else None
-        if first is not None and first[1].num_rows:
+        if not self._to_tune:
+            return row_groups
+        with clock("wait_read"):
+            first = next(row_groups, None)
+        if first is None:
+            return row_groups
+        if first[1].num_rows:
             self._to_tune = False
             with clock("tune"), _processor.off():
                 tuned = self._tune(first, rows_ahead)
             self.batch_rows, self._ceiling = tuned.batch_rows, tuned.rows_per_s
-        while first is not None:
-            yield first
-            del first  # a row group is let go as soon as the loop asks for the next
-            first = next(row_groups, None)
-        yield from row_groups
+        return _again(first, row_groups)
 
     def _tune(self, first: Located, rows_ahead: int) -> Tuned:
         def call(rows: int) -> Spent:
@@ -114,6 +115,12 @@ class Gauge:
             "cpu_s": round(_processor.lap(), 4),
             "rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT,
         }
+
+
+def _again(first: Located, rest: Iterator[Located]) -> Iterator[Located]:
+    yield first
+    del first  # a row group is let go as soon as the loop asks for the next
+    yield from rest
 
 
 class _Processor:

@@ -55,7 +55,7 @@ class History:
         self._workers: dict[str, _Tally] = {}
         self._given: dict[str, tuple[float, str, int, int]] = {}  # attempt -> when, worker, shard, number
         self._times = array("d")  # began, computed, ended of each attempt
-        self._facts = array("q")  # worker, shard, number, rows, outcome
+        self._facts = array("i")  # worker, shard, number, rows, outcome
         self._first: float | None = None  # dispatch
         self._last = 0.0  # commit
         self.first_part: float | None = None  # when the first of this run was committed, by the driver's clock

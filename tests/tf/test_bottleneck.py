@@ -123,7 +123,8 @@ def test_every_run_leaves_its_account_also_one_that_failed_and_one_that_went_on(
     result = run()
     second = told(tmp_path)
     assert (second["ending"], second["shards_done"]) == ("finished", 10)
-    assert (second["rows_before"], second["rows_run"]) == (first["rows_run"], 2000 - first["rows_run"])
+    assert second["rows_before"] + second["rows_run"] == 2000
+    assert second["rows_before"] >= first["rows_run"], "what was published when the run ended may not have been told"
     page = Path(result.page)
     assert page.exists()
     assert "Workers over time" in page.read_text()

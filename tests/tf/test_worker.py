@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from connectors.output import OutputDirectory, Part
 from jobs.attempt import Attempt, Failure, Receipt, attempt
@@ -317,3 +319,56 @@ def test_only_a_model_that_leaves_no_trace_is_run_to_measure_it(ready: Ready, zo
         gauge = Gauge(engine, found.binding, 10, 100, repeatable)
         assert list(gauge.measured(iter([row_group]), 50, StageClock())) == [row_group]
         assert bool(engine.calls) == repeatable
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    groups=st.lists(st.integers(0, 40), min_size=1, max_size=12),
+    files=st.integers(1, 3),
+    batch_rows=st.integers(1, 50),
+    readers=st.integers(1, 4),
+    calls=st.integers(1, 2),
+    shard_rows=st.integers(1, 120),
+)
+def test_whatever_the_sizes_the_parts_are_what_a_plain_loop_writes(
+    groups: list[int],
+    files: int,
+    batch_rows: int,
+    readers: int,
+    calls: int,
+    shard_rows: int,
+    half_plus_two: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    root = tmp_path_factory.mktemp("sizes")
+    (root / "in").mkdir()
+    number = 0
+    for file in range(files):
+        schema = pa.schema([("id", pa.int64()), ("x", pa.float32())])
+        with pq.ParquetWriter(root / "in" / f"{file}.parquet", schema) as writer:
+            for rows in groups:
+                ids = np.arange(number, number + rows)
+                writer.write_table(pa.table([pa.array(ids), pa.array(ids.astype(np.float32))], schema=schema))
+                number += rows
+    job = {
+        "model": {"url": str(half_plus_two)},
+        "input": {"url": str(root / "in")},
+        "columns": {"keep": ["id"]},
+        "output": {"url": str(root / "out")},
+        "limits": {"shard_rows": shard_rows, "batch_rows": batch_rows},
+        "workers": {"readers": readers},
+    }
+    found = preflight(Job.model_validate(job))
+    output = OutputDirectory(found.job.output, found.plan.id, len(found.plan.shards))
+    output.claim(found.plan)
+    worker = Worker(found.spec(output.output), "w1", OPTIONS)
+    worker._calls = calls
+    shards = range(len(found.plan.shards))
+    results = both(worker, [attempt_at(found, shard, f"{shard:012x}") for shard in shards], tuple(reversed(shards)))
+    worker.close()
+    assert all(isinstance(result, Receipt) for result in results.values()), results
+    written = pa.concat_tables(pq.read_table(part) for part in sorted((root / "out").glob("part-*")))
+    expected = [pq.read_table(path) for path in sorted((root / "in").glob("*.parquet"))]  # the loop without the runner
+    plain = pa.concat_tables(expected)
+    assert written["id"].to_pylist() == plain["id"].to_pylist()
+    np.testing.assert_array_equal(written["y"].to_numpy(), plain["x"].to_numpy() / 2 + 2)

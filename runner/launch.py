@@ -337,6 +337,7 @@ def _drive(driver: Driver, display: Callable[[], Display], watch: Callable[[Snap
 
     def show(at: Snapshot) -> None:
         screen.show(at)
+        pool.observe(at)
         watch(at)
 
     driver.watch = show

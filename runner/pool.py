@@ -19,6 +19,7 @@ from jobs.attempt import Attempt, Receipt
 from jobs.errors import InternalError, RunnerError
 from jobs.schedule import AttemptFailed, AttemptSucceeded, Event, WorkerFailedToStart, WorkerReady
 from runner.engine import EngineOptions
+from runner.report import Snapshot
 from runner.worker import Progress, Worker, WorkerSpec
 
 Clock = Callable[[], float]
@@ -67,6 +68,10 @@ class Pool(Protocol):
 
     def progress(self) -> Mapping[str, Progress]:
         """Worker -> the rows of its running attempt, as last heard."""
+        ...
+
+    def observe(self, at: Snapshot) -> None:
+        """How the run is, for whoever measures it."""
         ...
 
     def facts(self) -> Mapping[str, Mapping[str, object]]:
@@ -127,6 +132,8 @@ class InlinePool:
 
     def progress(self) -> Mapping[str, Progress]:
         return {name: worker.progress for name, worker in list(self._workers.items())}
+
+    def observe(self, at: Snapshot) -> None: ...
 
     def facts(self) -> Mapping[str, Mapping[str, object]]:
         return {

@@ -34,8 +34,10 @@ from jobs.schedule import (
 )
 from runner.engine import EngineOptions
 from runner.pool import Clock, as_runner_error
+from runner.ray_metrics import RunMetrics, WorkerMetrics
 from runner.ray_quiet import NodeAffinitySchedulingStrategy, OutOfMemoryError, RayActorError, ray
 from runner.ray_watch import Watch
+from runner.report import Snapshot
 from runner.worker import Progress, Worker, WorkerSpec
 
 _IN_HAND = 2  # attempts of a worker: the Schedule gives out no more
@@ -55,6 +57,7 @@ class _Actor:
         if workers.gpus == 0:
             os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # before TensorFlow loads: it takes the memory of all it sees
         self._worker: Worker | None = None
+        self._metrics = WorkerMetrics()
 
     def start(self, spec: WorkerSpec, careful: bool) -> dict[str, Any] | RunnerError:
         """Load the model; returns where this worker lives."""
@@ -62,10 +65,13 @@ class _Actor:
         options = EngineOptions(
             threads=max(1, int(self._workers.cpus)), gpu=self._workers.gpus > 0, gpu_memory_fraction=share
         )
+        began = time.monotonic()
         try:
             self._worker = Worker(spec, self._name, options, careful=careful, memory=self._workers.memory)
         except Exception as error:
             return as_runner_error(error, self._name)
+        self._metrics.loaded(time.monotonic() - began)
+        self._worker.observe = self._metrics.batch
         context = ray.get_runtime_context()
         return {
             "pid": os.getpid(),
@@ -88,7 +94,9 @@ class _Actor:
     def run(self, attempt: Attempt, number: int) -> Any:
         """number: of this worker's attempts, from 0: two threads of one group begin in any order."""
         assert self._worker is not None  # the pool dispatches to workers that are ready
-        return self._worker.attempt(attempt, number)
+        result = self._worker.attempt(attempt, number)
+        self._metrics.ended(result)
+        return result
 
     @ray.method(concurrency_group="health")  # type: ignore[untyped-decorator]
     def progress(self) -> Progress:
@@ -131,6 +139,7 @@ class RayPool:
         self._closed = threading.Event()
         self._watch: Watch | None = None
         self._answers, self._silent_s, self._polled = 0, 0.0, clock()  # of the head, and when that was last looked at
+        self._metrics: RunMetrics | None = None
         self._seen = ClusterSeen(0.0)  # as last told
         self._news: list[Event] = []  # for the next poll
 
@@ -206,6 +215,10 @@ class RayPool:
 
     def progress(self) -> Mapping[str, Progress]:
         return {name: live.progress for name, live in self._live.items()}
+
+    def observe(self, at: Snapshot) -> None:
+        self._metrics = self._metrics or RunMetrics()
+        self._metrics.show(at)
 
     def facts(self) -> Mapping[str, Mapping[str, object]]:
         return {name: live.facts for name, live in self._live.items() if live.facts}

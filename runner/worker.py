@@ -11,6 +11,7 @@ import dataclasses
 import itertools
 import threading
 import traceback
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -99,6 +100,9 @@ class Progress:
     beside: int = 0
 
 
+Observe = Callable[[int, int, int, Mapping[str, float]], None]  # rows, most, padding, seconds by stage so far
+
+
 class Worker:
     def __init__(
         self,
@@ -116,6 +120,7 @@ class Worker:
         raises:  ModelError if the model cannot be loaded, or is no longer the one that was planned.
         """
         self.name = name
+        self.observe: Observe = lambda rows, most, padding, seconds: None  # told of each batch, for whoever measures
         self._stop = threading.Event()
         self._spec = spec
         readers = spec.readers or reader_threads(options.threads)
@@ -206,6 +211,8 @@ class Worker:
                 bucketing = Bucketing(binding.lengths, batch_rows)
                 cut = batches(bucketing.pieces(measured), batch_rows, exact=binding.batch_rows is not None)
                 for rows, kept in in_order(score, clock.each("wait_read", cut), self._calls):
+                    fed = rows.num_rows if kept is None else len(kept)
+                    self.observe(fed, batch_rows, (binding.batch_rows or fed) - fed, clock.seconds)
                     for whole in bucketing.restore(rows, kept):
                         with clock("wait_write"):
                             writer.put(whole)

@@ -26,6 +26,7 @@ class There:
     """A head without CPUs and a node of two; an S3 endpoint; what to call them with."""
 
     cluster: ClusterProcess
+    metrics_port: int  # of the head, where drivers live
     s3: str
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -47,10 +48,12 @@ def there(s3: str) -> Iterator[There]:
     }
     # The driver is started as `python`, which must be this one.
     path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    head = {"num_cpus": 0, "dashboard_port": free_port(), "include_dashboard": True}
-    with cluster_process(os.environ | secrets | path, **head) as cluster:
+    often = {"RAY_metrics_report_interval_ms": "1000"}
+    port = free_port()
+    head = {"num_cpus": 0, "dashboard_port": free_port(), "include_dashboard": True, "metrics_export_port": port}
+    with cluster_process(os.environ | secrets | path | often, **head) as cluster:
         cluster.add(num_cpus=2)
-        yield There(cluster, s3, secrets)
+        yield There(cluster, port, s3, secrets)
 
 
 Command = Callable[..., Completed]

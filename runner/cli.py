@@ -145,6 +145,10 @@ def run(
     takeover: Annotated[
         bool, typer.Option("--takeover", help="Although another driver writes there; it stops when it next looks.")
     ] = False,
+    log_format: Annotated[
+        str,
+        typer.Option("--log-format", metavar="text|json", help="json: a line of JSON per event, on standard error."),
+    ] = "text",
     require_env: Annotated[
         list[str] | None, typer.Option("--require-env", metavar="NAME", help="Refuse to begin where it is not set.")
     ] = None,
@@ -156,15 +160,21 @@ def run(
 ) -> None:
     """Run the job, or continue it where it stopped."""
     from connectors.secret import redact
+    from runner.event_log import EventLog
     from runner.launch import launch
     from runner.report import NoDisplay, display_for
 
+    if log_format not in ("text", "json"):
+        raise JobError(f"cannot log in the format '{log_format}': choose 'text' or 'json'")
+    if missing := [name for name in require_env or [] if name not in os.environ]:
+        raise JobError(f"cannot begin: environment variable {one_of(missing)} is not set on this machine")
     only = [f"input.only_rejects={json.dumps(only_rejects)}"] if only_rejects is not None else []
     changed = _trusting([*(set_ or []), *only], trust_model)
     wanted = _job(job, changed, model, input_, output, signature, map_, fetch, keep)
     # A descriptor of its own: loading a model in this process redirects the shared one for a moment.
     with os.fdopen(os.dup(2), "w") as terminal:
-        display = NoDisplay if quiet else lambda: display_for(terminal)
+        log = EventLog(terminal) if log_format == "json" else None
+        display = NoDisplay if quiet else lambda: log or display_for(terminal)
         result = launch(
             wanted,
             in_process=in_process,
@@ -173,6 +183,7 @@ def run(
             overwrite=overwrite,
             takeover=takeover,
             warn=lambda story: _say(story, "warning: "),
+            log=log,
             command=os.environ.get("RUNNER_COMMAND") or redact(shlex.join(["runner", *sys.argv[1:]])),
             cache=cache_settings(),
         )

@@ -58,6 +58,7 @@ class Driver:
     history: History = field(default_factory=History)
     facts: dict[str, Mapping[str, object]] = field(default_factory=dict)  # worker -> where it lives, or lived
     rows_before: int = 0  # done by earlier runs
+    note: Callable[[Event | Action], None] = lambda what: None  # told of all that happens, for a log
     command: str = ""  # that continues this run, for whoever looks at the output
     _started: float = 0.0
     _rows_committed: int = 0
@@ -86,7 +87,9 @@ class Driver:
 
     def _handle(self, event: Event) -> None:
         self.history.note(event)
+        self.note(event)
         for action in self.schedule.handle(event):
+            self.note(action)
             self._carry_out(action)
 
     def _tell_progress(self) -> None:

@@ -30,6 +30,7 @@ from jobs.schedule import Schedule
 from runner import account as accounts
 from runner.driver import Driver
 from runner.engine import EngineOptions
+from runner.event_log import EventLog
 from runner.page import page
 from runner.pool import InlinePool, Pool
 from runner.preflight import Preflight, complete, examine
@@ -176,6 +177,7 @@ def launch(
     warn: Callable[[str], None] = warnings.warn,
     command: str = "",
     cache: CacheSettings | None = None,
+    log: EventLog | None = None,
 ) -> Result:
     """Run `job` to its end, or continue it where an earlier run stopped.
 
@@ -183,6 +185,7 @@ def launch(
     warn:   told what the store of the output cannot promise, and where the model's answers cannot be repeated.
     command: that continues this run, kept in the output for whoever looks at it.
     cache:  where remote models are copied to, here and on the machines of the workers.
+    log:    told of every event, beside the display.
     raises: the RunnerError that ended it; what was finished stays, and the same call continues.
     """
     began = time.monotonic()
@@ -212,6 +215,9 @@ def launch(
                 done |= output.published(ready.plan)  # what they rejected counts
             driver = _driver(ready, pool, output, claim.epoch, done, lambda: asked.requested() or model.error())
             driver.command = command
+            if log is not None:
+                log.run = f"{ready.plan.id[:8]}-{claim.epoch}"
+                driver.note = log.note
             with _accounted(driver, ready, began) as account:
                 receipts = output.finish(ready.plan, _drive(driver, display, watch), claim.epoch)
     finally:
@@ -337,7 +343,7 @@ def _drive(driver: Driver, display: Callable[[], Display], watch: Callable[[Snap
 
     def show(at: Snapshot) -> None:
         screen.show(at)
-        pool.observe(at)
+        driver.pool.observe(at)
         watch(at)
 
     driver.watch = show

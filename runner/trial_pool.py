@@ -13,6 +13,7 @@ from jobs.attempt import Attempt
 from jobs.errors import ModelError
 from jobs.event import Event, WorkerDraining, WorkerFailedToStart, WorkerLost, WorkerReady
 from runner.pool import Pool
+from runner.report import Snapshot
 from runner.worker import Progress, WorkerSpec
 
 _MOST_DEATHS = 2  # of workers that tried the model out; it is the model then
@@ -64,6 +65,9 @@ class TrialPool:
 
     def facts(self) -> Mapping[str, Mapping[str, object]]:
         return self._pool.facts()
+
+    def observe(self, at: Snapshot) -> None:
+        self._pool.observe(at)
 
     def close(self) -> None:
         self._pool.close()

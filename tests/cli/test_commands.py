@@ -217,3 +217,16 @@ def test_a_package_of_the_same_name_in_the_current_folder_is_explained(command: 
     done = command("status", "out")
     assert done.returncode != 0
     assert "something of that name comes first on sys.path" in done.stderr
+
+
+def test_a_log_in_json_is_a_line_per_event(command: Command, job_file: JobFile) -> None:
+    job_file()
+    done = command("run", "job.yaml", "--in-process", "--log-format", "json")
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [line["shard"] for line in lines if line["event"] == "attempt_succeeded"] == [0, 1, 2, 3]
+    assert lines[-1]["event"] == "progress"
+    assert len({line["run"] for line in lines}) == 1
+    refused = command("run", "job.yaml", "--in-process", "--log-format", "xml")
+    assert refused.returncode == 2
+    assert "choose 'text' or 'json'" in refused.stderr

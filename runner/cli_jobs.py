@@ -66,7 +66,7 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Run the job on a cluster, its driver too; the job that is there already is found, not begun twice."""
-    from connectors.store import Store
+    from connectors.store import Store, redact
     from runner import submit as jobs_of
     from runner.preflight import preflight
     from runner.wheel import build_wheel
@@ -82,7 +82,7 @@ def submit(
             folder,
             overrides=overrides,
             variables=env or [],
-            command=shlex.join(["runner", "submit", *sys.argv[2:]]),
+            command=redact(shlex.join(["runner", *sys.argv[1:]])),
             modules=[str(build_wheel(Path(private), __version__))] if wheel else [],
         )
         api = _cluster(address, allow_open=allow_open_cluster)

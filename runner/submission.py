@@ -77,8 +77,12 @@ class RayJobs:
             time.sleep(1)
 
     def find(self, id: str) -> Submission | None:
-        found = [job for job in self._ask(self._client.list_jobs) if job.submission_id == id]
-        return _submission(found[0]) if found else None
+        try:
+            return _submission(self._client.get_job_info(id))
+        except Exception as error:
+            if "status code 404" in str(error):
+                return None
+            raise self._refusal(error) from error
 
     def all(self) -> Sequence[Submission]:
         jobs = (job for job in self._ask(self._client.list_jobs) if "runner.plan" in (job.metadata or {}))

@@ -37,9 +37,10 @@ def build_wheel(folder: Path, version: str, home: Path = _HOME) -> Path:
     lines = [f"{name},{_sha256(data)},{len(data)}\n" for name, data in files.items()]
     files[f"{info}/RECORD"] = "".join([*lines, f"{info}/RECORD,,\n"]).encode()
     path = folder / f"{_NAME}-{version}-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as wheel:
+    with zipfile.ZipFile(path, "w") as wheel:
         for name, data in files.items():
-            wheel.writestr(zipfile.ZipInfo(name), data)  # without the time: the same code gives the same wheel
+            # Without the time: the same code gives the same wheel.
+            wheel.writestr(zipfile.ZipInfo(name), data, compress_type=zipfile.ZIP_DEFLATED)
     return path
 
 

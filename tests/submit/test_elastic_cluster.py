@@ -33,7 +33,7 @@ def test_a_node_that_joins_is_used_and_one_that_is_killed_is_replaced(
 ) -> None:
     file = job_file(limits={"shard_rows": 50, "batch_rows": 25}, workers={"min": 1, "max": 4})
     output = load_job(file.read_text(), str(file)).output
-    slow = ["--env", "RUNNER_TEST_BUILD=1", "--env", "RUNNER_FAILPOINTS=W3.run=sleep:0.5"]  # 80 calls of the model
+    slow = ["--env", "RUNNER_TEST_BUILD=1", "--env", "RUNNER_FAILPOINTS=W3.run=sleep:0.4"]  # 80 calls of the model
     id = json.loads(command("submit", "job.yaml", "--json", *slow).stdout)["id"]
     await_that(lambda: read_status(output).shards_done >= 2, "two shards are done")
     log = command("jobs", "logs", id).stdout

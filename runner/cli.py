@@ -18,7 +18,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from jobs.errors import DataError, InternalError, JobError, RunnerError, StoppedError
+from jobs.errors import DataError, InternalError, JobError, RunnerError, StoppedError, one_of
 from jobs.job import Job, Output
 from jobs.load import job_from, load_job, output_from
 from runner import cli_jobs, model_commands, read_text

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from connectors.secret import redact
 from jobs.errors import DataError, one_of
 
+_PICKLED = b"arrow.py_extension_type"  # what pyarrow called classes of Python that it pickled into files, before 14.0
 _FEW = 3  # files named in a problem
 
 
@@ -115,7 +116,7 @@ def unify(schemas: Sequence[tuple[str, pa.Schema]], columns: Sequence[str]) -> t
 
     schemas: (url, schema) of each file.
     returns: the fields of `columns` that all files agree on, in that order, nullable where any file's is; and the
-             problems, one text each, starting with COLUMN_MISSING, COLUMN_AMBIGUOUS or COLUMN_TYPE.
+             problems, one text each, starting with COLUMN_MISSING, COLUMN_AMBIGUOUS, COLUMN_TYPE or EXTENSION_REFUSED.
     cost:    work is done per distinct schema, not per file.
     """
     groups = _distinct(schemas)
@@ -149,6 +150,7 @@ def _unify_column(groups: Groups, name: str, files: int) -> tuple[pa.Field | Non
     by_type: dict[pa.DataType, list[str]] = {}
     unified: pa.Field | None = None
     clash = False
+    problems: list[str] = []
     like: pa.Schema | None = None
     for schema, urls in groups:
         found = schema.get_all_field_indices(name)
@@ -159,11 +161,15 @@ def _unify_column(groups: Groups, name: str, files: int) -> tuple[pa.Field | Non
             doubled += urls
         else:
             field = _without_ids(schema.field(found[0]))
+            if (field.metadata or {}).get(b"ARROW:extension:name") == _PICKLED:
+                problems.append(
+                    f"EXTENSION_REFUSED: column {name!r} is of a pickled extension type in {_named(urls)}: to read it"
+                    " would be to run its code; write it again as the plain type below"
+                )
             by_type.setdefault(field.type, []).extend(urls)
             merged = field if unified is None else _wider_field(unified, field)
             clash = clash or merged is None
             unified = merged or unified
-    problems = []
     if lacking:
         where = f"none of {files} files" if len(lacking) == files else f"{files - len(lacking)} of {files} files"
         problems.append(

@@ -43,10 +43,8 @@ def content(kind: str, compression: str) -> bytes:
 
 
 def decoder(kind: str) -> Callable[[list[bytes]], list[str]]:
-    """Of each file: 'equal', 'other schema', 'other values', 'other rows', a code, or an exception's name.
-
-    Such a name is of an exception that is not ours.
-    """
+    """Of each file: 'equal', 'other schema', 'other values', 'other rows' (fewer, or more), a code, or what was raised
+    that is not ours."""
     folder = Path(tempfile.mkdtemp())
     whole = sample()
 

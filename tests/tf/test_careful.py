@@ -141,7 +141,6 @@ def test_row_20_a_row_group_that_decodes_to_more_than_there_is_is_a_corrupt_page
         pa.table({"f": pa.array([[0.0] * 4] * 5_000_000, pa.list_(pa.float32()))}),
         tmp_path / "in" / "rows.parquet",
     )
-    assert len(found.plan.files) == 1
     spec = found.spec(found.job.output)
     limits = spec.limits.model_copy(update={"max_row_group_bytes": 2**24})
     piece = attempt(found.plan, found.plan.shards[0], 1, 1, "0" * 12).inputs[0]

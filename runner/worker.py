@@ -25,6 +25,7 @@ from connectors.output import OutputDirectory
 from connectors.store import Store
 from jobs.attempt import Attempt, Failure, InputSlice, Receipt
 from jobs.errors import (
+    DeviceError,
     InternalError,
     MemoryLimitError,
     RunnerError,
@@ -256,6 +257,8 @@ class Worker:
         finally:
             self._leave(number)
             del self._rows[number]
+        if isinstance(failed, DeviceError | MemoryLimitError):
+            self._recycle = f"it failed: {failed.message}"
         return Failure(attempt.shard, attempt.id, attempt.number, self.name, failed)
 
     def stop(self) -> None:

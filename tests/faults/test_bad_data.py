@@ -1,4 +1,4 @@
-"""Rows that end, hang or flood processes, and models that leak, on a local Ray: rows 25, 27, 28 and 31, and all at once.
+"""Rows that end, hang or flood processes, and models that leak, on a local Ray: rows 25, 27, 28, 31, and all at once.
 
 The big job (`-m faults`) prints its time against that of the clean run.
 """

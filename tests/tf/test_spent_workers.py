@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from connectors.output import read_status
 from jobs.errors import DeviceError, MemoryLimitError
-from jobs.job import Job
+from jobs.job import Job, Output
 from runner import engine, launch
 from runner.memory import MemoryLimit, available_bytes, resident_bytes
 from runner.tensor import Feeds, Outputs
@@ -102,7 +103,7 @@ def test_row_26_a_process_that_ran_out_of_memory_again_is_replaced_and_the_next_
     assert all(calls[0] <= 17 for calls in engines[1:] if calls), "told by the driver, with a little more at most"
 
 
-def test_row_30_a_device_that_keeps_failing_costs_its_process_and_no_row(run_with: Any) -> None:
+def test_row_30_a_device_that_keeps_failing_costs_its_process_and_no_row(run_with: Any, tmp_path: Path) -> None:
     engines: list[int] = []
 
     def hook() -> Callable[[int], None]:
@@ -116,8 +117,9 @@ def test_row_30_a_device_that_keeps_failing_costs_its_process_and_no_row(run_wit
 
         return before
 
-    result = run_with(hook)
-    assert result.retries == 2
+    run_with(hook)
+    failures = read_status(Output(url=str(tmp_path / "out"))).failures
+    assert [failure["error"] for failure in failures] == ["DeviceError"] * 2
     assert engines[:2] == [4, 4], "nothing more is asked of a process whose device failed"
 
 

@@ -166,6 +166,11 @@ class OutputDirectory:
             self.store.replace(self._names.report("json"), encode(dict(document)))
             self.store.replace(self._names.report("html"), page.encode())
 
+    def died_with(self, epoch: int) -> list[int]:
+        """The shards that the driver before `epoch` had in hand, in its own process, when it died; none if it ended."""
+        before = self.epochs.document(epoch - 1) if epoch > 1 else {}
+        return [] if before.get("ended") else [shard for shard in before.get("in_hand", ()) if isinstance(shard, int)]
+
     def end(self, epoch: int, how: Ending) -> None:
         """Say that this driver writes no more. Best effort: without it, the next driver on another host waits."""
         self.epochs.end(epoch, how)

@@ -190,6 +190,11 @@ class Schedule:
         return len(self._hands.holder)
 
     @property
+    def in_hand(self) -> tuple[int, ...]:
+        """Shards that a worker has, begun or not."""
+        return tuple(sorted(self._hands.holder))
+
+    @property
     def waiting(self) -> int:
         return self._left - len(self._hands.holder)
 

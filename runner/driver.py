@@ -60,6 +60,7 @@ class Driver:
     rows_before: int = 0  # done by earlier runs
     note: Callable[[Event | Action], None] = lambda what: None  # told of all that happens, for a log
     command: str = ""  # that continues this run, for whoever looks at the output
+    fragile: bool = False  # what ends a worker ends this process: the shards in hand are noted for the next run
     _started: float = 0.0
     _rows_committed: int = 0
     _renewed: tuple[float, object] = (float("-inf"), None)  # when, and what was news then
@@ -117,6 +118,8 @@ class Driver:
                 if published is not None:  # the earlier attempt died after its part was published: no model call
                     self._handle(AttemptSucceeded(self.clock(), worker, published))
                 else:
+                    if self.fragile:
+                        self._show(renew=True)  # first: the process may be gone a moment later
                     self.pool.dispatch(worker, attempt)
             case Record(receipt, failures):
                 self._record(receipt, failures)
@@ -138,8 +141,10 @@ class Driver:
         news = (snapshot.workers_ready, snapshot.retries)
         if renew or snapshot.seconds - self._renewed[0] >= _RENEW_S or news != self._renewed[1]:
             self._renewed = (snapshot.seconds, news)
-            news_of = {"failures": self._failures(), "workers": self.facts, "command": self.command}
-            self.output.renew(self.epoch, snapshot.document() | news_of)
+            facts: dict[str, object] = {"failures": self._failures(), "workers": self.facts, "command": self.command}
+            if self.fragile:
+                facts["in_hand"] = list(self.schedule.in_hand)
+            self.output.renew(self.epoch, snapshot.document() | facts)
 
     def _snapshot(self) -> Snapshot:
         in_hand = [told for told in self.pool.progress().values() if told.attempt]

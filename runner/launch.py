@@ -213,8 +213,9 @@ def launch(
             done = output.done(ready.plan)
             if done and ready.job.limits.may_lose:
                 done |= output.published(ready.plan)  # what they rejected counts
-            driver = _driver(ready, pool, output, claim.epoch, done, lambda: asked.requested() or model.error())
-            driver.command = command
+            fragile = in_process and ready.job.limits.may_lose
+            driver = _driver(ready, pool, output, claim.epoch, done, fragile)
+            driver.command, driver.stop_requested = command, lambda: asked.requested() or model.error()
             if log is not None:
                 log.run = f"{ready.plan.id[:8]}-{claim.epoch}"
                 driver.note = log.note
@@ -312,7 +313,7 @@ def _driver(
     output: OutputDirectory,
     epoch: int,
     done: dict[int, Receipt],
-    stop_requested: Callable[[], RunnerError | None],
+    fragile: bool,
 ) -> Driver:
     pool.serve(ready.spec(output.output))
     workers = ready.job.workers
@@ -334,8 +335,9 @@ def _driver(
         asked=_asked(workers),
         policy=Policy.of(limits),
         rejections=rejections,
+        suspects=output.died_with(epoch) if fragile else (),
     )
-    return Driver(schedule, pool, output, epoch, ready.plan.rows, stop_requested=stop_requested, receipts=dict(done))
+    return Driver(schedule, pool, output, epoch, ready.plan.rows, receipts=dict(done), fragile=fragile)
 
 
 def _drive(driver: Driver, display: Callable[[], Display], watch: Callable[[Snapshot], None]) -> dict[int, Receipt]:

@@ -204,3 +204,20 @@ def test_a_million_rows_with_37_bad_ones_of_9_kinds_lose_exactly_these(
     assert found.equals(expected), "and all others are what they are without them, in their order"
     proof = verify(Output(url=str(tmp_path / "out-bad")), deep=True)
     assert (proof.holds, proof.rows_found, proof.rows_rejected) == (True, 999_963, 37)
+
+
+def test_in_one_process_a_row_that_aborts_ends_the_run_and_the_next_handles_its_shard_with_care(
+    moody: Path, tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    def spoil(row: int, columns: Mapping[str, Any]) -> None:
+        values, at = columns["f"]
+        values[at][1] = ABORT if row == 70 else 0.0
+
+    write_input(tmp_path / "in", 1, 100, spoil, 50)
+    job = job_of(tmp_path, moody, "in", shard_rows=50, batch_rows=16, on_bad_row="reject", max_rejected_rows=1)
+    arguments = ("run", str(job), "--quiet", "--in-process", "--set", "workers.count=1")
+    assert command(*arguments).returncode == -6, "the row takes the driver along: it is the same process"
+    done = command(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert codes_by_id(tmp_path / "out-in") == {70: "process_abort"}
+    assert results(tmp_path / "out-in")["id"].to_pylist() == [row for row in range(100) if row != 70]

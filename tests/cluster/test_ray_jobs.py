@@ -13,7 +13,7 @@ import pytest
 
 import runner
 from connectors.output import read_status
-from jobs.errors import CapacityError, JobError, ModelCallError
+from jobs.errors import CapacityError, DataError, JobError
 from jobs.job import Job, Output, Workers
 from runner.preflight import preflight
 from runner.ray_pool import RayPool
@@ -91,9 +91,11 @@ def test_a_model_call_that_cannot_succeed_ends_the_job_with_its_reason_and_no_su
 
     pq.write_table(pa.table({"x": pa.array([1.0, -1.0], pa.float32())}), source / "numbers-negative.parquet")
     job = job.model_copy(update={"output": Output(url=str(tmp_path / "out2"))})
-    with pytest.raises(ModelCallError, match="negative") as caught:
+    with pytest.raises(
+        DataError, match=r"MODEL_ROW: .*negative.*numbers-negative.parquet' row group 0 row 1"
+    ) as caught:
         runner.run(job, progress=False)
-    assert caught.value.exit_code == 70
+    assert caught.value.exit_code == 65
     assert not (tmp_path / "out2" / "_SUCCESS").exists()
 
 

@@ -236,3 +236,24 @@ def test_the_document_of_a_job_is_minimal_json_and_makes_the_same_job_again(text
     assert Job.model_validate(document) == job
     assert "limits" not in document
     assert load_job(json.dumps(document), "again.json") == job
+
+
+@pytest.mark.parametrize("budget", ["0", "12", "0.5%", "'2 %'", "100%"])
+def test_a_budget_is_a_number_or_a_share(budget: str) -> None:
+    limits = load_job(SMALL, "job.yaml", [f"limits.max_rejected_rows={budget}"]).limits
+    assert str(limits.max_rejected_rows) == budget.strip("'").replace(" ", "")
+
+
+@pytest.mark.parametrize("budget", ["-1", "101%", "lots", "1.5", "yes"])
+def test_what_is_no_budget_is_told_with_both_forms(budget: str) -> None:
+    message = _refusal(SMALL, [f"limits.max_bad_files={budget}"])
+    assert "cannot use 'limits.max_bad_files'" in message
+    assert "write a whole number from 0, or a share such as '0.5%' ('100%': any)" in message
+
+
+def test_what_only_decides_whether_a_job_ends_well_is_not_in_its_fingerprint() -> None:
+    job = load_job(SMALL, "job.yaml")
+    patient = ["limits.max_rejected_rows=5%", "limits.max_bad_files=1", "limits.stall_s=5.0", "limits.batch_rows=7"]
+    assert load_job(SMALL, "job.yaml", patient).fingerprint == job.fingerprint
+    for strict in ("on_bad_row=reject", "nonfinite=reject", "nan_output=reject", "max_row_bytes=1MiB"):
+        assert load_job(SMALL, "job.yaml", [f"limits.{strict}"]).fingerprint != job.fingerprint

@@ -109,6 +109,17 @@ def test_a_worker_that_ran_out_of_memory_is_replaced_and_the_batch_halved_four_t
     assert "4 of 4 attempts" in error_of(actions).message
 
 
+def test_row_24_a_worker_that_the_system_ended_for_want_of_memory_is_followed_by_one_with_half_the_batch(
+    plan_of: PlanOf,
+) -> None:
+    play = Play(plan_of([1]), policy=CAREFUL)
+    play.start("w1")
+    play.tell(WorkerLost, "w1", TOO_BIG)
+    play.wait(1)
+    (attempt,) = attempts(play.tell(WorkerReady, "w2"))
+    assert (attempt.halvings, attempt.careful) == (1, False)
+
+
 def test_what_one_worker_learned_of_memory_all_are_told(plan_of: PlanOf) -> None:
     play = Play(plan_of([1] * 5), workers=2, in_hand=1)
     play.start("w1", "w2")

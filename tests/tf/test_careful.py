@@ -162,17 +162,16 @@ def test_row_20_a_row_group_that_decodes_to_more_than_there_is_is_a_corrupt_page
 
 
 @pytest.mark.parametrize(
-    ("script", "how", "story"),
+    ("script", "first", "how", "story"),
     [
-        ("os:abort", "process_abort", "SIGABRT"),
-        ("os:_exit", "process_abort", "exit code 7"),
-        ("time:sleep", "timeout", "no answer for 0.5 s"),
+        ("signal:raise_signal", 6, "process_abort", "SIGABRT"),
+        ("signal:raise_signal", 9, "oom", "killed by SIGKILL, as a system that runs out of memory does"),
+        ("os:_exit", 7, "process_abort", "exit code 7"),
+        ("time:sleep", 60, "timeout", "no answer for 0.5 s"),
     ],
+    ids=["abort", "row-25-sigkill", "exit", "hang"],
 )
-def test_a_child_that_does_not_answer_is_told_how_it_ended(script: str, how: str, story: str) -> None:
-    first: Any = 7 if script == "os:_exit" else 60
-    if script == "os:abort":
-        script, first = "signal:raise_signal", 6
+def test_a_child_that_does_not_answer_is_told_how_it_ended(script: str, first: int, how: str, story: str) -> None:
     with pytest.raises(ChildEnded) as caught:
         Child(script, first, start_s=0.5 if how == "timeout" else 60)
     assert caught.value.how == how

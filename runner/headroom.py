@@ -6,6 +6,7 @@ every attempt and receipt.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 
 from runner.tensor import Feeds
@@ -18,10 +19,11 @@ TIRED = 2  # times memory ran out in one process; then its allocators are too ra
 
 
 class Headroom:
-    """most: rows of a batch where nothing else is known."""
+    """most: rows of a batch beyond which a limit is none. Several threads may ask and tell."""
 
     def __init__(self, most: int) -> None:
         self._most = most
+        self._lock = threading.Lock()
         self._limits: dict[str, int] = {}
         self._calls: dict[str, int] = {}
         self.failures = 0  # in this process
@@ -33,29 +35,37 @@ class Headroom:
 
     def learn(self, told: Mapping[str, int]) -> None:
         """What other workers found out: the smaller number counts."""
-        for shape, rows in told.items():
-            self._limit(shape, min(rows, self._limits.get(shape, rows)))
+        with self._lock:
+            for shape, rows in told.items():
+                self._limit(shape, min(rows, self._limits.get(shape, rows)))
 
-    def rows(self, feeds: Feeds) -> int:
-        """How many rows of this shape to feed at most."""
-        return self._limits.get(shape_of(feeds), self._most) if self._limits else self._most
+    def rows(self, feeds: Feeds) -> int | None:
+        """How many rows of this shape to feed at most; None: as many as there are."""
+        return self._limits.get(shape_of(feeds)) if self._limits else None
 
     def fits(self, feeds: Feeds, rows: int) -> None:
         """A call with so many rows went well: after some of them, a little more is tried."""
-        if not self._limits or rows < self._limits.get(shape := shape_of(feeds), self._most + 1):
+        if not self._limits:
             return
-        self._calls[shape] = self._calls.get(shape, 0) + 1
-        if self._calls[shape] >= _CALLS:
-            self._limit(shape, self._limits[shape] + max(1, self._limits[shape] // _SHARE))
+        shape = shape_of(feeds)
+        with self._lock:
+            limit = self._limits.get(shape)
+            if limit is None or rows < limit:
+                return
+            self._calls[shape] = self._calls.get(shape, 0) + 1
+            if self._calls[shape] >= _CALLS:
+                self._limit(shape, limit + max(1, limit // _SHARE))
 
     def exceeded(self, feeds: Feeds, rows: int) -> None:
         """Memory ran out in a call with so many rows."""
-        self.failures += 1
-        self._limit(shape_of(feeds), max(1, rows // 2))
+        with self._lock:
+            self.failures += 1
+            self._limit(shape_of(feeds), max(1, rows // 2))
 
     def restore(self, limits: Mapping[str, int]) -> None:
         """Back to what `limits` said: it was one row that did not fit, and not their number."""
-        self._limits, self._calls = dict(limits), {}
+        with self._lock:
+            self._limits, self._calls = dict(limits), {}
 
     def _limit(self, shape: str, rows: int) -> None:
         self._calls.pop(shape, None)

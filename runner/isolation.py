@@ -7,9 +7,9 @@ by itself; k bad rows of n cost O(k log n) calls more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,30 +47,37 @@ class Steps:
 
 @dataclass(frozen=True)
 class _Piece:
-    """Some rows of the batch at `where`. rows: (batch.num_rows,) their indexes in it, ascending."""
+    """Some rows of the batch at `where`.
+
+    rows:   (batch.num_rows,) their indexes in it, ascending.
+    limits: what was known of memory when the batch came.
+    """
 
     where: Where
     whole: pa.RecordBatch
     batch: pa.RecordBatch
     rows: Rows
+    limits: Mapping[str, int]
 
     def cut(self, start: int, stop: int) -> _Piece:
-        return _Piece(self.where, self.whole, self.batch.slice(start, stop - start), self.rows[start:stop])
+        return replace(self, batch=self.batch.slice(start, stop - start), rows=self.rows[start:stop])
 
     def without(self, at: Rows) -> _Piece:
         left = np.delete(np.arange(len(self.rows)), at)  # left: (rows that stay,)
-        return _Piece(self.where, self.whole, self.batch.take(pa.array(left)), self.rows[left])
+        return replace(self, batch=self.batch.take(pa.array(left)), rows=self.rows[left])
 
 
 class Isolation:
-    """nan_rejected: a NaN in an output makes a bad row. splittable: the model takes any number of rows."""
+    """May be called from several threads, a batch each.
+
+    nan_rejected: a NaN in an output makes a bad row. splittable: the model takes any number of rows.
+    """
 
     def __init__(
         self, steps: Steps, rejects: Rejects, headroom: Headroom, *, nan_rejected: bool = False, splittable: bool = True
     ) -> None:
         self._steps, self._rejects, self._headroom = steps, rejects, headroom
         self._nan_rejected, self._splittable = nan_rejected, splittable
-        self._before: dict[str, int] = {}  # what was known of memory when the batch came
 
     def __call__(self, where: Where, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """The rows to write: as one record batch where nothing is wrong, else as several, or none.
@@ -98,9 +105,8 @@ class Isolation:
         return pa.RecordBatch.from_arrays(columns, schema=schema), kept
 
     def _scored(self, where: Where, batch: pa.RecordBatch) -> Iterator[Scored]:
-        self._before = self._headroom.limits
         try:
-            yield from self._score(_Piece(where, batch, batch, np.arange(batch.num_rows)))
+            yield from self._score(_Piece(where, batch, batch, np.arange(batch.num_rows), self._headroom.limits))
         except DataError as error:
             raise located(error, where) from error
 
@@ -109,8 +115,8 @@ class Isolation:
             try:
                 self._steps.check(piece.batch)
                 feeds = self._steps.feed(piece.batch)
-                safe = self._headroom.rows(feeds) if self._splittable else len(piece.rows)
-                cuts = _cuts(len(piece.rows), safe) or self._call(piece, feeds)
+                safe = self._headroom.rows(feeds) if self._splittable else None
+                cuts = _cuts(len(piece.rows), safe or len(piece.rows)) or self._call(piece, feeds)
                 del feeds  # several levels of cuts would hold theirs
                 if isinstance(cuts, tuple):
                     yield cuts
@@ -141,7 +147,7 @@ class Isolation:
             if rows > 1:
                 return _halves(rows)
             if code == "oom":  # it alone: the cuts on the way to it say nothing of the others
-                self._headroom.restore(self._before)
+                self._headroom.restore(piece.limits)
             raise RowError.of(
                 error.message, np.zeros(1, np.int64), [error.message], code=code if code in FATAL else "MODEL_ROW"
             ) from error
@@ -154,7 +160,7 @@ class Isolation:
             return fetched, piece.rows
         at = np.flatnonzero(nan)  # at: (rows with a NaN,)
         if not self._nan_rejected:
-            self._rejects.nan_rows += len(at)
+            self._rejects.note_nan(len(at))
             return fetched, piece.rows
         self._set_aside(piece, at, ["the model answered NaN"] * len(at), code="MODEL_NAN")
         return fetched.filter(pa.array(~nan)), piece.rows[~nan]

@@ -29,7 +29,7 @@ _UNREAD_ROWS = 2**16  # rows of one record batch that stand for rows that could 
 
 
 class Rejects:
-    """One attempt's. Rows come from the compute thread, row groups from reading threads.
+    """One attempt's; several threads may add to it.
 
     max_rows: of the job; no shard may have more.
     """
@@ -55,7 +55,8 @@ class Rejects:
         places = [where.at(int(row)) for row in at]
         if self._limits.on_bad_row == "fail":
             raise _bad_row(stories[0], places[0], code, column, len(at))
-        self._rows += len(places)
+        with self._lock:
+            self._rows += len(places)
         if self._rows > self._max_rows:
             allowed = f"`limits.max_rejected_rows: {self._limits.max_rejected_rows}` allows {self._max_rows:,}"
             story = f"{self._rows:,} rows of one shard were rejected, {allowed} in the job; the last: {stories[0]}"
@@ -88,6 +89,11 @@ class Rejects:
                 self._add_unread(inputs, group, error)
             return None
 
+    def note_nan(self, rows: int) -> None:
+        """So many of the rows that are written hold a NaN."""
+        with self._lock:
+            self.nan_rows += rows
+
     def losses(self) -> Losses:
         """For `Part.publish`: sorted by place, which is the order of the input."""
         table = pa.Table.from_batches(self._batches, self._schema)
@@ -114,13 +120,26 @@ class Rejects:
             self._bad_files[inputs.url] += len(rows)
 
     def _copied(self, rows: pa.RecordBatch, field: pa.Field) -> pa.Array:
-        columns = [rows.column(rows.schema.get_field_index(inner.name)) for inner in field.type]
+        columns = [_readable(rows.column(rows.schema.get_field_index(inner.name))) for inner in field.type]
         return pa.StructArray.from_arrays(columns, fields=list(field.type))
 
     def _note(self, batch: pa.RecordBatch, code: str) -> None:
         with self._lock:
             self._batches.append(batch)
             self._codes[code] += batch.num_rows
+
+
+def _readable(values: pa.Array) -> pa.Array:
+    """Text that is no UTF-8 may be why a row is here: with the bytes as \\xff, or null where it lies in lists."""
+    try:
+        values.validate(full=True)
+    except pa.ArrowInvalid:
+        if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+            return pa.nulls(len(values), values.type)
+        raw = values.cast(pa.large_binary()).to_pylist()
+        texts = [None if value is None else value.decode("utf-8", "backslashreplace") for value in raw]
+        return pa.array(texts, values.type)
+    return values
 
 
 def _bad_row(story: str, place: Where, code: str, column: str | None, rows: int, of: str = "") -> DataError:

@@ -177,6 +177,8 @@ def test_kept_text_that_is_no_utf_8_is_a_bad_row(job: Callable[..., Job], tmp_pa
     pq.write_table(table, tmp_path / "in" / "numbers.parquet")
     assert launch.launch(wanted, in_process=True).codes == {"ROW_UTF8": 1}
     assert scored(tmp_path / "out") == {0: 2.0}
+    (row,) = pa.concat_tables(read_rejected(Output(url=str(tmp_path / "out"))).tables()).to_pylist()
+    assert row["kept"] == {"id": 1, "text": "\\xff"}, "what is said of it can be read"
 
 
 def test_a_row_that_is_too_large_is_rejected(job: Callable[..., Job], tmp_path: Path) -> None:

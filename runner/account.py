@@ -26,6 +26,11 @@ class Account:
     busy_s: float
 
     @property
+    def padding(self) -> float | None:
+        """The share of padded inputs that was padding; None: nothing is padded."""
+        return together(self.uses.values()).padding
+
+    @property
     def seconds(self) -> dict[str, float]:
         """By stage, over all workers."""
         return dict(together(self.uses.values()).seconds)
@@ -40,6 +45,7 @@ class Account:
                 "sentence": self.bottleneck.sentence,
                 "suggestion": self.bottleneck.suggestion,
             },
+            **({} if self.padding is None else {"padding": round(self.padding, 4)}),
             "stage_seconds": _rounded(self.seconds),
             "workers": {
                 name: {

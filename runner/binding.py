@@ -157,6 +157,10 @@ class Binding:
         rows = with_columns(rows, self.paths)
         return np.sum([source.alone(source.lengths(rows)) for source in sources], axis=0) if sources else None
 
+    @property
+    def pads(self) -> bool:
+        return bool(self._padded)
+
     def padding(self, batch: pa.RecordBatch, feeds: Feeds) -> tuple[int, int]:
         """Of the padded inputs of a batch that was fed: places of values, and how many of them the rows filled."""
         batch = with_columns(batch, self.paths)

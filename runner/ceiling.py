@@ -37,6 +37,13 @@ class Use:
     batch_rows: int = 0
     ceiling: float = 0.0
     rss_bytes: int = 0
+    pad_places: int = 0  # for values of padded inputs, and how many of them the rows filled
+    pad_values: int = 0
+
+    @property
+    def padding(self) -> float | None:
+        """The share of padded inputs that was padding, from 0 to 1; None: nothing is padded."""
+        return 1 - self.pad_values / self.pad_places if self.pad_places else None
 
     @property
     def shares(self) -> dict[Culprit, float]:
@@ -115,6 +122,8 @@ def together(uses: Iterable[Use]) -> Use:
         batch_rows=max((use.batch_rows for use in known), default=0),
         ceiling=sum(use.ceiling for use in known),
         rss_bytes=max((use.rss_bytes for use in known), default=0),
+        pad_places=sum(use.pad_places for use in known),
+        pad_values=sum(use.pad_values for use in known),
     )
 
 

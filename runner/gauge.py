@@ -49,6 +49,7 @@ class Gauge:
         self._to_tune, self._fixed = repeatable, dict(fixed or {})
         self._ceiling = 0.0  # rows/s of the model alone, the best seen
         self._ended: float | None = None  # when the last turn did
+        self._padded = [0, 0]  # places of padded inputs since the last receipt, and how many of them rows filled
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
@@ -107,14 +108,24 @@ class Gauge:
         if rows >= self.batch_rows or not self._ceiling:
             self._ceiling = max(self._ceiling, rows / (time.perf_counter() - start))
 
+    def note_padding(self, places: int, values: int) -> None:
+        self._padded[0] += places
+        self._padded[1] += values
+
     def figures(self) -> dict[str, float]:
         """For a receipt; see `runner.ceiling`. cpu_s: of this process since the last receipt, whoever's it was."""
-        return self._fixed | {
-            "batch_rows": self.batch_rows,
-            "ceiling_rows_per_s": round(self._ceiling, 1),
-            "cpu_s": round(_processor.lap(), 4),
-            "rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT,
-        }
+        (places, values), self._padded = self._padded, [0, 0]
+        padded = {"pad_places": places, "pad_values": values} if places else {}
+        return (
+            self._fixed
+            | padded
+            | {
+                "batch_rows": self.batch_rows,
+                "ceiling_rows_per_s": round(self._ceiling, 1),
+                "cpu_s": round(_processor.lap(), 4),
+                "rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT,
+            }
+        )
 
 
 def _again(first: Located, rest: Iterator[Located]) -> Iterator[Located]:

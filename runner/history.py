@@ -6,6 +6,7 @@ Told by the driver; refuses to know clocks and files. The invariant: some 40 byt
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
@@ -43,6 +44,7 @@ class _Tally:
     seconds: dict[str, float] = field(default_factory=dict)
     cpu_s: float = 0.0
     last: dict[str, float] = field(default_factory=dict)  # its latest figures
+    padded: Counter[str] = field(default_factory=Counter)  # 'pad_places' and 'pad_values', see `Use`
     ended: float = 0.0  # when its last attempt did
     sizes: set[int] = field(default_factory=set)  # of batches
 
@@ -96,6 +98,7 @@ class History:
         tally.bytes += receipt.size
         tally.cpu_s += receipt.figures.get("cpu_s", 0.0)
         tally.last = receipt.figures
+        tally.padded.update({name: int(receipt.figures.get(name, 0)) for name in ("pad_places", "pad_values")})
         tally.sizes.add(int(receipt.figures.get("batch_rows", 0)))
         for stage, seconds in receipt.seconds.items():
             tally.seconds[stage] = tally.seconds.get(stage, 0.0) + seconds
@@ -145,6 +148,8 @@ class History:
                 batch_rows=int(tally.last.get("batch_rows", 0)),
                 ceiling=tally.last.get("ceiling_rows_per_s", 0.0),
                 rss_bytes=int(tally.last.get("rss_bytes", 0)),
+                pad_places=tally.padded["pad_places"],
+                pad_values=tally.padded["pad_values"],
             )
             for name, tally in self._workers.items()
             if tally.shards

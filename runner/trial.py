@@ -73,7 +73,7 @@ def try_out(
         return Trial("none", False, ("the model was not tried: its inputs cannot be made up",))
     trial = _Trial(engine, binding, signature, sample, url)
     calls, story = trial.calls(min(3, batch_rows))
-    notes = [story] if story else []
+    notes, random = [story] if story else [], list[str]()
     if calls:
         trial.require_rows(calls)
         random = trial.require_same(calls)
@@ -81,7 +81,7 @@ def try_out(
     placed = trial.placed(calls[-1][0]) if calls else {}
     if placed and not placed.get("GPU"):
         notes.append(f"no op of signature {signature.name!r} runs on the GPU: workers without one would do")
-    return Trial(sample.kind, not notes, tuple(notes), placed, time.perf_counter() - began)
+    return Trial(sample.kind, not (notes or random), tuple(notes), placed, time.perf_counter() - began)
 
 
 _Call = tuple[Sequence[int], Outputs]  # rows of the sample, and what the model answered

@@ -52,6 +52,7 @@ from runner.saved_model import Signature
 from runner.stage import StageClock
 from runner.staging import OpenModel, PlannedModel
 from runner.stream import Line, ReadAhead, WriteBehind, in_order
+from runner.tensor import Feeds
 from runner.trial import Trial, try_out
 from runner.warm_up import WarmUp, warm_up
 
@@ -291,7 +292,7 @@ class Worker:
         binding, limits = self._spec.binding, self._spec.limits
         most = limits.max_row_bytes
         steps = Steps(
-            feed=clock.timed("feed", binding.feed),
+            feed=clock.timed("feed", self._feed),
             run=clock.timed("run", lambda feeds: self._engine.run(feeds, binding.fetches)),
             fetch=clock.timed("fetch", binding.fetch),
             nan=clock.timed("fetch", binding.nan_rows),
@@ -305,6 +306,12 @@ class Worker:
             nan_rejected=limits.nan_output == "reject",
             splittable=binding.batch_rows is None,
         )
+
+    def _feed(self, batch: pa.RecordBatch) -> Feeds:
+        feeds = self._spec.binding.feed(batch)
+        if self._spec.binding.pads:
+            self._gauge.note_padding(*self._spec.binding.padding(batch, feeds))
+        return feeds
 
     def _told(self, receipt: Receipt, clock: StageClock) -> Receipt:
         """The receipt with what the driver is to know of this process."""

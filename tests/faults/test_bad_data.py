@@ -58,7 +58,7 @@ def write_input(folder: Path, files: int, rows: int, spoil: Callable[[int, dict[
 
 def job_of(folder: Path, model: Path, name: str, **limits: Any) -> Path:
     job = {
-        "model": {"url": str(model), "signature": "serving_default"},
+        "model": {"url": str(model), "signature": "serving_default", "trust": True},
         "input": {"url": str(folder / name)},
         "columns": {"keep": ["id", "note"]},
         "output": {"url": str(folder / f"out-{name}")},
@@ -119,7 +119,7 @@ def test_row_31_a_model_that_leaks_50_mb_a_batch_finishes_in_bounded_memory(
 ) -> None:
     write_numbers(tmp_path / "in", files=1, rows=960, row_group=40)
     job = {
-        "model": {"url": str(moody), "signature": "leaky"},
+        "model": {"url": str(moody), "signature": "leaky", "trust": True},
         "input": {"url": str(tmp_path / "in")},
         "columns": {"keep": ["id"]},
         "output": {"url": str(tmp_path / "out")},

@@ -48,7 +48,7 @@ def result() -> Result:
     history.note(AttemptSucceeded(2.0, "w1", receipt))
     job = Job.model_validate({"model": {"url": "/m"}, "input": {"url": "/in"}, "output": {"url": "/out"}})
     told = account(job, history).document({})
-    return Result("/out", "id", 10, ("/out/part",), 2.0, 10, 1, 100, told)
+    return Result("/out", "id", 10, ("/out/part",), 2.0, 10, 1, 100, account=told)
 
 
 def test_a_result_shows_its_summary_and_its_report_is_a_table() -> None:

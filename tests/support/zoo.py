@@ -31,6 +31,7 @@ from runner.saved_model import (
     TensorSpec,
     choose_metagraph,
     choose_signature,
+    dense,
     read_model,
 )
 from runner.tensor import Feeds, Outputs, Strings, Tensor
@@ -129,7 +130,7 @@ def _through_arrow(model: ZooModel, outputs: Outputs | None) -> str | None:
 
     returns: where something changed. raises: BindingError where a job would be refused.
     """
-    follow = [spec for spec in model.signature.inputs.values() if _follows(model, spec.name)]
+    follow = [spec for spec in dense(model.signature).inputs.values() if _follows(model, spec.name)]
     constants = {
         name: InputColumn(constant=value.tolist())
         for name, value in model.feeds.items()
@@ -171,7 +172,7 @@ def _rows(model: ZooModel) -> int:
 
 def _follows(model: ZooModel, name: str) -> bool:
     """Whether an input has a row for each row of the batch."""
-    shape = model.signature.inputs[name].shape
+    shape = dense(model.signature).inputs[name].shape
     return shape is None or len(shape) > 0
 
 

@@ -41,7 +41,7 @@ def ready(moody: Path, tmp_path: Path) -> Callable[..., Preflight]:
         pq.write_table(pa.table(columns), tmp_path / "in" / "rows.parquet")
         reject = {"on_bad_row": "reject", "max_rejected_rows": "100%", "batch_rows": 8, "stall_s": 60.0}
         document: dict[str, Any] = {
-            "model": {"url": str(moody), "signature": "serving_default"},
+            "model": {"url": str(moody), "signature": "serving_default", "trust": True},
             "input": {"url": str(tmp_path / "in")},
             "columns": {"keep": ["id"]},
             "output": {"url": str(tmp_path / "out")},

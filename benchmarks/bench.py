@@ -35,6 +35,7 @@ def ours(job: dict[str, Any], in_process: bool) -> Measured:
     # From the first dispatch to the last commit, the tuning of the workers included.
     tuned = [worker["stage_seconds"]["tune"] for worker in told["workers"].values()]
     told["loop_s"] = told["working_s"] + sum(tuned) / max(1, len(tuned))
+    told["loop_cpu_s"] = sum(worker["cpu_seconds"] for worker in told["workers"].values())
     return done
 
 
@@ -81,6 +82,8 @@ def figures(done: dict[str, list[Measured]], rows: int) -> dict[str, Any]:
             "peak_rss_mb": runs[-1].peak_rss_mb,
         }
         told = runs[-1].answer
+        if "loop_cpu_s" in told:  # what hardly depends on what else the machine does
+            line[name]["loop_cpu_s"] = median([run.answer["loop_cpu_s"] for run in runs])
         if "speed" in told:
             line[name] |= {key: told[key] for key in ("speed", "bottleneck", "stage_seconds")}
             for share in ("of_compute", "of_machine"):

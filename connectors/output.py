@@ -161,10 +161,18 @@ class OutputDirectory:
         return self.store.child(self._names.report("html"))
 
     def report(self, document: Mapping[str, Any], page: str) -> None:
-        """Leave the account of this run beside its plan, in place of an earlier one's. Best effort."""
-        with suppress(RunnerError):
-            self.store.replace(self._names.report("json"), encode(dict(document)))
-            self.store.replace(self._names.report("html"), page.encode())
+        """Leave the account of this run beside its plan, in place of an earlier one's. Best effort.
+
+        By way of the staging folder: what a driver that is killed meanwhile leaves there, the next one removes.
+        """
+        staging = f"{self._names.staging}/report"
+        with suppress(RunnerError, OSError):
+            self.store.discard(staging)
+            folder = self.store.spool(staging)
+            for suffix, content in (("json", encode(dict(document))), ("html", page.encode())):
+                (folder / f"report.{suffix}").write_bytes(content)
+                self.store.upload(folder / f"report.{suffix}", self._names.report(suffix))
+        self.store.discard(staging)
 
     def died_with(self, epoch: int) -> list[int]:
         """The shards that the driver before `epoch` had in hand, in its own process, when it died; none if it ended."""

@@ -219,8 +219,15 @@ def launch(
             if log is not None:
                 log.run = f"{ready.plan.id[:8]}-{claim.epoch}"
                 driver.note = log.note
-            with _accounted(driver, ready, began) as account:
-                receipts = output.finish(ready.plan, _drive(driver, display, watch), claim.epoch)
+            try:
+                receipts = _drive(driver, display, watch)
+                account = _accounted(driver, ready, began, "finished")  # before _SUCCESS: afterwards nothing is written
+                receipts = output.finish(ready.plan, receipts, claim.epoch)
+            except SupersededError:  # the report is another driver's by now
+                raise
+            except BaseException as error:
+                _accounted(driver, ready, began, str(error) or type(error).__name__)
+                raise
     finally:
         pool.close()
     run = {shard: receipt for shard, receipt in receipts.items() if shard not in done}
@@ -253,32 +260,20 @@ def _ending(output: OutputDirectory, epoch: int, pool: Pool) -> Iterator[None]:
             output.end(epoch, how)
 
 
-@contextmanager
-def _accounted(driver: Driver, ready: Preflight, began: float) -> Iterator[dict[str, Any]]:
-    """Say at the end, however it comes, what the run came to; the account is filled in then.
-
-    Nothing that goes wrong with it may harm the job, and a driver that was superseded writes nothing any more.
-    """
-    account: dict[str, Any] = {}
-    ending = "finished"
+def _accounted(driver: Driver, ready: Preflight, began: float, ending: str) -> dict[str, Any]:
+    """Leave the account of the run on storage; returns it. Nothing that goes wrong with it may harm the job."""
     try:
-        yield account
-    except BaseException as error:
-        ending = "" if isinstance(error, SupersededError) else error.message if isinstance(error, RunnerError) else "?"
-        raise
-    finally:
-        try:
-            account |= accounts.account(ready.job, driver.history).document(driver.facts)
-            account["warm_up_seconds"] = _warm_up_s(driver.facts)
-            first = driver.history.first_part
-            account["first_part_s"] = None if first is None else round(first - began, 3)
-            head = _heading(ready, driver, ending, time.monotonic() - began)
-            if ending:
-                failures = [failure.document() for failure in driver.schedule.failures]
-                document = head | account | {"failures": failures}
-                driver.output.report(document, page(head, account, driver.history, failures))
-        except Exception:
-            _log.warning("the report of this run could not be written", exc_info=True)
+        account = accounts.account(ready.job, driver.history).document(driver.facts)
+        account["warm_up_seconds"] = _warm_up_s(driver.facts)
+        first = driver.history.first_part
+        account["first_part_s"] = None if first is None else round(first - began, 3)
+        head = _heading(ready, driver, ending, time.monotonic() - began)
+        failures = [failure.document() for failure in driver.schedule.failures]
+        driver.output.report(head | account | {"failures": failures}, page(head, account, driver.history, failures))
+    except Exception:
+        _log.warning("the report of this run could not be written", exc_info=True)
+        return {}
+    return account
 
 
 def _warm_up_s(facts: Mapping[str, Mapping[str, Any]]) -> float:

@@ -43,6 +43,20 @@ def test_scan_finds_a_plain_model_harmless_without_loading_it(command: Command, 
     assert json.loads(command("scan", str(half_plus_two), "--json").stdout)["refused"] == []
 
 
+def test_a_run_does_not_wait_for_imports_that_it_does_not_need(
+    job_file: JobFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pyarrow imports pandas for some conversions, where it is installed: half a second for nothing."""
+    monkeypatch.chdir(tmp_path)
+    code = (
+        "import sys; from runner.cli import app\n"
+        f"app(['run', {str(job_file())!r}, '--in-process', '--quiet'], standalone_mode=False)\n"
+        "print([name for name in ('tensorflow', 'ray', 'pandas', 'matplotlib') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
+
+
 def test_plan_says_what_would_be_done_and_writes_nothing(command: Command, job_file: JobFile, tmp_path: Path) -> None:
     job_file()
     done = command("plan", "job.yaml", "--json")
@@ -62,6 +76,10 @@ def test_a_job_runs_and_the_same_command_again_touches_nothing(
     assert first.returncode == 0, first.stderr
     assert "2,000 rows in 4 parts" in first.stdout
     require_half_plus_two(tmp_path / "out", 2000)
+
+    assert "bottleneck" in first.stdout or "too short" in first.stdout
+    (page,) = (tmp_path / "out").glob("_run/*/report.html")
+    assert str(page) in first.stdout
 
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
     second = command("run", "job.yaml", "--in-process")

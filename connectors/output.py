@@ -30,6 +30,7 @@ from connectors.ledger import Ledger
 from connectors.moment import remove
 from connectors.part import Losses, Part, Parts
 from connectors.probe import WEAKER, Mode, Probe, probe
+from connectors.retry import BEST_EFFORT
 from connectors.status import Status, read_status
 from connectors.store import Store, redact
 from jobs.attempt import Attempt, Failure, Receipt
@@ -171,7 +172,7 @@ class OutputDirectory:
             folder = self.store.spool(staging)
             for suffix, content in (("json", encode(dict(document))), ("html", page.encode())):
                 (folder / f"report.{suffix}").write_bytes(content)
-                self.store.upload(folder / f"report.{suffix}", self._names.report(suffix))
+                self.store.upload(folder / f"report.{suffix}", self._names.report(suffix), BEST_EFFORT)
         self.store.discard(staging)
 
     def died_with(self, epoch: int) -> list[int]:

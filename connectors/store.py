@@ -246,10 +246,10 @@ class Store:
 
     # staged mode: upload under a name of the attempt, later moved by the driver
 
-    def upload(self, spool: Path, path: str) -> None:
-        """Put the finished file `spool` under `path`, a name that belongs to one attempt alone."""
+    def upload(self, spool: Path, path: str, patience: Patience = READ) -> None:
+        """Put the finished file `spool` under `path`, a name that belongs to one attempt or one driver alone."""
         url = self._locate(path)
-        self._ask("upload", url, OutputError, lambda: self._files.upload(spool, url))
+        self._ask("upload", url, OutputError, lambda: self._files.upload(spool, url), patience)
 
     def promote(self, staged: str, path: str) -> bool:
         """Give the uploaded object `staged` its final name, if that is free when looked at. As `publish` otherwise.

@@ -61,6 +61,19 @@ def test_a_job_from_its_claim_to_its_success(out: Output) -> None:
     assert directory.store.sizes("")[names[2]] == manifest["parts"][0]["size"]
 
 
+def test_the_report_of_a_run_takes_the_place_of_an_earlier_one_and_leaves_nothing_else(out: Output) -> None:
+    directory = opened(out)
+    directory.claim(PLAN)
+    for number in (1, 2):
+        directory.report({"number": number}, f"<p>{number}</p>")
+    folder = f"_run/{PLAN.id[:8]}"
+    assert json.loads(directory.store.read(f"{folder}/report.json") or b"") == {"number": 2}
+    assert directory.store.read(f"{folder}/report.html") == b"<p>2</p>"
+    assert directory.report_url == directory.store.child(f"{folder}/report.html")
+    assert [name for name in directory.store.names(folder) if name.startswith(".")] == []
+    assert directory.store.names(f"{folder}/staging") == []
+
+
 def test_a_receipt_says_what_was_written(out: Output) -> None:
     directory = opened(out)
     receipt = work(directory, 1)

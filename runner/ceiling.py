@@ -15,6 +15,7 @@ from runner.stage import COMPUTE, STAGES
 Culprit = Literal["model", "source", "sink", "copies", "cores", "work", "start"]
 
 _BUSY = 0.85  # of the machine ceiling: what is left is not worth looking for
+_SLOWED = 0.5  # of its own pace: something else takes the model's cores
 _FEW_ROWS_BYTES = 16 * 2**20  # a part below this costs the store more by its number than by its bytes
 
 
@@ -39,11 +40,18 @@ class Use:
     rss_bytes: int = 0
     pad_places: int = 0  # for values of padded inputs, and how many of them the rows filled
     pad_values: int = 0
+    workers: int = 1
 
     @property
     def padding(self) -> float | None:
         """The share of padded inputs that was padding, from 0 to 1; None: nothing is padded."""
         return 1 - self.pad_values / self.pad_places if self.pad_places else None
+
+    @property
+    def pace(self) -> float:
+        """How fast the model ran while it ran, as a share of what it reaches alone; 1 where that is not known."""
+        run_s = self.seconds.get("run", 0.0) / self.calls
+        return self.rows * self.workers / (run_s * self.ceiling) if run_s and self.ceiling else 1.0
 
     @property
     def shares(self) -> dict[Culprit, float]:
@@ -124,6 +132,7 @@ def together(uses: Iterable[Use]) -> Use:
         rss_bytes=max((use.rss_bytes for use in known), default=0),
         pad_places=sum(use.pad_places for use in known),
         pad_values=sum(use.pad_values for use in known),
+        workers=sum(use.workers for use in known),
     )
 
 
@@ -145,6 +154,8 @@ def bottleneck(use: Use, reached: Ceilings, settings: Settings) -> Bottleneck:
     share = shares[culprit] / whole
     if reached.of_machine >= _BUSY and culprit != "work" and not (culprit == "model" and share >= _BUSY):
         return _cores(use, reached)
+    if culprit == "model" and use.pace < _SLOWED:
+        return _shared(use)
     judge = {"model": _model, "source": _source, "sink": _sink, "copies": _copies, "work": _work}[culprit]
     return judge(use, share, reached, settings)
 
@@ -221,6 +232,12 @@ def _cores(use: Use, reached: Ceilings) -> Bottleneck:
         f" most of all with '{most}'"
     )
     return Bottleneck("cores", sentence, "use more of them: more cores for each worker, or more workers")
+
+
+def _shared(use: Use) -> Bottleneck:
+    sentence = f"the cores are the bottleneck: the model runs at {use.pace:.0%} of its own pace, others take its cores"
+    advice = "look what else runs on these machines, or let fewer workers share one ('workers: {cpus: ...}')"
+    return Bottleneck("cores", sentence, advice)
 
 
 def _work(use: Use, share: float, reached: Ceilings, settings: Settings) -> Bottleneck:

@@ -16,6 +16,7 @@ from jobs.event import AttemptFailed, AttemptSucceeded, Event, WorkerLost
 from runner.ceiling import Use, computing_s
 
 Outcome = Literal["published", "adopted", "failed", "lost"]
+_MOST_ROWS = 2**31 - 1  # of one attempt, for the timeline
 _OUTCOMES: tuple[Outcome, ...] = ("published", "adopted", "failed", "lost")
 
 
@@ -121,7 +122,7 @@ class History:
         began = max(when, tally.ended if busy is None else computed - busy)
         tally.ended = now
         self._times.extend((began - self.start, max(began, computed) - self.start, now - self.start))
-        self._facts.extend((tally.index, shard, number, rows, _OUTCOMES.index(outcome)))
+        self._facts.extend((tally.index, shard, number, min(rows, _MOST_ROWS), _OUTCOMES.index(outcome)))
 
     def _tally(self, worker: str) -> _Tally:
         return self._workers.setdefault(worker, _Tally(len(self._workers)))

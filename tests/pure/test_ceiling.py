@@ -51,8 +51,8 @@ def test_a_slow_model_is_named_with_its_share_of_what_it_reaches_alone() -> None
 
 def test_a_model_that_is_fed_crumbs_is_said_to_like_larger_batches() -> None:
     seconds = {"run": 9.5, "wait_read": 0.5}
-    assert "batch_rows: auto" in sentence(seconds, Settings(batch_rows=8))[2]
-    assert "batch_rows" not in sentence(seconds, Settings(batch_rows=8192))[2]
+    assert "batch_rows: auto" in sentence(seconds, Settings(batch_rows=8), ceiling=110_000.0)[2]
+    assert "batch_rows" not in sentence(seconds, Settings(batch_rows=8192), ceiling=110_000.0)[2]
 
 
 def test_a_slow_encoder_is_named_and_another_compression_suggested() -> None:
@@ -87,7 +87,14 @@ def test_busy_cores_are_named_before_whoever_waits_for_them() -> None:
     assert culprit == "cores"
     assert "all 4 are busy (95% of what they can do), most of all with 'decode'" in story
     # A model that takes nearly all of the time is the better name for it.
-    assert sentence({"run": 9.9, "wait_read": 0.1}, cpu_s=39.0)[0] == "model"
+    assert sentence({"run": 9.9, "wait_read": 0.1}, cpu_s=39.0, ceiling=110_000.0)[0] == "model"
+
+
+def test_a_model_whose_cores_are_taken_by_others_is_not_blamed() -> None:
+    culprit, story, advice = sentence({"run": 6.0, "wait_read": 4.0}, ceiling=1_000_000.0)
+    assert culprit == "cores"
+    assert "the model runs at 17% of its own pace" in story
+    assert "what else runs" in advice
 
 
 def test_a_run_without_any_work_tells_nothing() -> None:
@@ -114,6 +121,7 @@ def test_workers_add_up() -> None:
     other, _ = use(seconds={"run": 2.0}, rss_bytes=30, rows=500_000)
     both = together([one, other])
     assert (both.rows, both.cpus, both.ceiling, both.rss_bytes) == (1_500_000, 8.0, 2_000_000.0, 30)
+    assert both.workers == 2
     assert (both.seconds["run"], both.seconds["idle"]) == (3.0, 0.5)
     assert together([]).rows == 0
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ray.util.metrics import Counter, Gauge, Histogram
-
 from jobs.attempt import Failure, Receipt
+from runner.ray_quiet import Counter, Gauge, Histogram
 from runner.report import Snapshot
 
 _BATCH_STAGES = ("feed", "run", "fetch")  # the ones that are done batch by batch

@@ -12,6 +12,15 @@ logging.getLogger("ray.widgets").setLevel(logging.WARNING)  # it recommends pack
 
 import ray  # noqa: E402
 from ray.exceptions import OutOfMemoryError, RayActorError  # noqa: E402
+from ray.util.metrics import Counter, Gauge, Histogram  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
-__all__ = ["NodeAffinitySchedulingStrategy", "OutOfMemoryError", "RayActorError", "ray"]
+__all__ = [
+    "Counter",
+    "Gauge",
+    "Histogram",
+    "NodeAffinitySchedulingStrategy",
+    "OutOfMemoryError",
+    "RayActorError",
+    "ray",
+]

@@ -25,6 +25,7 @@ from jobs.event import (
     WorkerLost,
     WorkerReady,
 )
+from runner.report import Snapshot
 from runner.worker import Progress
 
 SCHEMA = pa.schema([pa.field("file", pa.int64()), pa.field("row", pa.int64())])
@@ -106,6 +107,8 @@ class SimulatedPool:
 
     def progress(self) -> Mapping[str, Progress]:
         return {name: worker.progress for name, worker in self._workers.items() if not worker.gone}
+
+    def observe(self, at: Snapshot) -> None: ...
 
     def facts(self) -> Mapping[str, Mapping[str, object]]:
         return {}

@@ -74,6 +74,10 @@ class Rejected:
         for receipt in self.receipts:
             yield from _row_groups(self.store, receipt.reject_file, columns)
 
+    def table(self) -> pa.Table:
+        """All of them at once."""
+        return pa.concat_tables([*self.tables()]) if self.receipts else PLACE.empty_table()
+
     def places(self) -> dict[str, dict[int, list[int]]]:
         """file -> row group -> its rejected rows, ascending."""
         found: dict[str, dict[int, list[int]]] = {}

@@ -328,7 +328,11 @@ class Schedule:
 
     def _note_progress(self, now: float, name: str, attempt_id: str, rows: int) -> None:
         worker = self._workers.get(name)
-        if worker is None or worker.running is None or worker.running.id != attempt_id or rows <= worker.rows:
+        if worker is None or worker.running is None or worker.running.id != attempt_id:
+            return
+        if worker.careful:  # whatever it says, it is alive: it looks for stalls itself
+            worker.moved = now
+        if rows <= worker.rows:
             return
         if worker.rows > 0:
             self._pace.note_batch(now - worker.moved)

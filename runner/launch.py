@@ -19,11 +19,12 @@ from typing import Any
 from connectors.epoch import Ending
 from connectors.model_cache import CacheSettings
 from connectors.output import OutputDirectory, open_dataset
+from connectors.reject import read_rejected
 from connectors.store import Store, redact
 from jobs.attempt import Receipt
 from jobs.errors import JobError, OutputError, RunnerError, StoppedError, SupersededError
 from jobs.html import Report, facts
-from jobs.job import Job, OptionValue, Workers
+from jobs.job import Job, OptionValue, Output, Workers
 from jobs.policy import Policy
 from jobs.rejection import Rejections
 from jobs.schedule import Schedule
@@ -115,6 +116,10 @@ class Result:
                 " pyarrow.dataset and needs none"
             )
         return self.dataset().to_table().to_pandas()
+
+    def rejects(self) -> Any:
+        """A pyarrow.Table of the rejected rows, in the order of the input; see `connectors.reject` for its columns."""
+        return read_rejected(Output(url=self.output, options=dict(self.options))).table()
 
     def _repr_html_(self) -> str:
         return facts("Result", {"": self.summary()}, share=1.0)

@@ -52,7 +52,7 @@ from runner.saved_model import Signature
 from runner.stage import StageClock
 from runner.staging import OpenModel, PlannedModel
 from runner.stream import Line, ReadAhead, WriteBehind, in_order
-from runner.tensor import Feeds
+from runner.tensor import Feeds, Outputs
 from runner.trial import Trial, try_out
 from runner.warm_up import WarmUp, warm_up
 
@@ -95,11 +95,15 @@ class WorkerSpec:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Rows done in the oldest attempt in hand; attempt "" while there is none. beside: rows done in those behind it."""
+    """Rows done in the oldest attempt in hand; attempt "" while there is none. beside: rows done in those behind it.
+
+    calls: of a careful worker's model, which may take minutes to find one row: it is no stall while they go on.
+    """
 
     attempt: str = ""
     rows: int = 0
     beside: int = 0
+    calls: int = 0
 
 
 Observe = Callable[[int, int, int, Mapping[str, float]], None]  # rows, most, padding, seconds by stage so far
@@ -141,7 +145,7 @@ class Worker:
         self._counting = threading.Lock()
         self._model = OpenModel(spec.model)
         failpoint("W1.load")
-        self._careful = careful
+        self._careful, self._called = careful, 0
         options = dataclasses.replace(options, model=spec.options, name=spec.model.url)
         with ThreadPoolExecutor(1) as beside:
             sampled = spec.repeatable and spec.sample is not None and not careful
@@ -273,7 +277,8 @@ class Worker:
     @property
     def progress(self) -> Progress:
         in_hand = [rows for _, rows in sorted(self._rows.copy().items())]
-        return Progress(*in_hand[0], beside=sum(rows for _, rows in in_hand[1:])) if in_hand else Progress()
+        beside = sum(rows for _, rows in in_hand[1:])
+        return Progress(*in_hand[0], beside, self._called) if in_hand else Progress()
 
     def _leave(self, number: int) -> None:
         self._to_read.leave(number)
@@ -293,7 +298,7 @@ class Worker:
         most = limits.max_row_bytes
         steps = Steps(
             feed=clock.timed("feed", self._feed),
-            run=clock.timed("run", lambda feeds: self._engine.run(feeds, binding.fetches)),
+            run=clock.timed("run", self._call),
             fetch=clock.timed("fetch", binding.fetch),
             nan=clock.timed("fetch", binding.nan_rows),
             check=(lambda batch: None) if most is None else partial(wide_rows, most=most),
@@ -312,6 +317,10 @@ class Worker:
         if self._spec.binding.pads:
             self._gauge.note_padding(*self._spec.binding.padding(batch, feeds))
         return feeds
+
+    def _call(self, feeds: Feeds) -> Outputs:
+        self._called += self._careful
+        return self._engine.run(feeds, self._spec.binding.fetches)
 
     def _told(self, receipt: Receipt, clock: StageClock) -> Receipt:
         """The receipt with what the driver is to know of this process."""

@@ -18,6 +18,7 @@ from jobs.event import (
     StartWorker,
     WorkerFailedToStart,
     WorkerLost,
+    WorkerProgressed,
     WorkerReady,
 )
 from jobs.job import Limits, allowed
@@ -252,6 +253,8 @@ def test_what_an_earlier_run_died_of_is_suspected_only_where_rows_may_be_rejecte
 def test_a_careful_worker_looks_for_stalls_itself_and_is_given_twenty_times_as_long(plan_of: PlanOf) -> None:
     play = Play(plan_of([1]), policy=CAREFUL, suspects=[0])
     play.start("w1")
+    assert stopped(play.pass_time(390)) == []
+    play.tell(WorkerProgressed, "w1", play.running("w1").id, 0)  # another call, and no row yet
     assert stopped(play.pass_time(390)) == []
     actions = play.pass_time(20)
     assert stopped(actions) == ["w1"]

@@ -72,8 +72,7 @@ def test_rejected_rows_are_in_the_reject_file_and_all_others_in_the_part(
     assert result.codes == {"ROW_NULL": 2, "MODEL_ROW": 2}
     assert "rejected: 4 rows (2 ROW_NULL, 2 MODEL_ROW); see: runner rejects" in result.summary()
     assert scored(tmp_path / "out") == {row: row / 2 + 2 for row in range(200) if row not in (3, 77, 120, 121)}
-    found = read_rejected(Output(url=str(tmp_path / "out")))
-    rows = pa.concat_tables(found.tables()).to_pylist()
+    rows = result.rejects().to_pylist()
     assert [(row["row_group"], row["row"], row["code"], row["column"]) for row in rows] == [
         (0, 3, "ROW_NULL", "x"),
         (1, 27, "ROW_NULL", "x"),
@@ -162,6 +161,7 @@ def test_what_is_not_finite_passes_or_is_rejected_and_what_becomes_nan_is_counte
     x = numbers()
     x[5], x[6] = float("nan"), float("inf")
     kept = launch.launch(job(x), in_process=True)
+    assert kept.rejects().num_rows == 0
     assert (kept.rows, kept.nan_rows, kept.rows_rejected) == (200, 1, 0)
     assert "NaN: in 1 of the rows written" in kept.summary()
     strict = job(x, REJECT | {"nonfinite": "reject"}, output={"url": str(tmp_path / "strict")})

@@ -150,7 +150,10 @@ class LocalFiles:
 
     def _temporary(self, path: str, content: bytes) -> Path:
         # Not `tempfile`: its files are private (0600), and these become documents that others may read.
-        temporary = self._folder(Path(path)) / f".{Path(path).name}.{uuid.uuid4().hex[:12]}"
+        folder = self._folder(Path(path))
+        temporary = folder / f".{Path(path).name}.{uuid.uuid4().hex[:12]}"
+        if _write_nameless(content, folder, temporary):
+            return temporary
         try:
             with temporary.open("xb") as file:
                 file.write(content)
@@ -160,6 +163,27 @@ class LocalFiles:
             temporary.unlink(missing_ok=True)
             raise
         return temporary
+
+
+def _write_nameless(content: bytes, folder: Path, name: Path) -> bool:
+    """Write a file that gets its name when it is on disk: a process that is killed before leaves nothing.
+
+    returns: False where the system or the file system does not know such files, and nothing was done.
+    """
+    try:
+        descriptor = os.open(folder, os.O_TMPFILE | os.O_WRONLY, 0o666)
+    except (AttributeError, OSError):
+        return False
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+        try:
+            # A folder's descriptor makes this `linkat`, which follows the link in /proc to the file itself.
+            os.link(f"/proc/self/fd/{descriptor}", name, src_dir_fd=descriptor, follow_symlinks=True)
+        except OSError:
+            return False
+    return True
 
 
 def _place(source: Path, final: Path) -> bool:

@@ -40,8 +40,9 @@ from jobs.load import load_job  # noqa: E402
 if TYPE_CHECKING:
     from connectors.verification import Verification
     from jobs.job import OptionValue
-    from runner.launch import Handle, Result
+    from runner.launch import Handle
     from runner.preflight import Preflight
+    from runner.result import Result
     from runner.saved_model import ModelSpec
     from runner.watch import Watch
 

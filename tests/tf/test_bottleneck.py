@@ -16,7 +16,8 @@ from jobs.attempt import Receipt
 from jobs.errors import DataError
 from jobs.job import Job
 from runner import engine
-from runner.launch import Result, launch
+from runner.launch import launch
+from runner.result import Result
 
 NAP_S = 0.03
 

@@ -210,6 +210,7 @@ class RayPool:
             if ready:
                 ready, _ = ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0, fetch_local=True)
         except Exception as error:
+            _raise_ours(error)
             return [*news, StopRequested(self._clock(), WorkerError(f"{self._target()} failed: {_cause(error)}"))]
         return news + [event for ref in ready if (event := self._settle(ref)) is not None]
 
@@ -244,6 +245,7 @@ class RayPool:
         try:
             answer = ray.get(ref, timeout=10)
         except Exception as error:  # whatever it is: this worker no longer answers as it should
+            _raise_ours(error)
             return self._lost(worker, now, error)
         if what == "progress":
             live.progress = answer
@@ -400,6 +402,16 @@ class RayPool:
             # Ray's core installs a handler that prints a stack and aborts; ours stops the workers first.
             signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
         self._watch = self._watch or Watch()
+
+
+def _raise_ours(error: Exception) -> None:
+    """A signal handler raises wherever the main thread is: what it raises is no Exception, and no failure of Ray's.
+
+    Ray's core may wrap it: "SystemError: ... returned a result with an exception set".
+    """
+    for found in (error.__cause__, error.__context__):
+        if found is not None and not isinstance(found, Exception):
+            raise found
 
 
 def _bounded(call: Callable[[], None], seconds: float) -> None:

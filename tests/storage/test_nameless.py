@@ -15,7 +15,7 @@ def test_a_document_that_is_being_written_has_no_name_yet(tmp_path: Path, monkey
     fsync = os.fsync
 
     def look(descriptor: int) -> None:
-        seen.append([path.name for path in tmp_path.iterdir()])
+        seen.append(names(tmp_path))
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", look)
@@ -23,7 +23,7 @@ def test_a_document_that_is_being_written_has_no_name_yet(tmp_path: Path, monkey
     if not hasattr(os, "O_TMPFILE"):
         pytest.skip("this system has no nameless files")
     assert seen[0] == []
-    assert [path.name for path in tmp_path.iterdir()] == ["receipt.json"]
+    assert names(tmp_path) == ["receipt.json"]
     assert (tmp_path / "receipt.json").stat().st_mode & 0o777 == 0o666 & ~_umask()
 
 
@@ -35,7 +35,11 @@ def test_without_nameless_files_a_document_is_written_all_the_same(
     files.replace(f"{tmp_path}/a", b"1")
     files.replace(f"{tmp_path}/a", b"2")
     assert (files.create(f"{tmp_path}/a", b"3"), files.create(f"{tmp_path}/b", b"4")) == (False, True)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"2", "b": b"4"}
+    assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == {"a": b"2", "b": b"4"}
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def _umask() -> int:

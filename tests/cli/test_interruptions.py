@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from runner import ray_pool
+
 Answers = Callable[[Path, int], None]
 SHARDS = 40
 
@@ -132,3 +134,11 @@ def test_a_watch_elsewhere_sees_a_killed_driver_and_names_the_command_that_conti
     assert watch.returncode == 70, errors
     assert "was lost" in out
     assert out.rstrip().endswith("to continue: runner run job.yaml --in-process --quiet")
+
+
+def test_an_interruption_is_told_from_a_failure_of_ray_where_ray_wraps_it() -> None:
+    wrapped = SystemError("returned a result with an exception set")
+    wrapped.__cause__ = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        ray_pool._raise_ours(wrapped)
+    ray_pool._raise_ours(SystemError("of Ray's own"))

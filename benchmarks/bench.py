@@ -24,6 +24,7 @@ from workloads import CACHE, WORKLOADS, Workload
 ROUNDS, QUICK_ROUNDS = 5, 1
 _QUICK = 16  # a quick run has this part of the rows
 _MEMORY_ROWS = (4_000_000, 64_000_000)
+_QUICK_MEMORY_ROWS = (1_000_000, 4_000_000)  # fewer do not fill the queues
 _MEMORY_SLACK = 1.10
 
 
@@ -150,8 +151,7 @@ def run(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     if name == "many":
         return many(10_000 if arguments.quick else 100_000, 100_000 if arguments.quick else 1_000_000)
     if name == "memory":
-        quick = tuple(rows // _QUICK for rows in _MEMORY_ROWS)
-        return memory(quick if arguments.quick else _MEMORY_ROWS)
+        return memory(_QUICK_MEMORY_ROWS if arguments.quick else _MEMORY_ROWS)
     workload = WORKLOADS[name]
     rows = arguments.rows or (workload.rows // _QUICK if arguments.quick else workload.rows)
     return compare(workload, rows, rounds, [peer for peer in arguments.peers.split(",") if peer])

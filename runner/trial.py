@@ -36,12 +36,13 @@ _HOPELESS = ("UNIMPLEMENTED", "FAILED_PRECONDITION")  # status codes that no oth
 @dataclass(frozen=True, slots=True)
 class Trial:
     """rows:   that were called with: 'input', 'made up', or 'none' where there was nothing to call with.
-    proved: the outputs follow the rows. notes: sentences for people.
+    proved: the outputs follow the rows. unproved: why not, where whoever meets those rows will tell. notes: for people.
     placed: kind of device -> op -> how often it ran there in one call; empty where there is no GPU."""
 
     rows: str
     proved: bool
     notes: tuple[str, ...] = ()
+    unproved: str = ""
     placed: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -70,10 +71,10 @@ def try_out(
     """
     began = time.perf_counter()
     if sample.kind == "none":
-        return Trial("none", False, ("the model was not tried: its inputs cannot be made up",))
+        return Trial("none", False, unproved="its inputs cannot be made up")
     trial = _Trial(engine, binding, signature, sample, url)
     calls, story = trial.calls(min(3, batch_rows))
-    notes, random = [story] if story else [], list[str]()
+    notes, random = list[str](), list[str]()
     if calls:
         trial.require_rows(calls)
         random = trial.require_same(calls)
@@ -81,7 +82,8 @@ def try_out(
     placed = trial.placed(calls[-1][0]) if calls else {}
     if placed and not placed.get("GPU"):
         notes.append(f"no op of signature {signature.name!r} runs on the GPU: workers without one would do")
-    return Trial(sample.kind, not (notes or random), tuple(notes), placed, time.perf_counter() - began)
+    proved = not (story or notes or random)
+    return Trial(sample.kind, proved, tuple(notes), story, placed, time.perf_counter() - began)
 
 
 _Call = tuple[Sequence[int], Outputs]  # rows of the sample, and what the model answered
@@ -111,7 +113,7 @@ class _Trial:
                     )
                 rows, answer = same, other
             if isinstance(answer, RunnerError):
-                return made, f"the model was not proved with {len(rows)} rows ({self._sample.kind}): {answer.message}"
+                return made, f"not proved with {len(rows)} rows ({self._sample.kind}): {answer.message}"
             made.append((rows, answer))
         return made, ""
 

@@ -159,7 +159,8 @@ class Worker:
         self._headroom = Headroom(spec.most_batch_rows)
         self._memory = MemoryLimit(memory)
         self._memory.check_start()
-        self._recycle = ""  # why this process is to be replaced
+        self._recycle = ""  # why this process is to be replaced, between two shards
+        self._broken = ""  # why it is at once
         self.devices = self._engine.devices
         fixed = {"cpus": options.threads, "calls": self._calls}
         tried = spec.repeatable and not careful  # a careful worker's calls are for the rows that it is there for
@@ -262,7 +263,7 @@ class Worker:
         finally:
             self._leave(number)
             del self._rows[number]
-        if isinstance(failed, DeviceError | MemoryLimitError):
+        if isinstance(failed, MemoryLimitError):
             self._recycle = f"it failed: {failed.message}"
         return Failure(attempt.shard, attempt.id, attempt.number, self.name, failed)
 
@@ -320,7 +321,11 @@ class Worker:
 
     def _call(self, feeds: Feeds) -> Outputs:
         self._called += self._careful
-        return self._engine.run(feeds, self._spec.binding.fetches)
+        try:
+            return self._engine.run(feeds, self._spec.binding.fetches)
+        except DeviceError as error:  # before the next attempt has its turn
+            self._broken = self._recycle = f"it failed: {error.message}"
+            raise
 
     def _told(self, receipt: Receipt, clock: StageClock) -> Receipt:
         """The receipt with what the driver is to know of this process."""
@@ -343,5 +348,7 @@ class Worker:
     def _heartbeat(self, number: int, attempt: Attempt, rows: int) -> None:
         if self._stop.is_set():
             raise StoppedError(f"shard {attempt.shard} was stopped on worker {self.name} before it was done")
+        if self._broken:
+            raise WorkerError(f"worker {self.name} is to be replaced: {self._broken}")
         with self._counting:  # two calls may be in flight
             self._rows[number] = attempt.id, self._rows[number][1] + rows

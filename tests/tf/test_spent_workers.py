@@ -44,7 +44,7 @@ def run_with(
 
     def run(hooks: Callable[[], Callable[[int], None]], workers: int = 1) -> Result:
         load = engine.load
-        # As a model that a call changes: it is neither tried nor measured, and the hooks see the calls of the job alone.
+        # As a model that a call changes: it is neither tried nor measured, and hooks see the calls of the job alone.
         monkeypatch.setattr("runner.preflight.effects", lambda program, signature: Effects(writes=("AssignAdd",)))
         monkeypatch.setattr(engine, "load", lambda *args: Wrapped(load(*args), hooks()))
         job = {

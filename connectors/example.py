@@ -11,6 +11,7 @@ made for each size that occurs, and the rows pick theirs. Headers and values are
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -22,11 +23,16 @@ Array = npt.NDArray[Any]
 Kind = Literal["bytes_list", "float_list", "int64_list"]
 _FIELD: dict[Kind, bytes] = {"bytes_list": b"\x0a", "float_list": b"\x12", "int64_list": b"\x1a"}  # 1, 2, 3 of Feature
 _FIRST, _SECOND = b"\x0a", b"\x12"  # a field of bytes, by its number: number << 3 | 2
-_EMPTY = pa.scalar(b"", pa.large_binary())
 _TEXT = (
     *(pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
     *(pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary),
 )
+
+
+@cache
+def _empty() -> pa.Scalar:
+    """Made when it is needed: pyarrow imports pandas for its first scalar, where there is one."""
+    return pa.scalar(b"", pa.large_binary())
 
 
 class RowsError(Exception):
@@ -69,7 +75,7 @@ def encode(features: Sequence[tuple[str, pa.Array]], rows: int, unsafe: bool = F
         headers, all_sizes = _headers(name, kind, _lengths(content), missing, framed)
         pieces += [headers, content]
         sizes += all_sizes
-    joined = pc.binary_join_element_wise(_picked(sizes, _FIRST), *pieces, _EMPTY)
+    joined = pc.binary_join_element_wise(_picked(sizes, _FIRST), *pieces, _empty())
     return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
 
 
@@ -82,7 +88,7 @@ def _content(kind: Kind, column: pa.Array, unsafe: bool) -> tuple[pa.LargeBinary
         texts = values.cast(pa.large_binary())
         if not listed:
             return _cut(texts, counts), True
-        framed = pc.binary_join_element_wise(_picked(_lengths(texts), _FIRST), texts, _EMPTY)
+        framed = pc.binary_join_element_wise(_picked(_lengths(texts), _FIRST), texts, _empty())
         return _cut(framed, counts), False
     numbers = values.to_numpy(zero_copy_only=not pa.types.is_boolean(values.type))
     if kind == "float_list":
@@ -146,7 +152,7 @@ def _headers(feature: str, kind: Kind, lengths: Array, missing: Array | None, fr
     # From the inside out: the field of the values, the list, the feature, the entry of the map.
     frame = _prefix(_FIRST, distinct) if framed else _nothing(distinct)
     if framed and kind != "bytes_list":  # no packed field for no numbers
-        frame = pc.if_else(pa.array(distinct > 0), frame, _EMPTY)
+        frame = pc.if_else(pa.array(distinct > 0), frame, _empty())
     inner = distinct + _lengths(frame)
     chosen = _prefix(_FIELD[kind], inner)
     value = inner + _lengths(chosen)
@@ -155,7 +161,7 @@ def _headers(feature: str, kind: Kind, lengths: Array, missing: Array | None, fr
     middle = _prefix(_SECOND, value)
     entry = len(name) + _lengths(middle) + value
     whole = _prefix(_FIRST, entry)
-    table = pc.binary_join_element_wise(whole, pa.scalar(name, pa.large_binary()), middle, chosen, frame, _EMPTY)
+    table = pc.binary_join_element_wise(whole, pa.scalar(name, pa.large_binary()), middle, chosen, frame, _empty())
     sizes = _lengths(whole) + entry  # sizes: (distinct lengths,) of the entry as a whole
     if missing is None:
         return table.take(pa.array(place)), sizes[place]

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import threading
 import time
-from multiprocessing.connection import Connection
 from typing import Any, Literal
 
 from runner.memory import mebibytes, resident_bytes
@@ -62,6 +61,8 @@ class Child:
             )
         finally:
             theirs.close()
+        from multiprocessing.connection import Connection  # a tenth of a second that only a careful worker spends
+
         self._connection = Connection(ours.detach())
         try:
             self.ask(first, start_s)
@@ -114,6 +115,8 @@ class Child:
 def serve(descriptor: int, target: Any) -> None:
     """The life of a child: answer until the parent is gone."""
     threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
+    from multiprocessing.connection import Connection
+
     connection = Connection(descriptor)
     answer = None
     while True:

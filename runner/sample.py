@@ -23,6 +23,7 @@ from jobs.job import Input
 from jobs.plan import Plan
 from runner.batches import Where, batches
 from runner.binding import Binding
+from runner.cast import as_arrow
 from runner.feeding import ConstantSource
 from runner.saved_model import Signature, TensorSpec
 from runner.tensor import DTYPES, Feeds, Strings, Tensor, bfloat16_bits
@@ -86,7 +87,7 @@ class Sample:
         """The rows as they came from the input; None where they are made up."""
         if self._rows is None:
             return None
-        return self._rows.take(pa.array([row % self._rows.num_rows for row in rows], pa.int64()))
+        return self._rows.take(as_arrow(np.array(rows, np.int64) % self._rows.num_rows))
 
     def feeds(self, rows: Sequence[int]) -> Feeds:
         """One call with these rows of the sample, counted from 0 and over again behind its last.

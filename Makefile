@@ -10,7 +10,7 @@ MINUTES ?= 10
 AZURITE := 3.37.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check faults soak zoo format bench clean
+.PHONY: help demo test lint check faults soak zoo format bench clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 16
@@ -29,16 +29,18 @@ test: $(VENV)/dev.stamp ## all tests
 
 # What `make test` leaves out because it takes minutes: nodes that sleep, drain and die, networks that lose.
 faults: $(VENV)/dev.stamp ## every row of the fault matrix, the slow ones too; prints the time
-	$(BIN)/python -m pytest --durations=10 -m "faults or not faults" tests/faults tests/cli/test_interruptions.py \
+	$(BIN)/python -m pytest --durations=10 -m "faults or not faults" tests/faults tests/submit tests/cli/test_interruptions.py \
 		tests/storage/test_publish.py tests/storage/test_store_contract.py tests/storage/test_epoch.py tests/pure/test_each_step.py
 
 soak: $(VENV)/dev.stamp ## jobs on an S3 server while workers, nodes and drivers are killed: make soak MINUTES=10
 	$(BIN)/python tests/support/soak.py --minutes $(MINUTES)
 
-check: $(VENV)/dev.stamp ## format, lint, types, and the fast tests
+lint: $(VENV)/dev.stamp ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+check: lint ## the same, and the fast tests
 	$(BIN)/python -m pytest -q tests/pure
 
 format: $(VENV)/dev.stamp ## let ruff format and mend what it can

@@ -13,6 +13,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "faults: slow rows of the fault matrix, for `make faults`")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The slow rows run only where `-m` names them."""
+    if "faults" not in (config.option.markexpr or ""):
+        slow = [item for item in items if item.get_closest_marker("faults")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
+
+
 # Written by TensorFlow in a process of its own, so that the tests' process stays free of it.
 _MODELS = """
 import sys, tensorflow as tf

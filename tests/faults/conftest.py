@@ -26,18 +26,6 @@ CALLS = FILES * ROWS // BATCH_ROWS  # of the model, where nothing is computed tw
 BOUND_S = 100
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "faults: slow rows of the fault matrix, for `make faults`")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The slow rows run only where `-m` names them."""
-    if "faults" not in (config.option.markexpr or ""):
-        slow = [item for item in items if item.get_closest_marker("faults")]
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if item not in slow]
-
-
 @dataclass
 class Case:
     """One job in a folder of its own: 800 rows in 8 shards, 16 calls of about 60 ms."""

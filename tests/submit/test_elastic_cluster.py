@@ -24,6 +24,7 @@ def as_the_cluster(there: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, there.environment[name])
 
 
+@pytest.mark.faults
 def test_a_node_that_joins_is_used_and_one_that_is_killed_is_replaced(
     command: Command,
     job_file: Callable[..., Path],

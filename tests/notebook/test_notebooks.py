@@ -63,7 +63,7 @@ def test_the_example_tells_the_whole_story(execute: Callable[[Path], Any]) -> No
         "done: 1,797 rows in 8 parts",
         "digits that the model has not seen are read correctly",
         "every one of 1,797 ids is there once",
-        "row 7 of the batch holds null",
+        "row group 0 row 7",
         "'code': 'ROW_NULL'",
         "was cancelled",
         "ended: interrupted",

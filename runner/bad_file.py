@@ -5,6 +5,7 @@ Also the one way to score some rows of a file only: those that an earlier job re
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -21,6 +22,7 @@ from jobs.job import Job, Limits, Output, allowed
 from jobs.plan import InputFile, picked
 
 _FOOTER_THREADS = 16  # footers are small reads that wait for a store, not for a core
+_FOOTERS_TRIED = 32  # of local files, without threads: where they wait for a core, handing on the GIL triples the time
 _FOOTERS_AT_ONCE = 4096  # asked for together: a hundred thousand futures would cost more memory than the plan
 _OF_A_FILE = ("FILE_", "ROWGROUP_")  # codes that one file is to blame for, and not the job or the store
 
@@ -62,6 +64,11 @@ def inspect(
             return error
 
     waiting, found = iter(files), list[tuple[InputFile, pa.Schema] | InputError]()
+    if files and store.local_path(files[0].url) is not None:
+        wall, busy = time.perf_counter(), time.thread_time()
+        found += map(look, islice(waiting, _FOOTERS_TRIED))
+        if time.thread_time() - busy > 0.5 * (time.perf_counter() - wall):
+            found += map(look, waiting)
     with ThreadPoolExecutor(_FOOTER_THREADS, thread_name_prefix="footer") as threads:
         while some := list(islice(waiting, _FOOTERS_AT_ONCE)):
             found += threads.map(look, some)

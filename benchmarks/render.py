@@ -92,10 +92,11 @@ def _speed_targets(line: Line) -> Iterator[tuple[str, str, bool]]:
 
 def tables(lines: Sequence[Line]) -> str:
     head = lines[-1]["machine"]
+    commits = " and ".join(dict.fromkeys(line["machine"]["commit"].removesuffix("+") for line in lines))
     versions = ", ".join(f"{name} {head[name]}" for name in ("python", "tensorflow", "ray", "pyarrow", "numpy"))
     parts = [
         "# Results\n",
-        f"{head['cpu']}, {head['cores']} cores, {head['memory_gb']} GB; {versions}; commit {head['commit']}.",
+        f"{head['cpu']}, {head['cores']} cores, {head['memory_gb']} GB; {versions}; commit {commits}.",
         "Written by `make bench`. Each figure is a median; each ratio is the median of the ratios within one round, in"
         " which all programs ran one after the other on the same rows. What they wrote was compared first.\n",
         "![rows per second relative to the plain loop, and where the time went](results.png)\n",

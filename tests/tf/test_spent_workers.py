@@ -123,7 +123,8 @@ def test_row_30_a_device_that_keeps_failing_costs_its_process_and_no_row(run_wit
 
     run_with(hook)
     failures = read_status(Output(url=str(tmp_path / "out"))).failures
-    assert [failure["error"] for failure in failures] == ["DeviceError"] * 2
+    refused = [failure["error"] for failure in failures if "is to be replaced" not in failure["message"]]
+    assert refused == ["DeviceError"] * 2, "a shard that was in hand beside it may be given back, nothing else fails"
     assert engines[:2] == [4, 4], "nothing more is asked of a process whose device failed"
 
 

@@ -58,9 +58,8 @@ from runner.warm_up import WarmUp, warm_up
 
 # Batches that wait to be encoded. More is memory without speed: a stage that is behind on average stays behind.
 _BEHIND_BATCHES = 2
-_CALLS_ON_GPU = (
-    2  # in flight, so that copies and kernels overlap; on a CPU a second one only takes cores from the first
-)
+# In flight, so that copies and kernels overlap; on a CPU a second one only takes cores from the first.
+_CALLS_ON_GPU = 2
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pyarrow as pa
 
-from connectors.example import encode
+from connectors.formats.example import encode
 
 ROWS = 65_536
 

@@ -24,14 +24,15 @@ import pyarrow.parquet as pq
 from measure import program
 from workloads import CACHE, WORKLOADS
 
-from connectors.output import OutputDirectory
+from connectors.output.directory import OutputDirectory
 from jobs.attempt import Attempt, Failure, Receipt
 from jobs.job import Job, Limits, Output
 from jobs.plan import InputFile, Plan, RowGroup, plan
-from jobs.schedule import AttemptSucceeded, Event, Schedule, WorkerReady
-from runner.driver import Driver
-from runner.preflight import preflight
-from runner.worker import Progress, WorkerSpec
+from jobs.schedule.event import AttemptSucceeded, Event, WorkerReady
+from jobs.schedule.schedule import Schedule
+from runner.driver.driver import Driver
+from runner.preflight.preflight import preflight
+from runner.worker.worker import Progress, WorkerSpec
 
 _LINKS = 30_000  # names of one file; file systems allow some more
 

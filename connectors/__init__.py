@@ -1,36 +1,5 @@
 """WHERE rows come from and go to: file systems and file formats. Knows nothing of models, GPUs or Ray.
 
-The registry of formats: a name in a job file -> the class that reads or writes it. Two plain dicts; a new
-format is a new file and a line in one of them.
+May import: jobs. Here lie the two words that all of it shares, `secret` and `failpoint`.
+Where do rows come from, and where do they go?
 """
-
-from __future__ import annotations
-
-from importlib import import_module
-from typing import Any
-
-from jobs.job import Input
-
-SOURCES: dict[str, str] = {
-    "parquet": "connectors.parquet:ParquetSource",
-    "arrow": "connectors.arrow_ipc:ArrowSource",
-    "tfrecord": "connectors.tfrecord:TFRecordSource",
-}
-
-ENCODERS: dict[str, str] = {
-    "parquet": "connectors.parquet:ParquetEncoder",
-    "arrow": "connectors.arrow_ipc:ArrowEncoder",
-    "tfrecord": "connectors.tfrecord:TFRecordEncoder",
-}
-
-
-def source_of(input: Input) -> Any:
-    """The source of a job's input, whose format is resolved."""
-    made = load_class(SOURCES, input.format or "")
-    return made() if input.examples is None else made(input.examples)
-
-
-def load_class(registry: dict[str, str], name: str) -> Any:
-    """The class registered under `name`; imported on first use, so that unused formats cost nothing."""
-    module, _, attribute = registry[name].partition(":")
-    return getattr(import_module(module), attribute)

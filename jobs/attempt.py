@@ -41,7 +41,7 @@ class Attempt:
 
     careful:   earlier attempts killed or hung their processes: the model runs in a child process that may die.
     halvings:  earlier attempts ran out of memory so many times: batches are that many times halved.
-    safe_rows: shape of a row -> rows a batch may have, as workers found out (see `runner.headroom`).
+    safe_rows: shape of a row -> rows a batch may have, as workers found out (see `runner.batch.headroom`).
     """
 
     id: str
@@ -77,8 +77,8 @@ class Receipt:
     rows_out: int
     rows_rejected: int = 0
     worker: str = ""
-    seconds: dict[str, float] = field(default_factory=dict)  # stage -> seconds, see runner/stage.py
-    figures: dict[str, float] = field(default_factory=dict)  # what the worker measured of itself, see runner/gauge.py
+    seconds: dict[str, float] = field(default_factory=dict)  # stage -> seconds, see runner/measure/stage.py
+    figures: dict[str, float] = field(default_factory=dict)  # measured by the worker, see runner/worker/gauge.py
     adopted: bool = False  # another attempt had published already
     staged: str = ""  # name of the upload that the driver is to promote to `part`; "" where that is done
     reject_file: str = ""  # name of the file with the rejected rows; "" where there are none

@@ -304,7 +304,7 @@ class Output(Location):
 class Workers(Section):
     """What each worker asks of the cluster. `count: auto`: one per GPU, or as many as the CPUs hold.
 
-    Instead of `count`, `max` (and `min`, 1 if omitted): as many as there is work and room for, see `jobs/elastic.py`.
+    Instead of `count`, `max` (and `min`, 1 if omitted): as many as there is work and room for: `jobs.schedule.elastic`.
     """
 
     count: Literal["auto"] | Count = "auto"

@@ -38,13 +38,13 @@ from jobs.job import Job  # noqa: E402
 from jobs.load import load_job  # noqa: E402
 
 if TYPE_CHECKING:
-    from connectors.verification import Verification
+    from connectors.output.verification import Verification
     from jobs.job import OptionValue
-    from runner.launch import Handle
-    from runner.preflight import Preflight
-    from runner.result import Result
-    from runner.saved_model import ModelSpec
-    from runner.watch import Watch
+    from runner.driver.launch import Handle
+    from runner.driver.result import Result
+    from runner.driver.watch import Watch
+    from runner.model.saved_model import ModelSpec
+    from runner.preflight.preflight import Preflight
 
 __version__ = "0.1.0"
 __all__ = ["Job", "RunnerError", "attach", "inspect", "plan", "run", "start", "verify"]
@@ -71,9 +71,9 @@ def run(
     model_cache: folder for copies of remote models, on this machine and those of the workers; None: each user's own.
     raises:     RunnerError; what was finished stays, and the same call continues.
     """
-    from connectors.model_cache import CacheSettings
-    from runner.launch import launch
-    from runner.report import NoDisplay, display_for
+    from connectors.models.cache import CacheSettings
+    from runner.driver.launch import launch
+    from runner.report.display import NoDisplay, display_for
 
     display = display_for if progress else NoDisplay
     return launch(
@@ -98,9 +98,9 @@ def start(
     model_cache: str | None = None,
 ) -> Handle:
     """Run a job in the background: `handle.progress`, `handle.wait()`, `handle.cancel()`. Arguments as for `run`."""
-    from connectors.model_cache import CacheSettings
-    from runner.launch import Handle
-    from runner.report import NoDisplay, NotebookDisplay, display_for, in_notebook
+    from connectors.models.cache import CacheSettings
+    from runner.driver.launch import Handle
+    from runner.report.display import NoDisplay, NotebookDisplay, display_for, in_notebook
 
     # A notebook's display belongs to the cell that opened it: it must be opened here, not in the thread.
     screen = NotebookDisplay() if progress and in_notebook() else None
@@ -122,8 +122,8 @@ def plan(job: Job | str | Path, *overrides: str, model_cache: str | None = None)
 
     raises: JobError, with all that is wrong.
     """
-    from connectors.model_cache import CacheSettings
-    from runner.preflight import preflight
+    from connectors.models.cache import CacheSettings
+    from runner.preflight.preflight import preflight
 
     return preflight(_job(job, overrides), CacheSettings(model_cache))
 
@@ -139,12 +139,12 @@ def inspect(
 
     options: of the store of a remote model, as in a job file; the model is copied to this machine.
     """
-    from runner.model_folder import is_remote
-    from runner.saved_model import read_model
+    from runner.model.folder import is_remote
+    from runner.model.saved_model import read_model
 
     if not is_remote(model):
         return read_model(model, version, options)
-    from connectors.model_cache import CacheSettings
+    from connectors.models.cache import CacheSettings
 
     return read_model(model, version, options, CacheSettings(model_cache))
 
@@ -156,7 +156,7 @@ def attach(output: str, *, options: dict[str, OptionValue] | None = None) -> Wat
     raises:   OutputError where the output cannot be read.
     """
     from jobs.job import Output
-    from runner.watch import Watch
+    from runner.driver.watch import Watch
 
     return Watch(Output(url=output, options=options or {}))
 
@@ -167,7 +167,7 @@ def verify(output: str, *, deep: bool = False, options: dict[str, OptionValue] |
     deep:     read every part again, with checksums, and compare its SHA-256 with the manifest.
     options:  of the store, as in a job file.
     """
-    from connectors.verification import verify as look
+    from connectors.output.verification import verify as look
     from jobs.job import Output
 
     return look(Output(url=output, options=options or {}), deep=deep)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Literal, Protocol, cast
 
-from runner.saved_model import Signature
+from runner.model.saved_model import Signature
 from runner.tensor import Feeds, Outputs
 
 ENGINES = {"session": "runner.engine.session:SessionEngine", "eager": "runner.engine.eager:EagerEngine"}

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from jobs.errors import ModelError
-from runner.engine.call import StatusError, library_error
+from runner.engine.status import StatusError, library_error
 from runner.engine.tstring import RECORD_BYTES, Memory, records, strings
 from runner.proto.runtime_pb2 import DeviceStepStats, RunMetadata, RunOptions
 from runner.tensor import DTYPE_NAMES, DTYPES, Strings, Tensor

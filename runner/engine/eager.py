@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from jobs.errors import ModelError, one_of
 from runner.engine import EngineOptions
-from runner.engine.call import (
+from runner.engine.status import (
     StatusError,
     call_error,
     checked_library,
@@ -29,7 +29,7 @@ from runner.engine.call import (
     shorten,
     supported,
 )
-from runner.saved_model import Signature, TensorSpec, dense
+from runner.model.saved_model import Signature, TensorSpec, dense
 from runner.tensor import DTYPES, Feeds, Outputs, Strings, Tensor
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # as in capi.library: read when TensorFlow's library opens

@@ -1,14 +1,17 @@
-"""The ops that the installed TensorFlow knows. `python -m runner.engine.registry` writes them down for `runner.trust`,
-which must judge a model where TensorFlow is not loaded."""
+"""The ops that the installed TensorFlow knows.
+
+`python -m runner.engine.registry` writes them down for `runner.scan.trust`, which must judge a model where TensorFlow
+is not loaded.
+"""
 
 from __future__ import annotations
 
 import ctypes
 from importlib.metadata import version
 
-from runner import ops
 from runner.engine.capi import library
 from runner.proto.saved_model_pb2 import OpList
+from runner.scan import ops
 
 
 def registered_ops() -> dict[str, bool]:

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 
 from jobs.errors import ModelError, RunnerError
 from runner.engine import EngineOptions
-from runner.engine.call import (
+from runner.engine.capi import GraphTensor, Session, load_ops
+from runner.engine.status import (
     StatusError,
     call_error,
     checked_library,
@@ -22,9 +23,8 @@ from runner.engine.call import (
     load_error,
     supported,
 )
-from runner.engine.capi import GraphTensor, Session, load_ops
+from runner.model.saved_model import Signature, TensorSpec, dense
 from runner.proto.runtime_pb2 import ConfigProto, DeviceStepStats
-from runner.saved_model import Signature, TensorSpec, dense
 from runner.tensor import Feeds, Outputs, Tensor
 
 _ON = 1  # RewriterConfig.Toggle

@@ -10,7 +10,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from connectors.model_cache import CacheSettings, ModelCache, list_model
+from connectors.models.cache import CacheSettings, ModelCache, list_model
 
 Completed = subprocess.CompletedProcess[str]
 

@@ -28,7 +28,7 @@ def test_show_tells_what_a_model_declares(command: Command, half_plus_two: Path)
 
 def test_show_does_not_import_tensorflow_or_ray(half_plus_two: Path) -> None:
     code = (
-        "import sys; from runner.cli import app\n"
+        "import sys; from runner.cli.main import app\n"
         f"app(['show', {str(half_plus_two)!r}], standalone_mode=False)\n"
         "print([name for name in ('tensorflow', 'ray', 'keras') if name in sys.modules])"
     )
@@ -49,7 +49,7 @@ def test_a_run_does_not_wait_for_imports_that_it_does_not_need(
     """pyarrow imports pandas for some conversions, where it is installed: half a second for nothing."""
     monkeypatch.chdir(tmp_path)
     code = (
-        "import sys; from runner.cli import app\n"
+        "import sys; from runner.cli.main import app\n"
         f"app(['run', {str(job_file())!r}, '--in-process', '--quiet'], standalone_mode=False)\n"
         "print([name for name in ('tensorflow', 'ray', 'pandas', 'matplotlib') if name in sys.modules])"
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from runner import ray_pool
+from runner.cluster import pool as ray_pool
 
 Answers = Callable[[Path, int], None]
 SHARDS = 40

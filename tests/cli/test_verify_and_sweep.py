@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from connectors.epoch import Process
+from connectors.output.epoch import Process
 
 Completed = subprocess.CompletedProcess[str]
 Command = Callable[..., Completed]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobs.job import Job
-from runner import ray_pool  # sets what Ray reads from its environment before it is started
+from runner.cluster import pool as ray_pool  # sets what Ray reads from its environment before it is started
 
 ray = ray_pool.ray
 

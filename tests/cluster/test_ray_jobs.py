@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 import runner
-from connectors.output import read_status
+from connectors.output.directory import read_status
 from jobs.errors import CapacityError, DataError, JobError
 from jobs.job import Job, Output, Workers
-from runner.preflight import preflight
-from runner.ray_pool import RayPool
+from runner.cluster.pool import RayPool
+from runner.preflight.preflight import preflight
 
 Answers = Callable[[Path, int], None]
 

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pytest
 from exactly_once import snapshot
 
-from connectors.output import OutputDirectory
+from connectors.output.directory import OutputDirectory
 from jobs.attempt import attempt
 from jobs.errors import InternalError
 from jobs.job import Output
-from runner.preflight import preflight
+from runner.preflight.preflight import preflight
 
 Start = Callable[..., subprocess.Popen[str]]
 Command = Callable[..., subprocess.CompletedProcess[str]]

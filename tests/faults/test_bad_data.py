@@ -18,11 +18,11 @@ import pytest
 import yaml
 from moody_model import ABORT, HANG, HUGE, REFUSE, example
 
-from connectors.output import read_status
-from connectors.reject import read_rejected
-from connectors.verification import verify
+from connectors.output.directory import read_status
+from connectors.output.reject import read_rejected
+from connectors.output.verification import verify
 from jobs.job import Output
-from runner.memory import resident_bytes
+from runner.worker.memory import resident_bytes
 
 Start = Callable[..., subprocess.Popen[str]]
 Columns = dict[str, list[Any]]

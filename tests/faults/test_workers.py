@@ -16,10 +16,11 @@ import pytest
 from exactly_once import snapshot
 
 import runner
-from connectors.output import read_status
+from connectors.output.directory import read_status
 from jobs.errors import CapacityError, StorageError
 from jobs.job import Output
-from runner import launch, ray_pool
+from runner.cluster import pool as ray_pool
+from runner.driver import launch
 
 ray = ray_pool.ray
 LONE = str(Path(__file__).parents[1] / "support" / "lone_attempt.py")

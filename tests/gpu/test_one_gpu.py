@@ -11,7 +11,7 @@ import pytest
 import runner
 from jobs.job import Job
 from runner import engine
-from runner.saved_model import choose_metagraph, choose_signature, read_model
+from runner.model.saved_model import choose_metagraph, choose_signature, read_model
 
 pytestmark = [
     pytest.mark.gpu,

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from jobs.event import Action, Event
 from jobs.job import Limits
 from jobs.plan import InputFile, Plan, RowGroup, plan
-from jobs.schedule import Schedule
+from jobs.schedule.event import Action, Event
+from jobs.schedule.schedule import Schedule
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -24,18 +24,18 @@ FILES = [
 HOMES = {  # heavy or delicate library -> the only places that may import it
     "tensorflow": ("runner/engine/",),
     "keras": ("runner/engine/",),
-    "ray": ("runner/ray_", "runner/submission.py"),
-    "fsspec": ("connectors/store.py",),
+    "ray": ("runner/cluster/",),
+    "fsspec": ("connectors/store/store.py",),
     "yaml": ("jobs/load.py",),
-    "filelock": ("connectors/model_cache.py", "connectors/scratch.py"),
-    "google_crc32c": ("connectors/record.py",),
-    "paramiko": ("connectors/host_key.py",),  # what fsspec's SFTP client cannot do: believe known hosts only
+    "filelock": ("connectors/models/cache.py", "connectors/store/scratch.py"),
+    "google_crc32c": ("connectors/formats/record.py",),
+    "paramiko": ("connectors/store/host_key.py",),  # what fsspec's SFTP client cannot do: believe known hosts only
 }
 LIBRARIES = {  # beside the standard library; numpy: the bytes of tf.Examples and of TFRecord files
     "jobs": {"pydantic", "yaml"},
     "connectors": {"pyarrow", "numpy", "fsspec", "paramiko", "filelock", "google_crc32c"},
 }
-ENTRANCES = ("runner/engine/", "runner/ray_", "runner/submission.py", "runner/__main__.py")
+ENTRANCES = ("runner/engine/", "runner/cluster/", "runner/__main__.py")
 
 
 def _imports(source: str) -> Iterator[tuple[int, str]]:
@@ -75,10 +75,14 @@ def test_imports_point_one_way_and_each_heavy_library_has_one_home(path: Path) -
     ("path", "source", "why"),
     [
         ("jobs/job.py", "def f():\n    from connectors import store", "jobs may not know connectors"),
-        ("connectors/store.py", "import runner.worker", "connectors may not know runner"),
-        ("runner/worker.py", "import tensorflow.python as tf", "tensorflow is imported in runner/engine/ only"),
-        ("runner/driver.py", "import importlib\nimportlib.import_module('ray.util')", "ray is imported in"),
-        ("connectors/parquet.py", "from fsspec import filesystem", "fsspec is imported in connectors/store.py only"),
+        ("connectors/store/store.py", "import runner.worker.worker", "connectors may not know runner"),
+        ("runner/worker/worker.py", "import tensorflow.python as tf", "tensorflow is imported in runner/engine/ only"),
+        ("runner/driver/driver.py", "import importlib\nimportlib.import_module('ray.util')", "ray is imported in"),
+        (
+            "connectors/formats/parquet.py",
+            "from fsspec import filesystem",
+            "fsspec is imported in connectors/store/store.py only",
+        ),
         ("jobs/plan.py", "import numpy", "jobs does without numpy"),
     ],
 )

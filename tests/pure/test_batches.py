@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import DataError
-from runner.batches import Where, auto_batch_rows, batches
+from runner.batch.batches import Where, auto_batch_rows, batches
 
 
 def table(first: int, chunks: list[int]) -> pa.Table:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.batches import Where, batches
-from runner.bucketing import Bucketing, cuts
+from runner.batch.batches import Where, batches
+from runner.batch.bucketing import Bucketing, cuts
 
 
 def group(lengths: list[int], first: int) -> pa.Table:

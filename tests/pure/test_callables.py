@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from google.protobuf import text_format
 
-from runner.callables import callables
-from runner.program import Program
 from runner.proto.saved_model_pb2 import MetaGraphDef
+from runner.scan.callables import callables
+from runner.scan.program import Program
 
 OBJECTS = """
     nodes {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runner.ceiling import Settings, Use, bottleneck, ceilings, together, waits
+from runner.measure.ceiling import Settings, Use, bottleneck, ceilings, together, waits
 
 
 def use(busy_s: float = 10.0, **changes: object) -> tuple[Use, float]:

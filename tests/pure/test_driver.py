@@ -11,19 +11,11 @@ from jobs.attempt import Attempt, Failure, Receipt
 from jobs.errors import ModelCallError, RunnerError, StoppedError, WorkerError
 from jobs.job import Limits
 from jobs.plan import InputFile, RowGroup, plan
-from jobs.schedule import (
-    AttemptFailed,
-    AttemptSucceeded,
-    Event,
-    Schedule,
-    StartWorker,
-    Tick,
-    WorkerLost,
-    WorkerReady,
-)
-from runner.driver import Driver
-from runner.report import Snapshot
-from runner.worker import Progress, WorkerSpec
+from jobs.schedule.event import AttemptFailed, AttemptSucceeded, Event, StartWorker, Tick, WorkerLost, WorkerReady
+from jobs.schedule.schedule import Schedule
+from runner.driver.driver import Driver
+from runner.report.display import Snapshot
+from runner.worker.worker import Progress, WorkerSpec
 
 
 class PuppetPool:

@@ -15,7 +15,7 @@ from simulation_history import History, drive, history_of
 from simulation_pool import Nature
 from simulation_world import Actor, Fault
 
-from connectors.layout import PART_PREFIX, SUCCESS, shard_of_part
+from connectors.output.layout import PART_PREFIX, SUCCESS, shard_of_part
 
 FILES = ((2, 1), (3, 0))  # rows of each row group; each is a shard
 EFFECTS = ("kill_before", "kill_after", "refuse", "lose", "taken")

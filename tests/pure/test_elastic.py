@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from schedule_play import LOST, Play, error_of, given, stopped
 
 from jobs.errors import CapacityError
-from jobs.event import Action, ClusterSeen, Finish, Started, StartWorker, Tick, WorkerLost, WorkerReady
 from jobs.job import Workers
 from jobs.plan import Plan
+from jobs.schedule.event import Action, ClusterSeen, Finish, Started, StartWorker, Tick, WorkerLost, WorkerReady
 
 PlanOf = Callable[[Sequence[int]], Plan]
 HUGE = "a worker asks for 8 GPU, and the largest node has 4"

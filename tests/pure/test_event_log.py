@@ -11,10 +11,10 @@ from schedule_play import Play, receipt_of
 
 from jobs.attempt import Failure
 from jobs.errors import StorageError
-from jobs.event import Action, AttemptFailed, AttemptSucceeded, Event, Started, Tick, WorkerReady
 from jobs.plan import Plan
-from runner.event_log import EventLog
-from runner.report import Snapshot
+from jobs.schedule.event import Action, AttemptFailed, AttemptSucceeded, Event, Started, Tick, WorkerReady
+from runner.report.display import Snapshot
+from runner.report.event_log import EventLog
 
 PlanOf = Callable[[Sequence[int]], Plan]
 

@@ -12,11 +12,11 @@ from example_messages import example
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.example import encode, varints
+from connectors.formats.example import encode, varints
 from jobs.errors import BindingError, DataError
 from jobs.job import Columns
-from runner.binding import Binding, bind, wanted_columns
-from runner.saved_model import Signature, TensorSpec
+from runner.binding.binding import Binding, bind, wanted_columns
+from runner.model.saved_model import Signature, TensorSpec
 from runner.tensor import Strings
 
 KINDS: list[tuple[pa.DataType, st.SearchStrategy[Any], str]] = [

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.job import Columns
-from runner.batches import Where, batches
-from runner.binding import Binding, bind
-from runner.cast import as_arrow, as_numpy
+from runner.batch.batches import Where, batches
+from runner.binding.binding import Binding, bind
+from runner.binding.cast import as_arrow, as_numpy
 from runner.engine.tstring import records, strings
-from runner.saved_model import Signature, TensorSpec
+from runner.model.saved_model import Signature, TensorSpec
 from runner.tensor import Strings
 
 NUMBERS = {

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from jobs.errors import BindingError, DataError
 from jobs.job import Columns
-from runner.binding import Binding, bind
-from runner.saved_model import Signature, TensorSpec
+from runner.binding.binding import Binding, bind
+from runner.model.saved_model import Signature, TensorSpec
 from runner.tensor import Strings, bfloat16_values
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from jobs.attempt import Failure, Receipt
 from jobs.errors import WorkerError
-from jobs.event import AttemptFailed, AttemptSucceeded, Tick, WorkerLost
-from runner.history import History
+from jobs.schedule.event import AttemptFailed, AttemptSucceeded, Tick, WorkerLost
+from runner.measure.history import History
 
 SECONDS = {"tune": 0.5, "wait_read": 1.0, "run": 2.0, "wait_encode": 0.25, "publish": 0.25, "read": 9.0}
 FIGURES = {"cpus": 2, "calls": 1, "batch_rows": 64, "ceiling_rows_per_s": 100.0, "cpu_s": 3.0, "rss_bytes": 1000}

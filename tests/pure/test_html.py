@@ -6,13 +6,13 @@ import pytest
 
 from jobs.attempt import Receipt
 from jobs.errors import JobError
-from jobs.event import AttemptSucceeded
 from jobs.html import Report, facts, table
 from jobs.job import Job, Limits
 from jobs.plan import InputFile, RowGroup, plan
-from runner.account import account
-from runner.history import History
-from runner.result import Result
+from jobs.schedule.event import AttemptSucceeded
+from runner.driver.result import Result
+from runner.measure.account import account
+from runner.measure.history import History
 
 EVIL = "<script>alert(1)</script>"
 
@@ -60,6 +60,6 @@ def test_a_result_shows_its_summary_and_its_report_is_a_table() -> None:
 
 
 def test_without_pandas_a_data_frame_is_refused_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runner.result.find_spec", lambda name: None)
+    monkeypatch.setattr("runner.driver.result.find_spec", lambda name: None)
     with pytest.raises(JobError, match=r"pandas is not installed; install it, or use dataset\(\)"):
         result().to_pandas()

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from jobs.errors import DataError, DeviceError, MemoryLimitError, ModelCallError
 from jobs.job import Limits
-from runner.batches import Where
-from runner.headroom import Headroom
-from runner.isolation import Isolation, Steps, row_bytes, wide_rows
-from runner.rejects import Rejects
-from runner.row_error import RowError
+from runner.batch.batches import Where
+from runner.batch.headroom import Headroom
+from runner.batch.isolation import Isolation, Steps, row_bytes, wide_rows
+from runner.batch.rejects import Rejects
+from runner.binding.row_error import RowError
 from runner.tensor import Feeds, Outputs
 
 REJECT = Limits(on_bad_row="reject", max_rejected_rows="100%")

@@ -11,8 +11,8 @@ import pytest
 
 from jobs.errors import BindingError, DataError
 from jobs.job import Columns
-from runner.binding import Binding, bind, wanted_columns
-from runner.saved_model import Signature, TensorSpec
+from runner.binding.binding import Binding, bind, wanted_columns
+from runner.model.saved_model import Signature, TensorSpec
 from runner.tensor import Strings
 
 

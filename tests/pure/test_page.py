@@ -12,12 +12,12 @@ import pytest
 
 from jobs.attempt import Failure, Receipt
 from jobs.errors import WorkerError
-from jobs.event import AttemptFailed, AttemptSucceeded
 from jobs.job import Job
-from runner.account import account
-from runner.chart import clock, curve, rates, short, stacked, timeline
-from runner.history import History, Span
-from runner.page import page
+from jobs.schedule.event import AttemptFailed, AttemptSucceeded
+from runner.measure.account import account
+from runner.measure.history import History, Span
+from runner.report.chart import clock, curve, rates, short, stacked, timeline
+from runner.report.page import page
 
 EVIL = "<script>alert('x')</script>&\"'"
 HEAD: dict[str, Any] = {

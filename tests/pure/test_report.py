@@ -9,7 +9,8 @@ import types
 import pytest
 from rich.console import Console
 
-from runner.report import (
+from runner.measure.stage import StageClock
+from runner.report.display import (
     LogDisplay,
     NotebookDisplay,
     Snapshot,
@@ -20,7 +21,6 @@ from runner.report import (
     progress_line,
     stage_sentence,
 )
-from runner.stage import StageClock
 
 
 def snapshot(**changes: object) -> Snapshot:

@@ -16,8 +16,11 @@ from google.protobuf import text_format
 
 from jobs.errors import BindingError, JobError, ModelError
 from jobs.job import Columns
-from runner import model_folder
-from runner.binding import bind
+from runner.binding.binding import bind
+from runner.model import folder as model_folder
+from runner.model.saved_model import assets_of, choose_metagraph, choose_signature, read_model
+from runner.model.tensor_proto import MAX_VALUES
+from runner.model.tensor_proto import tensor as decode
 from runner.proto.saved_model_pb2 import Any as AnyMessage
 from runner.proto.saved_model_pb2 import (
     AssetFileDef,
@@ -34,10 +37,7 @@ from runner.proto.saved_model_pb2 import (
     TensorShapeProto,
     VersionDef,
 )
-from runner.saved_model import assets_of, choose_metagraph, choose_signature, read_model
 from runner.tensor import DTYPES, Strings
-from runner.tensor_proto import MAX_VALUES
-from runner.tensor_proto import tensor as decode
 
 
 def shape(*sizes: int) -> TensorShapeProto:
@@ -550,7 +550,7 @@ def test_a_default_belongs_to_its_input_and_a_broken_one_names_it(tmp_path: Path
 
 def test_reading_a_model_imports_neither_tensorflow_nor_keras_nor_ray(tmp_path: Path) -> None:
     code = (
-        "import sys; from runner.saved_model import read_model; import runner.show; read_model(sys.argv[1])\n"
+        "import sys, runner.cli.view.model; from runner.model.saved_model import read_model; read_model(sys.argv[1])\n"
         "print(sorted({'tensorflow', 'keras', 'ray'} & set(sys.modules)))"
     )
     done = subprocess.run(

@@ -22,7 +22,8 @@ from jobs.errors import (
     StoppedError,
     WorkerError,
 )
-from jobs.event import (
+from jobs.plan import Plan
+from jobs.schedule.event import (
     Action,
     AttemptFailed,
     AttemptSucceeded,
@@ -42,9 +43,8 @@ from jobs.event import (
     WorkerProgressed,
     WorkerReady,
 )
-from jobs.plan import Plan
-from jobs.policy import Policy
-from jobs.schedule import Schedule
+from jobs.schedule.policy import Policy
+from jobs.schedule.schedule import Schedule
 
 # Starting, order, the end
 

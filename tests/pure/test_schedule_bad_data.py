@@ -9,7 +9,9 @@ import pytest
 from schedule_play import LOST, PlanOf, Play, error_of, given, receipt_of, stopped
 
 from jobs.errors import DataError, DeviceError, MemoryLimitError, PoisonError
-from jobs.event import (
+from jobs.job import Limits, allowed
+from jobs.rejection import Rejections
+from jobs.schedule.event import (
     AttemptSucceeded,
     Dispatch,
     Finish,
@@ -21,9 +23,7 @@ from jobs.event import (
     WorkerProgressed,
     WorkerReady,
 )
-from jobs.job import Limits, allowed
-from jobs.policy import Policy
-from jobs.rejection import Rejections
+from jobs.schedule.policy import Policy
 
 CAREFUL = Policy(careful=True, stall_s=20)
 TOO_BIG = MemoryLimitError("does not fit")

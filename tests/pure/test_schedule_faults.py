@@ -7,7 +7,8 @@ from schedule_play import LOST, SLOW, LongestWait, PlanOf, Play, error_of, given
 
 from jobs.attempt import Failure
 from jobs.errors import DataError, PoisonError, RunnerError, StoppedError
-from jobs.event import (
+from jobs.job import Limits
+from jobs.schedule.event import (
     AttemptFailed,
     Dispatch,
     Finish,
@@ -22,8 +23,7 @@ from jobs.event import (
     WorkerProgressed,
     WorkerReady,
 )
-from jobs.job import Limits
-from jobs.policy import Policy
+from jobs.schedule.policy import Policy
 
 FOREVER = float("inf")
 

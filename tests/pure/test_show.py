@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from jobs.errors import ModelError
-from runner.saved_model import MetaGraph, ModelSpec, Signature, TensorSpec
-from runner.show import document, render
+from runner.cli.view.model import document, render
+from runner.model.saved_model import MetaGraph, ModelSpec, Signature, TensorSpec
 from runner.tensor import Strings, Tensor
 
 

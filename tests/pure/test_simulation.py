@@ -10,14 +10,16 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mutations import MOST_SEEDS, Mutation, mutations, seeds_until_caught
 from simulation import explain, first_caught, simulate
+from simulation_stand import replaced
 from simulation_store import ROOT, Objects, SimulatedStore, parse
 from simulation_world import World
 
-from connectors.layout import SUCCESS
+from connectors.output.layout import SUCCESS
 from jobs.errors import DataError
 
 FIRST = int(os.environ.get("SIMULATION_FIRST", "0"))
@@ -147,3 +149,18 @@ def test_a_list_may_lag_and_a_look_by_name_does_not(on_a_store: Callable[..., Ob
 def test_a_part_that_is_cut_off_is_no_part(content: bytes) -> None:
     with pytest.raises(DataError):
         parse(content, "part-0")
+
+
+@pytest.mark.parametrize(
+    ("seen", "stand_ins", "found"),
+    [
+        ({"connectors.store.retry": ("tyme",)}, {"tyme": None}, r"'connectors.store.retry' has no \['tyme'\]"),
+        ({"connectors.store.retry": ("time",)}, {"time": None, "modifyed": None}, r"no module sees: \['modifyed'\]"),
+        ({"connectors.outcome": ("time",)}, {"time": None}, "No module named 'connectors.outcome'"),
+    ],
+)
+def test_a_stand_in_that_would_replace_nothing_is_an_error(
+    seen: dict[str, tuple[str, ...]], stand_ins: dict[str, Any], found: str
+) -> None:
+    with pytest.raises((LookupError, ModuleNotFoundError), match=found), replaced(seen, stand_ins):
+        pass

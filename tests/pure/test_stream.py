@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import StoppedError
-from runner.stream import Line, ReadAhead, WriteBehind, in_order
+from runner.worker.stream import Line, ReadAhead, WriteBehind, in_order
 
 
 def counting(stop: int, closed: threading.Event | None = None) -> Generator[int, None, None]:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobs.errors import ModelError, WorkerError
-from jobs.event import Event, WorkerFailedToStart, WorkerLost, WorkerReady
-from runner.trial_pool import TrialPool
+from jobs.schedule.event import Event, WorkerFailedToStart, WorkerLost, WorkerReady
+from runner.pool.trial import TrialPool
 
 
 class Puppet:

@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 
 from jobs.errors import ModelError
-from runner.effects import Effects, effects
-from runner.ops import registry
-from runner.program import Program, read_programs
+from runner.model.saved_model import read_model
 from runner.proto.saved_model_pb2 import (
     AssetFileDef,
     AttrEntry,
@@ -30,8 +28,10 @@ from runner.proto.saved_model_pb2 import (
     TensorProto,
     TensorShapeProto,
 )
-from runner.saved_model import read_model
-from runner.trust import require_trust, scan
+from runner.scan.effects import Effects, effects
+from runner.scan.ops import registry
+from runner.scan.program import Program, read_programs
+from runner.scan.trust import require_trust, scan
 
 
 def node(op: str, name: str = "n", *inputs: str, calls: str = "", **strings: bytes) -> NodeDef:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from jobs.errors import MemoryLimitError
-from runner.tuning import Spent, Tuned, tune
+from runner.worker.tuning import Spent, Tuned, tune
 
 MUCH = 10**9
 

@@ -18,8 +18,8 @@ from xml.sax.saxutils import escape, unescape
 import fsspec
 import pytest
 
-from connectors import retry
-from connectors.store import Store
+from connectors.store import retry
+from connectors.store.store import Store
 from jobs.job import OptionValue
 
 

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.feather as feather
 import pytest
 
-from connectors.arrow_ipc import ArrowEncoder, ArrowSource, fixed_bits
-from connectors.store import FileStat
+from connectors.formats.arrow_ipc import ArrowEncoder, ArrowSource, fixed_bits
+from connectors.store.store import FileStat
 from jobs.attempt import InputSlice
 from jobs.errors import DataError, InputError
 from jobs.plan import InputFile, RowGroup

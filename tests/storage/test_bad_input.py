@@ -18,12 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 import thrift
 
-from connectors.parquet import ParquetSource
-from connectors.schema import unify
-from connectors.store import Store
+from connectors.formats.parquet import ParquetSource
+from connectors.formats.schema import unify
+from connectors.store.store import Store
 from jobs.attempt import InputSlice
 from jobs.errors import DataError, InputError, RunnerError
-from runner.child import Child
+from runner.worker.child import Child
 
 TESTS = Path(__file__).parents[1]
 HERE, FORMATS, PARQUET, ARROW = (f"storage/test_{name}.py" for name in ("bad_input", "formats", "parquet", "arrow_ipc"))

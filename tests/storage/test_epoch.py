@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from connectors import epoch as epochs
-from connectors.epoch import FRESH_S, Epochs, Process
-from connectors.layout import Layout
+from connectors.output import epoch as epochs
+from connectors.output.epoch import FRESH_S, Epochs, Process
+from connectors.output.layout import Layout
 from jobs.errors import OutputError, SupersededError
 
 NAMES = Layout("ab" * 16, 3, ".parquet")
@@ -53,7 +53,7 @@ def test_a_driver_that_said_how_it_ended_is_not_in_the_way(place: Any, how: Any)
 
 
 def test_a_driver_that_died_on_this_machine_is_not_in_the_way(place: Any) -> None:
-    code = "import sys; sys.path[:0] = {!r}\nfrom connectors.epoch import Process\nimport dataclasses, json\n"
+    code = "import sys; sys.path[:0] = {!r}\nfrom connectors.output.epoch import Process\nimport dataclasses, json\n"
     code += "print(json.dumps(dataclasses.asdict(Process.current())))"
     root = str(Path(epochs.__file__).parents[1])
     done = subprocess.run([sys.executable, "-c", code.format([root])], capture_output=True, text=True, check=True)
@@ -108,7 +108,7 @@ def test_a_wrong_clock_of_a_machine_changes_nothing(place: Any, monkeypatch: pyt
 
 
 def test_a_local_heartbeat_ages_by_the_time_of_its_file(tmp_path: Path) -> None:
-    from connectors.store import Store
+    from connectors.store.store import Store
 
     store = Store(str(tmp_path))
     first = Epochs(store, NAMES, ELSEWHERE)

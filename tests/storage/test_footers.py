@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from connectors.parquet import ParquetSource
-from connectors.store import Store
+from connectors.formats.parquet import ParquetSource
+from connectors.store.store import Store
 from jobs.job import Limits
-from runner.bad_file import inspect
+from runner.preflight.files import inspect
 
 _FILES = 100
 
@@ -28,7 +28,7 @@ def test_every_footer_is_read_once_and_in_order(
     store = Store(str(tmp_path))
     files = store.list([str(tmp_path)], [".parquet"])
     busy = {"core": time.perf_counter, "store": lambda: 0.0}[waits_for]
-    monkeypatch.setattr("runner.bad_file.time.thread_time", busy)
+    monkeypatch.setattr("runner.preflight.files.time.thread_time", busy)
     threads = set[str]()
     look = ParquetSource.inspect
 

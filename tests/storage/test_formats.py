@@ -18,10 +18,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors import ENCODERS, SOURCES, load_class, spool
-from connectors.held import HeldFile, coalesced
-from connectors.schema import plain_schema, plain_table
-from connectors.store import FileStat, Store
+from connectors.formats import spool
+from connectors.formats.buffered import HeldFile, coalesced
+from connectors.formats.registry import ENCODERS, SOURCES, load_class
+from connectors.formats.schema import plain_schema, plain_table
+from connectors.store.store import FileStat, Store
 from jobs.attempt import InputSlice
 from jobs.errors import DataError, InputError, InternalError, RunnerError, StorageError
 from jobs.plan import InputFile

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from decoding import content
 
-from runner.child import Child, ChildEnded
+from runner.worker.child import Child, ChildEnded
 
 CASES, AT_ONCE = 1000, 50  # of each of four files
 COMPRESSIONS = {"parquet": ("snappy", "zstd"), "arrow": ("none", "zstd")}

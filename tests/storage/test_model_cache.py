@@ -18,14 +18,14 @@ import fsspec
 import pytest
 from store_servers import moto_server, new_bucket
 
-from connectors import model_cache
-from connectors.digest import folder_digest
-from connectors.model_cache import CacheSettings, Entry, ModelCache, RemoteModel, list_model
+from connectors.models import cache as model_cache
+from connectors.models.cache import CacheSettings, Entry, ModelCache, RemoteModel, list_model
+from connectors.models.digest import folder_digest
 from jobs.errors import ModelError, StorageError
 from jobs.job import OptionValue
-from runner.model_folder import Location
-from runner.saved_model import read_model
-from runner.staging import ModelWatch, PlannedModel, locate_remote
+from runner.model.folder import Location
+from runner.model.planned import ModelWatch, PlannedModel, locate_remote
+from runner.model.saved_model import read_model
 
 FILES = {
     "saved_model.pb": b"graph",
@@ -213,7 +213,7 @@ def test_a_model_larger_than_the_limit_is_used_all_the_same(put: Put, tmp_path: 
 def test_clean_keeps_what_another_process_holds_until_that_is_dead(cache: ModelCache, put: Put) -> None:
     cache.hold(listed(put(FILES))).close()
     script = (
-        "import sys, time\nfrom connectors.model_cache import CacheSettings, HeldModel, ModelCache\n"
+        "import sys, time\nfrom connectors.models.cache import CacheSettings, HeldModel, ModelCache\n"
         "held = HeldModel(ModelCache(CacheSettings(sys.argv[1])).entries()[0])\n"
         "print('held', flush=True)\ntime.sleep(99)\n"
     )
@@ -240,8 +240,8 @@ def test_a_cache_that_cannot_be_written_says_so(put: Put, tmp_path: Path) -> Non
 
 def test_names_that_would_leave_the_folder_are_refused(put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
     url = put(FILES)
-    from connectors.listing import FileStat
-    from connectors.store import Store
+    from connectors.store.listing import FileStat
+    from connectors.store.store import Store
 
     monkeypatch.setattr(Store, "tree", lambda self, most: [FileStat(f"{url}/../../x", 1, "")])
     with pytest.raises(ModelError, match=r"'../../x' is no name of a file below it"):

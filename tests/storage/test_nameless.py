@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors.local import LocalFiles
+from connectors.store.local import LocalFiles
 
 
 def test_a_document_that_is_being_written_has_no_name_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ from three_shards import (
     work,
 )
 
-from connectors.output import Claim, open_dataset, read_status
+from connectors.output.directory import Claim, open_dataset, read_status
 from jobs.attempt import Failure, Receipt
 from jobs.errors import InternalError, OutputError, StorageError, SupersededError
 from jobs.job import Output

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from connectors import parquet
-from connectors.parquet import ParquetEncoder, ParquetSource, dictionary_columns
-from connectors.store import FileStat, Store
+from connectors.formats import parquet
+from connectors.formats.parquet import ParquetEncoder, ParquetSource, dictionary_columns
+from connectors.store.store import FileStat, Store
 from jobs.attempt import InputSlice
 from jobs.errors import DataError, InputError
 from jobs.plan import InputFile

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from connectors import local
-from connectors.probe import Probe, probe
-from connectors.store import Store
+from connectors.store import local
+from connectors.store.probe import Probe, probe
+from connectors.store.store import Store
 from jobs.errors import OutputError, StorageError
 
 
@@ -45,7 +45,7 @@ class Look:
 
 
 def store_of(client: Any) -> Store:
-    from connectors.remote import RemoteFiles
+    from connectors.store.remote import RemoteFiles
 
     store = Store(f"s3://{uuid.uuid4().hex}/out")
     store.__dict__["_files"] = RemoteFiles(client, "s3")

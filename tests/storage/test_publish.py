@@ -15,12 +15,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from connectors.arrow_ipc import ArrowEncoder
-from connectors.layout import Layout
-from connectors.part import Parts
-from connectors.remote import RemoteFiles
-from connectors.retry import Patience
-from connectors.store import Store
+from connectors.formats.arrow_ipc import ArrowEncoder
+from connectors.output.layout import Layout
+from connectors.output.part import Parts
+from connectors.store.remote import RemoteFiles
+from connectors.store.retry import Patience
+from connectors.store.store import Store
 from jobs.attempt import Attempt, InputSlice, Receipt
 from jobs.errors import InputError, JobError, OutputError, StorageError
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.schema import conform, leaf_count, plain_table, unify, wider
+from connectors.formats.schema import conform, leaf_count, plain_table, unify, wider
 from jobs.errors import DataError
 
 TENSOR = pa.fixed_shape_tensor(pa.float32(), [2, 2])
@@ -158,7 +158,7 @@ def test_all_problems_come_at_once() -> None:
 
 def test_many_files_with_few_schemas_are_compared_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    monkeypatch.setattr("connectors.schema.wider", lambda a, b: calls.append((a, b)) or wider(a, b))
+    monkeypatch.setattr("connectors.formats.schema.wider", lambda a, b: calls.append((a, b)) or wider(a, b))
     kinds = [schema(a=pa.int32()), schema(a=pa.int64())]
     files = [(str(i), pa.schema(list(kinds[i % 2]))) for i in range(5000)]
     found, problems = unify(files, ["a"])

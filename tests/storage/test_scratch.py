@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors import scratch
+from connectors.store import scratch
 
 SPOOL_AND_WAIT = """
 import sys

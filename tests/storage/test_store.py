@@ -18,9 +18,9 @@ import fsspec
 import pyarrow as pa
 import pytest
 
-from connectors.listing import Child, Pattern, walk
-from connectors.remote import RemoteFiles
-from connectors.store import Store, redact
+from connectors.store.listing import Child, Pattern, walk
+from connectors.store.remote import RemoteFiles
+from connectors.store.store import Store, redact
 from jobs.errors import InputError, JobError, OutputError, RunnerError, StorageError
 
 PARQUET = (".parquet",)

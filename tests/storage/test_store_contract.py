@@ -24,11 +24,11 @@ import pyarrow as pa
 import pytest
 from store_servers import SFTP, azurite_command, azurite_server, moto_server, new_bucket
 
-from connectors.arrow_ipc import ArrowEncoder
-from connectors.layout import Layout
-from connectors.part import Parts
-from connectors.probe import Probe, probe
-from connectors.store import Store
+from connectors.formats.arrow_ipc import ArrowEncoder
+from connectors.output.layout import Layout
+from connectors.output.part import Parts
+from connectors.store.probe import Probe, probe
+from connectors.store.store import Store
 from jobs.attempt import Attempt, InputSlice, Receipt
 from jobs.errors import JobError, OutputError, RunnerError
 from jobs.job import OptionValue

@@ -12,7 +12,7 @@ from three_shards import PLAN, finish_all, killed, opened
 
 from jobs.errors import CapacityError, InternalError, JobError, OutputError, RunnerError
 from jobs.job import Job, Output
-from runner.submit import Request, Submission, follow, job_name, named, request, submit, verdict
+from runner.cluster.submit import Request, Submission, follow, job_name, named, request, submit, verdict
 
 RIVAL = {"runner.plan": PLAN.id}
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from three_shards import PLAN, killed, opened, snapshot, work
 
-from connectors.sweep import sweep
+from connectors.output.sweep import sweep
 from jobs.job import Output
 
 STAGING = f"_run/{PLAN.id[:8]}/staging"

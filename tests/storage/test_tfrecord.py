@@ -14,12 +14,12 @@ from example_messages import example
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors import record, tfrecord
-from connectors.example import RowsError, encode
-from connectors.example_columns import COLUMN_TYPES, decode, infer
-from connectors.record import framed, masked_crc
-from connectors.store import Store
-from connectors.tfrecord import TFRecordEncoder, TFRecordSource
+from connectors.formats import record, tfrecord
+from connectors.formats.example import RowsError, encode
+from connectors.formats.example_columns import COLUMN_TYPES, decode, infer
+from connectors.formats.record import framed, masked_crc
+from connectors.formats.tfrecord import TFRecordEncoder, TFRecordSource
+from connectors.store.store import Store
 from jobs.attempt import InputSlice
 from jobs.errors import DataError, InputError, OutputError
 from jobs.plan import InputFile

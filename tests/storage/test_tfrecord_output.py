@@ -11,9 +11,9 @@ import pytest
 from three_shards import PLAN, killed, opened, plan_of, snapshot
 from three_shards import work as work_as
 
-from connectors.output import OutputDirectory, open_dataset
-from connectors.record import framed
-from connectors.verification import verify
+from connectors.formats.record import framed
+from connectors.output.directory import OutputDirectory, open_dataset
+from connectors.output.verification import verify
 from jobs.attempt import Receipt
 from jobs.errors import OutputError
 from jobs.job import Output

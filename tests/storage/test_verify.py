@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from three_shards import PLAN, finish_all, opened, plan_of, snapshot, work
 
-from connectors.moment import remove
-from connectors.output import OutputDirectory
-from connectors.verification import verify
+from connectors.output.directory import OutputDirectory
+from connectors.output.verification import verify
+from connectors.store.moment import remove
 from jobs.errors import OutputError
 from jobs.job import Output
 

@@ -11,11 +11,11 @@ import pytest
 from three_shards import PLAN, finish_all, killed, opened, work
 
 import runner
-from connectors.output import OutputDirectory
+from connectors.output.directory import OutputDirectory
 from jobs.attempt import Failure
 from jobs.errors import RunnerError, StorageError
 from jobs.job import Output
-from runner.watch import Watch, follow
+from runner.driver.watch import Watch, follow
 
 COMMAND = "runner run job.yaml"
 
@@ -83,7 +83,7 @@ def test_the_rate_is_what_was_seen_and_the_drivers_word_before(out: Output) -> N
 
 
 def test_no_receipt_is_read_twice(out: Output, monkeypatch: pytest.MonkeyPatch) -> None:
-    from connectors.store import Store
+    from connectors.store.store import Store
 
     directory = begun(out)
     publish(directory, 0)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from jobs.errors import CapacityError, JobError
-from runner import submission
-from runner.submission import RayJobs
+from runner.cluster import jobs_api as submission
+from runner.cluster.jobs_api import RayJobs
 
 
 @contextmanager

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from connectors.status import read_status
-from connectors.verification import verify
+from connectors.output.status import read_status
+from connectors.output.verification import verify
 from jobs.load import load_job
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -52,8 +52,8 @@ def test_a_node_that_joins_is_used_and_one_that_is_killed_is_replaced(
 
 def nodes(there: Any, output: Any) -> set[str]:
     """Where the workers live, as the driver last wrote it."""
-    from connectors.layout import Layout
-    from connectors.store import Store
+    from connectors.output.layout import Layout
+    from connectors.store.store import Store
 
     store = Store(output.url, output.options)
     names = Layout(read_status(output).plan_id)

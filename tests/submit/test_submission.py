@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from canaries import CANARIES
 
-from connectors.status import read_status
+from connectors.output.status import read_status
 from jobs.job import Job, Output
 from jobs.load import load_job
 
@@ -71,7 +71,7 @@ def raw_jobs(there: Any) -> str:
 
 
 def require_no_canary(session: Path, output: Output, said: str) -> None:
-    from connectors.store import Store
+    from connectors.store.store import Store
 
     places = {"what the commands said": said.encode()}
     places |= {str(path): path.read_bytes() for path in session.rglob("*") if path.is_file() and not path.is_symlink()}
@@ -138,7 +138,7 @@ def test_a_local_model_and_our_own_code_travel_with_the_job(
     done = command("submit", "job.yaml", "--working-dir", ".", "--wheel", "--set", "workers.count=1", "--follow")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2,000 rows in 4 parts" in done.stdout
-    assert any(there.cluster.session.glob("runtime_resources/py_modules_files/*/runner/cli.py"))
+    assert any(there.cluster.session.glob("runtime_resources/py_modules_files/*/runner/cli/main.py"))
     assert not any(there.cluster.session.glob("runtime_resources/py_modules_files/*/tensorflow"))
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from runner.wheel import build_wheel
+from runner.cluster.wheel import build_wheel
 
 
 def test_the_wheel_is_installed_without_an_index_and_holds_the_runner(tmp_path: Path) -> None:

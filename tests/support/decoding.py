@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from connectors import SOURCES, load_class
-from connectors.store import Store
+from connectors.formats.registry import SOURCES, load_class
+from connectors.store.store import Store
 from jobs.attempt import InputSlice
 from jobs.errors import RunnerError
 

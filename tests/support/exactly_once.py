@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from connectors.layout import SUCCESS, Layout, decode
-from connectors.store import Store
+from connectors.output.layout import SUCCESS, Layout, decode
+from connectors.store.store import Store
 from jobs.plan import Plan
 
 ROWS = 1000  # of a file, at most: then every x is different, and exact as a float32

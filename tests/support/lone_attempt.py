@@ -13,8 +13,8 @@ from pathlib import Path
 from jobs.attempt import Receipt, attempt
 from jobs.load import load_job
 from runner.engine import EngineOptions
-from runner.preflight import preflight
-from runner.worker import Worker
+from runner.preflight.preflight import preflight
+from runner.worker.worker import Worker
 
 
 def main(file: str, shard: int) -> int:

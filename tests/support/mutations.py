@@ -16,16 +16,15 @@ from unittest import mock
 from simulation import first_caught
 from simulation_store import SimulatedStore
 
-import connectors.output
-import connectors.part
 import jobs.manifest
-from connectors.epoch import Epochs
-from connectors.layout import SUCCESS, decode
-from connectors.output import OutputDirectory
+from connectors.output import directory, part
+from connectors.output.directory import OutputDirectory
+from connectors.output.epoch import Epochs
+from connectors.output.layout import SUCCESS, decode
 from jobs.attempt import Receipt
 from jobs.errors import InternalError, StorageError
-from jobs.event import Dispatch
-from runner.driver import Driver
+from jobs.schedule.event import Dispatch
+from runner.driver.driver import Driver
 
 MOST_SEEDS = 500
 Mutate = Callable[[], AbstractContextManager[None]]
@@ -147,12 +146,13 @@ def mutations() -> tuple[Mutation, ...]:
         Mutation("'it exists' is a failure", _patched((SimulatedStore, "publish", _exists_is_failure))),
         Mutation("the part is streamed to its final name", _patched((SimulatedStore, "publish", _half_first))),
         Mutation("_SUCCESS before the manifest", _patched((SimulatedStore, "create", _success_first))),
-        Mutation("the header of a part is not checked", _patched((connectors.part, "_receipt", _trusting))),
+        Mutation("the header of a part is not checked", _patched((part, "_receipt", _trusting))),
         Mutation("receipts are trusted without their parts", _patched((OutputDirectory, "done", _receipts_alone))),
         Mutation(
-            "parts of another plan are not looked for", _patched((connectors.output, "refuse_other_parts", _nothing))
+            "parts of another plan are not looked for",
+            _patched((directory, "refuse_other_parts", _nothing)),
         ),
-        Mutation("the plan that is there is not compared", _patched((connectors.output, "check_plan", _nothing))),
+        Mutation("the plan that is there is not compared", _patched((directory, "check_plan", _nothing))),
         Mutation(
             "no verification before the manifest",
             _patched((OutputDirectory, "_check_parts", _nothing), (jobs.manifest, "_names", lambda *_: ())),

@@ -9,7 +9,8 @@ from typing import Any
 
 from jobs.attempt import Attempt, Failure, Receipt
 from jobs.errors import RunnerError, StorageError, WorkerError
-from jobs.event import (
+from jobs.plan import Plan
+from jobs.schedule.event import (
     Action,
     AttemptFailed,
     AttemptSucceeded,
@@ -21,8 +22,7 @@ from jobs.event import (
     WorkerProgressed,
     WorkerReady,
 )
-from jobs.plan import Plan
-from jobs.schedule import Schedule
+from jobs.schedule.schedule import Schedule
 
 PlanOf = Callable[[Sequence[int]], Plan]
 LOST = WorkerError("the process was killed")

@@ -18,7 +18,7 @@ from simulation_world import FaultSource, World, current
 from jobs.errors import RunnerError
 from jobs.job import Job, Limits
 from jobs.plan import InputFile, Plan, RowGroup, plan
-from runner.launch import launch
+from runner.driver.launch import launch
 
 MODEL = "m"
 

@@ -16,7 +16,7 @@ from typing import Any
 from simulation_store import Objects, parse
 from simulation_world import Actor, World, acting
 
-from connectors.layout import PART_PREFIX, RUN, SUCCESS, Layout, decode, epoch_of_name, shard_of_part
+from connectors.output.layout import PART_PREFIX, RUN, SUCCESS, Layout, decode, epoch_of_name, shard_of_part
 from jobs.errors import DataError
 from jobs.plan import Plan
 

@@ -13,10 +13,10 @@ from typing import Any
 import pyarrow as pa
 from simulation_world import FOREVER, Actor, Killed, World, current
 
-from connectors.output import OutputDirectory
+from connectors.output.directory import OutputDirectory
 from jobs.attempt import Attempt, Failure, Receipt
 from jobs.errors import RunnerError, StorageError, WorkerError
-from jobs.event import (
+from jobs.schedule.event import (
     AttemptFailed,
     AttemptSucceeded,
     Event,
@@ -25,8 +25,8 @@ from jobs.event import (
     WorkerLost,
     WorkerReady,
 )
-from runner.report import Snapshot
-from runner.worker import Progress
+from runner.report.display import Snapshot
+from runner.worker.worker import Progress
 
 SCHEMA = pa.schema([pa.field("file", pa.int64()), pa.field("row", pa.int64())])
 

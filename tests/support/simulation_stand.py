@@ -1,6 +1,7 @@
 """What the real code sees in a simulated history instead of clocks, chance, threads, preflight and stores.
 
-The code itself is not changed: names of its modules are replaced while a history runs, and put back afterwards.
+The code itself is not changed: names of its modules are replaced while a history runs, and put back afterwards. A name
+that is not there is an error, so that a rename cannot make the simulator blind.
 """
 
 from __future__ import annotations
@@ -9,11 +10,10 @@ import functools
 import importlib
 import random as stdlib_random
 import time as stdlib_time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -21,17 +21,27 @@ from unittest import mock
 from simulation_store import Objects, SimulatedStore
 from simulation_world import World, acting
 
-import connectors
+from connectors.formats import registry
 from jobs.job import Job, Output
 from jobs.plan import Plan
-from runner.driver import Driver
-from runner.pool import Pool
+from runner.driver.driver import Driver
+from runner.pool.pool import Pool
 
-_MODULES = (
-    *("connectors.output", "connectors.part", "connectors.epoch", "connectors.claim", "connectors.ledger"),
-    *("connectors.moment", "connectors.retry", "connectors.staged", "connectors.probe", "connectors.sweep"),
-    *("connectors.outcome", "connectors.commit", "runner.launch", "runner.driver"),
-)
+# Which module sees which stand-ins. All of them must be there: a simulator that replaces nothing proves nothing.
+_SEEN: dict[str, tuple[str, ...]] = {
+    "connectors.output.directory": ("Store", "failpoint"),
+    "connectors.output.part": ("failpoint",),
+    "connectors.output.epoch": ("datetime", "secrets", "modified", "_boot", "_namespace", "_born"),
+    "connectors.output.receipts": ("ThreadPoolExecutor",),
+    "connectors.output.status": ("ThreadPoolExecutor",),
+    "connectors.store.retry": ("time", "random"),
+    "connectors.store.probe": ("secrets",),
+    "runner.driver.driver": ("time", "failpoint"),
+    "runner.driver.launch": (
+        *("Store", "time", "datetime", "random", "secrets"),
+        *("Driver", "examine", "ModelWatch", "complete", "_pool"),
+    ),
+}
 
 
 class _Time:
@@ -85,15 +95,22 @@ class _Ready:
         return SimpleNamespace(model=None, arguments=(output, self.plan.id, len(self.plan.shards), *mode))
 
 
-@cache
-def _modules() -> tuple[Any, ...]:
-    found = []
-    for name in _MODULES:
-        try:
-            found.append(importlib.import_module(name))
-        except ModuleNotFoundError:
-            continue  # the places are named more generously than they exist
-    return tuple(found)
+@contextmanager
+def replaced(seen: Mapping[str, Sequence[str]], stand_ins: Mapping[str, Any]) -> Iterator[None]:
+    """Names of modules mean their stand-ins, and afterwards what they meant before.
+
+    raises: LookupError for a name that its module lacks, or a stand-in that takes no place; ModuleNotFoundError.
+    """
+    if idle := stand_ins.keys() - {name for names in seen.values() for name in names}:
+        raise LookupError(f"stand-ins that no module sees: {sorted(idle)}")
+    with ExitStack() as stack:
+        for path, names in seen.items():
+            module = importlib.import_module(path)
+            if missing := [name for name in names if name not in vars(module)]:
+                raise LookupError(f"'{path}' has no {missing}: its stand-ins would replace nothing")
+            for name in names:
+                stack.enter_context(mock.patch.object(module, name, stand_ins[name]))
+        yield
 
 
 def _date(world: World) -> Any:
@@ -127,24 +144,12 @@ def simulated(
         "_boot": lambda: "",  # every driver is on a machine of its own: nobody knows who is gone
         "_namespace": lambda: "",
         "_born": lambda pid: "",
-    }
-    of_launch = {
         "Driver": functools.partial(Driver, clock=lambda: world.now),
         "examine": lambda job, cache: job,
         "ModelWatch": lambda model: SimpleNamespace(error=lambda: None, close=lambda: None),
         "complete": lambda job: _Ready(job, plan_of(job)),
         "_pool": lambda *_: pool(),
     }
-    replaced: list[tuple[Any, str, Any]] = []
-    with mock.patch.dict(connectors.ENCODERS, {"arrow": "simulation_store:JsonLinesEncoder"}):
-        for module in _modules():
-            names = stand_ins | (of_launch if module.__name__ == "runner.launch" else {})
-            for name, stand_in in names.items():
-                if name in vars(module) and not (name == "modified" and module.__name__ == "connectors.moment"):
-                    replaced.append((module, name, vars(module)[name]))
-                    setattr(module, name, stand_in)
-        try:
-            yield
-        finally:
-            for module, name, before in replaced:
-                setattr(module, name, before)
+    encoders = mock.patch.dict(registry.ENCODERS, {"arrow": "simulation_store:JsonLinesEncoder"})
+    with encoders, replaced(_SEEN, stand_ins):
+        yield

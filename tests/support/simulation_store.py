@@ -1,4 +1,4 @@
-"""A store in memory with the contract of `connectors.store.Store`, each call a step of a simulated history.
+"""A store in memory with the contract of `connectors.store.store.Store`, each call a step of a simulated history.
 
 Owns content and listings; judges after every change whether the invariants of the protocol still hold (a `judge`).
 """
@@ -16,8 +16,8 @@ from typing import Any
 import pyarrow as pa
 from simulation_world import Killed, World, acting, current
 
-from connectors.listing import FileStat
-from connectors.store import Store
+from connectors.store.listing import FileStat
+from connectors.store.store import Store
 from jobs.errors import DataError, StorageError
 
 ROOT = "memory://out"

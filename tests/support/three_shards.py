@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from connectors.output import Claim, OutputDirectory
+from connectors.output.directory import Claim, OutputDirectory
 from jobs.attempt import Attempt, Receipt, attempt
 from jobs.job import Limits, Output
 from jobs.plan import InputFile, Plan, RowGroup, plan

@@ -19,12 +19,10 @@ import pyarrow as pa
 
 from jobs.errors import RunnerError
 from jobs.job import Columns, InputColumn
-from runner.binding import Binding, bind, output_field
-from runner.effects import Effects, effects
+from runner.binding.binding import Binding, bind, output_field
+from runner.binding.fetching import OutputTarget
 from runner.engine import EngineOptions, load
-from runner.fetching import OutputTarget
-from runner.program import read_programs
-from runner.saved_model import (
+from runner.model.saved_model import (
     MetaGraph,
     ModelSpec,
     Signature,
@@ -34,8 +32,10 @@ from runner.saved_model import (
     dense,
     read_model,
 )
+from runner.scan.effects import Effects, effects
+from runner.scan.program import read_programs
+from runner.scan.trust import scan
 from runner.tensor import Feeds, Outputs, Strings, Tensor
-from runner.trust import scan
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ import tensorflow as tf  # noqa: E402
 
 from jobs.errors import ModelError  # noqa: E402
 from runner.engine import EngineOptions, load  # noqa: E402
-from runner.saved_model import choose_metagraph, choose_signature, read_model  # noqa: E402
+from runner.model.saved_model import choose_metagraph, choose_signature, read_model  # noqa: E402
 from runner.tensor import Strings, Tensor  # noqa: E402
 
 v1 = tf.compat.v1

@@ -11,16 +11,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from connectors.output import OutputDirectory
-from connectors.reject import read_rejected
-from connectors.verification import verify
+from connectors.output.directory import OutputDirectory
+from connectors.output.reject import read_rejected
+from connectors.output.verification import verify
 from jobs.attempt import Attempt, Failure, Receipt, attempt
 from jobs.errors import DataError, InputError
 from jobs.job import Job, Output
-from runner import launch
+from runner.driver import launch
 from runner.engine import EngineOptions
-from runner.preflight import Preflight, preflight
-from runner.worker import Worker
+from runner.preflight.preflight import Preflight, preflight
+from runner.worker.worker import Worker
 
 REJECT = {"on_bad_row": "reject", "max_rejected_rows": "50%", "shard_rows": 100, "batch_rows": 32}
 

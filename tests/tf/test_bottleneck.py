@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from connectors.output import Part
-from connectors.parquet import ParquetReader
+from connectors.formats.parquet import ParquetReader
+from connectors.output.directory import Part
 from jobs.attempt import Receipt
 from jobs.errors import DataError
 from jobs.job import Job
 from runner import engine
-from runner.launch import launch
-from runner.result import Result
+from runner.driver.launch import launch
+from runner.driver.result import Result
 
 NAP_S = 0.03
 
@@ -137,7 +137,7 @@ def test_a_report_that_cannot_be_written_harms_nothing(
     def broken(*arguments: Any) -> str:
         raise ZeroDivisionError("a mistake in a chart")
 
-    monkeypatch.setattr("runner.launch.page", broken)
+    monkeypatch.setattr("runner.driver.launch.page", broken)
     assert run().rows == 2000
     assert (tmp_path / "out" / "_SUCCESS").exists()
     assert "could not be written" in caplog.text

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from runner.call import example_bytes
+from runner.cli.hand_call import example_bytes
 
 F32 = np.float32
 

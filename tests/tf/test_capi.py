@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.engine import EngineOptions, capi, load, tstring
-from runner.engine.call import StatusError, shorten
+from runner.engine.status import StatusError, shorten
 from runner.tensor import Strings
 
 ROWS = 1000

@@ -12,17 +12,17 @@ import pyarrow.parquet as pq
 import pytest
 from moody_model import ABORT, FLOOD, HANG, HUGE, REFUSE, example
 
-from connectors.output import OutputDirectory
-from connectors.reject import read_rejected
+from connectors.output.directory import OutputDirectory
+from connectors.output.reject import read_rejected
 from jobs.attempt import Failure, Receipt, attempt
 from jobs.errors import DataError, ModelCallError, PoisonError
 from jobs.job import Job, Output
-from runner import careful
-from runner.child import Child, ChildEnded
 from runner.engine import EngineOptions
-from runner.memory import mebibytes, resident_bytes
-from runner.preflight import Preflight, preflight
-from runner.worker import Worker
+from runner.preflight.preflight import Preflight, preflight
+from runner.worker import careful
+from runner.worker.child import Child, ChildEnded
+from runner.worker.memory import mebibytes, resident_bytes
+from runner.worker.worker import Worker
 
 ROWS = 16
 
@@ -126,7 +126,8 @@ def test_the_careful_process_itself_does_not_load_tensorflow(ready: Callable[...
     import sys
 
     script = (
-        "import sys, runner.worker, runner.careful; assert not {'tensorflow', 'ray'} & sys.modules.keys();"
+        "import sys, runner.worker.worker, runner.worker.careful\n"
+        "assert not {'tensorflow', 'ray'} & sys.modules.keys()\n"
         "assert 'tensorflow' not in open('/proc/self/maps').read()"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

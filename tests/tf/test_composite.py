@@ -13,7 +13,7 @@ import pytest
 
 from jobs.errors import BindingError
 from jobs.job import Job
-from runner.launch import launch
+from runner.driver.launch import launch
 
 Run = Callable[..., list[dict[str, Any]]]
 

@@ -16,8 +16,8 @@ import tensorflow as tf
 
 import runner
 from jobs.job import Job
-from runner.launch import launch
-from runner.preflight import preflight
+from runner.driver.launch import launch
+from runner.preflight.preflight import preflight
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,8 @@ import pytest
 from jobs.errors import InternalError, MemoryLimitError, ModelCallError, ModelError
 from runner.engine import Engine, EngineOptions, capi, load
 from runner.engine.session import SessionEngine, session_config
+from runner.model.saved_model import TensorSpec
 from runner.proto.saved_model_pb2 import ConfigProto
-from runner.saved_model import TensorSpec
 from runner.tensor import Strings, Tensor
 
 ENGINES = ("session", "eager")
@@ -110,7 +110,7 @@ def test_the_session_engine_runs_where_tensorflow_is_never_imported(zoo: dict[st
         "import sys\n"
         "import pyarrow as pa\n"
         "from runner.engine import EngineOptions, load\n"
-        "from runner.saved_model import choose_metagraph, choose_signature, read_model\n"
+        "from runner.model.saved_model import choose_metagraph, choose_signature, read_model\n"
         "from runner.tensor import Strings\n"
         "path = sys.argv[1]\n"
         "signature = choose_signature(choose_metagraph(read_model(path), ('serve',)), 'number', path)\n"

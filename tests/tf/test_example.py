@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.example import encode
+from connectors.formats.example import encode
 from jobs.job import Job
-from runner.launch import launch
+from runner.driver.launch import launch
 
 
 @settings(max_examples=40, deadline=None)

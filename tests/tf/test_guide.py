@@ -25,7 +25,7 @@ import tensorflow as tf
 import runner
 from jobs.errors import ModelError, OutputError
 from jobs.job import Job
-from runner.saved_model import read_model
+from runner.model.saved_model import read_model
 
 F32 = np.float32
 

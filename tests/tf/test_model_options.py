@@ -18,17 +18,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from connectors.output import OutputDirectory
+from connectors.output.directory import OutputDirectory
 from jobs.attempt import Receipt, attempt
 from jobs.errors import JobError, ModelError
 from jobs.job import Job
 from jobs.load import load_job
 from runner import engine
 from runner.engine import EngineOptions, ModelOptions
-from runner.preflight import preflight
-from runner.saved_model import Signature
+from runner.model.saved_model import Signature
+from runner.preflight.preflight import preflight
 from runner.tensor import Strings, Tensor
-from runner.worker import Worker
+from runner.worker.worker import Worker
 
 # A process of its own writes the models: the op library is unknown to this one until a test loads it.
 _SCRIPT = """

@@ -11,12 +11,12 @@ from typing import Any
 import fsspec
 import pytest
 
-from connectors.model_cache import CacheSettings, ModelCache
+from connectors.models.cache import CacheSettings, ModelCache
 from jobs.errors import ModelError
 from jobs.job import Job
-from runner import launch as launching
-from runner.preflight import preflight
-from runner.staging import ModelWatch
+from runner.driver import launch as launching
+from runner.model.planned import ModelWatch
+from runner.preflight.preflight import preflight
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.job import Job
-from runner.launch import launch
+from runner.driver.launch import launch
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from connectors.output import read_status
+from connectors.output.directory import read_status
 from jobs.errors import DeviceError, MemoryLimitError
 from jobs.job import Job, Output
-from runner import engine, launch
-from runner.effects import Effects
-from runner.memory import MemoryLimit, available_bytes, resident_bytes
-from runner.result import Result
+from runner import engine
+from runner.driver import launch
+from runner.driver.result import Result
+from runner.scan.effects import Effects
 from runner.tensor import Feeds, Outputs
+from runner.worker.memory import MemoryLimit, available_bytes, resident_bytes
 
 
 class Wrapped:
@@ -45,7 +46,9 @@ def run_with(
     def run(hooks: Callable[[], Callable[[int], None]], workers: int = 1) -> Result:
         load = engine.load
         # As a model that a call changes: it is neither tried nor measured, and hooks see the calls of the job alone.
-        monkeypatch.setattr("runner.preflight.effects", lambda program, signature: Effects(writes=("AssignAdd",)))
+        monkeypatch.setattr(
+            "runner.preflight.preflight.effects", lambda program, signature: Effects(writes=("AssignAdd",))
+        )
         monkeypatch.setattr(engine, "load", lambda *args: Wrapped(load(*args), hooks()))
         job = {
             "model": {"url": str(half_plus_two)},

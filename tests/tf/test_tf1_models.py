@@ -13,9 +13,9 @@ import pytest
 from jobs.errors import ModelError
 from jobs.job import Job
 from runner import engine
+from runner.driver.launch import launch
 from runner.engine import EngineOptions
-from runner.launch import launch
-from runner.saved_model import choose_metagraph, choose_signature, read_model
+from runner.model.saved_model import choose_metagraph, choose_signature, read_model
 from runner.tensor import Strings
 
 

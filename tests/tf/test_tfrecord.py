@@ -8,10 +8,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from connectors import tfrecord
+from connectors.formats import tfrecord
 from jobs.errors import BindingError, OutputError
 from jobs.job import Job
-from runner.launch import launch
+from runner.driver.launch import launch
 
 
 @pytest.fixture

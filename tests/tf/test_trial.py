@@ -17,12 +17,12 @@ import pytest
 
 from jobs.errors import ModelError
 from jobs.job import Job
-from runner import launch as launching
+from runner.driver import launch as launching
 from runner.engine import EngineOptions
-from runner.preflight import preflight
-from runner.trial import Trial
-from runner.warm_up import REQUESTS, batch_sizes
-from runner.worker import Worker
+from runner.preflight.preflight import preflight
+from runner.worker.trial import Trial
+from runner.worker.warm_up import REQUESTS, batch_sizes
+from runner.worker.worker import Worker
 
 _SCRIPT = """
 import sys, tensorflow as tf
@@ -207,7 +207,7 @@ def test_a_bad_row_proves_nothing_and_is_no_refusal(make_job: MakeJob) -> None:
 def test_rows_are_made_up_where_the_smallest_row_group_is_large(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runner.sample._NUMBER_BYTES", 10)
+    monkeypatch.setattr("runner.worker.sample._NUMBER_BYTES", 10)
     for signature, dtype in (("fine", pa.float32()), ("sixteen", pa.float32())):
         found = tried(make_job(signature, pa.array(range(100), dtype)))
         assert (found.rows, found.proved) == ("made up", True)

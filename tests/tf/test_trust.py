@@ -13,10 +13,10 @@ import pytest
 
 from jobs.errors import ModelError
 from runner.engine import EngineOptions, load
-from runner.ops import PATH, registry, text
-from runner.program import read_programs
-from runner.saved_model import choose_metagraph, choose_signature, read_model
-from runner.trust import require_trust, scan
+from runner.model.saved_model import choose_metagraph, choose_signature, read_model
+from runner.scan.ops import PATH, registry, text
+from runner.scan.program import read_programs
+from runner.scan.trust import require_trust, scan
 
 SUPPORT = Path(__file__).parents[1] / "support"
 OPS = {  # model -> the op that is to blame

@@ -16,20 +16,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from connectors.output import OutputDirectory, Part
+from connectors.output.directory import OutputDirectory, Part
 from jobs.attempt import Attempt, Failure, Receipt, attempt
 from jobs.errors import DataError, MemoryLimitError, ModelError, StoppedError
 from jobs.job import Job
-from runner.batches import Where
-from runner.effects import Effects, effects
+from runner.batch.batches import Where
 from runner.engine import EngineOptions
-from runner.gauge import Gauge
-from runner.preflight import Preflight, preflight
-from runner.program import read_programs
-from runner.saved_model import read_model
-from runner.stage import StageClock
+from runner.measure.stage import StageClock
+from runner.model.saved_model import read_model
+from runner.preflight.preflight import Preflight, preflight
+from runner.scan.effects import Effects, effects
+from runner.scan.program import read_programs
 from runner.tensor import Feeds, Outputs
-from runner.worker import Progress, Worker
+from runner.worker.gauge import Gauge
+from runner.worker.worker import Progress, Worker
 
 OPTIONS = EngineOptions(threads=1)
 

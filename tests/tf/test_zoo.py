@@ -7,7 +7,7 @@ import warnings
 import pytest
 import zoo
 
-from runner.effects import Effects
+from runner.scan.effects import Effects
 
 Looked = dict[str, tuple[zoo.ZooModel, zoo.Findings]]
 

@@ -1,0 +1,99 @@
+"""The protocols of this package: what a format must offer to be read from and written to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+
+from connectors.store.store import FileStat, Store
+from jobs.attempt import InputSlice
+from jobs.plan import InputFile
+
+
+class RowGroupReader(Protocol):
+    """An open file. `read` may be called for any planned row group, one call at a time; it keeps no table alive."""
+
+    @property
+    def fetch_s(self) -> float:
+        """Seconds spent so far on fetching bytes, the footer's included; what else a `read` takes is decoding."""
+        ...
+
+    def read(self, row_group: int) -> pa.Table:
+        """One decoded row group with exactly the columns asked for, in the order asked for, of plain types.
+
+        row_group: its index in the file.
+        raises: DataError (`code` PAGE_CRC, PAGE_CORRUPT, ROWGROUP_ROWS, BATCH_INVALID, ...) naming file and row
+                group where the bytes are bad; StorageError where they could not be fetched.
+        """
+        ...
+
+
+class Source(Protocol):
+    """One input format."""
+
+    suffixes: tuple[str, ...]
+
+    def schema(self, store: Store, file: FileStat) -> pa.Schema:
+        """The Arrow schema of all columns, of plain types (no dictionaries, runs, views), without metadata of its own.
+
+        raises: InputError (`code` FILE_EMPTY, FILE_MAGIC, FILE_TRUNCATED, FILE_FOOTER, FILE_SCHEMA, FILE_UNSUPPORTED,
+                FILE_ENCRYPTED) where the file is bad; StorageError where it could not be fetched.
+        """
+        ...
+
+    def inspect(self, store: Store, file: FileStat, columns: Sequence[str]) -> tuple[InputFile, pa.Schema]:
+        """Row groups (bytes: decoded, of `columns` only) and the full schema, from one read of the footer.
+
+        Columns that the file lacks, or has twice, are no error here: `schema.unify` reports them for all
+        files at once. Files with equal schemas get the same schema object. Safe to call from several threads.
+
+        raises: as `schema`; also InputError ROWGROUP_TOO_BIG.
+        """
+        ...
+
+    def open(self, store: Store, inputs: InputSlice, columns: Sequence[str]) -> AbstractContextManager[RowGroupReader]:
+        """Open the file for reading `columns`, top-level fields by their exact names; none: only rows are counted.
+
+        raises: DataError FILE_CHANGED if size or version differ from the plan, COLUMN_MISSING, COLUMN_AMBIGUOUS.
+        """
+        ...
+
+
+class Encoder(Protocol):
+    """One output format: encodes record batches into a local spool file, in order."""
+
+    suffix: str
+    carries_header: bool  # False: its parts are staged, and their receipts say whose they are
+
+    def check(self, schema: pa.Schema) -> None:
+        """raises: OutputError naming the columns that the format cannot hold."""
+        ...
+
+    def open(self, spool: Path, schema: pa.Schema, compression: str) -> Writer:
+        """Create `spool` and write into it."""
+        ...
+
+    def read_header(self, store: Store, path: str) -> tuple[dict[str, object] | None, int]:
+        """The commit header inside a file and the file's own count of rows; None where it carries no header.
+
+        raises: DataError PART_UNREADABLE if the file is not whole.
+        """
+        ...
+
+
+class Writer(Protocol):
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Append `batch`, which has the schema given to `open`. Batches are gathered into row groups of a good size."""
+        ...
+
+    def close(self, header: dict[str, object]) -> int:
+        """Finish the file with `header` inside it; returns the number of rows, read back from the file."""
+        ...
+
+    def abort(self) -> None:
+        """Drop what was written; safe to call at any time, also after `close`."""
+        ...

@@ -1,0 +1,304 @@
+"""Serialized tf.Example messages -> columns, all rows at a time.
+
+Reads the wire format of protobuf field by field for all messages at once: the first field of every message, then the
+second of those that have one, and so on; there is no Python object per row. Fields in any order, unknown ones, packed
+and unpacked numbers are all read; of a repeated feature the last one counts, as everywhere in protobuf.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from connectors.formats.example import Array, Kind, RowsError, binary
+
+# Of a feature in a job file: the type of its column. 'list<...>': any number of values; otherwise one, or none.
+COLUMN_TYPES: dict[str, pa.DataType] = {
+    "float": pa.float32(),
+    "int64": pa.int64(),
+    "bytes": pa.binary(),
+    "list<float>": pa.list_(pa.field("item", pa.float32(), nullable=False)),
+    "list<int64>": pa.list_(pa.field("item", pa.int64(), nullable=False)),
+    "list<bytes>": pa.list_(pa.field("item", pa.binary(), nullable=False)),
+}
+_KINDS: tuple[Kind, ...] = ("bytes_list", "float_list", "int64_list")  # the fields 1, 2, 3 of Feature
+_VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5  # wire types
+_MAX_VARINT = 10  # bytes
+_BLOCK_ROWS = 8192  # decoded at once, so that what is between fits into the cache: measured 1.5 times as fast
+
+
+@dataclass(frozen=True)
+class _Spans:
+    """Pieces of `data`, in order of their owners. All arrays: (pieces,)"""
+
+    data: Array  # (bytes,) of all messages
+    owner: Array  # the row each belongs to
+    start: Array
+    stop: Array
+
+    def chosen(self, which: Array) -> _Spans:
+        """which: a mask or places."""
+        return _Spans(self.data, self.owner[which], self.start[which], self.stop[which])
+
+    def content(self) -> tuple[Array, Array]:
+        """The bytes of all pieces, one after another, and how many each has."""
+        lengths = self.stop - self.start
+        ends = np.cumsum(lengths)
+        place = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(self.start - (ends - lengths), lengths)
+        return self.data[place], lengths
+
+
+def decode(records: pa.Array, columns: Mapping[str, str], first_row: int = 0) -> list[pa.Array]:
+    """The columns of serialized Examples.
+
+    records:  binary, without nulls.
+    columns:  feature -> its type, see COLUMN_TYPES.
+    first_row: what the first record is called in errors.
+    returns:  a column for each, null where the feature is left out.
+    raises:   RowsError RECORD_EXAMPLE for what is no Example, COLUMN_TYPE for a feature of another kind, ROW_SHAPE for
+              several values where one is expected.
+    cost:     about 0.3 us of one core for a row and feature.
+    """
+    if len(records) > _BLOCK_ROWS:
+        blocks = [decode(records.slice(at, _BLOCK_ROWS), columns, at) for at in range(0, len(records), _BLOCK_ROWS)]
+        return [pa.concat_arrays(some) for some in zip(*blocks, strict=True)]
+    try:
+        return _decoded(records, columns)
+    except RowsError as error:
+        raise RowsError(error.code, error.found, error.expected, error.at + first_row) from error
+
+
+def _decoded(records: pa.Array, columns: Mapping[str, str]) -> list[pa.Array]:
+    found = _features(records)
+    names = pc.index_in(found.keys, value_set=pa.array([name.encode() for name in columns], pa.large_binary()))
+    which = pc.fill_null(names, -1).to_numpy()
+    return [
+        _column(found, np.flatnonzero(which == index), len(records), kind, name)
+        for index, (name, kind) in enumerate(columns.items())
+    ]
+
+
+def infer(records: pa.Array) -> dict[str, str]:
+    """The features of serialized Examples and the types of their columns, sorted by name.
+
+    A feature that has one value wherever it is there becomes a plain column, any other one a list.
+    raises: RowsError RECORD_EXAMPLE, COLUMN_TYPE where a feature is of two kinds.
+    """
+    found = _features(records)
+    columns = {}
+    for key in sorted(pc.unique(found.keys).to_pylist()):
+        at = np.flatnonzero(pc.equal(found.keys, pa.scalar(key, pa.large_binary())).to_numpy(zero_copy_only=False))
+        kinds = np.unique(found.kind[at][found.kind[at] > 0])
+        if len(kinds) > 1:
+            other = at[(found.kind[at] > 0) & (found.kind[at] != found.kind[at][0])]
+            expected = "expected one kind in all records"
+            raise RowsError(
+                "COLUMN_TYPE", f"feature {key!r} as {_kind_text(int(kinds[1]))}", expected, found.spans.owner[other]
+            )
+        if not len(kinds):
+            continue  # nothing is known of a feature without a value
+        values = found.spans.chosen(at)
+        counts, _ = _values(values, int(kinds[0]))
+        name = ("bytes", "float", "int64")[int(kinds[0]) - 1]
+        columns[key.decode("utf-8", "surrogateescape")] = name if (counts == 1).all() else f"list<{name}>"
+    return columns
+
+
+@dataclass(frozen=True)
+class _Features:
+    """Every feature of every record. keys: large_binary. kind: 1 to 3 as in Feature, 0 none. spans: of the lists."""
+
+    keys: pa.Array
+    kind: Array
+    spans: _Spans
+
+
+def _features(records: pa.Array) -> _Features:
+    examples = _spans_of(records)
+    entries = _numbered(_numbered(examples, 1, _BYTES), 1, _BYTES)  # Example.features, Features.feature
+    parts = [*_fields(entries)]
+    keys, _ = _last(entries, parts, (1,), _BYTES)
+    values, _ = _last(entries, parts, (2,), _BYTES)
+    lists, kind = _last(values, [*_fields(values)], (1, 2, 3), _BYTES)
+    content, lengths = keys.content()
+    return _Features(binary(content, lengths), kind, lists)
+
+
+def _spans_of(records: pa.Array) -> _Spans:
+    large = records.cast(pa.large_binary())
+    _, offsets, data = large.buffers()
+    ends = np.frombuffer(offsets, np.int64, len(large) + 1, large.offset * 8)
+    values = np.frombuffer(data, np.uint8) if data is not None and data.size else np.empty(0, np.uint8)
+    return _Spans(values, np.arange(len(large)), ends[:-1], ends[1:])
+
+
+@dataclass(frozen=True)
+class _Field:
+    """One field of some messages: (messages that have it,)"""
+
+    message: Array  # its index among the messages
+    number: Array
+    wire: Array
+    start: Array  # of the content; of a varint, of its first byte
+    stop: Array
+
+
+def _fields(messages: _Spans) -> Iterator[_Field]:
+    """The first field of all messages, the second, and so on."""
+    data, message, at = messages.data, np.arange(len(messages.start)), messages.start
+    active = at < messages.stop
+    while active.any():
+        message, at = message[active], at[active]
+        stop, owner = messages.stop[message], messages.owner[message]
+        tag, at = _read_varint(data, at, stop, owner)
+        wire, number = tag & 7, tag >> 3
+        start, end = at, at.copy()
+        for kind, size in ((_EIGHT, 8), (_FOUR, 4)):
+            end[wire == kind] += size
+        if (varint := wire == _VARINT).any():
+            _, end[varint] = _read_varint(data, at[varint], stop[varint], owner[varint])
+        if (sized := wire == _BYTES).any():
+            length, begin = _read_varint(data, at[sized], stop[sized], owner[sized])
+            start = start.copy()
+            start[sized], end[sized] = begin, begin + length
+        bad = (number == 0) | ~_among(wire, (_VARINT, _EIGHT, _BYTES, _FOUR)) | (end > stop) | (end < start)
+        _require(~bad, owner)
+        yield _Field(message, number, wire, start, end)
+        at = end
+        active = at < stop
+
+
+def _numbered(messages: _Spans, number: int, *wires: int) -> _Spans:
+    """The fields of one number, in order of their owners. wires: of which they may be."""
+    found: list[tuple[Array, Array, Array]] = [(np.empty(0, np.int64),) * 3]
+    for field in _fields(messages):
+        here = field.number == number
+        _require(_among(field.wire[here], wires), messages.owner[field.message[here]])
+        found.append((field.message[here], field.start[here], field.stop[here]))
+    message, start, stop = (np.concatenate(some) for some in zip(*found, strict=True))
+    order = np.argsort(message, kind="stable")
+    return _Spans(messages.data, messages.owner[message[order]], start[order], stop[order])
+
+
+def _last(messages: _Spans, fields: Sequence[_Field], numbers: tuple[int, ...], wire: int) -> tuple[_Spans, Array]:
+    """Of each message the last field with one of `numbers`, empty where there is none; and its number, or 0."""
+    start, stop = np.zeros(len(messages.start), np.int64), np.zeros(len(messages.start), np.int64)
+    number = np.zeros(len(messages.start), np.int64)
+    for field in fields:
+        here = _among(field.number, numbers)
+        message = field.message[here]
+        _require(field.wire[here] == wire, messages.owner[message])
+        start[message], stop[message], number[message] = field.start[here], field.stop[here], field.number[here]
+    return _Spans(messages.data, messages.owner, start, stop), number
+
+
+def _column(found: _Features, at: Array, rows: int, kind: str, name: str) -> pa.Array:
+    """at: the features of this name."""
+    at = at[found.kind[at] > 0]  # one without a list is as good as none
+    owner = found.spans.owner[at]
+    if len(at) > 1:  # of several in one record, the last
+        last = np.append(owner[1:] != owner[:-1], True)
+        at, owner = at[last], owner[last]
+    simple = kind.removeprefix("list<").removesuffix(">")
+    wanted = ("bytes", "float", "int64").index(simple) + 1
+    other = found.kind[at] != wanted
+    if other.any():
+        found_kind = _kind_text(int(found.kind[at][other][0]))
+        raise RowsError(
+            "COLUMN_TYPE", f"feature {name!r} as {found_kind}", f"expected {_kind_text(wanted)}", owner[other]
+        )
+    counts, values = _values(found.spans.chosen(at), wanted)
+    missing = np.ones(rows, np.bool_)
+    missing[owner] = False
+    if kind == simple:
+        if (counts != 1).any():
+            wrong = int(counts[counts != 1][0])
+            expected = f"expected one; 'list<{simple}>' holds any number"
+            raise RowsError("ROW_SHAPE", f"{wrong} values of feature {name!r}", expected, owner[counts != 1])
+        if not missing.any():
+            return values
+        place = np.zeros(rows, np.int64)
+        place[owner] = np.arange(len(owner))
+        return values.take(pa.array(place, mask=missing))
+    lengths = np.zeros(rows, np.int64)
+    lengths[owner] = counts
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+    mask = pa.array(missing) if missing.any() else None
+    return pa.ListArray.from_arrays(offsets, values, type=COLUMN_TYPES[kind], mask=mask)
+
+
+def _values(lists: _Spans, kind: int) -> tuple[Array, pa.Array]:
+    """How many values each list has, and all of them."""
+    rows = _Spans(lists.data, np.arange(len(lists.start)), lists.start, lists.stop)  # owner: the list
+    try:
+        if kind == 1:
+            spans = _numbered(rows, 1, _BYTES)
+            content, lengths = spans.content()
+            return np.bincount(spans.owner, minlength=len(rows.start)), binary(content, lengths).cast(pa.binary())
+        return _floats(rows) if kind == 2 else _integers(rows)
+    except RowsError as error:
+        raise RowsError(error.code, error.found, error.expected, np.unique(lists.owner[error.at])) from error
+
+
+def _floats(rows: _Spans) -> tuple[Array, pa.Array]:
+    spans = _numbered(rows, 1, _BYTES, _FOUR)  # packed, or each a field of its own
+    content, lengths = spans.content()
+    _require(lengths % 4 == 0, spans.owner)
+    counts = np.bincount(spans.owner, lengths // 4, minlength=len(rows.start)).astype(np.int64)
+    return counts, pa.array(content.view("<f4"))
+
+
+def _integers(rows: _Spans) -> tuple[Array, pa.Array]:
+    spans = _numbered(rows, 1, _BYTES, _VARINT)
+    content, lengths = spans.content()
+    last = content < 0x80  # last: (bytes,) the last one of its number
+    ends = np.cumsum(lengths)
+    _require(last[ends[lengths > 0] - 1], spans.owner[lengths > 0])
+    stops = np.flatnonzero(last) + 1
+    sizes = np.diff(stops, prepend=0)
+    owner = np.repeat(spans.owner, lengths)[stops - 1]  # owner: (numbers,)
+    _require(sizes <= _MAX_VARINT, owner)
+    values = np.zeros(len(stops), np.uint64)
+    for index in range(int(sizes.max(initial=0))):
+        there = sizes > index
+        digit = content[(stops - sizes)[there] + index] & np.uint8(0x7F)
+        values[there] |= digit.astype(np.uint64) << np.uint64(7 * index)
+    return np.bincount(owner, minlength=len(rows.start)), pa.array(values.view(np.int64))
+
+
+def _read_varint(data: Array, at: Array, stop: Array, owner: Array) -> tuple[Array, Array]:
+    """A varint at each place, and where it ends."""
+    _require(at < stop, owner)
+    byte = data[at].astype(np.int64)
+    value, end = byte & 0x7F, at + 1
+    longer, index = np.flatnonzero(byte >= 0x80), 1  # nearly all tags and most lengths are one byte
+    while len(longer):
+        here = end[longer]
+        _require((here < stop[longer]) & (index < _MAX_VARINT), owner[longer])
+        byte = data[here].astype(np.int64)
+        value[longer] |= (byte & 0x7F) << (7 * index)
+        end[longer] += 1
+        longer, index = longer[byte >= 0x80], index + 1
+    return value, end
+
+
+def _among(values: Array, choices: Sequence[int]) -> Array:
+    """As numpy.isin, which takes several times as long for a few choices."""
+    found: Array = values == choices[0]
+    for choice in choices[1:]:
+        found |= values == choice
+    return found
+
+
+def _require(good: Array, owner: Array) -> None:
+    if not good.all():
+        at = np.unique(owner[~good])
+        raise RowsError("RECORD_EXAMPLE", "bytes that are no tf.Example", "expected a serialized tf.train.Example", at)
+
+
+def _kind_text(kind: int) -> str:
+    return _KINDS[kind - 1]

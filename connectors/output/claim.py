@@ -1,0 +1,172 @@
+"""Whether a directory may be taken for a plan: what is there already, whose it is, and what makes room for it.
+
+The invariant: nothing is removed but `_SUCCESS`, the parts that an old manifest lists or that carry the header of an
+old plan, and the receipts of those; and only when asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from connectors.formats.base import Encoder
+from connectors.formats.registry import ENCODERS, load_class
+from connectors.output.epoch import Epochs
+from connectors.output.layout import (
+    PART_PREFIX,
+    RUN,
+    SUCCESS,
+    Layout,
+    decode,
+    plan8_of_folder,
+    plan8_of_part,
+    shard_of_part,
+)
+from connectors.output.part import OTHER_WAY, stated
+from connectors.store.moment import remove, remove_folder
+from connectors.store.probe import Mode
+from connectors.store.store import Store
+from jobs.difference import difference
+from jobs.errors import DataError, OutputError
+from jobs.job import digest
+from jobs.plan import Plan
+
+OVERWRITE_WAY = f"{OTHER_WAY}, or replace it with --overwrite"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a driver may do now.
+
+    state:    "new" for the first driver of the plan.
+    epoch:    of this driver; of the driver that finished, where everything is there already.
+    warning:  what this store cannot promise, "" where it can all.
+    """
+
+    state: Literal["new", "resumed", "finished"]
+    epoch: int
+    mode: Mode = field(default="direct", compare=False)
+    warning: str = field(default="", compare=False)
+
+
+def refuse_other_parts(store: Store, names: Layout, plan: Plan, there: Iterable[str]) -> None:
+    """raises: OutputError where a `part-*` is there that is not one of this plan's names."""
+    ours = {names.part(shard.index) for shard in plan.shards}
+    for name in sorted(name for name in there if name.startswith(PART_PREFIX) and name not in ours):
+        plan8 = plan8_of_part(name)
+        if plan8 is None or plan8 == names.plan8:
+            raise OutputError(
+                f"cannot write into '{store.url}': it holds '{name}', which is not of this job and which "
+                "readers would take for a part of it; choose another output url, or move that file away"
+            )
+        raise _other(store, plan, plan8, name)
+
+
+def _other(store: Store, plan: Plan, plan8: str, name: str) -> OutputError:
+    then = decode(store.read(Layout(plan8).plan))
+    differs = difference(then, plan.document()) if then else "its plan is not there any more"
+    return OutputError(f"cannot write into '{store.url}': it holds '{name}' of another job: {differs}; {OVERWRITE_WAY}")
+
+
+def read_success(store: Store, plan: Plan) -> dict[str, Any]:
+    """`_SUCCESS`, where it is of this plan. raises: OutputError where it is not."""
+    found = decode(store.read(SUCCESS)) or {}
+    if found.get("plan_id") == plan.id and isinstance(found.get("epoch"), int):
+        return found
+    if isinstance(found.get("plan_id"), str):
+        raise _other(store, plan, Layout(found["plan_id"]).plan8, SUCCESS)
+    raise OutputError(f"cannot write into '{store.url}': its '{SUCCESS}' was not written by this runner; {OTHER_WAY}")
+
+
+def read_manifest(store: Store, success: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest that `_SUCCESS` names. raises: OutputError where it is not the one that was written."""
+    name = str(success.get("manifest", ""))
+    content = store.read(name) if name.startswith(f"{RUN}/") else None
+    found = decode(content) or {}
+    expected = success.get("manifest_sha256")
+    edited = expected is not None and hashlib.sha256(content or b"").hexdigest() != expected
+    if edited or found.get("plan_id") != success.get("plan_id") or not isinstance(found.get("parts"), list):
+        what = "is not there" if content is None else "was changed after it was written"
+        raise OutputError(
+            f"cannot use the output '{store.url}': its manifest '{name}' {what}; restore it, or replace the output "
+            "with --overwrite"
+        )
+    return found
+
+
+def check_plan(store: Store, names: Layout, plan: Plan) -> None:
+    """raises: OutputError where the plan that is there is not `plan`, byte for byte."""
+    found = decode(store.read(names.plan)) or {}
+    then = {key: value for key, value in found.items() if key != "plan_id"}
+    if found.get("plan_id") != plan.id or digest(then) != plan.id:
+        differs = difference(then, plan.document()) if then else "it is torn or empty"
+        raise OutputError(
+            f"cannot resume in '{store.url}': '{names.plan}' was changed after it was written: {differs}"
+            "; restore it, or choose another output url"
+        )
+
+
+def clear(store: Store, *, takeover: bool) -> None:
+    """Make room: remove what earlier jobs published here, `_SUCCESS` first. Files of others stay.
+
+    raises: OutputError where a driver still writes here, or where `_SUCCESS` or its manifest is not ours or not whole.
+    """
+    there = store.names("")
+    success = decode(store.read(SUCCESS)) if SUCCESS in there else None
+    if SUCCESS in there and not isinstance((success or {}).get("plan_id"), str):
+        raise OutputError(f"cannot replace '{store.url}': its '{SUCCESS}' was not written by this runner; remove it")
+    finished = Layout((success or {}).get("plan_id", "")).plan8
+    listed = {str(part.get("name")) for part in _listed(store, success or {})}
+    grammatical = {name: plan8 for name in there if (plan8 := plan8_of_part(name))}
+    parts = {
+        name: plan8
+        for name, plan8 in grammatical.items()
+        if (name in listed if plan8 == finished and listed else _carries_header(store, name, plan8))
+    }
+    fenced = [_fence(store, plan8, takeover=takeover) for plan8 in _plans(store)]
+    if success is not None:
+        remove(store, SUCCESS)
+    for name in sorted(parts):
+        remove(store, name)
+    for plan8 in sorted({*parts.values()}):
+        remove_folder(store, Layout(plan8).receipts)  # else they would be believed for parts of another attempt
+        remove_folder(store, Layout(plan8).rejects)  # of the parts that are gone
+    for end in fenced:
+        end()
+
+
+def _listed(store: Store, success: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The manifest's parts; none where it is not whole: then only headers count."""
+    try:
+        return list(read_manifest(store, success)["parts"])
+    except OutputError:
+        return []
+
+
+def _plans(store: Store) -> list[str]:
+    return [plan8 for name in store.names(RUN) if (plan8 := plan8_of_folder(name))]
+
+
+def _fence(store: Store, plan8: str, *, takeover: bool) -> Callable[[], None]:
+    """Take the next epoch of an old plan, so that a driver of it that wakes up stops. Returns how to let go of it."""
+    epochs = Epochs(store, Layout(plan8))
+    epoch = epochs.begin(takeover=takeover)
+    return lambda: epochs.end(epoch, "superseded")
+
+
+def _carries_header(store: Store, name: str, plan8: str) -> bool:
+    for kind in ENCODERS:
+        encoder: Encoder = load_class(ENCODERS, kind)()
+        if name.endswith(encoder.suffix):
+            try:
+                header, rows = encoder.read_header(store, name)
+            except DataError:
+                return False
+            if not encoder.carries_header and (stat := store.stat(name)) is not None:
+                header = stated(store, Layout(plan8), shard_of_part(name), stat.size)
+            found: Mapping[str, Any] = header or {}
+            ours = str(found.get("plan_id", ""))[:8] == plan8 and found.get("shard") == shard_of_part(name)
+            return ours and found.get("rows_out") == rows
+    return False

@@ -1,0 +1,270 @@
+"""The output directory of a job: who may write there, what is published, and the proof that it is everything.
+
+Knows names, documents and the order in which they appear (PROTOCOL in the README); refuses to know what the rows mean.
+The invariant: nothing at a final name is ever deleted or overwritten, and a name appears with its whole content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import pyarrow as pa
+
+from connectors.failpoint import failpoint
+from connectors.formats.base import Encoder
+from connectors.formats.registry import ENCODERS, load_class
+from connectors.output.claim import Claim, check_plan, clear, read_manifest, read_success, refuse_other_parts
+from connectors.output.epoch import Ending, Epochs
+from connectors.output.layout import PART_PREFIX, SUCCESS, Layout, encode
+from connectors.output.part import Losses, Part, Parts
+from connectors.output.receipts import Ledger
+from connectors.output.status import Status, read_status
+from connectors.store.moment import remove
+from connectors.store.probe import WEAKER, Mode, Probe, probe
+from connectors.store.retry import BEST_EFFORT
+from connectors.store.store import Store, redact
+from jobs.attempt import Attempt, Failure, Receipt
+from jobs.errors import OutputError, RunnerError, one_of
+from jobs.job import OptionValue, Output, canonical
+from jobs.manifest import manifest, receipts_of, totals
+from jobs.plan import PROTOCOL_VERSION, Plan
+
+__all__ = ["Claim", "Losses", "OutputDirectory", "Part", "Status", "open_dataset", "read_status"]
+
+
+class OutputDirectory:
+    """One per process; cheap; pickles as its construction arguments.
+
+    mode:   how parts get their names; None: as the driver noted it when it claimed the directory.
+    raises: OutputError for a store that cannot be written to.
+    """
+
+    def __init__(self, output: Output, plan_id: str, shards: int, mode: Mode | None = None) -> None:
+        self.store = Store(output.url, output.options)
+        if self.store.scheme in ("http", "https"):
+            raise OutputError(f"cannot write to '{redact(output.url)}': there is no writing over {self.store.scheme}")
+        # The url as this process understood it: a relative one means another place in another working directory.
+        self.output = output.model_copy(update={"url": self.store.url})
+        self._encoder: Encoder = load_class(ENCODERS, output.format)()
+        self._names = Layout(plan_id, shards, self._encoder.suffix)
+        self._mode = mode
+        self.epochs = Epochs(self.store, self._names)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return OutputDirectory, (self.output, self._names.plan_id, self._names.shards, self._mode)
+
+    @property
+    def mode(self) -> Mode:
+        return self._mode or "direct"
+
+    def part_name(self, shard: int) -> str:
+        return self._names.part(shard)
+
+    def url(self, name: str) -> str:
+        """The full url of a name in this directory."""
+        return self.store.child(name)
+
+    # worker side
+
+    def open_part(self, attempt: Attempt, schema: pa.Schema, model_digest: str, worker: str) -> Part:
+        """A part to write in a `with` block; leaving the block without `publish` drops everything."""
+        if self._mode is None:  # a worker that was not told; by the exact name, because a listing may lag
+            self._mode = "staged" if self.epochs.document(attempt.epoch).get("mode") == "staged" else "direct"
+        return self._parts.open(attempt, schema, model_digest, worker)
+
+    def adopt(self, shard: int) -> Receipt | None:
+        """The receipt of the part that is at the final name of `shard`, None where there is none. See `Parts.find`."""
+        return self._parts.find(shard)
+
+    # driver side
+
+    def claim(self, plan: Plan, *, overwrite: bool = False, takeover: bool = False) -> Claim:
+        """Take this directory for `plan`: the first time, again, or not at all.
+
+        overwrite:  remove what earlier jobs published here, see `connectors.output.claim.clear`.
+        takeover:   although another driver writes here; it stops when it next looks.
+        raises:     OutputError where it cannot be written, where another driver writes, or where it holds the output of
+                    another job, naming what differs.
+        """
+        if overwrite:
+            clear(self.store, takeover=takeover)
+        there = set(self.store.names(""))
+        refuse_other_parts(self.store, self._names, plan, there)
+        if SUCCESS in there:
+            return Claim("finished", int(read_success(self.store, plan)["epoch"]))
+        document = {"plan_id": plan.id, **plan.document()}
+        if not self.store.create(self._names.plan, canonical(document).encode()):
+            check_plan(self.store, self._names, plan)
+        failpoint("D3.after")
+        epoch = self.epochs.begin(takeover=takeover)
+        failpoint("D4.after")
+        try:
+            warning = self._probe_store(epoch)
+        except BaseException:
+            self.epochs.end(epoch, "failed")
+            raise
+        return Claim("new" if epoch == 1 else "resumed", epoch, self.mode, warning)
+
+    def done(self, plan: Plan) -> dict[int, Receipt]:
+        """The shards that are done, for a schedule. Receipts may be provisional until `finish`; see `Ledger.done`."""
+        if self.mode == "staged":
+            self._promote_committed(plan)
+        return self._ledger.done(plan)
+
+    def published(self, plan: Plan) -> dict[int, Receipt]:
+        """The shards that are done: receipts of listed parts, from the parts themselves where those are wrong."""
+        return self._ledger.published(plan)
+
+    def finished(self, plan: Plan) -> dict[int, Receipt]:
+        """The receipts of a finished job, from its manifest alone.
+
+        raises: OutputError where the manifest was changed, or a part that it lists is not there any more.
+        """
+        found = receipts_of(read_manifest(self.store, read_success(self.store, plan)))
+        listed = self.store.sizes("")
+        parts = {name: size for name, size in listed.items() if name.startswith(PART_PREFIX)}
+        self._check_parts(found, parts, "use the finished", "see 'runner verify'; --overwrite begins anew")
+        return {receipt.shard: receipt for receipt in found}
+
+    def record(self, receipt: Receipt, failures: Sequence[Failure]) -> Receipt:
+        """Note a receipt, and the attempts that failed before it; a staged part gets its final name by it.
+
+        returns:  the receipt that counts: of a staged shard that was recorded before, the first one.
+        raises:   StorageError where a staged part could not be recorded and promoted; else best effort.
+        """
+        if self.mode == "direct" or receipt.adopted:
+            self._ledger.note(receipt, failures)
+            return receipt
+        counts = self._ledger.commit(receipt, failures)
+        failpoint("D7.receipt")
+        return self._parts.promote(counts)
+
+    def renew(self, epoch: int, progress: Mapping[str, object]) -> None:
+        """Say that this driver lives and how far it is. progress: plain values; its "heartbeat" wins over the clock.
+
+        raises: SupersededError where another driver took over.
+        """
+        self.epochs.renew(epoch, progress)
+
+    @property
+    def report_url(self) -> str:
+        """Where the account of the last run is, for people."""
+        return self.store.child(self._names.report("html"))
+
+    def report(self, document: Mapping[str, Any], page: str) -> None:
+        """Leave the account of this run beside its plan, in place of an earlier one's. Best effort.
+
+        By way of the staging folder: what a driver that is killed meanwhile leaves there, the next one removes.
+        """
+        staging = f"{self._names.staging}/report"
+        with suppress(RunnerError, OSError):
+            self.store.discard(staging)
+            folder = self.store.spool(staging)
+            for suffix, content in (("json", encode(dict(document))), ("html", page.encode())):
+                (folder / f"report.{suffix}").write_bytes(content)
+                self.store.upload(folder / f"report.{suffix}", self._names.report(suffix), BEST_EFFORT)
+        self.store.discard(staging)
+
+    def died_with(self, epoch: int) -> list[int]:
+        """The shards that the driver before `epoch` had in hand, in its own process, when it died; none if it ended."""
+        before = self.epochs.document(epoch - 1) if epoch > 1 else {}
+        return [] if before.get("ended") else [shard for shard in before.get("in_hand", ()) if isinstance(shard, int)]
+
+    def end(self, epoch: int, how: Ending) -> None:
+        """Say that this driver writes no more. Best effort: without it, the next driver on another host waits."""
+        self.epochs.end(epoch, how)
+
+    def finish(self, plan: Plan, receipts: Mapping[int, Receipt] | Iterable[Receipt], epoch: int) -> dict[int, Receipt]:
+        """Prove that every row is in exactly one part, list the parts, and say so with `_SUCCESS`.
+
+        returns: all receipts, by shard.
+        raises:  OutputError where a part is missing, is of another size or is not ours; InternalError where the
+                 receipts do not add up; SupersededError where another driver took over.
+        """
+        listed = self.store.sizes("")
+        parts = {name: size for name, size in listed.items() if name.startswith(PART_PREFIX)}
+        given = receipts.values() if isinstance(receipts, Mapping) else receipts
+        complete = self._ledger.complete(plan, given, parts)
+        again = "run the same command again to recompute what is missing"
+        self._check_parts(complete, parts, "finish", again)
+        document = manifest(plan, complete, epoch, parts)
+        name = self._names.manifest(epoch)
+        failpoint("D9.after")
+        self.epochs.require_newest(epoch)
+        content = encode(document)
+        if not self.store.create(name, content) and self.store.read(name) != content:
+            raise OutputError(f"cannot finish '{self.store.url}': another manifest of epoch {epoch} is there, '{name}'")
+        failpoint("D10.after")
+        self.epochs.require_newest(epoch)
+        sums = {"manifest": name, "manifest_sha256": hashlib.sha256(content).hexdigest(), **totals(complete)}
+        success = {"v": PROTOCOL_VERSION, "plan_id": plan.id, "epoch": epoch, **sums}
+        if not self.store.create(SUCCESS, encode(success)):
+            read_success(self.store, plan)
+        failpoint("D11.after")
+        self.store.discard(self._names.staging)  # spools of attempts that were killed
+        self._drop_rejects(complete)
+        return {receipt.shard: receipt for receipt in complete}
+
+    # details
+
+    @property
+    def _parts(self) -> Parts:
+        return Parts(self.store, self._names, self._encoder, self.output.compression, self.mode)
+
+    @property
+    def _ledger(self) -> Ledger:
+        return Ledger(self.store, self._names, self._parts)
+
+    def _probe_store(self, epoch: int) -> str:
+        """Ask the store how parts can be published here; returns what it cannot promise."""
+        mode, warning = self.epochs.noted("mode"), self.epochs.noted("warning")
+        found = (
+            Probe(mode, str(warning or "")) if mode in ("direct", "staged") else probe(self.store, self._names.staging)
+        )
+        if found.mode == "direct" and not self._encoder.carries_header:
+            found = Probe("staged", f"{self.output.format} files carry no commit header: {WEAKER}")
+        self._mode = found.mode
+        self.epochs.note(epoch, {"mode": found.mode, "warning": found.warning})
+        return found.warning
+
+    def _promote_committed(self, plan: Plan) -> None:
+        for receipt in self._ledger.uncommitted(plan):
+            if self.store.stat(receipt.staged) is not None:  # else it is lost, and the shard is computed again
+                self._parts.promote(receipt)
+
+    def _drop_rejects(self, receipts: Sequence[Receipt]) -> None:
+        """Reject files of attempts that failed or lost. Best effort: no right to delete is needed."""
+        named = {receipt.reject_file for receipt in receipts}
+        with suppress(RunnerError):
+            for file in self.store.names(self._names.rejects):
+                if (name := f"{self._names.rejects}/{file}") not in named:
+                    remove(self.store, name)
+
+    def _check_parts(self, receipts: Sequence[Receipt], listed: Mapping[str, int], doing: str, advice: str) -> None:
+        sizes = {receipt.part: receipt.size for receipt in receipts}
+        for what, names in (
+            ("is missing", sizes.keys() - listed.keys()),
+            ("was not written by this job", listed.keys() - sizes.keys()),
+            (
+                "has another size than its receipt says",
+                {n for n in sizes.keys() & listed.keys() if sizes[n] != listed[n]},
+            ),
+        ):
+            if names:
+                raise OutputError(
+                    f"cannot {doing} '{self.store.url}': {len(names)} of {len(sizes)} parts are not as they should be: "
+                    f"{one_of(sorted(names))} {what}; {advice}"
+                )
+
+
+def open_dataset(urls: Sequence[str], options: Mapping[str, OptionValue] | None = None) -> Any:
+    """A pyarrow.dataset.Dataset over exactly these parts, in this order. options: of the output, to reach it."""
+    if urls[0].endswith(".tfrecord"):
+        raise OutputError(f"cannot open '{redact(urls[0])}' as a table: read it with tf.data.TFRecordDataset")
+    from pyarrow.dataset import dataset  # 0.2 s that no worker and no other command should spend
+
+    files, paths = Store(urls[0], options).arrow(urls)
+    return dataset(paths, filesystem=files, format="ipc" if paths[0].endswith(".arrow") else "parquet")

@@ -1,0 +1,144 @@
+"""The receipts of a plan: what is known of its parts. A cache of commit headers; of staged parts, the decision.
+
+Refuses to know drivers and epochs. The invariant: a receipt that counts fits the part that is listed, byte for byte of
+its size and row for row of the plan; any other is rebuilt from the part's own header.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+from connectors.output.layout import Layout, decode, encode, shard_of_receipt
+from connectors.output.part import Parts
+from connectors.store.store import Store
+from jobs.attempt import Failure, Receipt
+from jobs.errors import OutputError, StorageError
+from jobs.plan import Plan, Shard
+
+_THREADS = 16  # receipts and headers are small: reading them is waiting
+_AT_ONCE = 4096  # asked for together: a million futures would cost more memory than the receipts
+_UNKNOWN: dict[str, float] = {}  # shared: a million empty dicts are 64 MB
+
+
+def provisional(receipt: Receipt) -> bool:
+    """Whether it stands for a part that is listed and whose receipt was not read yet, or was staged and promoted."""
+    return not receipt.attempt or bool(receipt.staged)
+
+
+@dataclass(frozen=True)
+class Ledger:
+    store: Store
+    names: Layout
+    parts: Parts
+
+    def done(self, plan: Plan) -> dict[int, Receipt]:
+        """The shards whose parts are listed: what is left to do, without reading a million documents.
+
+        returns:  receipts; provisional ones, with the rows of the plan, where both part and receipt are listed:
+                  `complete` reads them. Parts without a receipt are looked into now: what is not ours is told.
+        cost:     two listings; below 1 kB for each shard.
+        """
+        listed = self.store.sizes("")
+        noted = {shard_of_receipt(name) for name in self.store.names(self.names.receipts)}
+        found: dict[int, Receipt] = {}
+        unread: list[Shard] = []
+        for shard in plan.shards:
+            name = self.names.part(shard.index)
+            size = listed.get(name)
+            if size is not None and shard.index in noted:
+                found[shard.index] = _provisional(shard, name, size)
+            elif size is not None:
+                unread.append(shard)
+        found |= {receipt.shard: receipt for receipt in self._read(unread, listed)}
+        return found
+
+    def published(self, plan: Plan) -> dict[int, Receipt]:
+        """As `done`, every receipt read."""
+        listed = self.store.sizes("")
+        shards = [shard for shard in plan.shards if self.names.part(shard.index) in listed]
+        return {receipt.shard: receipt for receipt in self._read(shards, listed)}
+
+    def complete(self, plan: Plan, receipts: Iterable[Receipt], listed: Mapping[str, int]) -> list[Receipt]:
+        """`receipts` with the provisional ones read. raises: OutputError where a part is not ours."""
+        given = list(receipts)
+        there = [plan.shards[r.shard] for r in given if provisional(r) and r.part in listed]
+        read = {receipt.shard: receipt for receipt in self._read(there, listed)}
+        return [read.get(receipt.shard, receipt) if provisional(receipt) else receipt for receipt in given]
+
+    def note(self, receipt: Receipt, failures: Sequence[Failure]) -> None:
+        """Keep a receipt, and the attempts that failed before it. A cache: that it cannot be kept harms nobody."""
+        with suppress(StorageError):
+            self.store.replace(self.names.receipt(receipt.shard), encode(_document(receipt, failures)))
+
+    def commit(self, receipt: Receipt, failures: Sequence[Failure]) -> Receipt:
+        """Decide that a staged part counts, before it gets its name. The first receipt of a shard wins.
+
+        returns:  the receipt that counts. raises: StorageError where it could not be written.
+        """
+        name = self.names.receipt(receipt.shard)
+        if self.store.create(name, encode(_document(receipt, failures))):
+            return receipt
+        first = self._decoded(receipt.shard)
+        if first is None or (first.staged and self.store.stat(first.staged) is None):
+            # Torn, or what it stands for is gone: it promises what nobody can keep.
+            if self.parts.find(receipt.shard) is None:
+                self.store.replace(name, encode(_document(receipt, failures)))
+            return receipt
+        return first
+
+    def uncommitted(self, plan: Plan) -> Iterator[Receipt]:
+        """Receipts whose parts are not at their final names: staged parts of a driver that died before promoting."""
+        listed = self.store.sizes("")
+        for name in self.store.names(self.names.receipts):
+            shard = shard_of_receipt(name)
+            if 0 <= shard < len(plan.shards) and self.names.part(shard) not in listed:
+                receipt = self._decoded(shard)
+                if receipt is not None and receipt.staged and receipt.rows_in == plan.shards[shard].rows:
+                    yield receipt
+
+    def _read(self, shards: Iterable[Shard], listed: Mapping[str, int]) -> Iterator[Receipt]:
+        waiting = iter(shards)
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="receipt") as threads:
+            while some := list(islice(waiting, _AT_ONCE)):
+                yield from threads.map(lambda shard: self._receipt(shard, listed[self.names.part(shard.index)]), some)
+
+    def _receipt(self, shard: Shard, size: int) -> Receipt:
+        name = self.names.part(shard.index)
+        receipt = self._decoded(shard.index)
+        if receipt is not None and (receipt.part, receipt.size, receipt.rows_in) == (name, size, shard.rows):
+            return replace(receipt, staged="")
+        rebuilt = self.parts.find(shard.index)
+        if rebuilt is None:
+            raise StorageError(f"cannot read '{self.store.child(name)}': it was listed and is gone")
+        if rebuilt.rows_in != shard.rows:
+            raise OutputError(
+                f"cannot use '{self.store.child(name)}': it holds {rebuilt.rows_in} rows, {shard.rows} are planned"
+            )
+        return rebuilt
+
+    def _decoded(self, shard: int) -> Receipt | None:
+        """None where there is none, or one that was torn, edited, or written by another version."""
+        found = decode(self.store.read(self.names.receipt(shard))) or {}
+        found.pop("failures", None)
+        with suppress(TypeError):
+            receipt = Receipt.from_document(found)
+            if (
+                receipt.shard == shard
+                and receipt.attempt
+                and receipt.rows_in == receipt.rows_out + receipt.rows_rejected
+            ):
+                return receipt
+        return None
+
+
+def _document(receipt: Receipt, failures: Sequence[Failure]) -> dict[str, Any]:
+    return receipt.document() | {"failures": [failure.document() for failure in failures]}
+
+
+def _provisional(shard: Shard, name: str, size: int) -> Receipt:
+    return Receipt(shard.index, "", 0, 0, name, size, "", shard.rows, shard.rows, 0, "", _UNKNOWN, adopted=True)

@@ -1,0 +1,194 @@
+"""How far a job is, read from its output directory alone: no driver, no model, no cluster."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from typing import Any, Literal
+
+from connectors.output.epoch import Epochs, Heartbeat
+from connectors.output.layout import (
+    RUN,
+    SUCCESS,
+    Layout,
+    decode,
+    epoch_of_name,
+    plan8_of_folder,
+    plan8_of_part,
+    shard_of_part,
+)
+from connectors.store.store import Store
+from jobs.errors import OutputError
+from jobs.job import Output
+from jobs.plan import Plan
+
+_THREADS = 16
+_MOST_RECEIPTS = 10_000  # read for the causes of retries and rejects: a glance must not take minutes
+
+State = Literal["absent", "running", "stopped", "finished"]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """An output directory at a glance.
+
+    state:      running: a driver was heard of lately, by the store's own times; stopped: none was, or it ended.
+    rows_done:  rows of the shards whose parts are there.
+    bytes:      of the parts that are there.
+    attempts:   those that published and those that failed.
+    rows_per_s: of the last driver, as it said itself.
+    host, pid, started, heartbeat:  of the driver that wrote last; times in UTC, by its own clock, "" where none did.
+    heartbeat_age_s:  by the clock of the store; None where it does not tell, or where that driver has ended.
+    ended:      how that driver ended, "" where it did not say.
+    command:    what that driver was started with, and what continues; "" where that is not known.
+    waits_for:  what it had no room for in the cluster, when it was last heard.
+    mode:       how parts get their names. warning: what this store cannot promise.
+    failures:   attempts that failed and were or will be repeated; see `Failure.document`.
+    rows_rejected, codes, nan_rows:  as the receipts of the shards that are done tell.
+    bad_files:  files that were skipped, with the code, and files of which rows could not be read, with how many.
+    """
+
+    output: str
+    state: State
+    plan_id: str = ""
+    shards: int = 0
+    shards_done: int = 0
+    rows: int = 0
+    rows_done: int = 0
+    bytes: int = 0
+    attempts: int = 0
+    retries: int = 0
+    rows_per_s: float = 0.0
+    epoch: int = 0
+    host: str = ""
+    pid: int = 0
+    started: str = ""
+    heartbeat: str = ""
+    heartbeat_age_s: float | None = None
+    ended: str = ""
+    mode: str = ""
+    warning: str = ""
+    failures: tuple[dict[str, Any], ...] = ()
+    rows_rejected: int = 0
+    codes: dict[str, int] = field(default_factory=dict)
+    nan_rows: int = 0
+    bad_files: dict[str, str] = field(default_factory=dict)
+    command: str = ""
+    waits_for: str = ""
+
+    @property
+    def share(self) -> float:
+        """Done, from 0 to 1; by shards where there are no rows."""
+        done, total = (self.rows_done, self.rows) if self.rows else (self.shards_done, self.shards)
+        return done / total if total else 0.0
+
+    @property
+    def lost(self) -> bool:
+        """Whether the driver went away without a word: killed, or its machine is gone."""
+        return self.state == "stopped" and self.epoch > 0 and not self.ended
+
+    def document(self) -> dict[str, Any]:
+        return asdict(self) | {"failures": list(self.failures)}
+
+
+def read_status(output: Output, seen: dict[str, dict[str, Any]] | None = None) -> Status:
+    """How far the job in `output` is.
+
+    seen:    receipts by name; whoever looks again gives it again, and none is read twice.
+    raises:  OutputError where the directory cannot be read, or its plan is not whole.
+    """
+    store = Store(output.url, output.options)
+    listed = store.sizes("")
+    names = current_layout(store, listed)
+    if names is None:
+        return Status(store.url, "absent")
+    plan = _plan(store, names)
+    done = {shard_of_part(name): size for name, size in listed.items() if plan8_of_part(name) == names.plan8}
+    finished = SUCCESS in listed
+    last = Epochs(store, names).latest() if not finished else None
+    beat = last.document if last else _last_document(store, names)
+    receipts = _receipts(store, names, {} if seen is None else seen)
+    failures = tuple({one["attempt"]: one for one in _failures(receipts, beat)}.values())
+    unread = sum((Counter(one.get("bad_files", {})) for one in receipts), Counter[str]())
+    rate = beat.get("rows_per_s")
+    return Status(
+        output=store.url,
+        state=_state(finished, last),
+        plan_id=plan.id,
+        shards=len(plan.shards),
+        shards_done=len(done),
+        rows=plan.rows,
+        rows_done=sum(shard.rows for shard in plan.shards if shard.index in done),
+        bytes=sum(done.values()),
+        attempts=len(done) + len(failures),
+        retries=len(failures),
+        rows_per_s=float(rate) if isinstance(rate, int | float) else 0.0,
+        epoch=int(beat.get("epoch", 0)),
+        host=str(beat.get("host", "")),
+        pid=int(beat.get("pid", 0)),
+        started=str(beat.get("started", "")),
+        heartbeat=str(beat.get("heartbeat", "")),
+        heartbeat_age_s=round(max(0.0, last.age_s), 1) if last and last.age_s is not None else None,
+        ended=str(beat.get("ended", "")),
+        mode=str(beat.get("mode", "")),
+        warning=str(beat.get("warning", "")),
+        failures=failures,
+        command=str(beat.get("command", "")),
+        waits_for=str(beat.get("waits_for", "")),
+        rows_rejected=sum(one.get("rows_rejected", 0) for one in receipts),
+        codes=dict(sum((Counter(one.get("codes", {})) for one in receipts), Counter[str]()).most_common()),
+        nan_rows=sum(one.get("nan_rows", 0) for one in receipts),
+        bad_files=plan.skipped | {file: f"{rows:,} rows could not be read" for file, rows in unread.items()},
+    )
+
+
+def current_layout(store: Store, listed: Mapping[str, int]) -> Layout | None:
+    """The plan that finished here, else the one with parts, else the one whose driver wrote last."""
+    success = decode(store.read(SUCCESS)) if SUCCESS in listed else None
+    if finished := str((success or {}).get("plan_id", "")):
+        return Layout(finished)
+    plans = [Layout(plan8) for name in store.names(RUN) if (plan8 := plan8_of_folder(name))]
+    with_parts = {plan8_of_part(name) for name in listed}
+    return max(
+        plans,
+        key=lambda names: (names.plan8 in with_parts, str(_last_document(store, names).get("heartbeat", ""))),
+        default=None,
+    )
+
+
+def _state(finished: bool, last: Heartbeat | None) -> State:
+    if finished:
+        return "finished"
+    return "running" if last is not None and last.alive else "stopped"
+
+
+def _plan(store: Store, names: Layout) -> Plan:
+    document = decode(store.read(names.plan))
+    try:
+        return Plan.from_document(document or {})
+    except (KeyError, TypeError, ValueError, IndexError):
+        raise OutputError(f"cannot read the status of '{store.url}': '{names.plan}' is missing or not whole") from None
+
+
+def _last_document(store: Store, names: Layout) -> dict[str, Any]:
+    number = max((epoch_of_name(name) for name in store.names(names.epochs)), default=0)
+    return decode(store.read(names.epoch(number))) or {} if number else {}
+
+
+def _receipts(store: Store, names: Layout, seen: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    there = list(islice(store.names(names.receipts), _MOST_RECEIPTS))
+    new = [name for name in there if name not in seen]
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="status") as threads:
+        read = threads.map(lambda name: decode(store.read(f"{names.receipts}/{name}")), new)
+        seen |= {name: found for name, found in zip(new, read, strict=True) if found is not None}  # else torn
+    return [seen[name] for name in there if name in seen]
+
+
+def _failures(receipts: Sequence[Mapping[str, Any]], last: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Those that receipts tell of, and those of shards that have no receipt yet."""
+    for receipt in receipts:
+        yield from receipt.get("failures", ())
+    yield from last.get("failures", ())

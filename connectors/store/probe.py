@@ -1,0 +1,95 @@
+"""What a store really does when a name is taken: found out by trying, once for each output, never from its scheme."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Literal
+
+from connectors.store.local import NO_REFUSING_RENAME
+from connectors.store.remote import OBJECT_STORES
+from connectors.store.store import Store
+from jobs.errors import OutputError, StorageError
+
+Mode = Literal["direct", "staged"]
+
+# S3 wants parts of 5 MiB or more; clients upload in one piece what is below two parts.
+_PART_BYTES, _MULTIPART_BYTES = 5 * 2**20, 11 * 2**20
+_TRIES = 5
+WEAKER = (
+    "parts are staged below '_run/' and given their names by the driver: run one driver at a time on this output, "
+    "nothing stops a second one from replacing parts"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """mode: how parts are to be published there. warning: what is weaker than promised, "" if nothing."""
+
+    mode: Mode
+    warning: str = ""
+
+
+def probe(store: Store, folder: str) -> Probe:
+    """Publish an object twice under one fresh name, small and in several parts: the second has to be refused.
+
+    folder:  below the root, where this run may leave things: '_run/<plan8>/staging'.
+    raises:  OutputError, StorageError where the store cannot be written to at all.
+    cost:    a few small requests; on object stores an upload of up to 22 MiB.
+    """
+    fresh = f"{folder}/{secrets.token_hex(6)}"
+    try:
+        if not _refuses(store, fresh, "small", 64, 0):
+            return Probe("staged", f"'{store.url}' does not refuse a second object of one name: {WEAKER}")
+        if store.scheme in OBJECT_STORES and not _refuses(store, fresh, "large", _MULTIPART_BYTES, _PART_BYTES):
+            return Probe(
+                "staged",
+                f"'{store.url}' does not refuse a second object of one name where it is uploaded in parts: {WEAKER}",
+            )
+    except OutputError as error:
+        if error.facts.get("code") != NO_REFUSING_RENAME:
+            raise
+        return Probe("staged", f"'{store.url}' has neither hard links nor a rename that refuses to replace: {WEAKER}")
+    finally:
+        store.discard(fresh)
+        if store.scheme in OBJECT_STORES:  # where it may be deleted; if not, it stays and harms nobody
+            store.sweep(fresh)
+    return Probe("direct")
+
+
+def _refuses(store: Store, folder: str, name: str, size: int, part_bytes: int) -> bool:
+    first, second = (secrets.token_hex(16).encode().ljust(size, letter) for letter in (b"1", b"2"))
+    path = f"{folder}/{name}"
+    _offer(store, path, first, part_bytes)
+    if store.read(path) != first:
+        raise StorageError(f"cannot write to '{store.url}': '{path}' was published and does not read back")
+    return not _offer(store, path, second, part_bytes) and store.read(path) == first
+
+
+def _offer(store: Store, path: str, content: bytes, part_bytes: int) -> bool:
+    """Whether the store says that `content` was published, or shows it where the answer was unclear."""
+    unclear: StorageError | None = None
+    for _ in range(_TRIES):
+        try:
+            return _publish(store, path, content, part_bytes)
+        except StorageError as error:
+            if error.facts.get("answer") == "failed":
+                raise
+            unclear = error
+        found = store.read(path)
+        if found is not None:
+            return found == content
+    assert unclear is not None
+    raise unclear
+
+
+def _publish(store: Store, path: str, content: bytes, part_bytes: int) -> bool:
+    staging = f"{path}-{secrets.token_hex(6)}"
+    try:
+        spool = store.spool(staging) / "object"
+        spool.write_bytes(content)
+        if part_bytes:
+            return store.publish(spool, path, staging, part_bytes=part_bytes)
+        return store.publish(spool, path, staging)
+    finally:
+        store.discard(staging)

@@ -1,0 +1,5 @@
+"""How do rows become batches, and what if a batch will not go?
+
+Every row leaves exactly once: scored, or rejected with its reason.
+May import: runner.binding, connectors.output, connectors.secret, runner.tensor, jobs.
+"""

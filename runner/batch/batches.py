@@ -1,0 +1,148 @@
+"""Row groups -> model batches: cut, and joined only where they must be.
+
+Knows nothing of columns and tensors; refuses to reorder. The invariant: the rows of all batches, one after
+another, are the rows of all tables.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+
+import pyarrow as pa
+
+from jobs.errors import DataError
+from runner.binding.cast import Array
+
+# 16 MiB of input and output hold 65,536 small rows (32 floats in, one out: 8.3 MiB), the fastest batch measured for
+# them, and about a hundred images. Larger batches only cost memory: the model is busy all the time already.
+_BATCH_BYTES = 16 * 2**20
+_MAX_BATCH_ROWS = 65_536
+_MOST_BATCH_BYTES = 128 * 2**20  # of input and output, where a worker finds that its model likes more rows at once
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where rows come from, for messages.
+
+    first_row: of the table or batch, counted within the row group, or within `picks` where only these are read.
+    order:     (rows of the table,) the row at each place, where they were put into another order; None: as read.
+    further:   the pieces of a batch that spans row groups: (row of the batch at which it begins, where).
+    """
+
+    file: str
+    row_group: int
+    first_row: int = 0
+    picks: tuple[int, ...] | None = None
+    order: Array | None = field(default=None, compare=False, repr=False)
+    further: tuple[tuple[int, Where], ...] = field(default=(), compare=False)
+
+    def at(self, row: int) -> Where:
+        """Where one row of the batch is; `first_row` of the answer is its place in the row group."""
+        for start, where in reversed(self.further):
+            if row >= start:
+                return where.at(row - start)
+        index = self.first_row + row
+        if self.order is not None:
+            index = int(self.order[index])
+        return Where(self.file, self.row_group, index if self.picks is None else self.picks[index])
+
+
+Pieces = list[tuple[Where, pa.Table]]  # of one batch
+
+
+def auto_batch_rows(bytes_per_row: float) -> int:
+    """The rows of a batch where the job leaves it open: a power of two, 1 to 65,536.
+
+    bytes_per_row: decoded input and output together.
+    """
+    fitting = _BATCH_BYTES / max(bytes_per_row, 1.0)
+    # A power of two cuts the usual row groups into equal batches.
+    return min(_MAX_BATCH_ROWS, 1 << max(0, math.floor(math.log2(fitting))))
+
+
+def most_batch_rows(bytes_per_row: float) -> int:
+    """Up to how many rows `auto_batch_rows` may be grown."""
+    return max(auto_batch_rows(bytes_per_row), int(_MOST_BATCH_BYTES / max(bytes_per_row, 1.0)))
+
+
+def batches(
+    tables: Iterable[tuple[Where, pa.Table]], batch_rows: int, exact: bool
+) -> Iterator[tuple[Where, pa.RecordBatch]]:
+    """Cut each table into record batches of at most `batch_rows` rows.
+
+    tables: a row group each, in order; empty ones give no batch.
+    exact:  join rows across row groups, so that only the last batch is short, and one before the schema changes.
+            A batch that spans row groups is placed at its first row.
+    cost:   slices without a copy inside a chunk; a batch across chunks or row groups is copied.
+    raises: DataError BATCH_TOO_BIG where the strings of one batch pass 2 GiB.
+    """
+    if batch_rows < 1:
+        raise ValueError(f"cannot cut batches of {batch_rows} rows")
+    for pieces in _joined(tables, batch_rows) if exact else _cut(tables, batch_rows):
+        where = _where(pieces)
+        batch = _batch([piece for _, piece in pieces], where)
+        del pieces  # a row group is let go as soon as its last batch is
+        yield where, batch
+        del batch
+
+
+def _cut(tables: Iterable[tuple[Where, pa.Table]], batch_rows: int) -> Iterator[Pieces]:
+    for where, table in tables:
+        for first_row in range(0, table.num_rows, batch_rows):
+            # Not beyond the end: a slice of a table without columns would claim the rows.
+            rows = min(batch_rows, table.num_rows - first_row)
+            yield [(_moved(where, first_row), table.slice(first_row, rows))]
+        del table
+
+
+def _joined(tables: Iterable[tuple[Where, pa.Table]], batch_rows: int) -> Iterator[Pieces]:
+    pending: Pieces = []
+    held = 0
+    for where, table in tables:
+        if pending and not table.schema.equals(pending[0][1].schema):
+            yield pending
+            pending, held = [], 0
+        start = 0
+        while start < table.num_rows:
+            rows = min(batch_rows - held, table.num_rows - start)
+            pending.append((_moved(where, start), table.slice(start, rows)))
+            start, held = start + rows, held + rows
+            if held == batch_rows:
+                yield pending
+                pending, held = [], 0
+        del table
+    if pending:
+        yield pending
+
+
+def _moved(where: Where, rows: int) -> Where:
+    return replace(where, first_row=where.first_row + rows)
+
+
+def _where(pieces: Pieces) -> Where:
+    if len(pieces) == 1:
+        return pieces[0][0]
+    ends = accumulate(piece.num_rows for _, piece in pieces)
+    further = tuple((start, where) for start, (where, _) in zip(ends, pieces[1:], strict=False))
+    return replace(pieces[0][0], further=further)
+
+
+def _batch(pieces: list[pa.Table], where: Where) -> pa.RecordBatch:
+    rows = sum(piece.num_rows for piece in pieces)
+    if not pieces[0].num_columns:  # a struct without fields has a length, which columns that are not there cannot give
+        return pa.RecordBatch.from_struct_array(pa.StructArray.from_buffers(pa.struct([]), rows, [None]))
+    joined = pieces[0] if len(pieces) == 1 else pa.concat_tables(pieces)
+    try:
+        arrays = [column.chunk(0) if column.num_chunks == 1 else column.combine_chunks() for column in joined.columns]
+    except pa.ArrowInvalid as error:
+        place = f"row {where.first_row} of '{where.file}' row group {where.row_group}"
+        raise DataError(
+            f"could not join {rows} rows from {place} into one batch: {error}; lower 'limits: batch_rows'",
+            code="BATCH_TOO_BIG",
+            file=where.file,
+            row_group=where.row_group,
+        ) from error
+    return pa.RecordBatch.from_arrays(arrays, schema=joined.schema)

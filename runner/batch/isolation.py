@@ -1,0 +1,217 @@
+"""Isolation: a batch goes through the model whole, or in pieces without the rows that cannot go.
+
+Knows nothing of files, engines and threads: feeding, calling and fetching are given to it. The invariants: what comes
+out are the rows that went in, in their order, without those that were set aside; a row is set aside only if it is bad
+by itself; k bad rows of n cost O(k log n) calls more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from jobs.errors import DataError, MemoryLimitError, ModelCallError
+from runner.batch.batches import Where
+from runner.batch.headroom import Headroom
+from runner.batch.rejects import Rejects, located
+from runner.binding.row_error import RowError
+from runner.tensor import Feeds, Outputs
+
+Rows = npt.NDArray[np.int64]
+Scored = tuple[pa.RecordBatch, Rows]  # rows to write, and which of the batch they are
+
+# What the model says of values that it was given, by TensorFlow's status codes; others speak of device and runtime.
+_OF_ROWS = frozenset({"INVALID_ARGUMENT", "OUT_OF_RANGE", "FAILED_PRECONDITION", "NOT_FOUND", "DATA_LOSS", "UNKNOWN"})
+# What a careful worker says of a call that its child process did not survive; see `runner.worker.careful`.
+FATAL = frozenset({"process_abort", "timeout", "oom"})
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What is done with a batch. check: raises RowError for rows that are not to be fed; nan: rows with a NaN; call:
+    around `run` with so many rows."""
+
+    feed: Callable[[pa.RecordBatch], Feeds]
+    run: Callable[[Feeds], Outputs]
+    fetch: Callable[[pa.RecordBatch, Outputs], pa.RecordBatch]
+    nan: Callable[[Outputs, pa.RecordBatch], npt.NDArray[np.bool_] | None] = lambda outputs, fetched: None
+    check: Callable[[pa.RecordBatch], None] = lambda batch: None
+    call: Callable[[int], AbstractContextManager[None]] = lambda rows: nullcontext()
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Some rows of the batch at `where`.
+
+    rows:   (batch.num_rows,) their indexes in it, ascending.
+    limits: what was known of memory when the batch came.
+    """
+
+    where: Where
+    whole: pa.RecordBatch
+    batch: pa.RecordBatch
+    rows: Rows
+    limits: Mapping[str, int]
+
+    def cut(self, start: int, stop: int) -> _Piece:
+        return replace(self, batch=self.batch.slice(start, stop - start), rows=self.rows[start:stop])
+
+    def without(self, at: Rows) -> _Piece:
+        left = np.delete(np.arange(len(self.rows)), at)  # left: (rows that stay,)
+        return replace(self, batch=self.batch.take(pa.array(left)), rows=self.rows[left])
+
+
+class Isolation:
+    """May be called from several threads, a batch each.
+
+    nan_rejected: a NaN in an output makes a bad row. splittable: the model takes any number of rows.
+    """
+
+    def __init__(
+        self, steps: Steps, rejects: Rejects, headroom: Headroom, *, nan_rejected: bool = False, splittable: bool = True
+    ) -> None:
+        self._steps, self._rejects, self._headroom = steps, rejects, headroom
+        self._nan_rejected, self._splittable = nan_rejected, splittable
+
+    def __call__(self, where: Where, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        """The rows to write: as one record batch where nothing is wrong, else as several, or none.
+
+        where:   of the batch, for messages and reject files.
+        raises:  DataError, with file, row group and row, for a bad row that may not be set aside, and for outputs that
+                 are not what was promised; MemoryLimitError (fact `rows`) where not even one row fits; else whatever
+                 the model's call raises.
+        """
+        for rows, _ in self._scored(where, batch):
+            yield rows
+
+    def whole(
+        self, where: Where, batch: pa.RecordBatch, schema: pa.Schema
+    ) -> tuple[pa.RecordBatch, npt.NDArray[np.bool_] | None]:
+        """The same in one record batch of `schema`, and (batch.num_rows,) which rows are in it; None: all."""
+        scored = list(self._scored(where, batch))
+        if len(scored) == 1 and scored[0][0].num_rows == batch.num_rows:
+            return scored[0][0], None
+        kept = np.zeros(batch.num_rows, np.bool_)
+        for _, at in scored:
+            kept[at] = True
+        table = pa.Table.from_batches([rows for rows, _ in scored], schema).combine_chunks()
+        columns = [column.combine_chunks() for column in table.columns]
+        return pa.RecordBatch.from_arrays(columns, schema=schema), kept
+
+    def _scored(self, where: Where, batch: pa.RecordBatch) -> Iterator[Scored]:
+        try:
+            yield from self._score(_Piece(where, batch, batch, np.arange(batch.num_rows), self._headroom.limits))
+        except DataError as error:
+            raise located(error, where) from error
+
+    def _score(self, piece: _Piece) -> Iterator[Scored]:
+        while len(piece.rows):
+            try:
+                self._steps.check(piece.batch)
+                feeds = self._steps.feed(piece.batch)
+                safe = self._headroom.rows(feeds) if self._splittable else None
+                cuts = _cuts(len(piece.rows), safe or len(piece.rows)) or self._call(piece, feeds)
+                del feeds  # several levels of cuts would hold theirs
+                if isinstance(cuts, tuple):
+                    yield cuts
+                    return
+            except RowError as error:  # of feeding, of fetching or of a NaN
+                self._set_aside(piece, error.at, error.stories, **error.facts)
+                piece = piece.without(error.at)
+                continue
+            for start, stop in cuts:
+                yield from self._score(piece.cut(start, stop))
+            return
+
+    def _call(self, piece: _Piece, feeds: Feeds) -> Scored | list[tuple[int, int]]:
+        """The rows to write, or where to cut. raises: RowError for rows that are to be taken out first."""
+        rows = len(piece.rows)
+        try:
+            with self._steps.call(rows):
+                outputs = self._steps.run(feeds)
+        except MemoryLimitError as error:
+            if rows == 1 or not self._splittable:
+                raise MemoryLimitError(error.message, **error.facts | {"rows": rows}) from error
+            self._headroom.exceeded(feeds, rows)
+            return _halves(rows)
+        except ModelCallError as error:
+            code = str(error.facts.get("code", ""))
+            if code not in _OF_ROWS | FATAL:
+                raise
+            if rows > 1:
+                return _halves(rows)
+            if code == "oom":  # it alone: the cuts on the way to it say nothing of the others
+                self._headroom.restore(piece.limits)
+            raise RowError.of(
+                error.message, np.zeros(1, np.int64), [error.message], code=code if code in FATAL else "MODEL_ROW"
+            ) from error
+        self._headroom.fits(feeds, rows)
+        fetched = self._steps.fetch(piece.batch, outputs)
+        return self._without_nan(piece, fetched, self._steps.nan(outputs, fetched))
+
+    def _without_nan(self, piece: _Piece, fetched: pa.RecordBatch, nan: npt.NDArray[np.bool_] | None) -> Scored:
+        if nan is None:
+            return fetched, piece.rows
+        at = np.flatnonzero(nan)  # at: (rows with a NaN,)
+        if not self._nan_rejected:
+            self._rejects.note_nan(len(at))
+            return fetched, piece.rows
+        self._set_aside(piece, at, ["the model answered NaN"] * len(at), code="MODEL_NAN")
+        return fetched.filter(pa.array(~nan)), piece.rows[~nan]
+
+    def _set_aside(self, piece: _Piece, at: Rows, stories: Sequence[str], **facts: Any) -> None:
+        named = {name: facts[name] for name in ("code", "column") if name in facts}
+        self._rejects.add(piece.where, piece.whole, piece.rows[at].tolist(), stories, **named)
+
+
+def _cuts(rows: int, safe: int) -> list[tuple[int, int]]:
+    """Where to cut so that no piece has more rows than are safe; empty: nowhere."""
+    if rows <= safe:
+        return []
+    return [(start, min(start + safe, rows)) for start in range(0, rows, safe)]
+
+
+def _halves(rows: int) -> list[tuple[int, int]]:
+    return [(0, rows // 2), (rows // 2, rows)]
+
+
+def wide_rows(batch: pa.RecordBatch, most: int) -> None:
+    """raises: RowError ROW_TOO_BIG for rows whose lists and strings have more than `most` bytes together."""
+    sizes = sum((row_bytes(column) for column in batch.columns), np.zeros(batch.num_rows, np.int64))
+    at = np.flatnonzero(sizes > most)
+    if len(at):
+        stories = [f"the row has {sizes[row]:,} bytes; `limits.max_row_bytes` allows {most:,}" for row in at]
+        raise RowError.of(stories[0], at, stories, code="ROW_TOO_BIG")
+
+
+def row_bytes(values: pa.Array) -> Rows:
+    """(len(values),) the bytes of each value: of strings and lists what they hold, of others their width."""
+    kind, types = values.type, pa.types
+    if isinstance(values, pa.ExtensionArray):
+        return row_bytes(values.storage)
+    if types.is_string(kind) or types.is_binary(kind) or types.is_large_string(kind) or types.is_large_binary(kind):
+        lengths = pa.compute.fill_null(pa.compute.binary_length(values), 0)
+        return np.asarray(lengths, np.int64)
+    if types.is_list(kind) or types.is_large_list(kind):
+        lengths = np.asarray(pa.compute.fill_null(pa.compute.list_value_length(values), 0), np.int64)
+        ends = np.cumsum(lengths)  # ends: (rows,) in the flattened values
+        total = np.concatenate([[0], np.cumsum(row_bytes(values.flatten()))])  # total: (values + 1,)
+        return np.asarray(total[ends] - total[ends - lengths], np.int64)
+    if types.is_struct(kind):
+        return sum((row_bytes(part) for part in values.flatten()), np.zeros(len(values), np.int64))
+    return np.full(len(values), _width(kind), np.int64)
+
+
+def _width(kind: pa.DataType) -> int:
+    if pa.types.is_fixed_size_list(kind):
+        return int(kind.list_size) * _width(kind.value_type)
+    try:
+        return max(1, int(kind.bit_width) // 8)
+    except ValueError:
+        return 1

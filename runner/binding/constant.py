@@ -1,0 +1,88 @@
+"""A constant of the job file -> a tensor, checked against dtype and shape. Small values; never cut into rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from jobs.errors import BindingError
+from runner.binding.cast import Array
+from runner.tensor import Strings, Tensor, bfloat16_bits, carrier, tensor_text
+
+
+def constant(value: Any, dtype: str, shape: Sequence[int | None] | None, unsafe: bool = False) -> Tensor:
+    """The tensor of `value`.
+
+    value:   a scalar or nested lists of one length per level, as YAML gives them.
+    shape:   what the tensor must be; None: any rank, a None dimension: any size.
+    unsafe:  numbers and booleans of any kind, converted as NumPy's `astype` does.
+    raises:  BindingError saying what was found and expected, without naming the tensor.
+    """
+    leaves, found = _nested(value)
+    if not fits(found, shape):
+        raise mismatch(f"found a constant of shape {list(found)}", f"expected {tensor_text(dtype, shape)}")
+    if dtype == "string":
+        return Strings(_strings(leaves), found)
+    return _numbers(leaves, dtype, unsafe).reshape(found)
+
+
+def mismatch(found: str, expected: str, code: str = "COLUMN_TYPE") -> BindingError:
+    """What one part of the agreement has against its side of it; `bind` says of which tensor and column."""
+    return BindingError(f"{found}; {expected}", code=code)
+
+
+def fits(shape: Sequence[int], wanted: Sequence[int | None] | None) -> bool:
+    """Whether a tensor of `shape` may stand where `wanted` is declared."""
+    if wanted is None:
+        return True
+    return len(shape) == len(wanted) and all(b is None or a == b for a, b in zip(shape, wanted, strict=True))
+
+
+def _nested(value: Any) -> tuple[list[Any], tuple[int, ...]]:
+    if not isinstance(value, list | tuple):
+        return [value], ()
+    parts = [_nested(part) for part in value]
+    shapes = {shape for _, shape in parts}
+    if len(shapes) > 1:
+        raise mismatch("found a constant whose lists differ in length or depth", "expected one length per level")
+    return [leaf for leaves, _ in parts for leaf in leaves], (len(parts), *next(iter(shapes), ()))
+
+
+def _strings(leaves: list[Any]) -> pa.Array:
+    for leaf in leaves:
+        if not isinstance(leaf, str | bytes):
+            raise mismatch(f"found a constant of {type(leaf).__name__}", "expected strings")
+    return pa.array([leaf.encode() if isinstance(leaf, str) else leaf for leaf in leaves], pa.binary())
+
+
+def _numbers(leaves: list[Any], dtype: str, unsafe: bool) -> Array:
+    target = carrier(dtype)
+    kind = "f" if dtype == "bfloat16" else target.kind
+    # `bool` is an `int` to Python; a tensor of numbers does not take it for one.
+    types, expected = {
+        "b": (("bool",), "true or false"),
+        "f": (("int", "float"), "numbers"),
+        "c": (("int", "float", "complex"), "numbers"),
+    }.get(kind, (("int",), "integers"))
+    if unsafe:
+        types = ("bool", "int", "float", "complex") if kind == "c" else ("bool", "int", "float")
+    for leaf in leaves:
+        if type(leaf).__name__ not in types:
+            raise mismatch(f"found a constant of {type(leaf).__name__}", f"expected {expected}")
+    with np.errstate(all="ignore"):
+        if kind in "iu" and not unsafe:
+            info = np.iinfo(target)
+            if not all(info.min <= leaf <= info.max for leaf in leaves):
+                raise mismatch("found a constant out of range", f"expected {info.min} to {info.max}")
+            return np.array(leaves, target)
+        try:
+            wide = np.array(leaves, {"f": np.float64, "c": np.complex128, "b": np.bool_}.get(kind))
+        except OverflowError as error:
+            raise mismatch("found a constant out of range", f"expected {dtype}") from error
+        narrow = wide.astype(np.float32 if dtype == "bfloat16" else target)
+        if kind in "fc" and not unsafe and bool((np.isinf(narrow) & np.isfinite(wide)).any()):
+            raise mismatch("found a constant out of range", f"expected {dtype}")
+        return bfloat16_bits(narrow) if dtype == "bfloat16" else narrow

@@ -1,0 +1,87 @@
+"""An input of serialized tf.Examples that are made of columns; the bytes are `connectors.formats.example`'s."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from connectors.formats.example import RowsError, encode, kind_of
+from jobs.job import InputColumn
+from runner.binding.cast import advice
+from runner.binding.constant import mismatch
+from runner.binding.feeding import bad_rows, typed_column
+from runner.binding.nesting import peel, plain
+from runner.model.saved_model import TensorSpec
+from runner.tensor import Strings, type_text
+
+
+@dataclass(frozen=True)
+class ExampleSource:
+    """features: name -> column and its type."""
+
+    name: str  # of the input
+    features: dict[str, tuple[str, pa.DataType]]
+    unsafe: bool = False  # numbers that do not fit are written as they come out
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(column for column, _ in self.features.values()))
+
+    def describe(self) -> dict[str, str]:
+        named = ", ".join(self.columns[:3]) + (", ..." if len(self.columns) > 3 else "")
+        types = ", ".join(dict.fromkeys(type_text(kind) for _, kind in self.features.values()))
+        return {"column": named, "type": types, "note": f"tf.Example of {len(self.features)} features"}
+
+    def document(self) -> dict[str, Any]:
+        features = [[name, column, kind_of(kind)] for name, (column, kind) in self.features.items()]
+        return {"example": features, "cast": "unsafe" if self.unsafe else "safe"}
+
+    def feed(self, batch: pa.RecordBatch) -> Strings:
+        """(rows,) serialized Examples. raises: DataError ROW_NULL, ROW_OVERFLOW naming column and row."""
+        made = {
+            name: plain(typed_column(batch, column, kind, self.name)) for name, (column, kind) in self.features.items()
+        }
+        try:
+            return Strings(encode([*made.items()], batch.num_rows, self.unsafe), (batch.num_rows,))
+        except RowsError:
+            for name, values in made.items():  # once more, to say which column it is
+                self._check(name, values)
+            raise
+
+    def _check(self, name: str, values: pa.Array) -> None:
+        try:
+            encode([(name, values)], len(values))
+        except RowsError as error:
+            expected = f"{error.expected}, or 'cast: unsafe'" if error.code == "ROW_OVERFLOW" else error.expected
+            column, _ = self.features[name]
+            found = [error.found] * len(error.at)
+            raise bad_rows(self.name, column, error.code, found, expected, error.at) from error
+
+
+def example_source(spec: TensorSpec, rule: InputColumn, fields: Mapping[str, pa.Field]) -> ExampleSource:
+    """Agree on the features of an input that takes serialized Examples.
+
+    fields:  feature name -> the column it is made of.
+    raises:  BindingError saying what was found and expected.
+    """
+    if spec.dtype != "string" or spec.shape not in (None, (None,)):
+        raise mismatch("found 'example'", f"expected an input string[?], which takes serialized Examples, not {spec}")
+    if rule.null != "error":
+        raise mismatch("found a 'null:' rule", "expected none: the feature of a null row is left out of its Example")
+    for field in fields.values():
+        if kind_of(_plain(field.type)) is None:
+            leaf = peel(field.type)[1]
+            told = f"found {type_text(field.type)} in column {field.name!r}"
+            nested = leaf is None or pa.types.is_nested(leaf) or kind_of(leaf) is not None
+            expected = "expected values, or lists of them; only the outermost may differ in length"
+            raise mismatch(told, expected if leaf is None or nested else advice(leaf, "int64"))
+    features = {name: (field.name, field.type) for name, field in fields.items()}
+    return ExampleSource(spec.name, features, rule.cast == "unsafe")
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    encoded = pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind)
+    return kind.value_type if encoded else kind

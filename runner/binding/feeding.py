@@ -1,0 +1,410 @@
+"""Arrow -> tensor: how one input of a signature is filled from the columns of a record batch.
+
+Compiled once from a type and a tensor spec; refuses to know names of jobs, files or engines. The invariant: what
+comes out has the dtype and shape that were agreed on, C-contiguous, or a DataError names the first row to blame.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NoReturn, Protocol, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobs.errors import BindingError, DataError
+from jobs.job import InputColumn, NullFill
+from runner.binding.cast import NATURAL, Array, Cast, advice, agree, as_arrow, as_numpy
+from runner.binding.constant import constant, mismatch
+from runner.binding.nesting import Row, merge, peel, plain, wanted
+from runner.binding.row_error import RowError
+from runner.model.saved_model import TensorSpec
+from runner.tensor import Strings, Tensor, bfloat16_bits, bfloat16_values, carrier, tensor_digest, type_text
+
+S = TypeVar("S")
+
+_NOTES = {
+    "same": "",
+    "exact": "widened",
+    "range": "each value is checked to fit",
+    "finite": "rounded; a value that would become infinite is an error",
+    "bfloat16": "exact values only",
+    "unsafe": "cast: unsafe",
+}
+
+
+class InputSource(Protocol):
+    """Where one input comes from."""
+
+    @property
+    def columns(self) -> tuple[str, ...]: ...
+
+    def feed(self, batch: pa.RecordBatch) -> Tensor:
+        """The tensor of one batch. raises: DataError naming column and row."""
+        ...
+
+    def describe(self) -> dict[str, str]:
+        """For people: `column`, its `type`, and a `note` of what is done to the values, "" where nothing is."""
+        ...
+
+    def document(self) -> dict[str, Any]:
+        """For the plan: what decides the values that are fed, as plain JSON values."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ConstantSource:
+    """The same tensor for every batch, never cut to the rows."""
+
+    tensor: Tensor
+    columns: tuple[str, ...] = ()
+
+    def feed(self, batch: pa.RecordBatch) -> Tensor:
+        return self.tensor
+
+    def describe(self) -> dict[str, str]:
+        return {"column": "", "type": "", "note": "constant"}
+
+    def document(self) -> dict[str, Any]:
+        return {"constant": tensor_digest(self.tensor)}
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnSource:
+    """One column, agreed on by `column_source`.
+
+    sizes:  values per list, one for each list level of the column; None: any, constant within a batch.
+    row:    shape of one row of the tensor; its None dimensions are taken from the lists.
+    """
+
+    name: str  # of the input
+    column: str
+    type: pa.DataType
+    dtype: str
+    cast: Cast
+    sizes: tuple[int | None, ...]
+    row: Row
+    fill: Tensor | None  # what a null row becomes; shape () or that of one row; None: nulls are errors
+    finite: bool = False  # NaN and infinity are errors; what a null row becomes is none
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.column,)
+
+    def describe(self) -> dict[str, str]:
+        notes = [_NOTES[self.cast.how], "null rows are filled" if self.fill is not None else ""]
+        return {"column": self.column, "type": type_text(self.type), "note": "; ".join(filter(None, notes))}
+
+    def document(self) -> dict[str, Any]:
+        # No Arrow types: their names may change with pyarrow, and the files that have them are part of the plan.
+        return {
+            "column": self.column,
+            "dtype": self.dtype,
+            "row": list(self.row),
+            "cast": "unsafe" if self.cast.how == "unsafe" else "safe",
+            "fill": None if self.fill is None else tensor_digest(self.fill),
+        }
+
+    def feed(self, batch: pa.RecordBatch) -> Tensor:
+        values = plain(typed_column(batch, self.column, self.type, self.name))
+        empty = nulls(values)
+        if empty is None:
+            return self.dense(values, None)
+        if self.fill is None:
+            self.refuse("ROW_NULL", "null", "expected a value in every row, or a 'null:' rule in the job", empty)
+        return self._filled(values, empty, self.fill)
+
+    def dense(self, values: pa.Array, origin: Array | None) -> Tensor:
+        """values: no null row. origin: (len(values),) their rows in the batch, None: 0, 1, 2, ..."""
+        rows = len(values)
+        sizes = []
+        for size in self.sizes:
+            sizes.append(self._length(values, size, rows, origin))
+            values = plain(values.flatten())
+            empty = nulls(values)
+            if empty is not None:
+                expected = "expected none: a 'null:' rule covers whole rows only"
+                self.refuse("ROW_NULL", "a list with a null element", expected, empty, rows, origin)
+        shape = (rows, *self._row_shape(sizes))
+        if self.dtype == "string":
+            return Strings(text(values), shape)
+        array, failed = self.cast.apply(values)
+        if failed is not None:
+            found = f"a value that {self.dtype} cannot hold" + (" exactly" if self.cast.how == "bfloat16" else "")
+            expected = "expected one that fits, or 'cast: unsafe'"
+            self.refuse(self.cast.code, found, expected, failed, rows, origin)
+        if self.finite and (failed := self._nonfinite(array)) is not None:
+            expected = "expected a finite number: the job says 'nonfinite: reject'"
+            self.refuse("ROW_NONFINITE", "NaN or infinity", expected, failed, rows, origin)
+        return array.reshape(shape)  # array: (rows * values per row,) -> (rows, *row)
+
+    def _length(self, values: pa.Array, size: int | None, rows: int, origin: Array | None) -> int:
+        """The length that all lists of this level have."""
+        if pa.types.is_fixed_size_list(values.type):
+            return int(values.type.list_size)
+        lengths = as_numpy(pc.list_value_length(values))  # lengths: (number of lists,)
+        wanted = size if size is not None else int(lengths[0]) if len(lengths) else 0
+        wrong = lengths != wanted
+        if wrong.any():
+            why = (
+                ""
+                if size is not None
+                else ", as in the first row: all of a batch must have one length, or give a 'pad:' rule"
+            )
+            # Where any length will do, no row is to blame: its batch is.
+            told = partial(_length_text, lengths)
+            self.refuse("ROW_SHAPE", told, f"expected lists of {wanted}{why}", wrong, rows, origin, size is not None)
+        return wanted
+
+    def _nonfinite(self, array: Array) -> Array | None:
+        values = bfloat16_values(array) if self.dtype == "bfloat16" else array
+        if values.dtype.kind not in "fc":
+            return None
+        failed: Array = ~np.isfinite(values)
+        return failed if failed.any() else None
+
+    def _row_shape(self, sizes: list[int]) -> tuple[int, ...]:
+        # An open dimension is a list level of its own, and only the innermost level can hold several dimensions
+        # (see `runner.binding.nesting.peel`): levels and dimensions pair up as far as one is open.
+        return tuple(sizes[index] if size is None else size for index, size in enumerate(self.row))
+
+    def _filled(self, values: pa.Array, empty: Array, fill: Tensor) -> Tensor:
+        present = np.flatnonzero(~empty)  # present: (rows that hold a value,)
+        if not len(present) and None in self.row:
+            expected = "expected a row that gives the shape"
+            self.refuse("ROW_NULL", "null, as all rows of the batch do", expected, empty, rejectable=False)
+        dense = self.dense(values.take(as_arrow(present)), present)
+        shape = (len(values), *dense.shape[1:])
+        if isinstance(dense, Strings) and isinstance(fill, Strings):
+            return _filled_strings(dense, fill, empty, shape)
+        filled = np.empty(shape, carrier(self.dtype))
+        filled[present] = dense
+        filled[empty] = fill
+        return filled
+
+    def refuse(
+        self,
+        code: str,
+        found: str | Callable[[int], str],
+        expected: str,
+        failed: Array,
+        rows: int = 0,
+        origin: Array | None = None,
+        rejectable: bool = True,
+    ) -> NoReturn:
+        """failed: mask over values, as many for each of the `rows` (0: one). origin: as in `dense`, rising.
+
+        found: for all of them, or of the n-th value. rejectable: the rows are to blame, and not their batch.
+        """
+        by_row = failed.reshape(rows or len(failed), -1)  # by_row: (rows, values per row)
+        bad = np.flatnonzero(by_row.any(axis=1))  # bad: (rows to blame,)
+        at, first = (bad, np.arange(len(bad))) if origin is None else np.unique(origin[bad], return_index=True)
+        values = bad * by_row.shape[1] + by_row[bad].argmax(
+            axis=1
+        )  # values: (rows to blame,) the first bad one of each
+        texts = [found if isinstance(found, str) else found(int(value)) for value in values[first]]
+        raise bad_rows(self.name, self.column, code, texts, expected, at, rejectable)
+
+
+@dataclass(frozen=True, eq=False)
+class StackSource:
+    """Several columns of one value per row, side by side in the last dimension: (rows, number of columns)."""
+
+    parts: tuple[ColumnSource, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(part.column for part in self.parts)
+
+    def describe(self) -> dict[str, str]:
+        parts = [part.describe() for part in self.parts]
+        named = parts[0]["column"] + (f" to {parts[-1]['column']}" if len(parts) > 1 else "")
+        first = {key: ", ".join(dict.fromkeys(filter(None, (part[key] for part in parts)))) for key in ("type", "note")}
+        return {"column": f"{named} (stack of {len(parts)})", **first}
+
+    def document(self) -> dict[str, Any]:
+        return {"stack": [part.document() for part in self.parts]}
+
+    def feed(self, batch: pa.RecordBatch) -> Tensor:
+        rows, width = batch.num_rows, len(self.parts)
+        if self.parts[0].dtype == "string":
+            return self._strings(batch)
+        # Column after column: blocks of rows that fit into the cache were measured and gained nothing.
+        stacked = np.empty((rows, width), carrier(self.parts[0].dtype))  # stacked: (rows, width)
+        for index, part in enumerate(self.parts):
+            stacked[:, index] = part.feed(batch)
+        return stacked
+
+    def _strings(self, batch: pa.RecordBatch) -> Strings:
+        rows, width = batch.num_rows, len(self.parts)
+        columns = [tensor.values for part in self.parts if isinstance(tensor := part.feed(batch), Strings)]
+        order = np.arange(rows * width).reshape(width, rows).T.ravel()  # order: (rows * width,), row-major
+        return Strings(_joined(columns).take(as_arrow(order)), (rows, width))
+
+
+def finite(source: S) -> S:
+    """The same source, for which NaN and infinity are errors."""
+    made: Any = source
+    if isinstance(made, ColumnSource):
+        made = replace(made, finite=True)
+    elif isinstance(made, StackSource):
+        made = StackSource(tuple(finite(part) for part in made.parts))
+    elif (lists := getattr(made, "lists", None)) is not None:
+        made = replace(made, lists=replace(lists, items=finite(lists.items)))
+    return made  # type: ignore[no-any-return]
+
+
+def feedable(spec: TensorSpec) -> bool:
+    """Whether a column could feed the input at all, whatever its type."""
+    return spec.encoding != "composite" and spec.dtype in NATURAL and spec.shape != ()
+
+
+def input_source(spec: TensorSpec, rule: InputColumn, fields: Sequence[pa.Field]) -> InputSource:
+    """Agree on how the input `spec` is filled.
+
+    fields:  of the columns that `rule` names, in its order; none for a constant or an input that is not `feedable`.
+    raises:  BindingError saying what was found and expected, without naming the input or its column.
+    """
+    if spec.encoding != "dense":
+        expected = f"only dense, ragged and sparse inputs can be fed, not another one made of {len(spec.parts)} tensors"
+        raise mismatch(f"found a {spec.encoding} input", expected, "MODEL_SIGNATURE")
+    if spec.dtype not in NATURAL:
+        raise mismatch(f"found dtype {spec.dtype}", "expected numbers, booleans or strings", "MODEL_SIGNATURE")
+    if rule.column is None and rule.stack is None:
+        return ConstantSource(constant(rule.constant, spec.dtype, spec.shape, rule.cast == "unsafe"))
+    if spec.shape == ():
+        expected = f"one value for all rows, given in the job: `inputs: {{{spec.name}: {{constant: ...}}}}`"
+        raise mismatch("found no batch dimension", f"expected {expected}", "MODEL_SIGNATURE")
+    declared = None if spec.shape is None else spec.shape[1:]
+    if rule.column is None:
+        return _stack_source(spec, fields, declared, rule)
+    return column_source(spec, fields[0], declared, rule)
+
+
+def column_source(spec: TensorSpec, field: pa.Field, declared: Row | None, rule: InputColumn) -> ColumnSource:
+    """declared: the shape of one row, None: unknown rank."""
+    levels, leaf = peel(field.type)
+    if leaf is None:
+        raise mismatch(f"found {field.type}", "expected values in row-major order, without a permutation")
+    cast = agree(leaf, spec.dtype, rule.cast == "unsafe")
+    if cast is None:
+        raise mismatch(f"found {field.type}", advice(leaf, spec.dtype))
+    merged = merge(levels, declared)
+    if merged is None:
+        raise mismatch(f"found {field.type}", f"expected {wanted(declared or ())}")
+    sizes, row = merged
+    fill = _fill(rule, spec.dtype, row)
+    return ColumnSource(spec.name, field.name, field.type, spec.dtype, cast, sizes, row, fill)
+
+
+def _stack_source(spec: TensorSpec, fields: Sequence[pa.Field], declared: Row | None, rule: InputColumn) -> StackSource:
+    width = len(fields)
+    if declared is not None and (len(declared) != 1 or declared[0] not in (None, width)):
+        expected = f"{declared[0]} columns" if len(declared) == 1 else f"one column of {wanted(declared)}"
+        raise mismatch(f"found {width} columns to stack", f"expected {expected}")
+    parts = []
+    for field in fields:
+        if peel(field.type)[0]:
+            raise mismatch(f"found {field.type} in column {field.name!r} of the stack", "expected one value per row")
+        try:
+            parts.append(column_source(spec, field, (), rule))
+        except BindingError as error:
+            raise BindingError(f"in column {field.name!r} of the stack {error.message}", **error.facts) from error
+    return StackSource(tuple(parts))
+
+
+def column_of(batch: pa.RecordBatch, name: str) -> pa.Array:
+    """The column `name`. raises: DataError COLUMN_MISSING where the reader did not bring it."""
+    index = batch.schema.get_field_index(name)
+    if index < 0:
+        raise DataError(f"no column {name!r} in the rows that were read", code="COLUMN_MISSING", column=name)
+    return batch.column(index)
+
+
+def bad_rows(
+    name: str, column: str, code: str, found: Sequence[str], expected: str, at: Array, rejectable: bool = True
+) -> DataError:
+    """The error of a batch that input `name` cannot be fed from.
+
+    found: what each of the rows holds. at: (rows to blame,), rising. rejectable: see `ColumnSource.refuse`.
+    """
+    subject = f"could not feed input {name!r} from column {column!r}"
+    message = (
+        f"{subject}: row {at[0]} of the batch holds {found[0]} "
+        f"({len(at)} such {'row' if len(at) == 1 else 'rows'} in this batch); {expected}"
+    )
+    if not rejectable:
+        return DataError(message, code=code, column=column, row=int(at[0]), rows=len(at))
+    return RowError.of(
+        message, at, [f"{subject}: found {text}; {expected}" for text in found], code=code, column=column
+    )
+
+
+def typed_column(batch: pa.RecordBatch, column: str, kind: pa.DataType, name: str) -> pa.Array:
+    """The column that feeds input `name`. raises: DataError COLUMN_MISSING; COLUMN_TYPE where it is not of `kind`."""
+    values = column_of(batch, column)
+    if values.type != kind:
+        raise DataError(
+            f"could not feed input {name!r} from column {column!r}: found {values.type}; expected {kind}, as when the"
+            " job was planned",
+            code="COLUMN_TYPE",
+            column=column,
+        )
+    return values
+
+
+def _fill(rule: InputColumn, dtype: str, row: Row) -> Tensor | None:
+    if isinstance(rule.null, NullFill):
+        value = rule.null.fill
+        try:
+            return constant(value, dtype, row if isinstance(value, list | tuple) else (), rule.cast == "unsafe")
+        except BindingError as error:
+            raise BindingError(f"in 'null: fill' {error.message}", **error.facts) from error
+    if rule.null == "error":
+        return None
+    if dtype == "bfloat16":
+        return bfloat16_bits(np.array(np.nan, np.float32))
+    if dtype == "string" or carrier(dtype).kind not in "fc":
+        raise mismatch("found 'null: nan'", f"expected 'null: {{fill: ...}}', as {dtype} has no NaN")
+    return np.array(np.nan, carrier(dtype))
+
+
+def nulls(values: pa.Array) -> Array | None:
+    """(len(values),) where a value is missing, or a part of it (complex numbers are structs); None: nowhere."""
+    parts = values.flatten() if pa.types.is_struct(values.type) else [values]
+    missing: Array | None = None
+    for part in parts:
+        if part.null_count:
+            empty = ~as_numpy(part.is_valid())
+            missing = empty if missing is None else missing | empty
+    return missing
+
+
+def _length_text(lengths: Array, index: int) -> str:
+    return f"a list of {lengths[index]}"
+
+
+def text(values: pa.Array) -> pa.Array:
+    """Strings and bytes in any layout as BinaryArray or LargeBinaryArray; no copy for the four classic layouts."""
+    types = pa.types
+    if types.is_binary(values.type) or types.is_large_binary(values.type):
+        return values
+    small = types.is_string(values.type) or types.is_fixed_size_binary(values.type)
+    return values.cast(pa.binary() if small else pa.large_binary())
+
+
+def _joined(parts: list[pa.Array]) -> pa.Array:
+    # 64-bit offsets: together they may pass 2 GiB although none does alone.
+    return pa.concat_arrays([part.cast(pa.large_binary()) for part in parts])
+
+
+def _filled_strings(dense: Strings, fill: Strings, empty: Array, shape: tuple[int, ...]) -> Strings:
+    rows, width = shape[0], math.prod(shape[1:])
+    order = np.empty((rows, width), np.int64)  # order: (rows, values per row), places in present values, then fill
+    order[~empty] = np.arange(len(dense.values)).reshape(-1 if width else np.count_nonzero(~empty), width)
+    order[empty] = len(dense.values) + (np.arange(width) if fill.shape else 0)
+    return Strings(_joined([dense.values, fill.values]).take(as_arrow(order.ravel())), shape)

@@ -1,0 +1,147 @@
+"""Which columns the words of a job mean: names, patterns, and paths to the fields of structs.
+
+Knows names and types, no values. The invariant: an exact name always means the column of that name, and what could
+mean two things means neither.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobs.errors import BindingError, one_of
+from jobs.job import Columns, InputColumn
+from runner.binding.constant import mismatch
+from runner.binding.feeding import feedable
+from runner.model.saved_model import Signature
+
+Path = tuple[str, ...]  # a column, and the names of fields down from it
+Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
+
+
+def rules_of(columns: Columns, signature: Signature, schema: pa.Schema) -> dict[str, InputColumn | None]:
+    """Input -> where it comes from; None: from the signature's own default."""
+    rules: dict[str, InputColumn | None] = {}
+    for name, spec in signature.inputs.items():
+        # Where a column could not be fed, a column that happens to have the name does not displace the default.
+        by_name = name in schema.names and feedable(spec)
+        if name in columns.inputs:
+            rules[name] = columns.inputs[name]
+        else:
+            rules[name] = None if spec.default is not None and not by_name else InputColumn(column=name)
+    for name, leader in _leaders(columns, signature, schema).items():
+        rules[name] = rules[leader]
+    return rules
+
+
+def _leaders(columns: Columns, signature: Signature, schema: pa.Schema) -> dict[str, str]:
+    """Of inputs that are one tensor: those that nothing of their own feeds -> the one that decides for them."""
+    twins: dict[str, list[str]] = {}
+    for name, spec in signature.inputs.items():
+        if spec.tensor:
+            twins.setdefault(spec.tensor, []).append(name)
+    found: dict[str, str] = {}
+    for names in twins.values():
+        fed = [name for name in names if name in columns.inputs]
+        fed = fed or [name for name in names if name in schema.names] or names[:1]
+        found |= {name: fed[0] for name in names if name not in fed}
+    return found
+
+
+def named(rule: InputColumn, schema: pa.Schema) -> list[str]:
+    """The columns of a rule, each pattern of a stack in its place."""
+    if rule.column is not None:
+        return [rule.column]
+    if rule.example is not None:
+        return list(features_of(rule.example.columns, schema).values())
+    patterns = (rule.stack,) if isinstance(rule.stack, str) else rule.stack or ()
+    return [name for pattern in patterns for name in _matching(pattern, schema)]
+
+
+def features_of(columns: Mapping[str, str] | Sequence[str], schema: pa.Schema) -> dict[str, str]:
+    """Feature -> column, each pattern in its place."""
+    if isinstance(columns, Mapping):
+        return dict(columns)
+    return {name: name for pattern in columns for name in _matching(pattern, schema)}
+
+
+def _matching(pattern: str, schema: pa.Schema) -> list[str]:
+    """The columns a name or a pattern means; as it is where nothing matches, so that someone can say so.
+
+    Names that differ in nothing but a number come in natural order, others in the order of the file: features are
+    what they are by their place, and sorting `mean_*` by name would feed them in an order that nobody wrote.
+    """
+    if pattern in schema.names:
+        return [pattern]
+    matches = list(dict.fromkeys(name for name in schema.names if fnmatchcase(name, pattern)))
+    numbered = len({re.sub(r"\d+", "", name) for name in matches}) == 1
+    return (sorted(matches, key=_natural) if numbered else matches) or [pattern]
+
+
+def _natural(name: str) -> tuple[list[tuple[int, int | str]], str]:
+    """'f2' before 'f10'; the name itself decides between 'f1' and 'f01'."""
+    parts = re.findall(r"\d+|\D+", name)
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts], name
+
+
+def paths(columns: Columns, signature: Signature, schema: pa.Schema) -> dict[str, Path]:
+    """Of the names that feed inputs, those that lead to a field of a struct: 'user.age' -> ('user', 'age')."""
+    names = [name for rule in columns.inputs.values() for name in named(rule, schema)]
+    names += [name for name in signature.inputs if name not in columns.inputs]
+    found = {name: [*_ways(name, list(schema))] for name in names if name not in schema.names}
+    return {name: ways[0] for name, ways in found.items() if len(ways) == 1}
+
+
+def _ways(name: str, fields: Sequence[pa.Field]) -> Iterator[Path]:
+    """All that a dotted name can mean among these fields; their own names may hold dots."""
+    for field in fields:
+        if name == field.name:
+            yield (name,)
+        elif name.startswith(f"{field.name}.") and pa.types.is_struct(field.type):
+            for rest in _ways(name.removeprefix(f"{field.name}."), list(field.type)):
+                yield (field.name, *rest)
+
+
+def with_fields(schema: pa.Schema, leads: Mapping[str, Path]) -> pa.Schema:
+    """`schema` with a column for each path."""
+    for name, (column, *inner) in leads.items():
+        field = schema.field(column)
+        nullable = field.nullable
+        for step in inner:
+            field = field.type.field(step)
+            nullable = nullable or field.nullable
+        schema = schema.append(pa.field(name, field.type, nullable))
+    return schema
+
+
+def with_columns(rows: Rows, leads: Mapping[str, Path]) -> Rows:
+    """`rows` with a column for each path; null where the struct itself is. cost: no copy where no struct is null."""
+    for name, (column, *inner) in leads.items():
+        index = rows.schema.get_field_index(column)
+        if index >= 0:  # else it is told by whoever looks for it
+            rows = rows.append_column(name, pc.struct_field(rows.column(index), inner))
+    return rows
+
+
+def absent(name: str, schema: pa.Schema) -> BindingError | None:
+    """Why `name` names no column, or not a single one."""
+    count = schema.names.count(name)
+    if count == 1:
+        return None
+    if count:
+        return mismatch(f"found {count} columns of this name", "expected one", "COLUMN_AMBIGUOUS")
+    ways = [" -> ".join(way) for way in _ways(name, list(schema))]
+    if len(ways) == 1:
+        expected = "expected a whole column: only what feeds an input may be a field"
+        return mismatch(f"found the field {ways[0]}", expected, "COLUMN_MISSING")
+    if ways:
+        found = f"found {len(ways)} fields that can be meant: {one_of(ways)}"
+        return mismatch(found, "expected one; rename a column", "COLUMN_AMBIGUOUS")
+    other_case = [there for there in schema.names if there.lower() == name.lower()]
+    hint = f" (names are case-sensitive: {other_case[0]!r} is there)" if other_case else ""
+    return mismatch(f"found no such column{hint}", f"the input has {one_of(schema.names, name)}", "COLUMN_MISSING")

@@ -1,0 +1,93 @@
+"""`runner cache`: the copies of remote models on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jobs.errors import JobError
+from jobs.job import parse_bytes
+
+app = typer.Typer(no_args_is_help=True, help="Copies of remote models on this machine: look at them, remove them.")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def cache_settings() -> Any:
+    """RUNNER_MODEL_CACHE and RUNNER_MODEL_CACHE_LIMIT as CacheSettings. raises: JobError for a limit that is none."""
+    from connectors.models.cache import DEFAULT_LIMIT_BYTES, CacheSettings
+
+    limit = os.environ.get("RUNNER_MODEL_CACHE_LIMIT")
+    try:
+        limit_bytes = int(parse_bytes(limit)) if limit else DEFAULT_LIMIT_BYTES
+    except ValueError as error:
+        raise JobError(f"cannot use RUNNER_MODEL_CACHE_LIMIT: {error}") from None
+    return CacheSettings(os.environ.get("RUNNER_MODEL_CACHE") or None, limit_bytes)
+
+
+@app.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """What is kept, the copy used last first."""
+    from connectors.models.cache import ModelCache
+    from runner.report.display import byte_count
+
+    cache = ModelCache(cache_settings())
+    entries = cache.entries()
+    if as_json:
+        _print_json({"folder": str(cache.folder), "models": [entry.document() for entry in entries]})
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("model", "size", "last used", "digest"):
+        table.add_column(name, justify="right" if name == "size" else "left", overflow="fold")
+    for entry in entries:
+        told = entry.document()
+        used = "now" if told["in_use"] else told["used"]
+        table.add_row(Text(entry.url), byte_count(entry.bytes), used, entry.digest[:12])
+    console = Console(width=None if os.isatty(1) else 140, highlight=False)
+    total = byte_count(sum(entry.bytes for entry in entries))
+    console.print(Text(f"{len(entries)} model{'s' * (len(entries) != 1)}, {total}, in {cache.folder}"), soft_wrap=True)
+    if entries:
+        console.print(table)
+
+
+@app.command()
+def clean(
+    older_than: Annotated[
+        str | None,
+        typer.Option("--older-than", metavar="AGE", help="Only what was not used for so long: 30m, 12h, 7d."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove the copies that nobody uses now, and what dead processes left behind."""
+    from connectors.models.cache import ModelCache
+    from runner.report.display import byte_count
+
+    cache = ModelCache(cache_settings())
+    removed, kept = cache.clean(_seconds(older_than) if older_than else 0.0)
+    if as_json:
+        told = {"removed": [entry.document() for entry in removed], "in_use": [entry.document() for entry in kept]}
+        _print_json({"folder": str(cache.folder), **told})
+        return
+    freed = byte_count(sum(entry.bytes for entry in removed))
+    lines = [f"removed {len(removed)} model{'s' * (len(removed) != 1)} ({freed}) from {cache.folder}"]
+    lines += [f"  removed {entry.url}" for entry in removed] + [f"  in use  {entry.url}" for entry in kept]
+    Console(highlight=False).print(Text("\n".join(lines)), soft_wrap=True)
+
+
+def _seconds(age: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", age.strip())
+    if match is None:
+        raise JobError(f"cannot use --older-than {age!r}: expected a number and a unit, such as 30m, 12h, 7d or 2w")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def _print_json(document: Any) -> None:
+    print(json.dumps(document, indent=2, ensure_ascii=False))  # noqa: T201  # this is the command's answer

@@ -1,0 +1,258 @@
+"""`runner submit` and `runner jobs ...`: the same job on a cluster that others keep running."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jobs.errors import JobError
+from jobs.job import Job, canonical
+from jobs.load import job_document, load_job
+from runner import __version__, read_text
+
+if TYPE_CHECKING:
+    from runner.cluster.jobs_api import RayJobs
+    from runner.cluster.submit import Submission
+
+Address = Annotated[
+    str,
+    typer.Option(
+        "--address",
+        envvar="RAY_API_SERVER_ADDRESS",
+        metavar="http://HOST:8265",
+        help="Ray's dashboard. A token is taken from RAY_AUTH_TOKEN, or the file RAY_AUTH_TOKEN_PATH.",
+    ),
+]
+Id = Annotated[str, typer.Argument(metavar="ID", help="As `runner submit` named it; without the number: the latest.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+
+jobs = typer.Typer(help="What was submitted to a cluster: list, status, logs, stop.", no_args_is_help=True)
+
+
+def submit(
+    job: Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")],
+    address: Address,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the job.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Show the driver's log, and wait for the end.")] = False,
+    working_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Send this folder along (a local model, say); the job file must be in it."),
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--env", metavar="NAME", help="Must be set on the cluster's nodes; NAME=VALUE sets it, for no secret."
+        ),
+    ] = None,
+    wheel: Annotated[
+        bool, typer.Option("--wheel", help="Bring this runner's own code along; its dependencies must be there.")
+    ] = False,
+    allow_open_cluster: Annotated[
+        bool, typer.Option("--allow-open-cluster", help="Although anybody who reaches the cluster can run code there.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run the job on a cluster, its driver too; the job that is there already is found, not begun twice."""
+    from connectors.store.store import Store, redact
+    from runner.cluster import submit as jobs_of
+    from runner.cluster.wheel import build_wheel
+    from runner.preflight.preflight import preflight
+
+    with tempfile.TemporaryDirectory(prefix="runner-submit-") as private:
+        wanted, file, folder, overrides = _folder(job, set_ or [], working_dir, Path(private))
+        plan = preflight(wanted).plan
+        request = jobs_of.request(
+            wanted,
+            plan.id,
+            Store(wanted.output.url, wanted.output.options).url,
+            file,
+            folder,
+            overrides=overrides,
+            variables=env or [],
+            command=redact(shlex.join(["runner", *sys.argv[1:]])),
+            modules=[str(build_wheel(Path(private), __version__))] if wheel else [],
+        )
+        api = _cluster(address, allow_open=allow_open_cluster)
+        done = jobs_of.submit(api, request)
+    facts = dataclasses.asdict(done) | {
+        "output": request.output.url,
+        "plan_id": plan.id,
+        "rows": plan.rows,
+        "shards": len(plan.shards),
+    }
+    if as_json:
+        _print_json(facts)
+    else:
+        for line in _story(done.state, done.id, facts, address):
+            _console().print(line, highlight=False, soft_wrap=True, markup=False)
+    if follow and done.state != "finished":
+        _follow(api, done.id)
+
+
+@jobs.command("list")
+def list_(address: Address, as_json: AsJson = False) -> None:
+    """The jobs that `runner submit` began on this cluster, the latest last."""
+    found = _cluster(address).all()
+    if as_json:
+        _print_json([_facts(one) for one in found])
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("id", "status", "exit", "started", "output"):
+        table.add_column(name)
+    for one in found:
+        facts = _facts(one)
+        table.add_row(*(Text(str(facts[name] if facts[name] is not None else "")) for name in _COLUMNS))
+    _console().print(table if found else "no job was submitted to this cluster")
+
+
+@jobs.command()
+def status(id: Id, address: Address, as_json: AsJson = False) -> None:
+    """What Ray says of a job, and how far its output is: the output is what counts."""
+    from connectors.output.status import read_status
+    from runner.cli.view.output import render_status
+    from runner.cluster import submit as jobs_of
+
+    found = jobs_of.named(_cluster(address), id)
+    written = read_status(found.output)
+    if as_json:
+        _print_json(_facts(found) | {"written": written.document()})
+        return
+    ended = f", exit code {found.exit_code}" if found.exit_code is not None else ""
+    _console().print(f"{found.id}: {found.status}{ended}", highlight=False)
+    _console().print(render_status(written))
+
+
+@jobs.command()
+def logs(
+    id: Id, address: Address, follow: Annotated[bool, typer.Option("--follow", help="Until the job has ended.")] = False
+) -> None:
+    """What the driver printed."""
+    from runner.cluster import submit as jobs_of
+
+    api = _cluster(address)
+    found = jobs_of.named(api, id)
+    if follow:
+        _follow(api, found.id)
+    else:
+        _write(api.logs(found.id))
+
+
+@jobs.command()
+def stop(id: Id, address: Address) -> None:
+    """Stop a job; what is finished stays, and the next submit continues."""
+    from runner.cluster import submit as jobs_of
+
+    api = _cluster(address)
+    found = jobs_of.named(api, id)
+    stopped = api.stop(found.id)
+    said = "is being stopped; submit it again to continue" if stopped else f"had ended already ({found.status})"
+    _console().print(f"{found.id} {said}", highlight=False)
+
+
+_COLUMNS = ("id", "status", "exit_code", "started", "output")
+
+
+def _cluster(address: str, *, allow_open: bool = True) -> RayJobs:
+    from runner.cluster.jobs_api import RayJobs
+
+    return RayJobs(address, allow_open=allow_open)
+
+
+def _follow(api: RayJobs, id: str) -> None:
+    from runner.cluster import submit as jobs_of
+
+    try:
+        found = jobs_of.follow(api, id, _write)
+    except BaseException as error:
+        if isinstance(error, Exception):
+            raise
+        # Ctrl-C, a signal
+        print(f"job '{id}' goes on; 'runner jobs stop {id}' ends it", file=sys.stderr)  # noqa: T201
+        raise
+    written = jobs_of.verdict(found)
+    _console().print(f"{found.id}: complete and proven, {written.rows:,} rows in {written.shards:,} parts")
+
+
+def _folder(
+    file: Path, overrides: list[str], working_dir: Path | None, private: Path
+) -> tuple[Job, str, str, list[str]]:
+    """The job, its file as the driver will name it, the folder to send, and the overrides that are not in that file.
+
+    private: an empty folder, for a job that needs no other.
+    """
+    if working_dir is not None:
+        home = working_dir.resolve()
+        if not file.resolve().is_relative_to(home):
+            raise JobError(f"cannot send '{working_dir}' along: job file '{file}' is not in it; put it there")
+        wanted = load_job(read_text(file), str(file), overrides)
+        if "://" not in wanted.model.url:
+            model = wanted.model.model_copy(update={"url": str(home / wanted.model.url)})
+            wanted = wanted.model_copy(update={"model": model})
+        return wanted, file.resolve().relative_to(home).as_posix(), str(home), overrides
+    wanted = load_job(read_text(file), str(file), overrides)
+    if "://" not in wanted.model.url and not wanted.model.url.startswith(("/", "~")):
+        raise JobError(
+            f"cannot submit the job: 'model.url' is '{wanted.model.url}', which is a folder of this machine; expected a"
+            " URL, an absolute path that every node has, or --working-dir with the folder that it is in"
+        )
+    folder = private / "job"
+    folder.mkdir()
+    (folder / "job.json").write_text(canonical(job_document(wanted)), encoding="utf-8")
+    return wanted, "job.json", str(folder), []
+
+
+def _story(state: str, id: str, facts: dict[str, object], address: str) -> list[str]:
+    where = f"{facts['rows']:,} rows in {facts['shards']:,} shards to {facts['output']}"
+    if state == "finished":
+        return [f"already done: {where}"]
+    told = {
+        "new": f"submitted as {id}: {where}",
+        "resumed": f"submitted again as {id}, which continues what was written: {where}",
+        "running": f"runs already as {id}: {where}",
+    }
+    return [
+        told[state],
+        f"look: runner jobs logs {id} --follow --address {address}",
+        f"or:   runner status {facts['output']}",
+    ]
+
+
+def _facts(found: Submission) -> dict[str, object]:
+    def moment(seconds: float | None) -> str | None:
+        return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+    return {
+        "id": found.id,
+        "status": found.status,
+        "exit_code": found.exit_code,
+        "started": moment(found.started_s),
+        "ended": moment(found.ended_s),
+        "output": found.metadata.get("runner.output", ""),
+        "plan_id": found.metadata.get("runner.plan", ""),
+    }
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else 140)
+
+
+def _print_json(document: object) -> None:
+    print(json.dumps(document, indent=2, ensure_ascii=False))  # noqa: T201  # this is the command's answer

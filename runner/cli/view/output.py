@@ -1,0 +1,183 @@
+"""How a plan, a status, a proof and a sweep look on a terminal. Words only: the facts come from elsewhere."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from connectors.output.status import Status
+from connectors.output.sweep import Sweep
+from connectors.output.verification import Verification
+from connectors.secret import redact
+from runner.preflight.preflight import Preflight
+from runner.report.display import byte_count, duration, rate
+
+
+def plan_document(ready: Preflight) -> dict[str, Any]:
+    """A plan as plain values, for scripts."""
+    plan = ready.plan
+    return {
+        "plan_id": plan.id,
+        "model": {
+            "url": ready.model.url,
+            "version": ready.model.version,
+            "digest": ready.model.digest,
+            "tags": list(ready.metagraph.tags),
+            "signature": ready.signature.name,
+            "trusted": list(ready.trusted),
+        },
+        "warnings": list(ready.warnings),
+        "columns": ready.binding.describe(),
+        "output_schema": {field.name: str(field.type) for field in ready.binding.output_schema},
+        "files": len(plan.files),
+        "files_skipped": plan.skipped,
+        "bytes_on_store": sum(file.size for file in plan.files),
+        "row_groups": sum(len(file.row_groups) for file in plan.files),
+        "rows": plan.rows,
+        "decoded_bytes": sum(shard.bytes for shard in plan.shards),
+        "shards": len(plan.shards),
+        "batch_rows": ready.batch_rows,
+        "output": ready.job.output.url,
+    }
+
+
+def render_plan(ready: Preflight) -> Group:
+    facts = plan_document(ready)
+    model = facts["model"]
+    version = f" version {model['version']}" if model["version"] is not None else ""
+    head = Table.grid(padding=(0, 2))
+    head.add_row("model", f"{model['url']}{version}, signature '{model['signature']}', tags {', '.join(model['tags'])}")
+    head.add_row(
+        "input",
+        f"{facts['rows']:,} rows in {facts['row_groups']:,} row groups of {facts['files']:,} files"
+        f" ({byte_count(facts['bytes_on_store'])}; {byte_count(facts['decoded_bytes'])} decoded)",
+    )
+    if ready.skipped:
+        head.add_row("skipped", Text("\n".join(ready.skipped), style="yellow"))
+    head.add_row("work", f"{facts['shards']:,} shards, up to {facts['batch_rows']:,} rows a batch")
+    head.add_row("output", f"{facts['output']} ({ready.job.output.format}, {ready.job.output.compression})")
+    head.add_row("plan", facts["plan_id"])
+    if ready.trusted:
+        head.add_row("trusted", Text(f"{', '.join(ready.trusted)}: only because this job trusts the model", "yellow"))
+    for story in ready.warnings:
+        head.add_row("warning", Text(story, style="yellow"))
+    return Group(head, Text(), _binding_table(facts["columns"]))
+
+
+def _binding_table(rows: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    names = list(rows[0]) if rows else []
+    for name in names:
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*(Text(str(row.get(name, ""))) for name in names))
+    return table
+
+
+_STATE_STYLE = {"finished": "bold green", "running": "bold cyan", "stopped": "bold yellow", "absent": "dim"}
+_MOST_FAILURES = 10
+_MOST_PROBLEMS = 50
+
+
+def render_status(status: Status) -> Group:
+    if status.state == "absent":
+        return Group(Text.assemble(("absent", "dim"), f"  no job ever wrote to {status.output}"))
+    share = status.rows_done / status.rows if status.rows else status.shards_done / max(1, status.shards)
+    table = Table.grid(padding=(0, 2))
+    table.add_row("output", Text(status.output))
+    table.add_row("state", Text(status.state, style=_STATE_STYLE[status.state]) + Text(_state_story(status)))
+    table.add_row("rows", f"{status.rows_done:,} of {status.rows:,} ({share:.0%})")
+    table.add_row("shards", f"{status.shards_done:,} of {status.shards:,}, {byte_count(status.bytes)} in parts")
+    table.add_row("attempts", f"{status.attempts:,}, {status.retries:,} failed and were or will be repeated")
+    if status.rows_rejected:
+        causes = ", ".join(f"{count:,} {code}" for code, count in status.codes.items())
+        table.add_row("rejected", Text(f"{status.rows_rejected:,} rows ({causes})", style="yellow"))
+    if status.bad_files:
+        table.add_row("bad files", Text("\n".join(_bad_files(status.bad_files)), style="yellow"))
+    if status.nan_rows:
+        table.add_row("NaN", f"in {status.nan_rows:,} rows")
+    if status.rows_per_s:
+        table.add_row("rate", rate(status.rows_per_s))
+    table.add_row("driver", Text(_driver_story(status)))
+    if status.warning:
+        table.add_row("store", Text(status.warning, style="yellow"))
+    table.add_row("plan", status.plan_id)
+    return Group(table, *_causes(status))
+
+
+def _bad_files(files: Mapping[str, str]) -> list[str]:
+    lines = [f"{redact(url)}: {why}" for url, why in list(files.items())[:_MOST_FAILURES]]
+    return lines + ([f"and {len(files) - _MOST_FAILURES:,} more"] if len(files) > _MOST_FAILURES else [])
+
+
+def _state_story(status: Status) -> str:
+    match status.state:
+        case "running" if status.heartbeat_age_s is not None:
+            return f", last heard {duration(status.heartbeat_age_s)} ago"
+        case "stopped":
+            return f" ({status.ended or 'no driver was heard of lately'}); run the same command to continue"
+    return ""
+
+
+def _driver_story(status: Status) -> str:
+    if not status.epoch:
+        return "none yet"
+    return f"epoch {status.epoch}, {status.host} pid {status.pid}, since {status.started or '?'}"
+
+
+def _causes(status: Status) -> list[Any]:
+    """The last failures, and how often each class of them came."""
+    if not status.failures:
+        return []
+    counts = Counter(str(one.get("error", "?")) for one in status.failures)
+    head = Text("\nretried: " + ", ".join(f"{count:,} x {name}" for name, count in counts.most_common()))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("shard", "attempt", "worker", "cause"):
+        table.add_column(name, justify="right" if name in ("shard", "attempt") else "left")
+    for one in status.failures[-_MOST_FAILURES:]:
+        table.add_row(*(Text(str(one.get(key, ""))) for key in ("shard", "number", "worker", "message")))
+    return [head, table]
+
+
+def render_verification(found: Verification) -> Group:
+    counts = (
+        f"{found.rows_found:,} of {found.rows:,} rows in {found.parts_found:,} of {found.parts:,} parts"
+        f" ({byte_count(found.bytes)})"
+    )
+    rejected = f", and {found.rows_rejected:,} in reject files" if found.rows_rejected else ""
+    skipped = [Text(f"left out as bad: {line}", style="yellow") for line in _bad_files(found.files_skipped)]
+    if found.holds:
+        how = "every byte read again, all checksums agree" if found.deep else "by headers and counts"
+        unknown = f" (but for {found.unchecked:,} parts whose SHA-256 nobody kept)" if found.unchecked else ""
+        return Group(
+            Text.assemble(("holds: ", "bold green"), f"every input row is in exactly one place: {counts}{rejected}"),
+            Text(f"{how}{unknown}"),
+            *skipped,
+        )
+    kinds = Counter(problem.kind for problem in found.problems)
+    said = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
+    lines = [Text(f"  {one.kind:<10} {one.name}: {one.story}") for one in found.problems[:_MOST_PROBLEMS]]
+    if len(found.problems) > _MOST_PROBLEMS:
+        lines.append(Text(f"  and {len(found.problems) - _MOST_PROBLEMS:,} more; --json lists them all"))
+    return Group(Text.assemble(("does not hold: ", "bold red"), f"{said}; {counts}{rejected}"), *lines, *skipped)
+
+
+def render_sweep(found: Sweep) -> Group:
+    verb = "would remove" if found.dry_run else "removed"
+    total = sum(one.bytes for one in found.removed)
+    what = f"{len(found.removed):,} {_folders(len(found.removed))} of dead attempts ({byte_count(total)})"
+    head = f"{verb} {what} from {found.output}"
+    lines = [
+        Text(f"  kept     {one.name}: {one.kept}" if one.kept else f"  {verb}  {one.name}: {one.files:,} files")
+        for one in found.leftovers
+    ]
+    return Group(Text(head if found.leftovers else f"nothing to remove in {found.output}"), *lines)
+
+
+def _folders(count: int) -> str:
+    return "folder" if count == 1 else "folders"

@@ -1,0 +1,90 @@
+"""How rejected rows look, on a terminal and to scripts. Words only: `connectors.output.reject` finds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+import pyarrow.compute as pc
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from connectors.output.reject import Rejected
+from connectors.secret import redact
+from jobs.errors import JobError, one_of
+
+_SHOWN = 20  # rows in the table where nobody says how many
+_LETTERS = 60  # of a kept value
+
+
+def document(found: Rejected, code: str | None = None, limit: int | None = None) -> dict[str, Any]:
+    """For scripts; every row with all that its reject file says. raises: JobError for a code that no row has."""
+    _check(found, code)
+    return {
+        "output": found.output,
+        "plan_id": found.plan.id,
+        "rows_rejected": found.rows,
+        "codes": dict(found.codes().most_common()),
+        "files_skipped": found.skipped,
+        "rows": [*rows(found, code, limit)],
+    }
+
+
+def rows(found: Rejected, code: str | None = None, limit: int | None = None) -> Iterator[dict[str, Any]]:
+    """The rejected rows, in the order of the input."""
+    left = found.rows if limit is None else limit
+    for table in found.tables():
+        if left <= 0:
+            return
+        chosen = table if code is None else table.filter(pc.equal(table["code"], code))
+        some = chosen.slice(0, left).to_pylist()
+        left -= len(some)
+        yield from some
+
+
+def render(found: Rejected, code: str | None = None, limit: int | None = None) -> Group:
+    """Counts by code, and a table of the first rows. raises: JobError for a code that no row has."""
+    _check(found, code)
+    limit = _SHOWN if limit is None else limit
+    codes = found.codes()
+    head = Text(f"{found.rows:,} of {found.plan.rows:,} rows rejected in {found.output}")
+    counts = [Text(f"  {count:>9,}  {name}") for name, count in codes.most_common()]
+    skipped = [Text(f"  skipped    {redact(url)}: {why}", style="yellow") for url, why in found.skipped.items()]
+    shown = [*rows(found, code, limit)]
+    if not shown:
+        return Group(head, *counts, *skipped)
+    many = codes[code] if code is not None else found.rows
+    more = [Text(f"and {many - len(shown):,} more: --limit N, or --json")] if many > len(shown) else []
+    return Group(head, *counts, *skipped, Text(), _table(shown), *more)
+
+
+def _table(shown: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    kept = list(next((row["kept"] for row in shown if row.get("kept")), {}))
+    for name in ("code", "file", "row group", "row", "column", *kept, "message"):
+        table.add_column(name, justify="right" if name in ("row group", "row") else "left", no_wrap=name != "message")
+    for row in shown:
+        place = (PurePosixPath(redact(row["file"])).name, str(row["row_group"]), str(row["row"]), row["column"] or "")
+        values = (_short((row.get("kept") or {}).get(name)) for name in kept)
+        table.add_row(*(Text(cell) for cell in (row["code"], *place, *values, row["message"])))
+    return table
+
+
+def _short(value: Any) -> str:
+    text = "" if value is None else str(value) if isinstance(value, str | int | float) else repr(value)
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return text if len(text) <= _LETTERS else text[: _LETTERS - 3] + "..."
+
+
+def _check(found: Rejected, code: str | None) -> None:
+    codes = found.codes()
+    if code is not None and code not in codes:
+        there = one_of([*codes], code)
+        raise JobError(f"no row of '{redact(found.output)}' was rejected with code '{code}': there is {there}")
+
+
+def plain(value: Any) -> str:
+    """What JSON has no word for, as text."""
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)

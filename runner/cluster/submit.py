@@ -1,0 +1,280 @@
+"""A Job as a Ray job: its name, what is sent, and what counts in the end.
+
+Knows the jobs API of a cluster as a protocol only; `submission.py` is the real one. The invariants: one name is given
+once, so of two people who submit the same job at once one finds the other's; no secret is in what is sent; and the
+end is read from the output, never from what Ray says about the job.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from connectors.output.status import Status, read_status
+from connectors.output.verification import verify
+from connectors.secret import redact
+from jobs.errors import CapacityError, InternalError, JobError, OutputError, RunnerError, one_of
+from jobs.job import REFERENCE, Job, Output, digest, names_secret
+
+_RUN = "exec python -m runner run"  # `exec`: the signal of a stop goes to the driver itself
+_STOP_S = 30  # how long a driver may take to stop its workers and to say so; Ray would kill it after 3 s
+_POLL_S = 1.0
+_LOOK_S = 15.0  # how often the output is looked at, whatever Ray says of the job
+_SILENT_S = 120.0  # how long the cluster may not answer while a job is followed
+_TRIES = 20  # of finding a free number; each lost one is a rival who began a job
+_ALIVE = frozenset({"PENDING", "RUNNING"})
+_OUR_EXITS = frozenset({2, 65, 69, 70, 75, 130, 143})
+_NAME = re.compile(r"(?P<base>runner-[0-9a-f]{8}-[0-9a-f]{8})-(?P<number>[1-9]\d*)")
+_VARIABLE = re.compile(r"[A-Za-z_]\w*")
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A Ray job of ours. status: what Ray says; exit_code: of the driver, None while there is none."""
+
+    id: str
+    status: str
+    exit_code: int | None = None
+    message: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+    started_s: float | None = None  # seconds since 1970
+    ended_s: float | None = None
+
+    @property
+    def alive(self) -> bool:
+        return self.status in _ALIVE
+
+    @property
+    def base(self) -> str:
+        match = _NAME.fullmatch(self.id)
+        return match["base"] if match else ""
+
+    @property
+    def number(self) -> int:
+        match = _NAME.fullmatch(self.id)
+        return int(match["number"]) if match else 0
+
+    @property
+    def output(self) -> Output:
+        """Where it writes. raises: JobError where this is no job of ours."""
+        if "runner.output" not in self.metadata:
+            raise JobError(f"cannot find the output of job '{self.id}': 'runner submit' did not start it")
+        return Output(url=self.metadata["runner.output"], options=json.loads(self.metadata["runner.options"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """All that goes to the cluster. base: the name of the job without its number."""
+
+    base: str
+    entrypoint: str
+    runtime_env: dict[str, Any]
+    metadata: dict[str, str]
+    output: Output
+
+
+class JobsApi(Protocol):
+    """The jobs of one cluster. Every call raises CapacityError where the cluster does not answer."""
+
+    def submit(self, id: str, request: Request) -> bool:
+        """False: there is one of this id already."""
+        ...
+
+    def find(self, id: str) -> Submission | None: ...
+
+    def all(self) -> Sequence[Submission]:
+        """Those that `runner submit` started, oldest first."""
+        ...
+
+    def logs(self, id: str) -> str: ...
+
+    def stop(self, id: str) -> bool:
+        """False: it did not run any more."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """state: new: begun now; resumed: begun again after an end without success; running: somebody did before;
+    finished: the output is complete, nothing was sent."""
+
+    state: Literal["new", "resumed", "running", "finished"]
+    id: str
+
+
+def job_name(plan_id: str, output_url: str) -> str:
+    """The name of a job without its number: the plan, as the output directory shows it, and where it is written."""
+    return f"runner-{plan_id[:8]}-{digest([plan_id, output_url])[:8]}"
+
+
+def request(
+    job: Job,
+    plan_id: str,
+    output_url: str,
+    file: str,
+    working_dir: str,
+    *,
+    overrides: Sequence[str] = (),
+    variables: Sequence[str] = (),
+    modules: Sequence[str] = (),
+    command: str = "",
+) -> Request:
+    """What to send for `job`.
+
+    file:      the job file, relative to `working_dir`, which becomes the driver's current directory.
+    variables: 'NAME': must be set on the cluster, checked before work begins; 'NAME=VALUE': set there, no secret.
+    modules:   wheels to bring along.
+    command:   that submits this job again, for whoever looks at the output.
+    raises:    JobError for a location that means something else on the cluster, or a secret given as a value.
+    """
+    _refuse_relative(job)
+    needed, plain = _variables(variables)
+    needed = sorted({*needed, *_references(job)})
+    flags = [part for name in needed for part in ("--require-env", name)]
+    sets = [part for override in overrides for part in ("--set", override)]
+    runtime_env: dict[str, Any] = {
+        "working_dir": working_dir,
+        "env_vars": {**plain, "RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_S), "RUNNER_COMMAND": command},
+    }
+    if modules:
+        runtime_env["py_modules"] = list(modules)
+    return Request(
+        base=job_name(plan_id, output_url),
+        entrypoint=f"{_RUN} {shlex.join([file, *sets, '--address', 'auto', *flags])}",
+        runtime_env=runtime_env,
+        metadata={
+            "runner.plan": plan_id,
+            "runner.output": output_url,
+            "runner.options": json.dumps(dict(job.output.options)),
+        },
+        output=job.output.model_copy(update={"url": output_url}),
+    )
+
+
+def submit(api: JobsApi, wanted: Request) -> Submitted:
+    """Begin the job, unless it runs already or its output is complete.
+
+    raises: CapacityError where the cluster does not answer.
+    """
+    for _ in range(_TRIES):
+        before = [found for found in api.all() if found.base == wanted.base]
+        last = max(before, key=lambda found: found.number, default=None)
+        if last is not None and last.alive:
+            return Submitted("running", last.id)
+        if read_status(wanted.output).state == "finished":
+            return Submitted("finished", last.id if last else "")
+        id = f"{wanted.base}-{last.number + 1 if last else 1}"
+        if api.submit(id, wanted):
+            return Submitted("resumed" if last else "new", id)
+    raise InternalError(f"cannot name job '{wanted.base}': {_TRIES} others were begun and ended meanwhile; try again")
+
+
+def follow(
+    api: JobsApi,
+    id: str,
+    say: Callable[[str], None],
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> Submission:
+    """Hand the driver's log to `say` as it grows, until the job has ended or its output is complete.
+
+    raises: CapacityError once the cluster did not answer for two minutes; the job itself may go on.
+    """
+    told, heard, looked = 0, clock(), clock()
+    while True:
+        try:
+            found = api.find(id)
+            text = api.logs(id) if found is not None else ""
+            heard = clock()
+        except CapacityError as error:
+            if clock() - heard < _SILENT_S:
+                sleep(_POLL_S)
+                continue
+            raise CapacityError(f"{error.message}; job '{id}' may go on: its output tells") from error
+        if found is None:
+            raise JobError(f"cannot follow job '{id}': the cluster does not know it (any more)")
+        if text[told:]:
+            say(text[told:])
+            told = len(text)
+        if not found.alive:
+            return found
+        if clock() - looked >= _LOOK_S:
+            looked = clock()
+            if read_status(found.output).state == "finished":
+                return found
+        sleep(_POLL_S)
+
+
+def verdict(found: Submission) -> Status:
+    """What came of an ended job: its output, which is complete and proven.
+
+    raises: the error that says why it is not, with the exit code of the driver where that is one of ours.
+    """
+    status = read_status(found.output)
+    if status.state == "finished":
+        proof = verify(found.output)
+        if not proof.holds:
+            problem = proof.problems[0]
+            raise OutputError(
+                f"job '{found.id}' finished, but its output does not hold: {problem.name}: {problem.story}; see"
+                f" 'runner verify {redact(found.output.url)}'",
+                exit_code=65,
+            )
+        return status
+    code = found.exit_code if found.exit_code in _OUR_EXITS else RunnerError.exit_code
+    done = f"{status.rows_done:,} of {status.rows:,} rows are written" if status.plan_id else "nothing was written"
+    raise RunnerError(
+        f"job '{found.id}' ended ({found.status}) before everything was written: {done}; submit it again to continue"
+        f" (see 'runner jobs logs {found.id}')",
+        exit_code=code,
+    )
+
+
+def named(api: JobsApi, name: str) -> Submission:
+    """The job of this id; of this name without a number, the latest. raises: JobError with the choices."""
+    known = api.all()
+    for found in reversed(known):
+        if name in (found.id, found.base):
+            return found
+    raise JobError(f"no job '{name}' on this cluster: it has {one_of([found.id for found in reversed(known)], name)}")
+
+
+def _refuse_relative(job: Job) -> None:
+    """The driver's current directory is a copy of the working directory: the next submit may have another one."""
+    for section, url in (("output", job.output.url), *(("input", url) for url in job.input.url)):
+        if "://" not in url and not url.startswith(("/", "~")):
+            raise JobError(
+                f"cannot submit the job: '{section}.url' is '{url}', which is a folder of this machine; expected a URL,"
+                " or an absolute path that every node of the cluster has"
+            )
+
+
+def _references(job: Job) -> Iterator[str]:
+    """The environment variables that the job's options refer to."""
+    for options in (job.model.options, job.input.options, job.output.options):
+        texts = (value for value in options.values() if isinstance(value, str))
+        yield from (text.removeprefix("env:") for text in texts if REFERENCE.match(text) and text.startswith("env:"))
+
+
+def _variables(given: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    needed: list[str] = []
+    plain: dict[str, str] = {}
+    for flag in given:
+        name, equals, value = flag.partition("=")
+        if not _VARIABLE.fullmatch(name):
+            raise JobError(f"cannot use '--env {name}': that is no name of a variable; expected NAME, or NAME=VALUE")
+        if not equals:
+            needed.append(name)
+        elif names_secret(name) or redact(value) != value:
+            raise JobError(
+                f"cannot send the value of '{name}': it looks like a secret, and whoever may look at the cluster's jobs"
+                f" would see it; set the variable on the nodes (a Kubernetes secret, say), and write '--env {name}'"
+            )
+        else:
+            plain[name] = value
+    return needed, plain

@@ -1,0 +1,167 @@
+"""The driver: wait for events, ask the Schedule, carry out what it says.
+
+Owns the loop and nothing else: what to do is the Schedule's, where workers live is the pool's, what is written is
+the output directory's. Every wait is bounded by `_POLL_S`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from connectors.failpoint import failpoint
+from connectors.output.directory import OutputDirectory
+from jobs.attempt import Failure, Receipt
+from jobs.errors import RunnerError
+from jobs.schedule.event import (
+    Action,
+    AttemptSucceeded,
+    Dispatch,
+    Event,
+    Finish,
+    GiveUp,
+    Record,
+    Started,
+    StartWorker,
+    StopWorker,
+    Tick,
+    WorkerProgressed,
+)
+from jobs.schedule.schedule import Schedule
+from runner.measure.history import History
+from runner.pool.pool import Pool
+from runner.report.display import Snapshot
+from runner.worker.worker import Progress
+
+_POLL_S = 0.25  # how long the loop sleeps at most; progress and Ctrl-C are looked at this often
+_RENEW_S = 30.0  # how often the driver says on storage that it lives
+
+Clock = Callable[[], float]
+
+_TOLD: dict[str, float] = {}  # shared: what a million receipts say of their times is in the history, and on storage
+
+
+@dataclass
+class Driver:
+    """One run of one plan. `watch` is shown a Snapshot several times a second, and once more at the end."""
+
+    schedule: Schedule
+    pool: Pool
+    output: OutputDirectory
+    epoch: int
+    rows: int  # of the plan
+    watch: Callable[[Snapshot], None] = lambda at: None
+    stop_requested: Callable[[], RunnerError | None] = lambda: None
+    clock: Clock = time.monotonic
+    receipts: dict[int, Receipt] = field(default_factory=dict)
+    history: History = field(default_factory=History)
+    facts: dict[str, Mapping[str, object]] = field(default_factory=dict)  # worker -> where it lives, or lived
+    rows_before: int = 0  # done by earlier runs
+    note: Callable[[Event | Action], None] = lambda what: None  # told of all that happens, for a log
+    command: str = ""  # that continues this run, for whoever looks at the output
+    fragile: bool = False  # what ends a worker ends this process: the shards in hand are noted for the next run
+    _started: float = 0.0
+    _rows_committed: int = 0
+    _renewed: tuple[float, object] = (float("-inf"), None)  # when, and what was news then
+    _heard: dict[str, Progress] = field(default_factory=dict)  # worker -> what it last said of its attempt
+    _over: bool = False
+    _error: RunnerError | None = None
+
+    def run(self) -> dict[int, Receipt]:
+        """Work until every shard has a receipt. raises: the RunnerError the Schedule gave up with."""
+        self._started = self.history.start = self.clock()
+        self.rows_before = self._rows_committed = sum(receipt.rows_in for receipt in self.receipts.values())
+        self._handle(Started(self._started))
+        while not self._over:
+            for event in self.pool.poll(_POLL_S):
+                self._handle(event)
+            self._tell_progress()
+            self._handle(Tick(self.clock()))
+            if (reason := self.stop_requested()) is not None:
+                raise reason
+            self._show()
+        self._show(renew=True)
+        if self._error is not None:
+            raise self._error
+        return self.receipts
+
+    def _handle(self, event: Event) -> None:
+        self.history.note(event)
+        self.note(event)
+        for action in self.schedule.handle(event):
+            self.note(action)
+            self._carry_out(action)
+
+    def _tell_progress(self) -> None:
+        """What changed since the last turn; the Schedule sees a stall in what does not."""
+        now, heard = self.clock(), dict(self.pool.progress())
+        for worker, progress in heard.items():
+            if progress.attempt and progress != self._heard.get(worker):
+                self._handle(WorkerProgressed(now, worker, progress.attempt, progress.rows))
+        self._heard = heard
+
+    def _carry_out(self, action: Action) -> None:
+        match action:
+            case StartWorker(worker, avoid, careful) if careful:
+                self.pool.start(worker, avoid, careful)
+            case StartWorker(worker, avoid) if avoid:
+                self.pool.start(worker, avoid)
+            case StartWorker(worker):
+                self.pool.start(worker)
+            case StopWorker(worker):
+                self.history.stopped(self.clock(), worker)
+                self.pool.stop(worker)
+            case Dispatch(worker, attempt, adopt):
+                self.history.dispatched(self.clock(), worker, attempt.id, attempt.shard, attempt.number)
+                published = self.output.adopt(attempt.shard) if adopt else None
+                if published is not None:  # the earlier attempt died after its part was published: no model call
+                    self._handle(AttemptSucceeded(self.clock(), worker, published))
+                else:
+                    if self.fragile:
+                        self._show(renew=True)  # first: the process may be gone a moment later
+                    self.pool.dispatch(worker, attempt)
+            case Record(receipt, failures):
+                self._record(receipt, failures)
+            case GiveUp(error):
+                self._over, self._error = True, error
+            case Finish():
+                self._over = True
+
+    def _record(self, receipt: Receipt, failures: tuple[Failure, ...]) -> None:
+        self.receipts[receipt.shard] = replace(receipt, seconds=_TOLD, figures=_TOLD)
+        self._rows_committed += receipt.rows_in
+        failpoint("D7.before")
+        self.output.record(receipt, failures)
+
+    def _show(self, renew: bool = False) -> None:
+        snapshot = self._snapshot()
+        self.watch(snapshot)
+        self.facts |= self.pool.facts()
+        news = (snapshot.workers_ready, snapshot.retries)
+        if renew or snapshot.seconds - self._renewed[0] >= _RENEW_S or news != self._renewed[1]:
+            self._renewed = (snapshot.seconds, news)
+            facts: dict[str, object] = {"failures": self._failures(), "workers": self.facts, "command": self.command}
+            if self.fragile:
+                facts["in_hand"] = list(self.schedule.in_hand)
+            self.output.renew(self.epoch, snapshot.document() | facts)
+
+    def _snapshot(self) -> Snapshot:
+        in_hand = [told for told in self.pool.progress().values() if told.attempt]
+        running = {told.attempt: told.rows + told.beside for told in in_hand}
+        return Snapshot(
+            rows_total=self.rows,
+            rows_done=min(self.rows, self._rows_committed + sum(running.values())),
+            rows_before=self.rows_before,
+            seconds=self.clock() - self._started,
+            shards_total=self.schedule.shards,
+            shards_done=len(self.receipts),
+            shards_running=self.schedule.running,
+            retries=self.schedule.retries,
+            workers_ready=self.schedule.ready,
+            workers=self.schedule.workers,
+            waits_for=self.schedule.waits_for,
+        )
+
+    def _failures(self) -> list[dict[str, object]]:
+        return [failure.document() for failure in self.schedule.failures]

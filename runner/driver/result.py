@@ -1,0 +1,119 @@
+"""What a finished job came to: its figures, its rows, and how they look in a terminal and in a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any
+
+from connectors.output.directory import open_dataset
+from connectors.output.reject import read_rejected
+from jobs.errors import JobError
+from jobs.html import Report, facts
+from jobs.job import OptionValue, Output
+from runner.report.display import account_lines, byte_count, duration, rate
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished job.
+
+    parts:     URLs of the published files, in the order of the input.
+    seconds:   of this run, planning and start included; 0 where everything was done before.
+    rows:      written; those rejected are not among them.
+    rows_run:  rows this run worked on itself; the others were there already.
+    codes:     code -> rows rejected with it. bad_files: url -> its code, or how many of its rows could not be read.
+    nan_rows:  rows written with a NaN in an output.
+    """
+
+    output: str
+    plan_id: str
+    rows: int
+    parts: tuple[str, ...]
+    seconds: float
+    rows_run: int
+    retries: int
+    bytes: int
+    rows_rejected: int = 0
+    codes: dict[str, int] = field(default_factory=dict)
+    bad_files: dict[str, str] = field(default_factory=dict)
+    nan_rows: int = 0
+    account: dict[str, Any] = field(default_factory=dict, repr=False)  # see `runner.measure.account`
+    page: str = ""  # URL of the same for people, as HTML
+    options: Mapping[str, OptionValue] = field(default_factory=dict, repr=False)  # to reach the output again
+
+    @property
+    def report(self) -> Report:
+        """The figures of the run as plain values; a notebook shows them as a table."""
+        report: dict[str, Any] = {
+            "output": self.output,
+            "plan_id": self.plan_id,
+            "rows": self.rows,
+            "rows_run": self.rows_run,
+            "parts": len(self.parts),
+            "bytes": self.bytes,
+            "rows_rejected": self.rows_rejected,
+            "codes": self.codes,
+            "bad_files": self.bad_files,
+            "nan_rows": self.nan_rows,
+            "seconds": round(self.seconds, 3),
+            "rows_per_s": round(self.rows_run / self.seconds, 1) if self.seconds else 0.0,
+            "retries": self.retries,
+            **self.account,
+        }
+        return Report(report)
+
+    def dataset(self) -> Any:
+        """A pyarrow.dataset.Dataset over exactly the parts that the manifest lists."""
+        return open_dataset(self.parts, self.options)
+
+    def to_pandas(self) -> Any:
+        """All rows as a pandas.DataFrame, in the order of the input: they must fit into memory, see `dataset`.
+
+        raises: RunnerError where pandas is not installed.
+        """
+        if find_spec("pandas") is None:
+            raise JobError(
+                "cannot make a DataFrame: pandas is not installed; install it, or use dataset(), which is a"
+                " pyarrow.dataset and needs none"
+            )
+        return self.dataset().to_table().to_pandas()
+
+    def rejects(self) -> Any:
+        """The rejected rows as a pyarrow.Table, in the order of the input; see `connectors.output.reject`."""
+        return read_rejected(Output(url=self.output, options=dict(self.options))).table()
+
+    def _repr_html_(self) -> str:
+        return facts("Result", {"": self.summary()}, share=1.0)
+
+    def summary(self) -> str:
+        """A few lines for a person."""
+        if not self.rows_run and not self.seconds:
+            done = f"already done: {self.rows:,} rows in {len(self.parts)} parts ({byte_count(self.bytes)})"
+            return "\n".join([done, *self._losses(), f"output: {self.output}"])
+        earlier = self.rows + self.rows_rejected - self.rows_run
+        before = f" ({earlier:,} were done before)" if earlier else ""
+        speed = f", {rate(self.rows_run / self.seconds)}" if self.seconds else ""
+        lines = [
+            f"done: {self.rows:,} rows{before} in {len(self.parts)} parts ({byte_count(self.bytes)}),"
+            f" {duration(self.seconds)}{speed}, {self.retries} retried",
+        ]
+        if self.account:
+            lines += account_lines(self.account)
+            lines.append(f"report: {self.page}")
+        return "\n".join([*lines, *self._losses(), f"output: {self.output}"])
+
+    def _losses(self) -> list[str]:
+        """What a person must not overlook."""
+        lines = []
+        if self.rows_rejected:
+            causes = ", ".join(f"{count:,} {code}" for code, count in self.codes.items())
+            lines.append(f"rejected: {self.rows_rejected:,} rows ({causes}); see: runner rejects {self.output}")
+        if self.bad_files:
+            named = ", ".join(f"'{url}' ({why})" for url, why in list(self.bad_files.items())[:10])
+            more = f" and {len(self.bad_files) - 10:,} more" if len(self.bad_files) > 10 else ""
+            lines.append(f"bad files: {named}{more}")
+        if self.nan_rows:
+            lines.append(f"NaN: in {self.nan_rows:,} of the rows written")
+        return lines

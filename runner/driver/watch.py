@@ -1,0 +1,153 @@
+"""Follow a run from its output alone: no driver, no Ray, from any machine that can read it.
+
+Owns the rate and the end as somebody sees them who only looks; refuses to know how a status is read. The invariant:
+looking changes nothing, and a watch ends when the run does, whatever became of its driver.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from connectors.output.status import Status, read_status
+from jobs.errors import RunnerError
+from jobs.html import facts
+from jobs.job import Output
+from runner.cli.view.output import render_status
+from runner.report.display import byte_count, duration, rate
+
+_EVERY_S = 2.0
+_WINDOW_S = 60.0  # the rate is that of the last minute
+_LOG_EVERY_S = 10.0
+
+
+class Watch:
+    """A run as seen from its output. Iterating looks again every `every_s` seconds, until it has ended."""
+
+    def __init__(
+        self,
+        output: Output,
+        every_s: float = _EVERY_S,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.output, self._every_s, self._clock, self._sleep = output, every_s, clock, sleep
+        self._seen: dict[str, dict[str, Any]] = {}
+        self._rows: deque[tuple[float, int]] = deque()
+        self.status = self.look()
+
+    def look(self) -> Status:
+        """The run as it is now. raises: OutputError where the output cannot be read."""
+        self.status, now = read_status(self.output, self._seen), self._clock()
+        self._rows.append((now, self.status.rows_done))
+        while now - self._rows[0][0] > _WINDOW_S:
+            self._rows.popleft()
+        return self.status
+
+    @property
+    def rows_per_s(self) -> float:
+        """Of the last minute; what the driver said of itself until anything was seen to grow."""
+        (then, before), (now, rows) = self._rows[0], self._rows[-1]
+        return (rows - before) / (now - then) if rows > before and now > then else self.status.rows_per_s
+
+    @property
+    def eta_s(self) -> float | None:
+        left = self.status.rows - self.status.rows_done
+        return left / self.rows_per_s if self.status.state == "running" and left and self.rows_per_s else None
+
+    @property
+    def ended(self) -> bool:
+        """Finished, or without a driver that could finish it. A run that nobody has begun yet has not ended."""
+        return self.status.state == "finished" or (self.status.state == "stopped" and self.status.epoch > 0)
+
+    @property
+    def line(self) -> str:
+        """`1,200 of 4,000 rows · 30% · 120 rows/s · ETA 23.3 s · shards 3 of 8 · 0 retried · driver 1 on 'a' ...`"""
+        at = self.status
+        if at.state == "absent":
+            return f"nothing is written in {at.output} yet"
+        parts = [
+            f"{at.rows_done:,} of {at.rows:,} rows",
+            f"{at.share:.0%}",
+            rate(self.rows_per_s) if at.state == "running" and self.rows_per_s else "",
+            f"ETA {duration(self.eta_s)}" if self.eta_s is not None else "",
+            f"shards {at.shards_done} of {at.shards}",
+            f"{at.retries} retried",
+            f"{at.rows_rejected:,} rows rejected" if at.rows_rejected else "",
+            at.waits_for if at.state == "running" else "",
+            _writer(at),
+        ]
+        return " · ".join(part for part in parts if part)
+
+    @property
+    def end(self) -> str:
+        """What became of a run that has ended, and how to continue."""
+        at = self.status
+        if at.state == "finished":
+            return f"finished: {at.rows:,} rows in {at.shards:,} parts ({byte_count(at.bytes)})"
+        who = f"driver {at.epoch} on '{at.host}' (pid {at.pid})"
+        how = f"was lost, last heard {at.heartbeat}" if at.lost else f"ended: {at.ended}"
+        done = f"{at.rows_done:,} of {at.rows:,} rows are written"
+        return f"{who} {how}; {done}; to continue: {at.command or 'run the same job again'}"
+
+    def __iter__(self) -> Iterator[Status]:
+        yield self.status
+        while not self.ended:
+            self._sleep(self._every_s)
+            yield self.look()
+
+    def wait(self, timeout_s: float | None = None) -> Status:
+        """The status at the end. raises: RunnerError where not everything was written; TimeoutError."""
+        began = self._clock()
+        for _ in self:
+            if timeout_s is not None and not self.ended and self._clock() - began >= timeout_s:
+                raise TimeoutError(f"the job still runs after {timeout_s} s: {self.line}")
+        if self.status.state != "finished":
+            raise RunnerError(self.end)
+        return self.status
+
+    def __repr__(self) -> str:
+        return f"<Watch of {self.status.output}: {self.end if self.ended else self.line}>"
+
+    def _repr_html_(self) -> str:
+        shown = {"output": self.status.output, "state": self.status.state, "progress": self.line}
+        return facts("Run", shown | ({"end": self.end} if self.ended else {}), share=self.status.share)
+
+
+def follow(watch: Watch, stream: TextIO, as_json: bool = False) -> int:
+    """Show a run until it ends: a live screen in a terminal, else a line every 10 s. Returns the exit code."""
+    console = Console(file=stream)
+    if as_json:
+        for status in watch:
+            print(json.dumps(status.document(), ensure_ascii=False), file=stream, flush=True)
+    elif console.is_terminal:
+        with Live(console=console, auto_refresh=False) as live:
+            for status in watch:
+                live.update(Group(render_status(status), Text(f"\n{watch.line}")), refresh=True)
+    else:
+        _log(watch, stream)
+    if not as_json:
+        print(watch.end, file=stream, flush=True)
+    return 0 if watch.status.state == "finished" else RunnerError.exit_code
+
+
+def _log(watch: Watch, stream: TextIO) -> None:
+    said = float("-inf")
+    for _ in watch:
+        if watch.ended or watch._clock() - said >= _LOG_EVERY_S:
+            said = watch._clock()
+            print(watch.line, file=stream, flush=True)
+
+
+def _writer(at: Status) -> str:
+    if not at.epoch or at.state == "finished":
+        return ""
+    heard = f", heard {duration(at.heartbeat_age_s)} ago" if at.heartbeat_age_s is not None else ""
+    return f"driver {at.epoch} on '{at.host}' (pid {at.pid}{heard})"

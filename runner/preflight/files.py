@@ -1,0 +1,153 @@
+"""Input files at plan time: those that cannot be read are told all at once, or left out and counted.
+
+Also the one way to score some rows of a file only: those that an earlier job rejected.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+
+import pyarrow as pa
+
+from connectors.formats.base import Source
+from connectors.formats.buffered import one_line
+from connectors.output.reject import Rejected, read_rejected
+from connectors.secret import redact
+from connectors.store.store import FileStat, Store
+from jobs.errors import DataError, InputError, offenders
+from jobs.job import Job, Limits, Output, allowed
+from jobs.plan import InputFile, picked
+
+_FOOTER_THREADS = 16  # footers are small reads that wait for a store, not for a core
+_FOOTERS_TRIED = 32  # of local files, without threads: where they wait for a core, handing on the GIL triples the time
+_FOOTERS_AT_ONCE = 4096  # asked for together: a hundred thousand futures would cost more memory than the plan
+_OF_A_FILE = ("FILE_", "ROWGROUP_")  # codes that one file is to blame for, and not the job or the store
+
+Inspected = list[tuple[InputFile, pa.Schema]]
+
+
+def first_schema(source: Source, store: Store, files: Sequence[FileStat], limits: Limits) -> pa.Schema:
+    """Of the first file that can be read.
+
+    raises: InputError of the first that cannot, where none may be skipped; DataError MAX_BAD_FILES where all are bad.
+    """
+    errors: list[InputError] = []
+    for file in files:
+        try:
+            return source.schema(store, file)
+        except InputError as error:
+            errors.append(error)
+            if not _skipped(error, limits):
+                raise
+    raise _too_many(errors, len(files), limits)
+
+
+def inspect(
+    source: Source, store: Store, files: Sequence[FileStat], columns: Sequence[str], limits: Limits
+) -> tuple[Inspected, list[InputError]]:
+    """All footers.
+
+    returns: files that can be read, and the errors of those that are skipped.
+    raises:  InputError for all that cannot be read at once, where they may not be skipped; DataError MAX_BAD_FILES
+             where they are more than the job allows, or all.
+    """
+
+    def look(file: FileStat) -> tuple[InputFile, pa.Schema] | InputError:
+        try:
+            found, schema = source.inspect(store, file, columns)
+            _refuse_large(found, limits.max_row_group_bytes)
+            return found, schema
+        except InputError as error:
+            return error
+
+    waiting, found = iter(files), list[tuple[InputFile, pa.Schema] | InputError]()
+    if files and store.local_path(files[0].url) is not None:
+        wall, busy = time.perf_counter(), time.thread_time()
+        found += map(look, islice(waiting, _FOOTERS_TRIED))
+        if time.thread_time() - busy > 0.5 * (time.perf_counter() - wall):
+            found += map(look, waiting)
+    with ThreadPoolExecutor(_FOOTER_THREADS, thread_name_prefix="footer") as threads:
+        while some := list(islice(waiting, _FOOTERS_AT_ONCE)):
+            found += threads.map(look, some)
+    errors = [result for result in found if isinstance(result, InputError)]
+    if unforgiven := [error for error in errors if not _skipped(error, limits)]:
+        raise _told(unforgiven, len(files))
+    if len(errors) > allowed(limits.max_bad_files, len(files)) or len(errors) == len(files):
+        raise _too_many(errors, len(files), limits)
+    return [result for result in found if not isinstance(result, InputError)], errors
+
+
+def rejected_before(job: Job) -> Rejected | None:
+    """The rejects of an earlier job, where only these are to be scored. raises: InputError where there are none."""
+    if job.input.only_rejects is None:
+        return None
+    found = read_rejected(Output(url=job.input.only_rejects, options=job.output.options))
+    if not found.rows:
+        raise InputError(f"nothing to score: no row was rejected in '{redact(found.output)}'", code="NO_INPUT")
+    return found
+
+
+def only_files(files: Sequence[FileStat], places: Mapping[str, object], rejected: Rejected) -> list[FileStat]:
+    """Those with rejected rows. raises: InputError naming files that are no longer part of the input."""
+    if gone := sorted(places.keys() - {file.url for file in files}):
+        lines = offenders([f"'{redact(url)}'" for url in gone])
+        raise InputError(
+            f"cannot score what was rejected in '{redact(rejected.output)}': {len(gone)} of its files are not in the"
+            f" input of this job; expected the same input, its rows repaired\n{lines}",
+            code="FILE_CHANGED",
+        )
+    return [file for file in files if file.url in places]
+
+
+def only_rows(inspected: Inspected, places: Mapping[str, Mapping[int, Sequence[int]]], rejected: Rejected) -> Inspected:
+    """The same files, of which only the rejected rows are scored.
+
+    raises: InputError where a file has other row groups than when its rows were rejected: then nobody knows which rows
+            these were.
+    """
+    then = {file.url: [group.stored for group in file.row_groups] for file in rejected.plan.files}
+    changed = [file.url for file, _ in inspected if [group.rows for group in file.row_groups] != then.get(file.url)]
+    if changed:
+        lines = offenders([f"'{redact(url)}'" for url in sorted(changed)])
+        raise InputError(
+            f"cannot score what was rejected in '{redact(rejected.output)}': {len(changed)} files have other row groups"
+            f" now; repair rows where they are, and keep the number of rows of each row group\n{lines}",
+            code="FILE_CHANGED",
+        )
+    return [(picked(file, places[file.url]), schema) for file, schema in inspected]
+
+
+def _refuse_large(file: InputFile, most: int) -> None:
+    for index, group in enumerate(file.row_groups):
+        if group.bytes > most:
+            raise InputError(
+                f"cannot read '{redact(file.url)}': row group {index} has {group.bytes:,} bytes when decoded;"
+                f" `limits.max_row_group_bytes` allows {most:,}: write the file again with smaller row groups",
+                code="ROWGROUP_TOO_BIG",
+                file=file.url,
+                row_group=index,
+            )
+
+
+def _skipped(error: InputError, limits: Limits) -> bool:
+    return limits.on_bad_file == "skip" and str(error.facts.get("code", "")).startswith(_OF_A_FILE)
+
+
+def _too_many(errors: Sequence[InputError], files: int, limits: Limits) -> DataError:
+    most = allowed(limits.max_bad_files, files)
+    budget = f"`limits.max_bad_files: {limits.max_bad_files}` allows {most:,}, and one at least must be good"
+    return DataError(f"{_told(errors, files).message}\n{budget}", code="MAX_BAD_FILES", files=len(errors))
+
+
+def _told(errors: Sequence[InputError], files: int) -> InputError:
+    if len(errors) == 1:
+        return errors[0]
+    codes = sorted({str(error.facts.get("code", "")) for error in errors})
+    return InputError(
+        f"cannot read {len(errors)} of {files} input files ({', '.join(codes)})"
+        f"\n{offenders([one_line(error.message) for error in errors])}",
+        code=codes[0],
+    )

@@ -1,0 +1,98 @@
+"""What happens in a run, as one line of JSON per event, for whatever collects logs.
+
+Owns the keys; refuses to know what follows from an event. The invariant: a line is written whole, names its run, and
+its shard, attempt and worker where it has them; no message with a secret in it is repeated.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+from connectors.secret import redact
+from jobs.attempt import Attempt, Failure, Receipt
+from jobs.errors import RunnerError
+from jobs.schedule.event import (
+    Action,
+    AttemptFailed,
+    AttemptSucceeded,
+    Dispatch,
+    Event,
+    GiveUp,
+    Record,
+    Tick,
+    WorkerFailedToStart,
+    WorkerLost,
+    WorkerProgressed,
+)
+from runner.report.display import Snapshot
+
+_EVERY_S = 10.0  # of progress
+_SILENT = (Tick, WorkerProgressed, Record)  # too often, or told by another event
+_WARNINGS = (AttemptFailed, WorkerLost, WorkerFailedToStart)
+_WORD = re.compile(r"(?<!^)(?=[A-Z])")
+
+
+def _utc() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+class EventLog:
+    """Also a display: progress is an event every 10 s of the run, and one at its end. run: the plan and the epoch."""
+
+    def __init__(self, stream: TextIO, now: Callable[[], str] = _utc) -> None:
+        self.run = ""
+        self._stream, self._now = stream, now
+        self._lock = threading.Lock()
+        self._last: Snapshot | None = None
+        self._said_s = 0.0
+
+    def note(self, what: Event | Action) -> None:
+        if isinstance(what, _SILENT):
+            return
+        level = "error" if isinstance(what, GiveUp) else "warning" if isinstance(what, _WARNINGS) else "info"
+        self.say(_WORD.sub("_", type(what).__name__).lower(), level, **_facts(what))
+
+    def say(self, event: str, level: str = "info", **facts: Any) -> None:
+        line = {"time": self._now(), "level": level, "event": event, "run": self.run, **facts}
+        text = json.dumps(line, ensure_ascii=False, default=str)
+        with self._lock:
+            print(text, file=self._stream, flush=True)  # this is the log
+
+    def show(self, at: Snapshot) -> None:
+        self._last = at
+        if at.seconds - self._said_s >= _EVERY_S:
+            self._said_s = at.seconds
+            self.say("progress", **at.document())
+
+    def close(self) -> None:
+        if self._last is not None:
+            self.say("progress", **self._last.document())
+            self._last = None
+
+
+def _facts(what: Event | Action) -> dict[str, Any]:
+    facts: dict[str, Any] = {}
+    for name in type(what).__dataclass_fields__:
+        value = getattr(what, name)
+        match value:
+            case Receipt():
+                facts |= {"shard": value.shard, "attempt": value.attempt, "number": value.number}
+                facts |= {"rows": value.rows_out, "rejected": value.rows_rejected, "bytes": value.size}
+                facts |= {"seconds": {stage: round(seconds, 4) for stage, seconds in value.seconds.items()}}
+            case Failure():
+                document = value.document()
+                facts |= document | {"message": redact(str(document["message"]))}
+            case Attempt():
+                facts |= {"shard": value.shard, "attempt": value.id, "number": value.number, "rows": value.rows}
+            case RunnerError():
+                facts |= {"error": type(value).__name__, "message": redact(value.message)}
+            case _ if name != "now" and value not in ("", (), 0, False):
+                facts[name] = value
+    if isinstance(what, Dispatch | AttemptSucceeded):
+        facts["worker"] = what.worker
+    return facts

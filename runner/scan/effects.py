@@ -1,0 +1,67 @@
+"""What a call of a signature does beside answering: it changes variables or tables, or draws random numbers.
+
+Then a row's answer depends on the calls before it, and a shard that is tried again gives another one. Nothing is
+refused for that, but whoever runs it must know. The invariant: no effect is missed; one in a branch that is never taken
+counts too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from runner.scan.program import Program
+
+_WRITES = (
+    *("Assign", "Assign*VariableOp", "AssignAdd", "AssignSub", "CountUpTo", "ResourceCountUpTo", "StridedSliceAssign"),
+    *("ResourceStridedSliceAssign", "Scatter[!N]*", "ScatterNd?*", "ResourceScatter*", "Apply*", "SparseApply*"),
+    *("ResourceApply*", "ResourceSparseApply*", "LookupTableInsert*", "LookupTableRemove*", "LookupTableImport*"),
+    *("InitializeTable*",),
+)
+_NOT_WRITES = ("ScatterNdNonAliasingAdd",)  # named like those that change a variable
+_DRAWS = (
+    *("Random[!I]*", "Multinomial", "ParameterizedTruncatedNormal", "TruncatedNormal", "RngReadAndSkip", "*Sampler"),
+    *("Stateful*Normal*", "StatefulUniform*", "StatefulRandomBinomial", "NonDeterministicInts", "Timestamp"),
+    *("SampleDistortedBoundingBox*",),
+)
+_NOT_DRAWS = ("RandomGammaGrad",)
+
+
+@dataclass(frozen=True)
+class Effects:
+    """Names of ops, sorted.
+
+    writes: they change variables or tables.
+    draws:  they draw random numbers that no input decides, or read the clock.
+    """
+
+    writes: tuple[str, ...] = ()
+    draws: tuple[str, ...] = ()
+
+    def warnings(self, signature: str) -> list[str]:
+        """A sentence for each kind, for people."""
+        said = []
+        if self.writes:
+            said.append(
+                f"signature '{signature}' may change the model's variables or tables ({', '.join(self.writes)}):"
+                " answers then depend on what each worker ran before, and a repeated attempt may give others"
+            )
+        if self.draws:
+            said.append(
+                f"signature '{signature}' may draw random numbers ({', '.join(self.draws)}): a repeated attempt, or the"
+                " same job again, may give other answers"
+            )
+        return said
+
+
+def effects(program: Program, signature: str) -> Effects:
+    """What the nodes behind a signature do, in its graph and all functions that it calls."""
+    ops = sorted(program.ops(program.behind(signature)))
+    return Effects(
+        writes=tuple(op for op in ops if _is(op, _WRITES, _NOT_WRITES)),
+        draws=tuple(op for op in ops if _is(op, _DRAWS, _NOT_DRAWS)),
+    )
+
+
+def _is(op: str, patterns: tuple[str, ...], exceptions: tuple[str, ...]) -> bool:
+    return op not in exceptions and any(fnmatchcase(op, pattern) for pattern in patterns)

@@ -1,0 +1,152 @@
+"""Careful mode: the model runs in a child process, so that a row that ends, hangs or floods it is found.
+
+A careful worker loads no TensorFlow. To everybody else it is an engine: a call that the child does not survive is a
+ModelCallError with the code `process_abort`, `timeout` or `oom`, and `runner.batch.isolation` finds the rows as it
+does for any other call that fails. The invariant: a row is condemned only alone, in a process of its own, after the
+whole patience of the job.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from connectors.formats.registry import source_of
+from connectors.store.store import Store
+from jobs.attempt import InputSlice
+from jobs.errors import DataError, DeviceError, MemoryLimitError, ModelCallError, PoisonError
+from runner.binding.feeding import ConstantSource
+from runner.engine import Engine, EngineOptions
+from runner.tensor import Feeds, Outputs
+from runner.worker.child import Child, ChildEnded
+from runner.worker.memory import address_space_bytes, available_bytes, mebibytes
+
+if TYPE_CHECKING:
+    from runner.worker.worker import WorkerSpec
+
+# Several rows that hang are only cut in two, so their patience may be short: the final word needs the whole of it.
+_PATIENCE_S, _SLOWER = 10.0, 10.0
+_HOPELESS = 20  # rows that ended a process, one after another, and none that did not: it is not the rows
+_SHARE = 0.8  # of the memory that is free, for a child of which nobody said what it may hold
+
+
+class CarefulEngine:
+    """See `runner.engine.Engine`. The first call starts the child, and so does each after one that it did not survive.
+
+    path:   of the model on this machine.
+    memory: bytes that the child may hold; None: most of what is free.
+    """
+
+    def __init__(self, spec: WorkerSpec, path: str, options: EngineOptions, memory: int | None) -> None:
+        self.devices: tuple[str, ...] = ()
+        self._spec, self._path, self._options, self._memory = spec, path, options, memory
+        self._child: Child | None = None
+        self._longest = 0.0  # seconds of a call that went well; 0: there was none
+        self._deaths = 0
+        self._patience_s = spec.limits.stall_s
+        fed = [bound.name for bound in spec.binding.inputs if bound.source is not None]
+        constant = {bound.name for bound in spec.binding.inputs if isinstance(bound.source, ConstantSource)}
+        self._rows_of = next(name for name in fed if name not in constant)
+
+    def run(self, feeds: Feeds, fetches: Sequence[str]) -> Outputs:
+        alone = self._spec.binding.batch_rows is not None or feeds[self._rows_of].shape[0] == 1
+        began = time.monotonic()
+        try:
+            self._child = self._child or self._start()
+            outputs: Outputs = self._child.ask((dict(feeds), tuple(fetches)), self._patience(alone))
+        except ChildEnded as ended:
+            self._child = None
+            self._count(alone)
+            what = "this row alone" if alone else "these rows"
+            raise ModelCallError(f"a process that ran the model on {what} {ended.story}", code=ended.how) from None
+        except (MemoryLimitError, DeviceError) as error:
+            self.close()  # what it says is believed of a fresh process only
+            if not alone and isinstance(error, MemoryLimitError):
+                raise
+            code = "oom" if isinstance(error, MemoryLimitError) else "UNKNOWN"
+            raise ModelCallError(error.message, code=code) from error
+        self._longest = max(self._longest, time.monotonic() - began)
+        return outputs
+
+    def placed(self, feeds: Feeds, fetches: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
+        return {}
+
+    def close(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            child.close()
+
+    def _start(self) -> Child:
+        spec = self._spec
+        memory = self._memory if self._memory is not None else int(_SHARE * available_bytes()) or None
+        model = (spec.engine, self._path, spec.tags, spec.signature, self._options)
+        return Child("runner.worker.careful:load_model", model, memory)
+
+    def _patience(self, alone: bool) -> float:
+        if alone or not self._longest:
+            return self._patience_s
+        return min(self._patience_s, max(_PATIENCE_S, _SLOWER * self._longest))
+
+    def _count(self, alone: bool) -> None:
+        self._deaths += alone
+        if not self._longest and self._deaths >= _HOPELESS:
+            raise PoisonError(
+                f"the model survived none of {self._deaths} rows that it was given one by one: it is the model, or the"
+                " machine, and not the rows; try the model by hand",
+                attempts=self._deaths,
+            )
+
+
+def load_model(model: tuple[Any, ...]) -> Callable[[tuple[Feeds, Sequence[str]]], Outputs]:
+    """In the child."""
+    from runner import engine
+
+    loaded: Engine = engine.load(*model)
+    return lambda call: loaded.run(*call)
+
+
+def survive_decoding(spec: WorkerSpec, piece: InputSlice, row_group: int) -> None:
+    """Decode a row group in a process that may die of it. raises: DataError PAGE_CORRUPT where it did.
+
+    What else is wrong with it, whoever decodes it next is told.
+    """
+    most = min(spec.limits.max_row_group_bytes, available_bytes() // 2 or spec.limits.max_row_group_bytes)
+    where = (spec.input, piece, row_group, spec.binding.columns)
+    try:
+        child = Child("runner.worker.careful:decoder", most)
+        try:
+            failed = child.ask(where, spec.limits.stall_s)
+        finally:
+            child.close()
+    except ChildEnded as ended:
+        failed = f"a process that decoded it {ended.story}"
+    if failed:
+        raise DataError(
+            f"cannot read '{piece.url}' row group {row_group}: {failed}",
+            code="PAGE_CORRUPT",
+            file=piece.url,
+            row_group=row_group,
+        )
+
+
+def decoder(most: int) -> Callable[[tuple[Any, ...]], str]:
+    """In the child: decode within `most` bytes more than it has. Its answer: why that failed for want of memory."""
+    import pyarrow as pa
+
+    def decode(where: tuple[Any, ...]) -> str:
+        input, piece, row_group, columns = where
+        try:
+            with source_of(input).open(Store(input.url[0], input.options), piece, columns) as reader:
+                reader.read(row_group)
+        except (MemoryError, pa.ArrowMemoryError, MemoryLimitError):
+            return f"it needs more than {mebibytes(most)} when decoded"
+        except Exception:  # told to whoever decodes it next
+            pass
+        return ""
+
+    pa.set_memory_pool(pa.system_memory_pool())  # the others reserve far more address space than they use
+    if taken := address_space_bytes():
+        resource.setrlimit(resource.RLIMIT_AS, (taken + most, taken + most))
+    return decode

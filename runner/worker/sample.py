@@ -1,0 +1,129 @@
+"""A few rows to call a model with before its work begins: from the input where that is cheap, else made up.
+
+Knows bindings and sources; refuses to know what the rows are for. The invariant: a sample costs little, and nothing
+that is wrong with it matters to the job: whoever reads that row for its shard will say so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+
+from connectors.formats.registry import source_of
+from connectors.formats.schema import conform
+from connectors.store.store import Store
+from jobs.attempt import InputSlice
+from jobs.errors import RunnerError
+from jobs.job import Input
+from jobs.plan import Plan
+from runner.batch.batches import Where, batches
+from runner.binding.binding import Binding
+from runner.binding.cast import as_arrow
+from runner.binding.feeding import ConstantSource
+from runner.model.saved_model import Signature, TensorSpec
+from runner.tensor import DTYPES, Feeds, Strings, Tensor, bfloat16_bits
+
+DISTINCT_ROWS = 3  # of a sample that is made up
+
+# What is decoded for a sample, at most. Numbers can be made up as well; text that a model can parse cannot.
+_NUMBER_BYTES, _STRING_BYTES = 8 * 2**20, 64 * 2**20
+_MOST_FILES = 1000  # that are looked through for a small row group
+
+
+def sample_slice(plan: Plan, signature: Signature) -> InputSlice | None:
+    """The smallest row group that has rows, None where even that is large."""
+    groups = (
+        (group.bytes, index, number)
+        for index, file in enumerate(plan.files[:_MOST_FILES])
+        for number, group in enumerate(file.row_groups)
+        if group.rows
+    )
+    size, index, number = min(groups, default=(math.inf, 0, 0))
+    strings = any(spec.dtype == "string" for spec in signature.inputs.values())
+    if size > (_STRING_BYTES if strings else _NUMBER_BYTES):
+        return None
+    file = plan.files[index]
+    return InputSlice(index, file.url, file.size, file.version, number, (file.row_groups[number].rows,))
+
+
+def read_rows(
+    source: Input, schema: pa.Schema, binding: Binding, piece: InputSlice, most: int
+) -> pa.RecordBatch | None:
+    """The first rows of a row group, at most `most`; None where they cannot be read."""
+    with suppress(RunnerError, OSError, pa.ArrowException):
+        reader = source_of(source)
+        store = Store(source.url[0], source.options)
+        with reader.open(store, piece, binding.columns) as file:
+            table = conform(file.read(piece.first), schema, piece.url)
+        _, batch = next(batches([(Where(piece.url, piece.first), table)], most, exact=False))
+        return batch
+    return None
+
+
+class Sample:
+    """Feeds for any number of rows, each row one of the sample's."""
+
+    def __init__(self, binding: Binding, signature: Signature, rows: pa.RecordBatch | None) -> None:
+        """rows: of the input; None: they are made up."""
+        self._binding, self._signature, self._rows = binding, signature, rows
+        self.kind: Literal["input", "made up", "none"] = "input" if rows is not None else "made up"
+        self._made: dict[str, Tensor] = {}
+        if rows is None:
+            fed = [bound for bound in binding.inputs if bound.source is not None]
+            specs = [signature.inputs[bound.name] for bound in fed]
+            if any(spec.encoding != "dense" or spec.dtype not in DTYPES for spec in specs):
+                self.kind = "none"
+                return
+            for bound, spec in zip(fed, specs, strict=True):
+                constant = isinstance(bound.source, ConstantSource)
+                self._made[bound.name] = bound.source.tensor if constant else _made_up(spec)  # type: ignore[union-attr]
+
+    def batch(self, rows: Sequence[int]) -> pa.RecordBatch | None:
+        """The rows as they came from the input; None where they are made up."""
+        if self._rows is None:
+            return None
+        return self._rows.take(as_arrow(np.array(rows, np.int64) % self._rows.num_rows))
+
+    def feeds(self, rows: Sequence[int]) -> Feeds:
+        """One call with these rows of the sample, counted from 0 and over again behind its last.
+
+        raises: DataError where a row cannot be fed.
+        """
+        batch = self.batch(rows)
+        if batch is not None:
+            return self._binding.feed(batch)
+        fixed = self._binding.batch_rows or len(rows)
+        order = np.array([*rows, *[rows[-1]] * (fixed - len(rows))]) % DISTINCT_ROWS  # order: (rows fed,)
+        sources = {bound.name: bound.source for bound in self._binding.inputs}
+        return {
+            name: tensor if isinstance(sources[name], ConstantSource) else _taken(tensor, order)
+            for name, tensor in self._made.items()
+        }
+
+
+def _made_up(spec: TensorSpec) -> Tensor:
+    """(3, *row): rows that differ where the dtype allows; small numbers, which are valid indexes too, and no text."""
+    shape = (DISTINCT_ROWS, *(1 if size is None else size for size in (spec.shape or (None,))[1:]))
+    count = math.prod(shape)
+    if spec.dtype == "string":
+        return Strings(pa.array([b""] * count, pa.large_binary()), shape)
+    floats = np.random.default_rng(0).random(count, np.float32).reshape(shape)
+    if spec.dtype == "bfloat16":
+        return bfloat16_bits(floats)
+    kind = np.dtype(DTYPES[spec.dtype][1])
+    if kind.kind in "fc":
+        return floats.astype(kind)
+    counted = np.arange(DISTINCT_ROWS).reshape(-1, *[1] * (len(shape) - 1)) % 2
+    return np.broadcast_to(counted, shape).astype(kind)
+
+
+def _taken(tensor: Tensor, order: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Tensor:
+    if isinstance(tensor, Strings):  # all empty
+        shape = (len(order), *tensor.shape[1:])
+        return Strings(pa.array([b""] * math.prod(shape), pa.large_binary()), shape)
+    return np.ascontiguousarray(tensor[order])

@@ -1,0 +1,226 @@
+"""The trial: one worker calls the model with 1, 2 and 3 rows before any shard is given out.
+
+It proves what a signature only promises: that the model can run at all (kernels are removed between versions of
+TensorFlow), that it takes any number of rows, and that each output follows the rows, one row for a row, whatever stands
+beside it. A bad row proves nothing: that is for the attempt that meets it. The invariant: what is refused here would
+have failed or mixed up rows later.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from jobs.errors import DataError, ModelCallError, ModelError, RunnerError, one_of
+from runner.binding.binding import Binding
+from runner.binding.fetching import OutputTarget
+from runner.engine import Engine
+from runner.model.saved_model import Signature
+from runner.tensor import Outputs, Strings, Tensor, bfloat16_values, tensor_text
+from runner.worker.sample import Sample
+
+# Answers to one row may differ by this share of the largest number in them: other batch sizes take other kernels, and
+# dynamic quantisation rounds by the batch. Rows that are mixed differ by much more.
+_TOLERANCE = 0.02
+_REPEATED = 1e-4  # the same of one call that is made twice: only the order of additions may differ
+_NO_KERNEL = re.compile(r"No OpKernel was registered to support Op '?(\w+)|(?:Could not find|no) kernel.*?'(\w+)'")
+_HOPELESS = ("UNIMPLEMENTED", "FAILED_PRECONDITION")  # status codes that no other row would change
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """rows:   that were called with: 'input', 'made up', or 'none' where there was nothing to call with.
+    proved: the outputs follow the rows. unproved: why not, where whoever meets those rows will tell. notes: for people.
+    placed: kind of device -> op -> how often it ran there in one call; empty where there is no GPU."""
+
+    rows: str
+    proved: bool
+    notes: tuple[str, ...] = ()
+    unproved: str = ""
+    placed: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def document(self) -> dict[str, Any]:
+        counts = {kind: sum(ops.values()) for kind, ops in self.placed.items()}
+        return asdict(self) | {"ops": counts, "seconds": round(self.seconds, 3), "notes": list(self.notes)}
+
+
+def try_out(
+    engine: Engine,
+    binding: Binding,
+    signature: Signature,
+    sample: Sample,
+    batch_rows: int,
+    url: str,
+    *,
+    draws: bool = False,
+) -> Trial:
+    """Prove the model on a few rows.
+
+    batch_rows: of the job; no call has more.
+    draws:      random numbers, and that was told.
+    raises:     ModelError where it cannot run here, takes one row a call only, or has an output that does not follow
+                the rows.
+    cost:       four calls of at most 3 rows, on a GPU five.
+    """
+    began = time.perf_counter()
+    if sample.kind == "none":
+        return Trial("none", False, unproved="its inputs cannot be made up")
+    trial = _Trial(engine, binding, signature, sample, url)
+    calls, story = trial.calls(min(3, batch_rows))
+    notes, random = list[str](), list[str]()
+    if calls:
+        trial.require_rows(calls)
+        random = trial.require_same(calls)
+        notes += [] if draws else random
+    placed = trial.placed(calls[-1][0]) if calls else {}
+    if placed and not placed.get("GPU"):
+        notes.append(f"no op of signature {signature.name!r} runs on the GPU: workers without one would do")
+    proved = not (story or notes or random)
+    return Trial(sample.kind, proved, tuple(notes), story, placed, time.perf_counter() - began)
+
+
+_Call = tuple[Sequence[int], Outputs]  # rows of the sample, and what the model answered
+
+
+class _Trial:
+    def __init__(self, engine: Engine, binding: Binding, signature: Signature, sample: Sample, url: str) -> None:
+        self._engine, self._binding, self._sample = engine, binding, sample
+        # What is made of one tensor each. Of those made of several, only the column shows the rows.
+        self._plain = [target.name for target in binding.outputs if isinstance(target, OutputTarget)]
+        self._dtypes = {name: spec.dtype for name, spec in signature.outputs.items()}
+        self._where = f"signature {signature.name!r} of model '{url}'"
+
+    def calls(self, most: int) -> tuple[list[_Call], str]:
+        """Calls with 1, 2, ... rows, up to the first that proves nothing, and why that one does not."""
+        made: list[_Call] = []
+        for rows in ([0], [0, 1], [0, 1, 2])[:most]:
+            answer = self._call(rows)
+            if isinstance(answer, RunnerError) and len(rows) > 1:  # the new row, or the number of rows?
+                same = [0] * len(rows)
+                other = self._call(same)
+                if isinstance(other, ModelCallError):
+                    raise ModelError(
+                        f"cannot give {len(rows)} rows a call to {self._where}, although {len(rows) - 1}"
+                        f" {'was' if len(rows) == 2 else 'were'} fine: {other.message}; set"
+                        f" `limits: {{batch_rows: {len(rows) - 1}}}` in the job"
+                    )
+                rows, answer = same, other
+            if isinstance(answer, RunnerError):
+                return made, f"not proved with {len(rows)} rows ({self._sample.kind}): {answer.message}"
+            made.append((rows, answer))
+        return made, ""
+
+    def _call(self, rows: Sequence[int]) -> Outputs | RunnerError:
+        try:
+            return self._engine.run(self._sample.feeds(rows), self._binding.fetches)
+        except ModelError:
+            raise
+        except ModelCallError as error:
+            kernel = _NO_KERNEL.search(error.message)
+            if kernel:
+                op = kernel[1] or kernel[2]
+                raise ModelError(
+                    f"cannot run {self._where}: this TensorFlow has no kernel of its op {op!r} here; export the model"
+                    " with the TensorFlow that is installed, or run on workers with the device it wants",
+                    op=op,
+                ) from error
+            if error.facts.get("code") in _HOPELESS:
+                raise ModelError(f"cannot run {self._where}: {error.message}") from error
+            return error
+        except RunnerError as error:
+            return error
+
+    def require_rows(self, calls: Sequence[_Call]) -> None:
+        """raises: ModelError naming the outputs whose first dimension does not follow the rows."""
+        wrong: dict[str, str] = {}
+        for rows, outputs in calls:
+            fed = self._binding.batch_rows or len(rows)
+            for name in self._plain:
+                shape = outputs[name].shape
+                if shape[:1] != (fed,):
+                    wrong[name] = f"{tensor_text('', shape)} for {fed} row{'s' * (fed > 1)}"
+        if wrong:
+            told = ", ".join(f"{name!r} has the shape {shape}" for name, shape in wrong.items())
+            raise self._refusal(list(wrong), f"do not follow the rows: {told}")
+        self._require_types(calls[-1])
+
+    def _require_types(self, call: _Call) -> None:
+        rows, outputs = call
+        batch = self._sample.batch(rows)
+        if batch is None:
+            return
+        try:
+            self._binding.fetch(batch, outputs)
+        except DataError as error:
+            if error.facts.get("code") in ("MODEL_OUTPUT", "MODEL_BATCH"):
+                raise ModelError(f"cannot use {self._where}: {error.message}") from error
+
+    def require_same(self, calls: Sequence[_Call]) -> list[str]:
+        """A sentence if answers are random. raises: ModelError where a row's answer depends on those beside it."""
+        rows, _ = calls[-1]
+        again = self._call(rows)
+        drawn = [] if isinstance(again, RunnerError) else self._differing([calls[-1], (rows, again)], _REPEATED)
+        if mixed := [name for name in self._differing(calls, _TOLERANCE) if name not in drawn]:
+            raise self._refusal(
+                mixed, "depend on the rows beside a row, so that they would change with the size of a batch"
+            )
+        if not drawn:
+            return []
+        return [f"outputs {one_of(drawn)} of {self._where} are other numbers at every call: a retry changes them"]
+
+    def _differing(self, calls: Sequence[_Call], tolerance: float) -> list[str]:
+        """Outputs that differ between calls for one row of the sample."""
+        names = []
+        for name in self._plain:
+            first: dict[int, Tensor] = {}
+            for rows, outputs in calls:
+                for place, row in enumerate(rows):
+                    answer = _row(outputs[name], place, self._dtypes[name])
+                    if not _close(first.setdefault(row, answer), answer, tolerance) and name not in names:
+                        names.append(name)
+        return names
+
+    def _refusal(self, names: Sequence[str], why: str) -> ModelError:
+        others = [target.name for target in self._binding.outputs if target.name not in names]
+        keep = f"`outputs: [{', '.join(others)}]`" if others else "another signature"
+        plural = "s" * (len(names) > 1)
+        return ModelError(
+            f"cannot write output{plural} {one_of(names)} of {self._where}: they {why}; expected one row for each row"
+            f" of the input, choose {keep}"
+        )
+
+    def placed(self, rows: Sequence[int]) -> Mapping[str, Mapping[str, int]]:
+        if not any("GPU" in device for device in self._engine.devices):
+            return {}
+        return self._engine.placed(self._sample.feeds(rows), self._binding.fetches)
+
+
+def _row(tensor: Tensor, place: int, dtype: str) -> Tensor:
+    if isinstance(tensor, Strings):
+        width = len(tensor.values) // tensor.shape[0]
+        return Strings(tensor.values.slice(place * width, width), tensor.shape[1:])
+    if dtype == "bfloat16":  # carried as its bits
+        return bfloat16_values(tensor[place].astype(np.uint16))
+    row: Tensor = tensor[place]
+    return row
+
+
+def _close(one: Tensor, other: Tensor, tolerance: float) -> bool:
+    """Whether two answers to one row agree. Dimensions that follow the longest row of a batch may differ."""
+    if one.shape != other.shape:
+        return True
+    if isinstance(one, Strings) or isinstance(other, Strings):
+        assert isinstance(one, Strings)
+        assert isinstance(other, Strings)
+        return bool(pc.all(pc.equal(one.values, other.values), min_count=0).as_py())
+    if one.dtype.kind not in "fc":
+        return bool(np.array_equal(one, other))
+    largest = np.abs(np.where(np.isfinite(one), one, 0)).max(initial=0.0)
+    return bool(np.allclose(one, other, rtol=0, atol=tolerance * float(largest) + 1e-6, equal_nan=True))

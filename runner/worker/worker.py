@@ -1,0 +1,353 @@
+"""The Worker: one loaded model. `Worker.run` is the whole path of a row group.
+
+Two attempts may be in hand, each in a thread of its caller's: the second reads ahead while the first computes, and
+computes while the first publishes. Knows nothing of Ray, of other workers or of retries. The invariant: an attempt
+either publishes exactly the rows of its shard, or leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+
+from connectors.failpoint import failpoint
+from connectors.formats.registry import source_of
+from connectors.output.directory import OutputDirectory
+from connectors.store.store import Store
+from jobs.attempt import Attempt, Failure, InputSlice, Receipt
+from jobs.errors import (
+    DeviceError,
+    InternalError,
+    MemoryLimitError,
+    RunnerError,
+    StoppedError,
+    StorageError,
+    WorkerError,
+)
+from jobs.job import Input, Limits, Output
+from runner import engine
+from runner.batch.batches import Where, batches
+from runner.batch.bucketing import Bucketing
+from runner.batch.headroom import TIRED, Headroom
+from runner.batch.isolation import Isolation, Steps, wide_rows
+from runner.batch.rejects import Rejects
+from runner.binding.binding import Binding
+from runner.binding.cast import Array
+from runner.engine import ModelOptions
+from runner.measure.stage import StageClock
+from runner.model.planned import OpenModel, PlannedModel
+from runner.model.saved_model import Signature
+from runner.tensor import Feeds, Outputs
+from runner.worker.careful import CarefulEngine, survive_decoding
+from runner.worker.gauge import Gauge
+from runner.worker.memory import MemoryLimit
+from runner.worker.reading import Reading, reader_threads, row_groups_ahead, units
+from runner.worker.sample import DISTINCT_ROWS, Sample, read_rows
+from runner.worker.stream import Line, ReadAhead, WriteBehind, in_order
+from runner.worker.trial import Trial, try_out
+from runner.worker.warm_up import WarmUp, warm_up
+
+# Batches that wait to be encoded. More is memory without speed: a stage that is behind on average stays behind.
+_BEHIND_BATCHES = 2
+# In flight, so that copies and kernels overlap; on a CPU a second one only takes cores from the first.
+_CALLS_ON_GPU = 2
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """All that a worker must know, beside its device. Small and picklable; carries no secrets, only references."""
+
+    model: PlannedModel
+    tags: tuple[str, ...]
+    signature: Signature
+    engine: str
+    options: ModelOptions
+    input: Input  # format resolved
+    input_schema: pa.Schema  # of the columns that are read, over all files
+    binding: Binding
+    batch_rows: int
+    most_batch_rows: int  # up to which a worker may grow it
+    repeatable: bool  # the same batch may be run twice: no state of the model changes
+    readers: int | None  # threads that read and decode; None: by the cpus
+    batch_sizes: tuple[int, ...]  # that the plan comes to, the frequent ones first
+    draws: bool  # random numbers, as whoever planned the job was told
+    sample: InputSlice | None  # rows to warm up with; None: make them up
+    output: Output
+    plan_id: str
+    shards: int
+    limits: Limits = field(default_factory=Limits)
+    max_rejected_rows: int = 0  # of the job
+
+    @property
+    def model_digest(self) -> str:
+        return self.model.digest
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Rows done in the oldest attempt in hand; attempt "" while there is none. beside: rows done in those behind it.
+
+    calls: of a careful worker's model, which may take minutes to find one row: it is no stall while they go on.
+    """
+
+    attempt: str = ""
+    rows: int = 0
+    beside: int = 0
+    calls: int = 0
+
+
+Observe = Callable[[int, int, int, Mapping[str, float]], None]  # rows, most, padding, seconds by stage so far
+
+
+class Worker:
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        name: str,
+        options: engine.EngineOptions,
+        *,
+        careful: bool = False,
+        memory: int | None = None,
+    ) -> None:
+        """Load the model.
+
+        careful: not here but in child processes, which may die of a row; see `runner.worker.careful`.
+        memory:  bytes that this process may hold: with more it asks to be replaced. None: as much as there is.
+        raises:  ModelError if the model cannot be loaded, or is no longer the one that was planned.
+        """
+        self.name = name
+        self.observe: Observe = lambda rows, most, padding, seconds: None  # told of each batch, for whoever measures
+        self._stop = threading.Event()
+        self._spec = spec
+        readers = spec.readers or reader_threads(options.threads)
+        # Beside the session's threads, so that the workers of one machine do not fight.
+        pa.set_cpu_count(options.threads)
+        pa.set_io_thread_count(readers)
+        source, store = source_of(spec.input), Store(spec.input.url[0], spec.input.options)
+        survive = partial(survive_decoding, spec) if careful else None
+        self._reading = Reading(source, store, spec.binding.columns, spec.input_schema, survive)
+        self._readers, self._room = readers, threading.Semaphore(row_groups_ahead(readers))
+        self._output = OutputDirectory(spec.output, spec.plan_id, spec.shards)
+        self._calls = _CALLS_ON_GPU if options.gpu else 1
+        self._numbers = itertools.count()
+        self._to_read, self._to_compute = Line(), Line()
+        self._rows: dict[int, tuple[str, int]] = {}  # number of an attempt in hand -> its id, rows done
+        self._counting = threading.Lock()
+        self._model = OpenModel(spec.model)
+        failpoint("W1.load")
+        self._careful, self._called = careful, 0
+        options = dataclasses.replace(options, model=spec.options, name=spec.model.url)
+        with ThreadPoolExecutor(1) as beside:
+            sampled = spec.repeatable and spec.sample is not None and not careful
+            rows = beside.submit(self._sample_rows) if sampled else None
+            self._engine: engine.Engine = (
+                CarefulEngine(spec, self._model.path, options, memory)
+                if careful
+                else engine.load(spec.engine, self._model.path, spec.tags, spec.signature, options)
+            )
+            self._sample = Sample(spec.binding, spec.signature, rows.result() if rows is not None else None)
+        self._headroom = Headroom(spec.most_batch_rows)
+        self._memory = MemoryLimit(memory)
+        self._memory.check_start()
+        self._recycle = ""  # why this process is to be replaced, between two shards
+        self._broken = ""  # why it is at once
+        self.devices = self._engine.devices
+        fixed = {"cpus": options.threads, "calls": self._calls}
+        tried = spec.repeatable and not careful  # a careful worker's calls are for the rows that it is there for
+        self._gauge = Gauge(self._engine, spec.binding, spec.batch_rows, spec.most_batch_rows, tried, fixed)
+        self.warm_up = WarmUp()
+        if tried:
+            folder, xla = Path(self._model.path), spec.options.xla
+            self.warm_up = warm_up(
+                self._engine, spec.binding, spec.signature, self._sample, spec.batch_sizes, folder, xla
+            )
+
+    def trial(self) -> Trial:
+        """Prove the model on a few rows. raises: ModelError; see `runner.trial`."""
+        failpoint("W1.trial")
+        spec = self._spec
+        if self._careful:
+            return Trial("none", False)
+        if not spec.repeatable:
+            return Trial("none", False)  # a call would change the model; whoever planned the job was told
+        return try_out(
+            self._engine, spec.binding, spec.signature, self._sample, spec.batch_rows, spec.model.url, draws=spec.draws
+        )
+
+    def run(self, attempt: Attempt, number: int) -> Receipt:
+        """Read, feed, run, fetch and write one shard, and publish its part.
+
+        number: its place in the order of attempts: they read and compute one after the other.
+        raises: any RunnerError; then nothing is visible at the final name unless another attempt put it there.
+        """
+        clock, binding, rejects = StageClock(), self._spec.binding, self._rejects()
+        isolate = self._isolation(clock, rejects)
+        part = self._output.open_part(attempt, binding.output_schema, self._spec.model.digest, self.name)
+        turn = partial(self._to_read.turn, number)
+        readers = partial(self._reading.reader, clock, rejects.readable)
+
+        def score(at: tuple[Where, pa.RecordBatch]) -> tuple[pa.RecordBatch, Array | None]:
+            self._heartbeat(number, attempt, at[1].num_rows)
+            failpoint("W3.run")
+            return isolate.whole(*at, binding.output_schema)
+
+        def encode(rows: pa.RecordBatch) -> None:
+            failpoint("W3.encode")
+            with clock("encode"):
+                part.write(rows)
+
+        with (
+            part,
+            ReadAhead(units(attempt), self._room, readers, self._readers, turn) as row_groups,
+            WriteBehind(encode, _BEHIND_BATCHES) as writer,
+        ):
+            with self._to_compute.turn(number, self._look), self._gauge.turn(clock):
+                there = filter(None, row_groups)
+                measured = self._gauge.measured(there, attempt.rows * self._spec.shards, clock)
+                batch_rows = binding.batch_rows or max(1, self._gauge.batch_rows >> attempt.halvings)
+                bucketing = Bucketing(binding.lengths, batch_rows)
+                cut = batches(bucketing.pieces(measured), batch_rows, exact=binding.batch_rows is not None)
+                for rows, kept in in_order(score, clock.each("wait_read", cut), self._calls):
+                    fed = rows.num_rows if kept is None else len(kept)
+                    self.observe(fed, batch_rows, (binding.batch_rows or fed) - fed, clock.seconds)
+                    for whole in bucketing.restore(rows, kept):
+                        with clock("wait_write"):
+                            writer.put(whole)
+            with clock("wait_encode"):
+                writer.flush()
+            with clock("publish"):
+                receipt = part.publish({}, rejects.losses())
+        return self._told(receipt, clock)
+
+    def attempt(self, attempt: Attempt, number: int | None = None) -> Receipt | Failure:
+        """`run` behind the boundary of the worker: whatever goes wrong comes back as a Failure.
+
+        number: counts the attempts of this worker from 0, in the order in which they were given out, where several
+                are in hand; None: they come one by one.
+        """
+        number = next(self._numbers) if number is None else number
+        if self._recycle:  # the driver knows, and gives this shard to another
+            self._leave(number)
+            gone = WorkerError(f"worker {self.name} is to be replaced: {self._recycle}")
+            return Failure(attempt.shard, attempt.id, attempt.number, self.name, gone)
+        self._rows[number] = attempt.id, 0
+        self._headroom.learn(attempt.safe_rows)
+        try:
+            with self._gauge.attempt():
+                return self.run(attempt, number)
+        except RunnerError as error:
+            failed: RunnerError = error
+        except (MemoryError, pa.ArrowMemoryError) as error:
+            failed = MemoryLimitError(
+                f"shard {attempt.shard} did not fit into the memory of worker {self.name}: {error}"
+            )
+        except OSError as error:  # the spool's disk, most likely: another worker may have room
+            failed = StorageError(f"shard {attempt.shard} failed on worker {self.name}: {error}")
+        except Exception as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            failed = InternalError(
+                f"shard {attempt.shard} failed on worker {self.name} in a way nobody foresaw:"
+                f" {type(error).__name__}: {error} ({where.filename}:{where.lineno}); please report it",
+                traceback=traceback.format_exc(),
+            )
+        finally:
+            self._leave(number)
+            del self._rows[number]
+        if isinstance(failed, MemoryLimitError):
+            self._recycle = f"it failed: {failed.message}"
+        return Failure(attempt.shard, attempt.id, attempt.number, self.name, failed)
+
+    def stop(self) -> None:
+        """End the running attempt before its next batch."""
+        self._stop.set()
+
+    def close(self) -> None:
+        self._engine.close()
+        self._model.close()
+
+    @property
+    def progress(self) -> Progress:
+        in_hand = [rows for _, rows in sorted(self._rows.copy().items())]
+        beside = sum(rows for _, rows in in_hand[1:])
+        return Progress(*in_hand[0], beside, self._called) if in_hand else Progress()
+
+    def _leave(self, number: int) -> None:
+        self._to_read.leave(number)
+        self._to_compute.leave(number)
+
+    def _sample_rows(self) -> pa.RecordBatch | None:
+        spec = self._spec
+        assert spec.sample is not None
+        return read_rows(spec.input, spec.input_schema, spec.binding, spec.sample, max(spec.batch_rows, DISTINCT_ROWS))
+
+    def _rejects(self) -> Rejects:
+        spec = self._spec
+        return Rejects(spec.input_schema, spec.binding.kept, spec.limits, spec.max_rejected_rows)
+
+    def _isolation(self, clock: StageClock, rejects: Rejects) -> Isolation:
+        binding, limits = self._spec.binding, self._spec.limits
+        most = limits.max_row_bytes
+        steps = Steps(
+            feed=clock.timed("feed", self._feed),
+            run=clock.timed("run", self._call),
+            fetch=clock.timed("fetch", binding.fetch),
+            nan=clock.timed("fetch", binding.nan_rows),
+            check=(lambda batch: None) if most is None else partial(wide_rows, most=most),
+            call=self._gauge.call,
+        )
+        return Isolation(
+            steps,
+            rejects,
+            self._headroom,
+            nan_rejected=limits.nan_output == "reject",
+            splittable=binding.batch_rows is None,
+        )
+
+    def _feed(self, batch: pa.RecordBatch) -> Feeds:
+        feeds = self._spec.binding.feed(batch)
+        if self._spec.binding.pads:
+            self._gauge.note_padding(*self._spec.binding.padding(batch, feeds))
+        return feeds
+
+    def _call(self, feeds: Feeds) -> Outputs:
+        self._called += self._careful
+        try:
+            return self._engine.run(feeds, self._spec.binding.fetches)
+        except DeviceError as error:  # before the next attempt has its turn
+            self._broken = self._recycle = f"it failed: {error.message}"
+            raise
+
+    def _told(self, receipt: Receipt, clock: StageClock) -> Receipt:
+        """The receipt with what the driver is to know of this process."""
+        if self._headroom.failures >= TIRED:
+            self._recycle = f"memory ran out {self._headroom.failures} times in it"
+        else:
+            self._recycle = self._memory.excess()
+        return dataclasses.replace(
+            receipt,
+            seconds=dict(clock.seconds),
+            figures=self._gauge.figures(),
+            safe_rows=self._headroom.limits,
+            recycle=self._recycle,
+        )
+
+    def _look(self) -> None:
+        if self._stop.is_set():
+            raise StoppedError(f"worker {self.name} was stopped")
+
+    def _heartbeat(self, number: int, attempt: Attempt, rows: int) -> None:
+        if self._stop.is_set():
+            raise StoppedError(f"shard {attempt.shard} was stopped on worker {self.name} before it was done")
+        if self._broken:
+            raise WorkerError(f"worker {self.name} is to be replaced: {self._broken}")
+        with self._counting:  # two calls may be in flight
+            self._rows[number] = attempt.id, self._rows[number][1] + rows

@@ -32,7 +32,7 @@ from jobs.schedule.event import AttemptSucceeded, Event, WorkerReady
 from jobs.schedule.schedule import Schedule
 from runner.driver.driver import Driver
 from runner.preflight.preflight import preflight
-from runner.worker.worker import Progress, WorkerSpec
+from runner.worker.spec import Progress, WorkerSpec
 
 _LINKS = 30_000  # names of one file; file systems allow some more
 

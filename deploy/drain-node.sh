@@ -9,6 +9,6 @@ ray drain-node --reason DRAIN_NODE_REASON_PREEMPTION --reason-message 'this node
     --deadline-remaining-seconds "$seconds" || exit 0 # Ray is gone already: nothing to wait for
 
 end=$(($(date +%s) + seconds))
-while [ "$(date +%s)" -lt "$end" ] && grep -lsa '^ray::_Actor' /proc/[0-9]*/cmdline >/dev/null; do
+while [ "$(date +%s)" -lt "$end" ] && grep -lsaE '^ray::(Worker|_)Actor' /proc/[0-9]*/cmdline >/dev/null; do
     sleep 1
 done

@@ -301,6 +301,15 @@ class Output(Location):
         return self
 
 
+# Each reader thread may have one row group in the making. More than four only pay where a store is slow to answer.
+_MOST_READERS = 4
+
+
+def reader_threads(cpus: int) -> int:
+    """How many threads of a worker read and decode, where the job leaves it open."""
+    return max(1, min(cpus, _MOST_READERS))
+
+
 class Workers(Section):
     """What each worker asks of the cluster. `count: auto`: one per GPU, or as many as the CPUs hold.
 

@@ -40,10 +40,10 @@ from jobs.load import load_job  # noqa: E402
 if TYPE_CHECKING:
     from connectors.output.verification import Verification
     from jobs.job import OptionValue
-    from runner.driver.launch import Handle
+    from runner.driver.handle import Handle
     from runner.driver.result import Result
     from runner.driver.watch import Watch
-    from runner.model.saved_model import ModelSpec
+    from runner.model.signature import ModelSpec
     from runner.preflight.preflight import Preflight
 
 __version__ = "0.1.0"
@@ -99,7 +99,7 @@ def start(
 ) -> Handle:
     """Run a job in the background: `handle.progress`, `handle.wait()`, `handle.cancel()`. Arguments as for `run`."""
     from connectors.models.cache import CacheSettings
-    from runner.driver.launch import Handle
+    from runner.driver.handle import Handle
     from runner.report.display import NoDisplay, NotebookDisplay, display_for, in_notebook
 
     # A notebook's display belongs to the cell that opened it: it must be opened here, not in the thread.

@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+Array = npt.NDArray[Any]
+
 # TensorFlow dtype name -> (DataType enum of types.proto, NumPy dtype of its carrier; None: strings)
 DTYPES: dict[str, tuple[int, np.dtype[Any] | None]] = {
     "float32": (1, np.dtype(np.float32)),

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from connectors.formats.buffered import (
-    HeldFile,
+from connectors.formats.buffered import HeldFile
+from connectors.formats.fault import (
     bad_row_group,
     check_unchanged,
     one_line,

@@ -18,9 +18,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from connectors.formats.buffered import (
+from connectors.formats.buffered import HeldFile
+from connectors.formats.fault import (
     MAX_ROW_GROUP_BYTES,
-    HeldFile,
     bad_row_group,
     check_unchanged,
     one_line,

@@ -16,8 +16,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from connectors.formats.buffered import HeldFile, unreadable, wrong_magic
+from connectors.formats.buffered import HeldFile
 from connectors.formats.example import binary
+from connectors.formats.fault import unreadable, wrong_magic
 from jobs.errors import InputError, JobError
 
 _HEAD = struct.Struct("<QI")  # length, its CRC

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from connectors.formats.buffered import HeldFile, one_line
+from connectors.formats.buffered import HeldFile
+from connectors.formats.fault import one_line
 from connectors.secret import redact
 from connectors.store.store import Store
 from jobs.errors import DataError, InputError, InternalError, MemoryLimitError, StorageError

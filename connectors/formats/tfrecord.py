@@ -15,16 +15,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from connectors.formats.buffered import (
-    HeldFile,
-    bad_row_group,
-    check_unchanged,
-    unreadable,
-    while_running,
-    wrong_rows,
-)
+from connectors.formats.buffered import HeldFile
 from connectors.formats.example import RowsError, encode, kind_of
 from connectors.formats.example_columns import COLUMN_TYPES, decode, infer
+from connectors.formats.fault import bad_row_group, check_unchanged, unreadable, while_running, wrong_rows
 from connectors.formats.record import FRAME_BYTES, DamagedError, content_of, framed, lengths, records
 from connectors.formats.schema import position
 from connectors.formats.spool import SpoolWriter, open_part, whole_part

@@ -15,7 +15,6 @@ somebody holds it. Locks end with their process, however it ends.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import secrets
@@ -24,18 +23,18 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import filelock
 
-from connectors.models.digest import MAX_FILES, folder_digest
+from connectors.models.digest import folder_digest
+from connectors.models.remote import RemoteModel, changed, list_model, reading
 from connectors.secret import redact
 from connectors.store.listing import FileStat
 from connectors.store.store import Store
-from jobs.errors import InputError, ModelError, OutputError, RunnerError, StorageError
-from jobs.job import OptionValue, canonical
+from jobs.errors import ModelError, RunnerError, StorageError
 
 DEFAULT_LIMIT_BYTES = 50 * 2**30
 
@@ -52,19 +51,6 @@ class CacheSettings:
 
     folder: str | None = None
     limit_bytes: int = DEFAULT_LIMIT_BYTES
-
-
-@dataclass(frozen=True)
-class RemoteModel:
-    """A model folder on a store, as it was when somebody listed it. Small and picklable; holds no secret.
-
-    url:  of the folder that holds the model's files, the version resolved.
-    key:  of the url and the listing: relative paths, bytes, and what changes when a file does.
-    """
-
-    url: str
-    key: str
-    options: Mapping[str, OptionValue] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -121,30 +107,6 @@ class HeldModel:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-def list_model(url: str, options: Mapping[str, OptionValue]) -> tuple[RemoteModel, dict[str, FileStat]]:
-    """What lies below `url` now: relative path -> file, sorted.
-
-    raises: ModelError where a name cannot be a file of a model, or there are too many; what `Store` raises.
-    """
-    store = Store(url, options)
-    files: dict[str, FileStat] = {}
-    with reading(url):
-        found = store.tree(most=MAX_FILES)
-    for file in found:
-        path = file.url.removeprefix(store.url.rstrip("/") + "/")
-        if any(part in ("", ".", "..") or not part.isprintable() for part in path.split("/")):
-            raise ModelError(f"cannot use model '{redact(url)}': {path!r} is no name of a file below it")
-        files[path] = file
-    if len(files) > MAX_FILES:
-        raise ModelError(
-            f"cannot use model '{redact(url)}': more than {MAX_FILES} files;"
-            " expected the folder of one SavedModel, which holds tens"
-        )
-    listing = [[path, file.size, file.version] for path, file in sorted(files.items())]
-    key = hashlib.sha256(canonical([store.url, listing]).encode()).hexdigest()[:32]
-    return RemoteModel(store.url, key, dict(options)), dict(sorted(files.items()))
 
 
 class ModelCache:
@@ -334,22 +296,6 @@ def default_folder() -> Path:
     given = os.environ.get("XDG_CACHE_HOME", "")
     base = Path(given) if given.startswith("/") else Path("~/.cache").expanduser()
     return base / "savedmodel-runner" / "models"
-
-
-@contextmanager
-def reading(url: str) -> Iterator[None]:
-    """What a store refuses is an error of the model."""
-    try:
-        yield
-    except (InputError, OutputError) as error:
-        raise ModelError(f"cannot read model '{redact(url)}': {error.message}", **error.facts) from None
-
-
-def changed(url: str, found: str, planned: str) -> ModelError:
-    return ModelError(
-        f"cannot use model '{redact(url)}': its files changed since the plan was made"
-        f" (digest {found[:12]}, planned {planned[:12]}); restore it, or run again with a new output"
-    )
 
 
 def _download(store: Store, files: Mapping[str, FileStat], folder: Path) -> None:

@@ -7,7 +7,6 @@ reason that may pass is tried again within the bounds of `retry.py`, except `pub
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -15,15 +14,14 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
-import fsspec
 import pyarrow.fs as pa_fs
 
-from connectors.secret import HIDDEN, redact, redact_urls, resolve
+from connectors.secret import HIDDEN, redact, resolve
 from connectors.store.client_error import denied, meaning, publish_answer
-from connectors.store.host_key import known_hosts_policy
+from connectors.store.connect import absolute, connect, scheme_of
 from connectors.store.listing import Child, FileStat, Pattern, has_wildcard, hidden, nothing_found
 from connectors.store.local import LocalFiles
-from connectors.store.remote import OBJECT_STORES, RangeFile, RemoteFiles
+from connectors.store.remote import RangeFile, RemoteFiles
 from connectors.store.retry import BEST_EFFORT, READ, Patience
 from connectors.store.scratch import scratch_folder
 from jobs.errors import InputError, JobError, OutputError, RunnerError, StorageError, one_of
@@ -33,26 +31,8 @@ __all__ = ["FileStat", "Store", "redact"]
 
 T = TypeVar("T")
 
-# Scheme -> what to install for it; None: nothing beside the runner itself.
-_PACKAGES: dict[str, str | None] = {
-    **dict.fromkeys(("s3", "s3a"), "savedmodel-runner[s3]"),
-    **dict.fromkeys(("gs", "gcs"), "savedmodel-runner[gcs]"),
-    **dict.fromkeys(("abfs", "abfss", "az"), "savedmodel-runner[azure]"),
-    **dict.fromkeys(("sftp", "ssh"), "savedmodel-runner[sftp]"),
-    **dict.fromkeys(("http", "https"), "aiohttp"),
-    "webhdfs": "requests",
-    "hdfs": None,
-    "memory": None,
-}
-# fsspec trusts any SFTP host key by default, and some stores cache listings for good.
-_DEFAULTS: dict[str, dict[str, Any]] = {
-    **{scheme: {"use_listings_cache": False} for scheme in OBJECT_STORES},
-    **{scheme: {"host_key_policy": "reject"} for scheme in ("sftp", "ssh")},
-}
 FileStats = list[FileStat]  # inside the class, `list` is a method
 Names = list[str]
-
-_NO_OPTIONS = {"url", "url_query", "url_fragment"}  # parts of a URL that no client takes as an option
 
 
 class Store:
@@ -66,8 +46,8 @@ class Store:
     """
 
     def __init__(self, url: str, options: Mapping[str, OptionValue] | None = None) -> None:
-        self.scheme = _scheme(url)
-        self.url = _absolute(url)
+        self.scheme = scheme_of(url)
+        self.url = absolute(url)
         self._options = dict(options or {})
         self._secrets: list[str] = []
         self._spools: dict[str, Path] = {}
@@ -350,14 +330,14 @@ class Store:
         """fresh: with the references resolved again, and not the client that others use."""
         options, secrets = resolve(self._options, self.scheme)
         self._secrets = list(dict.fromkeys((*self._secrets, *secrets)))
-        return _connect(self.scheme, self.url, options, fresh)
+        return connect(self.scheme, self.url, options, fresh)
 
     def _on_this_store(self, url: str) -> str:
-        if _scheme(url) != self.scheme:
+        if scheme_of(url) != self.scheme:
             raise JobError(
                 f"cannot reach '{redact(url)}' through '{redact(self.url)}': one job section has one kind of store"
             )
-        return _absolute(url)
+        return absolute(url)
 
     def _locate(self, path: str) -> str:
         if "://" in path or path.startswith("/"):
@@ -411,49 +391,3 @@ class Store:
         for secret in filter(None, self._secrets):
             text = text.replace(secret, HIDDEN)
         return redact(text)
-
-
-def _scheme(url: str) -> str:
-    scheme, mark, _ = url.partition("://")
-    scheme = scheme.lower() if mark else "file"
-    if scheme in ("file", "local"):
-        return "file"
-    if scheme not in _PACKAGES:
-        raise JobError(
-            f"no store for scheme '{scheme}' of '{redact(url)}': there is 'file', {one_of(list(_PACKAGES), most=20)}"
-        )
-    return scheme
-
-
-def _absolute(url: str) -> str:
-    """A local path from the root, the same from every working directory; other URLs as they are."""
-    if _scheme(url) == "file":
-        if url.startswith("/") and os.path.normpath(url) == url:  # nearly always, and there may be a million
-            return url
-        return os.path.normpath(Path(url.partition("://")[2] or url).expanduser().absolute())
-    if redact_urls(url) != url:
-        raise JobError(
-            f"cannot use '{redact(url)}': the url itself holds a secret, and would be stored in plans and logs; "
-            "give it as an option with a reference: 'env:NAME', 'file:/path' or 'profile:NAME'"
-        )
-    return url if url.endswith("://") else url.rstrip("/")
-
-
-def _connect(scheme: str, url: str, options: Mapping[str, OptionValue], fresh: bool) -> Any:
-    try:
-        cls = fsspec.get_filesystem_class(scheme)
-    except ImportError:
-        package = _PACKAGES[scheme]
-        advice = f"; pip install '{package}'" if package else ""
-        raise JobError(f"cannot reach '{redact(url)}': the package for '{scheme}' is missing{advice}") from None
-    named = {name: value for name, value in cls._get_kwargs_from_urls(url).items() if name not in _NO_OPTIONS}
-    try:
-        # One client for all stores with the same options: some take a second to make.
-        once = {"skip_instance_cache": True} if fresh else {}
-        given = {**_DEFAULTS.get(scheme, {}), **named, **options, **once}
-        if given.get("host_key_policy") == "reject":
-            given["host_key_policy"] = known_hosts_policy(str(given.pop("known_hosts", "~/.ssh/known_hosts")))
-        return cls(**given)
-    except (TypeError, ValueError, KeyError) as error:
-        names = one_of(list(options))
-        raise JobError(f"cannot reach '{redact(url)}' with options {names}: {type(error).__name__}") from None

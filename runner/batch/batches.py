@@ -14,7 +14,7 @@ from itertools import accumulate
 import pyarrow as pa
 
 from jobs.errors import DataError
-from runner.binding.cast import Array
+from runner.tensor import Array
 
 # 16 MiB of input and output hold 65,536 small rows (32 floats in, one out: 8.3 MiB), the fastest batch measured for
 # them, and about a hundred images. Larger batches only cost memory: the model is busy all the time already.

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from runner.batch.batches import Where
-from runner.binding.cast import Array
+from runner.tensor import Array
 
 _WASTE = 0.08  # of the places of a batch that padding may take, beyond what the policy asks of each row alone
 _FEWEST_ROWS = 32  # in a batch, as far as there are so many: below, a call costs more than the padding that is saved

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import copyreg
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,21 +16,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from jobs.errors import BindingError, DataError, InternalError, offenders, one_of
-from jobs.job import Columns, InputColumn, OutputColumn
-from runner.binding.cast import Array, as_arrow
-from runner.binding.composite import PartsSource, grouped, source_of, target_of
-from runner.binding.example import ExampleSource, example_source
-from runner.binding.feeding import ColumnSource, ConstantSource, InputSource, StackSource, column_of, feedable, finite
-from runner.binding.fetching import OutputTarget, Target, output_field
-from runner.binding.naming import Path, absent, features_of, named, paths, rules_of, with_columns, with_fields
+from jobs.errors import DataError, InternalError
+from runner.binding.cast import as_arrow
+from runner.binding.composite import PartsSource
+from runner.binding.feeding import ConstantSource, InputSource, column_of, finite
+from runner.binding.fetching import OutputTarget, Target
+from runner.binding.naming import Path, with_columns
 from runner.binding.padding import PadSource
 from runner.binding.ragged import nan_lists
 from runner.binding.row_error import RowError
-from runner.model.saved_model import Signature, TensorSpec
-from runner.tensor import Feeds, Outputs, Strings, Tensor, tensor_text, type_text
-
-__all__ = ["Binding", "bind", "output_field", "wanted_columns"]
+from runner.tensor import Array, Feeds, Outputs, Strings, Tensor, tensor_text, type_text
 
 
 def _reduced(arrow: pa.FixedSizeListType) -> tuple[Any, ...]:
@@ -214,183 +207,6 @@ def _readable(value: pa.Scalar) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def wanted_columns(columns: Columns, signature: Signature, schema: pa.Schema) -> list[str]:
-    """The columns that a job reads: those bound, in the order of the inputs, then those kept; each once.
-
-    Names that `schema` lacks are included as they are, so that whoever looks for them can say so.
-    """
-    leads = paths(columns, signature, schema)
-    schema = with_fields(schema, leads)
-    signature = grouped(columns, schema, signature)
-    rules = rules_of(columns, signature, schema)
-    bound = [
-        column
-        for name, rule in rules.items()
-        if rule is not None and (name in columns.inputs or feedable(signature.inputs[name]))
-        for column in named(rule, schema)
-    ]
-    bound = [leads.get(name, (name,))[0] for name in bound]
-    return list(dict.fromkeys([*bound, *columns.keep]))
-
-
-def bind(columns: Columns, schema: pa.Schema, signature: Signature, tensor_encoding: str) -> Binding:
-    """Agree on every input, output and kept column.
-
-    schema:  at least the columns of `wanted_columns`.
-    raises:  BindingError that lists all offenders, each with column, tensor, what was found and expected. Facts:
-             `code` of the first and `codes` of all, in the order of the lines, with commas between.
-    """
-    problems, wanted = _Problems(), tuple(wanted_columns(columns, signature, schema))
-    leads, given = paths(columns, signature, schema), schema
-    schema = with_fields(schema, leads)
-    signature = grouped(columns, schema, signature)
-    inputs = _bind_inputs(columns, schema, signature, problems)
-    batch_rows = _batch_rows(inputs, problems)
-    padded = {bound.name: bound.source for bound in inputs if isinstance(bound.source, PadSource)}
-    targets = _bind_outputs(columns, signature, batch_rows, tensor_encoding, padded, problems)
-    for name in columns.keep:
-        problems.note(absent(name, given), f"kept column {name!r}")
-    fields = [given.field(name) for name in columns.keep if given.names.count(name) == 1]
-    fields += [target.field for target in targets]
-    for name, count in Counter(one.name for one in fields).items():
-        if count > 1:
-            advice = "rename an output (`outputs: {NAME: other_name}`) or keep fewer columns"
-            problems.add("COLUMN_AMBIGUOUS", f"output column {name!r}: {count} columns would have this name; {advice}")
-    problems.check(signature)
-    return Binding(
-        columns=wanted,
-        fetches=tuple(name for target in targets for name in target.fetches),
-        output_schema=pa.schema(fields),
-        batch_rows=batch_rows,
-        inputs=tuple(inputs),
-        outputs=tuple(targets),
-        kept=columns.keep,
-        paths=leads,
-    )
-
-
-class _Problems:
-    """All that is wrong, in the order in which it was found."""
-
-    def __init__(self) -> None:
-        self._found: list[tuple[str, str]] = []
-
-    def __bool__(self) -> bool:
-        return bool(self._found)
-
-    def add(self, code: str, text: str) -> None:
-        self._found.append((code, text))
-
-    def note(self, error: BindingError | None, subject: str) -> None:
-        """Add what a part of the agreement says, with what it says it of."""
-        if error is not None:
-            self.add(error.facts["code"], f"{subject}: {error.message}")
-
-    def check(self, signature: Signature) -> None:
-        if self._found:
-            count = f"{len(self._found)} problem{'s' * (len(self._found) > 1)}"
-            codes = [code for code, _ in self._found]
-            lines = offenders([f"{code}: {text}" for code, text in self._found])
-            raise BindingError(
-                f"could not bind columns to signature {signature.name!r}: {count}\n{lines}",
-                code=codes[0],
-                codes=",".join(codes),
-            )
-
-
-def _bind_inputs(columns: Columns, schema: pa.Schema, signature: Signature, problems: _Problems) -> list[BoundInput]:
-    for name in columns.inputs:
-        if name not in signature.inputs:
-            choices = one_of(list(signature.inputs), name)
-            problems.add("MODEL_SIGNATURE", f"input {name!r}: the signature has no such input; it has {choices}")
-    inputs = []
-    rules = rules_of(columns, signature, schema)
-    for name, rule in rules.items():
-        spec = signature.inputs[name]
-        twin = next((one for one in rules if spec.tensor and signature.inputs[one].tensor == spec.tensor), name)
-        if twin != name and rule is not None and rules[twin] != rule:
-            found = f"input {name!r} {spec}: it is the same tensor as input {twin!r}, and fed from somewhere else"
-            problems.add("MODEL_SIGNATURE", f"{found}; expected one column for both: name it for one of them")
-            continue
-        source = None if rule is None else _source(spec, rule, schema, problems)
-        if rule is None or source is not None:
-            inputs.append(BoundInput(name, spec.dtype, spec.shape, source, twin if twin != name else ""))
-    if not problems and all(bound.source is None or isinstance(bound.source, ConstantSource) for bound in inputs):
-        found = f"its inputs {one_of([bound.name for bound in inputs])} are constants or defaults"
-        problems.add("MODEL_SIGNATURE", f"no input follows the rows: {found}; expected at least one column to be fed")
-    return inputs
-
-
-def _source(
-    spec: TensorSpec, rule: InputColumn, schema: pa.Schema, problems: _Problems
-) -> InputSource | PartsSource | None:
-    names = named(rule, schema)
-    missing = [(name, error) for name in names if (error := absent(name, schema)) is not None]
-    if missing and feedable(spec):
-        for name, error in missing:
-            problems.note(error, f"input {spec.name!r} {spec} from column {name!r}")
-        return None
-    subject = f"input {spec.name!r} {spec}"
-    if rule.column is not None:
-        subject += f" from column {rule.column!r}"
-    elif rule.stack is not None:
-        subject += f" from columns {one_of(names)}"
-    elif rule.example is not None:
-        subject += " from an Example"
-    try:
-        if rule.example is not None:
-            features = features_of(rule.example.columns, schema)
-            return example_source(spec, rule, {feature: schema.field(name) for feature, name in features.items()})
-        return source_of(spec, rule, [schema.field(name) for name in names] if feedable(spec) else [])
-    except BindingError as error:
-        problems.note(error, subject)
-        return None
-
-
-def _batch_rows(inputs: Sequence[BoundInput], problems: _Problems) -> int | None:
-    """The fixed batch dimension of the inputs that follow the rows, None where they take any."""
-    fixed = {
-        bound.name: bound.shape[0]
-        for bound in inputs
-        if bound.shape
-        and bound.shape[0] is not None
-        and isinstance(bound.source, ColumnSource | StackSource | ExampleSource | PadSource)
-    }
-    if len(set(fixed.values())) > 1:
-        found = ", ".join(f"{name!r} wants {rows}" for name, rows in fixed.items())
-        problems.add("MODEL_SIGNATURE", f"fixed batch dimensions: {found}; expected one number of rows for all inputs")
-    return next(iter(fixed.values()), None)
-
-
-def _bind_outputs(
-    columns: Columns,
-    signature: Signature,
-    batch_rows: int | None,
-    tensor_encoding: str,
-    padded: Mapping[str, PadSource],
-    problems: _Problems,
-) -> list[Target]:
-    rules = columns.outputs
-    leave_out = ""
-    if rules is None:
-        rules = {name: OutputColumn() for name in signature.outputs}
-        leave_out = "; to leave it out, name the outputs to keep in the job: `outputs: [...]`"
-    if not rules:
-        problems.add("MODEL_SIGNATURE", "the signature has no output; expected at least one to write")
-    targets: list[Target] = []
-    for name, rule in rules.items():
-        if name not in signature.outputs:
-            choices = one_of(list(signature.outputs), name)
-            problems.add("MODEL_SIGNATURE", f"output {name!r}: the signature has no such output; it has {choices}")
-            continue
-        spec = signature.outputs[name]
-        try:
-            targets.append(target_of(spec, rule, batch_rows, tensor_encoding, padded))
-        except BindingError as error:
-            problems.add(error.facts["code"], f"output {name!r} {spec}: {error.message}{leave_out}")
-    return targets
 
 
 def _padded(tensor: Tensor, rows: int) -> Tensor:

@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from runner.tensor import DTYPES, bfloat16_bits, bfloat16_values, carrier
+from runner.tensor import DTYPES, Array, bfloat16_bits, bfloat16_values, carrier
 
-Array = npt.NDArray[Any]
 How = Literal["same", "exact", "range", "finite", "bfloat16", "unsafe"]
 
 # Bits of the significand: integers up to 2**bits are exact.

@@ -30,7 +30,7 @@ from runner.binding.nesting import peel
 from runner.binding.padding import PadSource, cut_target, pad_source
 from runner.binding.ragged import RaggedSource, ragged_source, ragged_target
 from runner.binding.sparse import SparseSource, sparse_source, sparse_target
-from runner.model.saved_model import Signature, TensorSpec
+from runner.model.signature import Signature, TensorSpec
 
 Specs = dict[str, TensorSpec]
 PartsSource = RaggedSource | SparseSource  # where an input of several tensors comes from

@@ -9,8 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.errors import BindingError
-from runner.binding.cast import Array
-from runner.tensor import Strings, Tensor, bfloat16_bits, carrier, tensor_text
+from runner.tensor import Array, Strings, Tensor, bfloat16_bits, carrier, tensor_text
 
 
 def constant(value: Any, dtype: str, shape: Sequence[int | None] | None, unsafe: bool = False) -> Tensor:

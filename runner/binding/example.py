@@ -14,7 +14,7 @@ from runner.binding.cast import advice
 from runner.binding.constant import mismatch
 from runner.binding.feeding import bad_rows, typed_column
 from runner.binding.nesting import peel, plain
-from runner.model.saved_model import TensorSpec
+from runner.model.signature import TensorSpec
 from runner.tensor import Strings, type_text
 
 

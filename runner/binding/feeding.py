@@ -18,12 +18,12 @@ import pyarrow.compute as pc
 
 from jobs.errors import BindingError, DataError
 from jobs.job import InputColumn, NullFill
-from runner.binding.cast import NATURAL, Array, Cast, advice, agree, as_arrow, as_numpy
+from runner.binding.cast import NATURAL, Cast, advice, agree, as_arrow, as_numpy
 from runner.binding.constant import constant, mismatch
 from runner.binding.nesting import Row, merge, peel, plain, wanted
 from runner.binding.row_error import RowError
-from runner.model.saved_model import TensorSpec
-from runner.tensor import Strings, Tensor, bfloat16_bits, bfloat16_values, carrier, tensor_digest, type_text
+from runner.model.signature import TensorSpec
+from runner.tensor import Array, Strings, Tensor, bfloat16_bits, bfloat16_values, carrier, tensor_digest, type_text
 
 S = TypeVar("S")
 

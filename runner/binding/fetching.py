@@ -24,12 +24,12 @@ import pyarrow as pa
 
 from jobs.errors import DataError
 from jobs.job import OutputColumn
-from runner.binding.cast import NATURAL, Array, as_arrow
+from runner.binding.cast import NATURAL, as_arrow
 from runner.binding.constant import fits, mismatch
 from runner.binding.nesting import Row
 from runner.binding.row_error import RowError
-from runner.model.saved_model import TensorSpec
-from runner.tensor import Outputs, Strings, Tensor, bfloat16_values, carrier, tensor_text
+from runner.model.signature import TensorSpec
+from runner.tensor import Array, Outputs, Strings, Tensor, bfloat16_values, carrier, tensor_text
 
 MAX_OFFSET = 2**31 - 1  # of Arrow's string, binary and list types
 _WITH_NAN = frozenset({"float16", "float32", "float64", "bfloat16", "complex64", "complex128"})

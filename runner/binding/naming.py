@@ -18,7 +18,7 @@ from jobs.errors import BindingError, one_of
 from jobs.job import Columns, InputColumn
 from runner.binding.constant import mismatch
 from runner.binding.feeding import feedable
-from runner.model.saved_model import Signature
+from runner.model.signature import Signature
 
 Path = tuple[str, ...]  # a column, and the names of fields down from it
 Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)

@@ -16,13 +16,13 @@ import pyarrow.compute as pc
 
 from jobs.errors import BindingError
 from jobs.job import InputColumn, OutputColumn, Pad
-from runner.binding.cast import Array, as_numpy
+from runner.binding.cast import as_numpy
 from runner.binding.constant import constant, mismatch
 from runner.binding.fetching import MAX_OFFSET, OutputTarget, output_target
 from runner.binding.nesting import Row, peel, plain
 from runner.binding.ragged import Lists, lists, origin
-from runner.model.saved_model import TensorSpec
-from runner.tensor import Outputs, Strings, Tensor, carrier, tensor_digest, type_text
+from runner.model.signature import TensorSpec
+from runner.tensor import Array, Outputs, Strings, Tensor, carrier, tensor_digest, type_text
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,13 +16,13 @@ import pyarrow.compute as pc
 
 from jobs.errors import DataError
 from jobs.job import InputColumn, NullFill, OutputColumn
-from runner.binding.cast import Array, as_numpy
+from runner.binding.cast import as_numpy
 from runner.binding.constant import mismatch
 from runner.binding.feeding import ColumnSource, column_source, nulls, typed_column
 from runner.binding.fetching import MAX_OFFSET, OutputTarget, output_target
 from runner.binding.nesting import Row, peel, plain
-from runner.model.saved_model import TensorSpec
-from runner.tensor import Feeds, Outputs, Strings, Tensor, carrier, type_text
+from runner.model.signature import TensorSpec
+from runner.tensor import Array, Feeds, Outputs, Strings, Tensor, carrier, type_text
 
 
 @dataclass(frozen=True, eq=False)

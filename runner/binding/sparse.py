@@ -14,14 +14,13 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.job import InputColumn, OutputColumn
-from runner.binding.cast import Array
 from runner.binding.constant import fits, mismatch
 from runner.binding.feeding import ColumnSource, column_source
 from runner.binding.fetching import GUESS, MAX_OFFSET, OutputTarget, output_target
 from runner.binding.nesting import Row, peel
 from runner.binding.ragged import Lists, lists, note, origin
-from runner.model.saved_model import TensorSpec
-from runner.tensor import Feeds, Outputs, Strings, Tensor, tensor_text, type_text
+from runner.model.signature import TensorSpec
+from runner.tensor import Array, Feeds, Outputs, Strings, Tensor, tensor_text, type_text
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,7 +37,7 @@ def cache_settings() -> Any:
 def list_(as_json: AsJson = False) -> None:
     """What is kept, the copy used last first."""
     from connectors.models.cache import ModelCache
-    from runner.report.display import byte_count
+    from runner.report.text import byte_count
 
     cache = ModelCache(cache_settings())
     entries = cache.entries()
@@ -68,7 +68,7 @@ def clean(
 ) -> None:
     """Remove the copies that nobody uses now, and what dead processes left behind."""
     from connectors.models.cache import ModelCache
-    from runner.report.display import byte_count
+    from runner.report.text import byte_count
 
     cache = ModelCache(cache_settings())
     removed, kept = cache.clean(_seconds(older_than) if older_than else 0.0)

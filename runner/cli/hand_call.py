@@ -18,8 +18,8 @@ import pyarrow as pa
 from jobs.errors import JobError, OutputError, one_of
 from runner.cli import expression
 from runner.engine import EngineOptions, load
-from runner.model.saved_model import ModelSpec, Signature, TensorSpec
-from runner.pool.pool import native_notes_dropped
+from runner.engine.quiet import native_notes_dropped
+from runner.model.signature import ModelSpec, Signature, TensorSpec
 from runner.tensor import DTYPES, Outputs, Strings, Tensor, bfloat16_bits, bfloat16_values, carrier, tensor_text
 
 Arrays = dict[str, npt.NDArray[Any]]

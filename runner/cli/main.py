@@ -86,7 +86,8 @@ def show(
         model as shown,  # each command imports what it needs: `show` answers in a fraction of a second
     )
     from runner.model.folder import is_remote
-    from runner.model.saved_model import choose_metagraph, choose_signature, read_model
+    from runner.model.saved_model import read_model
+    from runner.model.signature import choose_metagraph, choose_signature
     from runner.scan.program import read_programs
 
     spec = read_model(model, version, cache=cache_settings() if is_remote(model) else None)
@@ -210,7 +211,8 @@ def status(
 
     place = _output(output, option)
     if watch:
-        from runner.driver.watch import Watch, follow
+        from runner.cli.view.follow import follow
+        from runner.driver.watch import Watch
 
         raise typer.Exit(follow(Watch(place), sys.stdout, as_json))
     found = read_status(place)

@@ -69,7 +69,8 @@ def call(
     from runner.cli.hand_call import as_array, inputs_of, output_files
     from runner.cli.hand_call import call as called
     from runner.cli.view.model import plain_values, printable
-    from runner.model.saved_model import choose_metagraph, choose_signature, read_model
+    from runner.model.saved_model import read_model
+    from runner.model.signature import choose_metagraph, choose_signature
     from runner.scan.program import read_programs
     from runner.scan.trust import require_trust
     from runner.tensor import tensor_text

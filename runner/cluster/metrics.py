@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from jobs.attempt import Failure, Receipt
 from runner.cluster.quiet import Counter, Gauge, Histogram
-from runner.report.display import Snapshot
+from runner.measure.snapshot import Snapshot
 
 _BATCH_STAGES = ("feed", "run", "fetch")  # the ones that are done batch by batch
 _SECONDS = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0]

@@ -9,7 +9,6 @@ in a thread that can be left behind.
 from __future__ import annotations
 
 import dataclasses
-import os
 import signal
 import threading
 import time
@@ -32,13 +31,13 @@ from jobs.schedule.event import (
     WorkerLost,
     WorkerReady,
 )
-from runner.cluster.metrics import RunMetrics, WorkerMetrics
+from runner.cluster.actor import WorkerActor
+from runner.cluster.metrics import RunMetrics
 from runner.cluster.nodes import Watch
 from runner.cluster.quiet import NodeAffinitySchedulingStrategy, OutOfMemoryError, RayActorError, ray
-from runner.engine import EngineOptions
-from runner.pool.pool import Clock, as_runner_error
-from runner.report.display import Snapshot
-from runner.worker.worker import Progress, Worker, WorkerSpec
+from runner.measure.snapshot import Snapshot
+from runner.pool.pool import Clock
+from runner.worker.spec import Progress, WorkerSpec
 
 _IN_HAND = 2  # attempts of a worker: the Schedule gives out no more
 _PROGRESS_S = 0.5  # how often a worker is asked for its rows
@@ -47,60 +46,6 @@ _START_S = 120.0  # how long a local Ray may take to start on a busy machine
 _HEAD_S = 30.0  # how long it may be silent; after 60 s Ray ends this process itself, without a word of ours
 _KILL_S = 2.0  # how long the killing of actors may take; it takes milliseconds unless the head is gone
 _SHUTDOWN_S = 15.0
-
-
-class _Actor:
-    """The process around one Worker. Its methods never raise errors of ours: they return them."""
-
-    def __init__(self, name: str, workers: Workers) -> None:
-        self._name, self._workers = name, workers
-        if workers.gpus == 0:
-            os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # before TensorFlow loads: it takes the memory of all it sees
-        self._worker: Worker | None = None
-        self._metrics = WorkerMetrics()
-
-    def start(self, spec: WorkerSpec, careful: bool) -> dict[str, Any] | RunnerError:
-        """Load the model; returns where this worker lives."""
-        share = self._workers.gpus if 0 < self._workers.gpus < 1 else None
-        options = EngineOptions(
-            threads=max(1, int(self._workers.cpus)), gpu=self._workers.gpus > 0, gpu_memory_fraction=share
-        )
-        began = time.monotonic()
-        try:
-            self._worker = Worker(spec, self._name, options, careful=careful, memory=self._workers.memory)
-        except Exception as error:
-            return as_runner_error(error, self._name)
-        self._metrics.loaded(time.monotonic() - began)
-        self._worker.observe = self._metrics.batch
-        context = ray.get_runtime_context()
-        return {
-            "pid": os.getpid(),
-            "node": ray.util.get_node_ip_address(),
-            "node_id": context.get_node_id(),
-            "gpus": context.get_accelerator_ids().get("GPU", []),
-            "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
-            "devices": list(self._worker.devices),
-            "warm_up": self._worker.warm_up.document(),
-        }
-
-    def trial(self) -> dict[str, Any] | RunnerError:
-        assert self._worker is not None  # the pool asks workers that are ready
-        try:
-            return self._worker.trial().document()
-        except Exception as error:
-            return as_runner_error(error, self._name)
-
-    @ray.method(concurrency_group="attempts")  # type: ignore[untyped-decorator]
-    def run(self, attempt: Attempt, number: int) -> Any:
-        """number: of this worker's attempts, from 0: two threads of one group begin in any order."""
-        assert self._worker is not None  # the pool dispatches to workers that are ready
-        result = self._worker.attempt(attempt, number)
-        self._metrics.ended(result)
-        return result
-
-    @ray.method(concurrency_group="health")  # type: ignore[untyped-decorator]
-    def progress(self) -> Progress:
-        return self._worker.progress if self._worker is not None else Progress()
 
 
 @dataclass
@@ -163,7 +108,7 @@ class RayPool:
 
     def start(self, worker: str, avoid: tuple[str, ...] = (), careful: bool = False) -> None:
         try:
-            actor = ray.remote(concurrency_groups={"health": 1, "attempts": _IN_HAND})(_Actor).options(
+            actor = ray.remote(concurrency_groups={"health": 1, "attempts": _IN_HAND})(WorkerActor).options(
                 num_cpus=self._workers.cpus,
                 num_gpus=self._workers.gpus,
                 memory=self._workers.memory,

@@ -30,9 +30,9 @@ from jobs.schedule.event import (
 )
 from jobs.schedule.schedule import Schedule
 from runner.measure.history import History
+from runner.measure.snapshot import Snapshot
 from runner.pool.pool import Pool
-from runner.report.display import Snapshot
-from runner.worker.worker import Progress
+from runner.worker.spec import Progress
 
 _POLL_S = 0.25  # how long the loop sleeps at most; progress and Ctrl-C are looked at this often
 _RENEW_S = 30.0  # how often the driver says on storage that it lives

@@ -2,43 +2,38 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import secrets
-import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from connectors.models.cache import CacheSettings
 from connectors.output.directory import OutputDirectory
-from connectors.output.epoch import Ending
-from connectors.store.store import Store, redact
+from connectors.store.store import Store
 from jobs.attempt import Receipt
-from jobs.errors import OutputError, RunnerError, StoppedError, SupersededError
-from jobs.html import facts
+from jobs.errors import OutputError, RunnerError, SupersededError
 from jobs.job import Job, Workers
 from jobs.rejection import Rejections
 from jobs.schedule.policy import Policy
 from jobs.schedule.schedule import Schedule
 from runner.driver.driver import Driver
+from runner.driver.ending import accounted, ending
 from runner.driver.result import Result
 from runner.engine import EngineOptions
-from runner.measure import account as accounts
+from runner.measure.snapshot import Snapshot
 from runner.model.planned import ModelWatch
-from runner.pool.pool import InlinePool, Pool
+from runner.pool.inline import InlinePool
+from runner.pool.pool import Pool
 from runner.pool.trial import TrialPool
 from runner.preflight.preflight import Preflight, complete, examine
-from runner.report.display import Display, NoDisplay, NotebookDisplay, Snapshot, byte_count, progress_line
+from runner.report.display import Display, NoDisplay
 from runner.report.event_log import EventLog
-from runner.report.page import page
-
-_log = logging.getLogger(__name__)
+from runner.report.text import byte_count
 
 
 @dataclass
@@ -99,7 +94,7 @@ def launch(
             if story:
                 warn(story)
         asked = stopper or Stopper()
-        with _ending(output, claim.epoch, pool), closing(ModelWatch(ready.planned)) as model:
+        with ending(output, claim.epoch, pool), closing(ModelWatch(ready.planned)) as model:
             done = output.done(ready.plan)
             if done and ready.job.limits.may_lose:
                 done |= output.published(ready.plan)  # what they rejected counts
@@ -111,85 +106,18 @@ def launch(
                 driver.note = log.note
             try:
                 receipts = _drive(driver, display, watch)
-                account = _accounted(driver, ready, began, "finished")  # before _SUCCESS: afterwards nothing is written
+                account = accounted(driver, ready, began, "finished")  # before _SUCCESS: afterwards nothing is written
                 receipts = output.finish(ready.plan, receipts, claim.epoch)
             except SupersededError:  # the report is another driver's by now
                 raise
             except BaseException as error:
-                _accounted(driver, ready, began, str(error) or type(error).__name__)
+                accounted(driver, ready, began, str(error) or type(error).__name__)
                 raise
     finally:
         pool.close()
     run = {shard: receipt for shard, receipt in receipts.items() if shard not in done}
     seconds = time.monotonic() - began
     return _result(job, ready, output, receipts, driver.schedule.retries, run, seconds, account)
-
-
-@contextmanager
-def _ending(output: OutputDirectory, epoch: int, pool: Pool) -> Iterator[None]:
-    """Say how this driver ended, after its workers are stopped: from then on another one may write at once."""
-    how: Ending = "failed"
-    try:
-        yield
-        how = "finished"
-    except SupersededError:
-        how = "superseded"
-        raise
-    except StoppedError:
-        how = "interrupted"
-        raise
-    except Exception:
-        raise
-    except BaseException:  # Ctrl-C, a signal
-        how = "interrupted"
-        raise
-    finally:
-        try:
-            pool.close()
-        finally:
-            output.end(epoch, how)
-
-
-def _accounted(driver: Driver, ready: Preflight, began: float, ending: str) -> dict[str, Any]:
-    """Leave the account of the run on storage; returns it. Nothing that goes wrong with it may harm the job."""
-    try:
-        account = accounts.account(ready.job, driver.history).document(driver.facts)
-        account["warm_up_seconds"] = _warm_up_s(driver.facts)
-        first = driver.history.first_part
-        account["first_part_s"] = None if first is None else round(first - began, 3)
-        head = _heading(ready, driver, ending, time.monotonic() - began)
-        failures = [failure.document() for failure in driver.schedule.failures]
-        driver.output.report(head | account | {"failures": failures}, page(head, account, driver.history, failures))
-    except Exception:
-        _log.warning("the report of this run could not be written", exc_info=True)
-        return {}
-    return account
-
-
-def _warm_up_s(facts: Mapping[str, Mapping[str, Any]]) -> float:
-    """Of all workers together, before any row was counted."""
-    return round(float(sum(known.get("warm_up", {}).get("seconds", 0.0) for known in facts.values())), 3)
-
-
-def _heading(ready: Preflight, driver: Driver, ending: str, seconds: float) -> dict[str, Any]:
-    """What a run was, for its account. ending: 'finished', or the error that ended it."""
-    rows_run = sum(use.rows for use in driver.history.uses().values())
-    return {
-        "plan_id": ready.plan.id,
-        "epoch": driver.epoch,
-        "output": driver.output.store.url,
-        "model": redact(ready.model.url),
-        "signature": ready.signature.name,
-        "ended_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "ending": ending,
-        "rows": ready.plan.rows,
-        "rows_run": rows_run,
-        "rows_before": driver.rows_before,
-        "shards": len(ready.plan.shards),
-        "shards_done": len(driver.receipts),
-        "seconds": round(seconds, 3),
-        "retries": driver.schedule.retries,
-    }
 
 
 def _driver(
@@ -293,65 +221,3 @@ def _result(
         page=output.report_url,
         options=job.output.options,
     )
-
-
-class Handle:
-    """A run in the background. `progress` is its latest Snapshot, None until work begins.
-
-    screen: of a notebook; it was opened by the cell that started the run, and shows how it ends.
-    """
-
-    def __init__(self, job: Job, screen: NotebookDisplay | None = None, **options: Any) -> None:
-        self.progress: Snapshot | None = None
-        self._output, self._screen = job.output.url, screen
-        self._stopper = Stopper()
-        self._result: Result | None = None
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, args=(job, options), name="runner", daemon=True)
-        self._thread.start()
-
-    @property
-    def running(self) -> bool:
-        return self._thread.is_alive()
-
-    def wait(self, timeout_s: float | None = None) -> Result:
-        """The Result. raises: the error that ended the run; TimeoutError if it still runs after `timeout_s`."""
-        self._thread.join(timeout_s)
-        if self._thread.is_alive():
-            raise TimeoutError(f"the job still runs after {timeout_s} s; wait longer, or cancel()")
-        if self._error is not None:
-            raise self._error
-        assert self._result is not None
-        return self._result
-
-    def cancel(self) -> None:
-        """Stop the run; what is finished stays, and the same job continues. Returns when the workers are stopped."""
-        self._stopper.stop(StoppedError("the job was cancelled; run it again to continue"))
-        self._thread.join(10)
-
-    @property
-    def story(self) -> str:
-        """How far it is, or how it ended."""
-        if self._error is not None:
-            return f"{type(self._error).__name__}: {self._error}"
-        if self._result is not None:
-            return self._result.summary()
-        return progress_line(self.progress) if self.progress else "starting"
-
-    def __repr__(self) -> str:
-        return f"<Run to {self._output}: {self.story}>"
-
-    def _repr_html_(self) -> str:
-        share = self.progress.share if self.progress else 1.0 if self._result else 0.0
-        return facts("Run", {"output": self._output, "": self.story}, share=share)
-
-    def _run(self, job: Job, options: dict[str, Any]) -> None:
-        try:
-            self._result = launch(job, watch=self._watch, stopper=self._stopper, **options)
-        except BaseException as error:  # handed to whoever waits
-            self._error = error
-        if self._screen is not None:
-            self._screen.end(self._repr_html_())
-
-    def _watch(self, at: Snapshot) -> None:
-        self.progress = at

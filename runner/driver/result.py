@@ -12,7 +12,7 @@ from connectors.output.reject import read_rejected
 from jobs.errors import JobError
 from jobs.html import Report, facts
 from jobs.job import OptionValue, Output
-from runner.report.display import account_lines, byte_count, duration, rate
+from runner.report.text import account_lines, byte_count, duration, rate
 
 
 @dataclass(frozen=True)

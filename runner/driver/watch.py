@@ -6,26 +6,19 @@ looking changes nothing, and a watch ends when the run does, whatever became of 
 
 from __future__ import annotations
 
-import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, TextIO
-
-from rich.console import Console, Group
-from rich.live import Live
-from rich.text import Text
+from typing import Any
 
 from connectors.output.status import Status, read_status
 from jobs.errors import RunnerError
 from jobs.html import facts
 from jobs.job import Output
-from runner.cli.view.output import render_status
-from runner.report.display import byte_count, duration, rate
+from runner.report.text import byte_count, duration, rate
 
 _EVERY_S = 2.0
 _WINDOW_S = 60.0  # the rate is that of the last minute
-_LOG_EVERY_S = 10.0
 
 
 class Watch:
@@ -119,31 +112,6 @@ class Watch:
     def _repr_html_(self) -> str:
         shown = {"output": self.status.output, "state": self.status.state, "progress": self.line}
         return facts("Run", shown | ({"end": self.end} if self.ended else {}), share=self.status.share)
-
-
-def follow(watch: Watch, stream: TextIO, as_json: bool = False) -> int:
-    """Show a run until it ends: a live screen in a terminal, else a line every 10 s. Returns the exit code."""
-    console = Console(file=stream)
-    if as_json:
-        for status in watch:
-            print(json.dumps(status.document(), ensure_ascii=False), file=stream, flush=True)
-    elif console.is_terminal:
-        with Live(console=console, auto_refresh=False) as live:
-            for status in watch:
-                live.update(Group(render_status(status), Text(f"\n{watch.line}")), refresh=True)
-    else:
-        _log(watch, stream)
-    if not as_json:
-        print(watch.end, file=stream, flush=True)
-    return 0 if watch.status.state == "finished" else RunnerError.exit_code
-
-
-def _log(watch: Watch, stream: TextIO) -> None:
-    said = float("-inf")
-    for _ in watch:
-        if watch.ended or watch._clock() - said >= _LOG_EVERY_S:
-            said = watch._clock()
-            print(watch.line, file=stream, flush=True)
 
 
 def _writer(at: Status) -> str:

@@ -1,4 +1,8 @@
-"""The engines: the only code that touches TensorFlow. One protocol, two implementations, the same results."""
+"""How is a signature called?
+
+The only code that touches TensorFlow: one protocol, two implementations, the same results.
+May import: runner.scan, runner.model, runner.tensor, runner.proto, jobs.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Literal, Protocol, cast
 
-from runner.model.saved_model import Signature
+from runner.model.signature import Signature
 from runner.tensor import Feeds, Outputs
 
 ENGINES = {"session": "runner.engine.session:SessionEngine", "eager": "runner.engine.eager:EagerEngine"}

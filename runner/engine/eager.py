@@ -17,19 +17,17 @@ import pyarrow as pa
 
 from jobs.errors import ModelError, one_of
 from runner.engine import EngineOptions
+from runner.engine.feeds import complete_feeds, fetched, supported
 from runner.engine.status import (
     StatusError,
     call_error,
     checked_library,
     closed_error,
-    complete_feeds,
-    fetched,
     library_error,
     load_error,
     shorten,
-    supported,
 )
-from runner.model.saved_model import Signature, TensorSpec, dense
+from runner.model.signature import Signature, TensorSpec, dense
 from runner.tensor import DTYPES, Feeds, Outputs, Strings, Tensor
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # as in capi.library: read when TensorFlow's library opens

@@ -13,17 +13,9 @@ from collections.abc import Mapping, Sequence
 from jobs.errors import ModelError, RunnerError
 from runner.engine import EngineOptions
 from runner.engine.capi import GraphTensor, Session, load_ops
-from runner.engine.status import (
-    StatusError,
-    call_error,
-    checked_library,
-    closed_error,
-    complete_feeds,
-    fetched,
-    load_error,
-    supported,
-)
-from runner.model.saved_model import Signature, TensorSpec, dense
+from runner.engine.feeds import complete_feeds, fetched, supported
+from runner.engine.status import StatusError, call_error, checked_library, closed_error, load_error
+from runner.model.signature import Signature, TensorSpec, dense
 from runner.proto.runtime_pb2 import ConfigProto, DeviceStepStats
 from runner.tensor import Feeds, Outputs, Tensor
 

@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.job import Job
+from jobs.job import Job, reader_threads
 from runner.measure.ceiling import Bottleneck, Ceilings, Settings, Use, bottleneck, ceilings, together, waits
 from runner.measure.history import History
 from runner.measure.stage import STAGES
-from runner.worker.reading import reader_threads
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from connectors.models.digest import MAX_FILES, folder_digest
 from jobs.errors import ModelError, one_of
 
 if TYPE_CHECKING:
-    from connectors.models.cache import RemoteModel
+    from connectors.models.remote import RemoteModel
 
 MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")  # the first that exists is read
 SPLIT_FILE = "saved_model.cpb"

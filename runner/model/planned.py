@@ -7,75 +7,18 @@ that was planned.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
-from connectors.models.cache import CacheSettings, HeldModel, ModelCache, RemoteModel, changed, list_model, reading
+from connectors.models.cache import CacheSettings, HeldModel, ModelCache
+from connectors.models.remote import RemoteModel, changed, list_model
 from connectors.secret import redact
-from connectors.store.store import Store
-from jobs.errors import JobError, ModelError, RunnerError, one_of
-from jobs.job import OptionValue
+from jobs.errors import JobError, RunnerError
 from runner.model import folder as model_folder
-from runner.model.folder import Listing, Location
-from runner.model.saved_model import ModelSpec
+from runner.model.folder import Location
+from runner.model.signature import ModelSpec
 
 _WATCH_S = 30.0  # how often a running job looks whether its model is still the same
-
-
-@contextmanager
-def staged(
-    url: str,
-    version: Literal["latest"] | int | None,
-    options: Mapping[str, OptionValue] | None = None,
-    cache: CacheSettings | None = None,
-) -> Iterator[Location]:
-    """A remote model as a folder of this machine, which stays there while the block runs.
-
-    raises: ModelError with the next step; StorageError where the store does not answer as it should.
-    """
-    remote, number = locate_remote(url, version, options or {})
-    with ModelCache(cache).hold(remote) as held:
-        yield Location(redact(url), held.folder.resolve(), number, remote)
-
-
-def locate_remote(
-    url: str, version: Literal["latest"] | int | None, options: Mapping[str, OptionValue]
-) -> tuple[RemoteModel, int | None]:
-    """Find the model folder behind a remote URL, and its version; as `model_folder.locate` for local ones."""
-    if url.lower().startswith(("http://", "https://")):
-        raise ModelError(
-            f"cannot read model '{redact(url)}': over http a folder cannot be listed;"
-            " copy it to a folder or to an object store"
-        )
-    store = Store(url, options)
-
-    def look(name: str) -> Listing:
-        with reading(url):
-            names = store.names(name)
-        return Listing(
-            [found for found in names if not found.endswith("/")], [found[:-1] for found in names if found[-1] == "/"]
-        )
-
-    if not look("").names:
-        raise _missing(url, store, options)
-    inside, number = model_folder.choose(redact(url), store.url.rpartition("/")[2], version, look)
-    return list_model(store.child(inside) if inside else store.url, options)[0], number
-
-
-def _missing(url: str, store: Store, options: Mapping[str, OptionValue]) -> ModelError:
-    above, _, name = store.url.rpartition("/")
-    with reading(url):
-        file = store.stat(store.url)
-    if file is not None:
-        return model_folder.wrong_file(redact(url), name, above)
-    names: list[str] = []
-    with suppress(RunnerError):  # a right to list the folder above is not needed otherwise
-        names = [found.rstrip("/") for found in Store(above, options).names("")]
-    found = f"no '{name}' in '{above}'; it has {one_of(names, name)}" if names else "nothing is there; check the url"
-    return ModelError(f"cannot find model '{redact(url)}': {found}")
 
 
 @dataclass(frozen=True)

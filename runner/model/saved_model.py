@@ -6,20 +6,20 @@ Refuses to know how a model is run. The invariant: reading is free of side effec
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
-from jobs import html
-from jobs.errors import ModelError, offenders, one_of
+from jobs.errors import ModelError, one_of
 from runner.model import folder as model_folder
 from runner.model import tensor_proto
 from runner.model.folder import Location
+from runner.model.signature import HIDDEN_SIGNATURES, MetaGraph, ModelSpec, Signature, TensorSpec
 from runner.proto.saved_model_pb2 import (
     Any,
     AssetFileDef,
@@ -31,119 +31,17 @@ from runner.proto.saved_model_pb2 import (
     SignatureDef,
     TensorInfo,
 )
-from runner.tensor import DTYPE_NAMES, Tensor, tensor_text
+from runner.tensor import DTYPE_NAMES
 
 if TYPE_CHECKING:
-    from connectors.models.cache import CacheSettings, RemoteModel
+    from connectors.models.cache import CacheSettings
     from jobs.job import OptionValue
 
-DEFAULT_SIGNATURE = "serving_default"
-HIDDEN_SIGNATURES = ("__saved_model_init_op", "__saved_model_train_op")  # run by loaders, not by callers
 _REFERENCE = 100  # DT_FLOAT_REF is DT_FLOAT + 100: tensorflow/core/framework/types.proto
 _MAX_MESSAGE_BYTES = (1 << 31) - 1  # a protobuf message cannot be larger
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 # Functions that run when a model is saved or loaded, and never in a call.
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """One named input or output of a signature.
-
-    shape:      None: unknown rank; a None dimension: unknown size.
-    tensor:     its name in the graph, 'serving_default_x:0'; "" where it is made of `parts`.
-    encoding:   'dense', or made of several graph tensors: 'sparse', 'ragged', 'composite' (any other).
-    parts:      those tensors. Of a sparse one: indices, values, dense shape; of a ragged one: values, then the row
-                splits from the outermost on.
-    default:    the value fed when the caller gives none (SignatureDef.defaults).
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int | None, ...] | None
-    tensor: str
-    encoding: Literal["dense", "sparse", "ragged", "composite"] = "dense"
-    parts: tuple[TensorSpec, ...] = ()
-    default: Tensor | None = field(default=None, compare=False)  # arrays have no truth value
-
-    @property
-    def components(self) -> tuple[str, ...]:
-        """The names of the parts in the graph."""
-        return tuple(part.tensor for part in self.parts)
-
-    def __str__(self) -> str:
-        prefix = "" if self.encoding == "dense" else f"{self.encoding} "
-        return prefix + tensor_text(self.dtype, self.shape)
-
-
-@dataclass(frozen=True)
-class Signature:
-    name: str
-    method: str  # 'tensorflow/serving/predict', ...
-    inputs: dict[str, TensorSpec]  # sorted by name
-    outputs: dict[str, TensorSpec]
-
-    def __str__(self) -> str:
-        """'embed'('ids': int64[?, 128]) -> 'vector': float32[?, 8]"""
-        inputs, outputs = (
-            ", ".join(f"{spec.name!r}: {spec}" for spec in specs.values()) for specs in (self.inputs, self.outputs)
-        )
-        return f"{self.name!r}({inputs}) -> {outputs or 'nothing'}"
-
-
-def dense(signature: Signature) -> Signature:
-    """The signature as engines call it: in the place of a ragged or sparse tensor its parts, under their own names.
-
-    source: the names are those of TensorFlow's Python loader (load_v1_in_v2.py).
-    """
-
-    def parts(specs: dict[str, TensorSpec]) -> dict[str, TensorSpec]:
-        whole = ((spec,) if spec.encoding in ("dense", "composite") else spec.parts for spec in specs.values())
-        return {part.name: part for specs in whole for part in specs}
-
-    return replace(signature, inputs=parts(signature.inputs), outputs=parts(signature.outputs))
-
-
-@dataclass(frozen=True)
-class MetaGraph:
-    tags: tuple[str, ...]  # sorted
-    signatures: dict[str, Signature]  # sorted by name, the hidden init and train signatures left out
-    ops: dict[str, int] = field(default_factory=dict)  # op name -> how often, function library included
-    tensorflow_version: str = ""
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """What a SavedModel says of itself.
-
-    path:        the local folder that holds `saved_model.pb`, the version folder resolved; a copy of a remote one.
-    version:     number of the version folder, None where the URL named the model itself.
-    digest:      SHA-256 over sorted (relative path, content), hex.
-    fingerprint: facts of `fingerprint.pb` by field name, and `singleprint`, TensorFlow's own identity of a model;
-                 empty where there is no such file.
-    files:       relative path -> bytes.
-    remote:      what `path` is a copy of; None where the URL is local.
-    """
-
-    url: str
-    path: str
-    version: int | None
-    metagraphs: tuple[MetaGraph, ...]
-    digest: str
-    fingerprint: dict[str, int | str]
-    files: dict[str, int]
-    remote: RemoteModel | None = None
-
-    def _repr_html_(self) -> str:
-        rows = [
-            (", ".join(metagraph.tags), name, kind, key, tensor.dtype, "?" if tensor.shape is None else tensor.shape)
-            for metagraph in self.metagraphs
-            for name, signature in metagraph.signatures.items()
-            for kind, tensors in (("input", signature.inputs), ("output", signature.outputs))
-            for key, tensor in tensors.items()
-        ]
-        head = {"url": self.url, "version": self.version, "digest": self.digest, "bytes": sum(self.files.values())}
-        return html.facts("Model", head, below=html.table(("tags", "signature", "", "tensor", "dtype", "shape"), rows))
 
 
 def read_model(
@@ -185,57 +83,12 @@ def _located(
     cache: CacheSettings | None,
 ) -> AbstractContextManager[Location]:
     if model_folder.is_remote(url):
-        from runner.model.planned import staged  # fsspec and its stores: a local model is read without them
+        from runner.model.remote import staged  # fsspec and its stores: a local model is read without them
 
         return staged(url, version, options, cache)
     if options:
         raise ModelError(f"cannot use model '{url}' with options {one_of(list(options))}: a local path takes none")
     return nullcontext(model_folder.locate(url, version))
-
-
-def choose_metagraph(spec: ModelSpec, tags: Sequence[str] | None) -> MetaGraph:
-    """The metagraph with exactly these tags; None: the only one, else the one tagged 'serve' alone.
-
-    raises: ModelError listing all tag sets.
-    """
-    if tags is None and len(spec.metagraphs) == 1:
-        return spec.metagraphs[0]
-    wanted = frozenset(tags if tags is not None else ("serve",))
-    for metagraph in spec.metagraphs:
-        if frozenset(metagraph.tags) == wanted:
-            return metagraph
-    asked = ",".join(sorted(wanted))
-    sets = one_of([",".join(metagraph.tags) for metagraph in spec.metagraphs], asked)
-    if tags is None:
-        raise ModelError(f"cannot choose a metagraph of model '{spec.url}': its tag sets are {sets}; name one, as tags")
-    raise ModelError(
-        f"no metagraph with tags '{asked}' in model '{spec.url}': it has {sets}; expected all tags of one set"
-    )
-
-
-def choose_signature(metagraph: MetaGraph, name: str | None, model_url: str) -> Signature:
-    """The signature of this name; None: 'serving_default', else the only one. raises: ModelError with the choices."""
-    signatures = metagraph.signatures
-    if not signatures:
-        raise ModelError(
-            f"no signature in model '{model_url}' (tags '{','.join(metagraph.tags)}'): it was saved without one;"
-            " export it again with\n"
-            "  model.export(path)   # a Keras model, or\n"
-            "  tf.saved_model.save(module, path, signatures=function.get_concrete_function(tf.TensorSpec([None, 3])))"
-        )
-    if name is not None:
-        if name not in signatures:
-            raise ModelError(f"no signature {name!r} in model '{model_url}': it has {one_of(list(signatures), name)}")
-        return signatures[name]
-    if DEFAULT_SIGNATURE in signatures:
-        return signatures[DEFAULT_SIGNATURE]
-    if len(signatures) == 1:
-        return next(iter(signatures.values()))
-    choices = offenders([str(signature) for signature in signatures.values()])
-    raise ModelError(
-        f"cannot choose a signature of model '{model_url}': it has no '{DEFAULT_SIGNATURE}' but {len(signatures)}"
-        f" others; name one of\n{choices}"
-    )
 
 
 def parse(model: Location) -> SavedModel:

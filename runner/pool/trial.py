@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from jobs.attempt import Attempt
 from jobs.errors import ModelError
 from jobs.schedule.event import Event, WorkerDraining, WorkerFailedToStart, WorkerLost, WorkerReady
+from runner.measure.snapshot import Snapshot
 from runner.pool.pool import Pool
-from runner.report.display import Snapshot
-from runner.worker.worker import Progress, WorkerSpec
+from runner.worker.spec import Progress, WorkerSpec
 
 _MOST_DEATHS = 2  # of workers that tried the model out; it is the model then
 

@@ -6,20 +6,19 @@ Also the one way to score some rows of a file only: those that an earlier job re
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 import pyarrow as pa
 
 from connectors.formats.base import Source
-from connectors.formats.buffered import one_line
-from connectors.output.reject import Rejected, read_rejected
+from connectors.formats.fault import one_line
 from connectors.secret import redact
 from connectors.store.store import FileStat, Store
 from jobs.errors import DataError, InputError, offenders
-from jobs.job import Job, Limits, Output, allowed
-from jobs.plan import InputFile, picked
+from jobs.job import Limits, allowed
+from jobs.plan import InputFile
 
 _FOOTER_THREADS = 16  # footers are small reads that wait for a store, not for a core
 _FOOTERS_TRIED = 32  # of local files, without threads: where they wait for a core, handing on the GIL triples the time
@@ -78,46 +77,6 @@ def inspect(
     if len(errors) > allowed(limits.max_bad_files, len(files)) or len(errors) == len(files):
         raise _too_many(errors, len(files), limits)
     return [result for result in found if not isinstance(result, InputError)], errors
-
-
-def rejected_before(job: Job) -> Rejected | None:
-    """The rejects of an earlier job, where only these are to be scored. raises: InputError where there are none."""
-    if job.input.only_rejects is None:
-        return None
-    found = read_rejected(Output(url=job.input.only_rejects, options=job.output.options))
-    if not found.rows:
-        raise InputError(f"nothing to score: no row was rejected in '{redact(found.output)}'", code="NO_INPUT")
-    return found
-
-
-def only_files(files: Sequence[FileStat], places: Mapping[str, object], rejected: Rejected) -> list[FileStat]:
-    """Those with rejected rows. raises: InputError naming files that are no longer part of the input."""
-    if gone := sorted(places.keys() - {file.url for file in files}):
-        lines = offenders([f"'{redact(url)}'" for url in gone])
-        raise InputError(
-            f"cannot score what was rejected in '{redact(rejected.output)}': {len(gone)} of its files are not in the"
-            f" input of this job; expected the same input, its rows repaired\n{lines}",
-            code="FILE_CHANGED",
-        )
-    return [file for file in files if file.url in places]
-
-
-def only_rows(inspected: Inspected, places: Mapping[str, Mapping[int, Sequence[int]]], rejected: Rejected) -> Inspected:
-    """The same files, of which only the rejected rows are scored.
-
-    raises: InputError where a file has other row groups than when its rows were rejected: then nobody knows which rows
-            these were.
-    """
-    then = {file.url: [group.stored for group in file.row_groups] for file in rejected.plan.files}
-    changed = [file.url for file, _ in inspected if [group.rows for group in file.row_groups] != then.get(file.url)]
-    if changed:
-        lines = offenders([f"'{redact(url)}'" for url in sorted(changed)])
-        raise InputError(
-            f"cannot score what was rejected in '{redact(rejected.output)}': {len(changed)} files have other row groups"
-            f" now; repair rows where they are, and keep the number of rows of each row group\n{lines}",
-            code="FILE_CHANGED",
-        )
-    return [(picked(file, places[file.url]), schema) for file, schema in inspected]
 
 
 def _refuse_large(file: InputFile, most: int) -> None:

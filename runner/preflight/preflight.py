@@ -10,33 +10,35 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from connectors.formats.base import Source
-from connectors.formats.registry import ENCODERS, SOURCES, load_class, source_of
+from connectors.formats.registry import ENCODERS, load_class
 from connectors.formats.schema import unify
 from connectors.models.cache import CacheSettings
-from connectors.store.listing import Pattern, has_wildcard, hidden
-from connectors.store.store import FileStat, Store, redact
+from connectors.store.store import FileStat, Store
 from jobs import html
 from jobs import plan as plans
-from jobs.errors import BindingError, InputError, ModelError, OutputError, offenders
-from jobs.job import Job, Limits, Model, Output, allowed
+from jobs.errors import BindingError, ModelError, offenders
+from jobs.job import Job, Model, Output, allowed
 from jobs.plan import Plan
 from runner.batch.batches import auto_batch_rows, most_batch_rows
-from runner.binding.binding import Binding, bind, wanted_columns
+from runner.binding.bind import bind, wanted_columns
+from runner.binding.binding import Binding
 from runner.engine import ModelOptions
 from runner.model.planned import PlannedModel, planned_model
-from runner.model.saved_model import MetaGraph, ModelSpec, Signature, choose_metagraph, choose_signature, read_model
-from runner.preflight.files import first_schema, inspect, only_files, only_rows, rejected_before
+from runner.model.saved_model import read_model
+from runner.model.signature import MetaGraph, ModelSpec, Signature, choose_metagraph, choose_signature
+from runner.preflight.files import first_schema, inspect
+from runner.preflight.identity import identity_of
+from runner.preflight.input import listed, refuse_own_output
+from runner.preflight.only_rejects import only_files, only_rows, rejected_before
+from runner.preflight.shape import batch_sizes, sample_slice
 from runner.scan.effects import Effects, effects
 from runner.scan.program import read_programs
 from runner.scan.trust import require_trust
-from runner.worker.sample import sample_slice
-from runner.worker.warm_up import batch_sizes
-from runner.worker.worker import WorkerSpec
+from runner.worker.spec import WorkerSpec
 
 
 @dataclass(frozen=True)
@@ -138,8 +140,8 @@ def examine(job: Job, cache: CacheSettings | None = None) -> Examined:
     program = programs[model.metagraphs.index(metagraph)]
     found = effects(program, signature.name)
     store = Store(job.input.url[0], job.input.options)
-    job, source, files = _listed(job, store)
-    _refuse_own_output(job, store, source)
+    job, source, files = listed(job, store)
+    refuse_own_output(job, store, source)
     first = first_schema(source, store, files, job.limits)
     bind(job.columns, first, signature, job.output.tensor_encoding)
     columns = wanted_columns(job.columns, signature, first)
@@ -165,7 +167,7 @@ def complete(found: Examined) -> Preflight:
     load_class(ENCODERS, job.output.format)().check(binding.output_schema)
     if job.limits.nonfinite == "reject":
         binding = binding.finite()
-    identity = _identity(job, found.model, found.metagraph, signature, binding, found.options)
+    identity = identity_of(job, found.model, found.metagraph, signature, binding, found.options)
     if found.trusted:
         identity["model"]["trusted"] = list(found.trusted)
     identity["input"] |= {"only_rejects": rejected.plan.id} if rejected else {}
@@ -207,92 +209,6 @@ def _model_options(model: Model) -> ModelOptions:
                 " expected a shared library at a path that every worker sees"
             ) from error
     return ModelOptions(model.xla, model.mixed_precision, tuple(libraries))
-
-
-def _listed(job: Job, store: Store) -> tuple[Job, Source, Sequence[FileStat]]:
-    """The input files and their format: the job's, else that of the first URL's suffix, else the first with files."""
-    url = job.input.url[0].lower()
-    by_suffix = {end: known for known in SOURCES for end in load_class(SOURCES, known).suffixes}
-    told = job.input.format or ("tfrecord" if job.input.examples else None)
-    named: str | None = told or next((by_suffix[end] for end in by_suffix if url.endswith(end)), None)
-    names = [named] if named else list(SOURCES)
-    refusal: InputError | None = None
-    for name in names:
-        source: Source = load_class(SOURCES, name)()
-        try:
-            files = store.list(job.input.url, source.suffixes)
-        except InputError as error:
-            if error.facts.get("code") != "NO_INPUT":
-                raise
-            refusal = refusal or error
-            continue
-        resolved = job.input.model_copy(update={"format": name})
-        if resolved.examples == "infer":
-            resolved = resolved.model_copy(update={"examples": load_class(SOURCES, name)().infer(store, files)})
-        return job.model_copy(update={"input": resolved}), source_of(resolved), files
-    assert refusal is not None  # there is at least one format
-    raise refusal
-
-
-def _refuse_own_output(job: Job, store: Store, source: Source) -> None:
-    """raises: OutputError where the parts of this job would be input of the next run of it."""
-    output = Store(job.output.url, job.output.options)
-    if output.scheme != store.scheme:
-        return
-    home = output.url.rstrip("/") + "/"
-    for given in job.input.url:
-        url = Store(given, job.input.options).url
-        pattern = Pattern.parse(url) if has_wildcard(url) else Pattern(url)
-        folder = pattern.folder.rstrip("/") + "/"
-        part = (*filter(None, home.removeprefix(folder).split("/")), f"part{source.suffixes[0]}")
-        if home.startswith(folder) and not hidden(part) and pattern.wants(part, source.suffixes):
-            raise OutputError(
-                f"cannot write into '{redact(output.url)}': it lies in the input '{redact(given)}', so that the next"
-                " run of this job would read its own output; choose an output folder beside the input"
-            )
-
-
-def _identity(
-    job: Job,
-    model: ModelSpec,
-    metagraph: MetaGraph,
-    signature: Signature,
-    binding: Binding,
-    options: ModelOptions,
-) -> dict[str, Any]:
-    """All that can change a result beside files and cuts, in the words of the job file."""
-    return {
-        "model": {
-            "digest": model.digest,
-            "version": model.version,
-            "tags": list(metagraph.tags),
-            "signature": signature.name,
-            "engine": job.model.engine,
-            "xla": options.xla,
-            "mixed_precision": options.mixed_precision,
-            "op_libraries": [sha256 for _, sha256 in options.op_libraries],
-        },
-        "columns": binding.identity(),
-        "input": {"format": job.input.format} | ({"examples": job.input.examples} if job.input.examples else {}),
-        "output": {
-            "format": job.output.format,
-            "compression": job.output.compression,
-            "tensor_encoding": job.output.tensor_encoding,
-        },
-        "limits": {
-            "shard_bytes": job.limits.shard_bytes,
-            "shard_rows": job.limits.shard_rows,
-            "on_bad_row": job.limits.on_bad_row,
-            **_policies(job.limits),
-        },
-    }
-
-
-def _policies(limits: Limits) -> dict[str, Any]:
-    """What else decides which rows are rejected; left out at its default, so that older plans stay what they are."""
-    usual = Limits()
-    names = ("on_bad_file", "nonfinite", "nan_output", "reject_input", "max_row_bytes")
-    return {name: value for name in names if (value := getattr(limits, name)) != getattr(usual, name)}
 
 
 def _batch_rows(job: Job, binding: Binding, plan: Plan) -> tuple[int, int]:

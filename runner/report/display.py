@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
 from html import escape
-from typing import Any, Protocol, TextIO
+from typing import Protocol, TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -19,80 +18,10 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.html import progress_bar
-from runner.measure.stage import COMPUTE
+from runner.measure.snapshot import Snapshot
+from runner.report.text import progress_line
 
 _LOG_EVERY_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A run at one moment. rows_before: done by earlier runs of the same job. waits_for: room in the cluster, or ""."""
-
-    rows_total: int
-    rows_done: int
-    rows_before: int
-    seconds: float
-    shards_total: int
-    shards_done: int
-    shards_running: int
-    retries: int
-    workers_ready: int
-    workers: int
-    waits_for: str = ""
-
-    @property
-    def rows_per_s(self) -> float:
-        return (self.rows_done - self.rows_before) / self.seconds if self.seconds > 0 else 0.0
-
-    @property
-    def eta_s(self) -> float | None:
-        return (self.rows_total - self.rows_done) / self.rows_per_s if self.rows_per_s > 0 else None
-
-    @property
-    def share(self) -> float:
-        """Done, from 0 to 1; by shards where there are no rows."""
-        done, total = (self.rows_done, self.rows_total) if self.rows_total else (self.shards_done, self.shards_total)
-        return done / total if total else 1.0
-
-    def document(self) -> dict[str, Any]:
-        return asdict(self) | {"rows_per_s": round(self.rows_per_s, 1)}
-
-
-def progress_line(at: Snapshot) -> str:
-    """`1,200 of 4,000 rows · 30% · 120 rows/s · ETA 2 s · shards 3 done, 2 running, 0 retried of 8 · 2 of 2 workers`"""
-    eta = f"ETA {duration(at.eta_s)}" if at.eta_s is not None and at.share < 1 else ""
-    parts = [
-        f"{at.rows_done:,} of {at.rows_total:,} rows",
-        f"{at.share:.0%}",
-        f"{rate(at.rows_per_s)}" if at.rows_done > at.rows_before else "",
-        eta,
-        f"shards {at.shards_done} done, {at.shards_running} running, {at.retries} retried of {at.shards_total}",
-        f"{at.workers_ready} of {at.workers} workers ready",
-        at.waits_for if at.workers_ready < at.workers else "",
-    ]
-    return " · ".join(part for part in parts if part)
-
-
-def rate(rows_per_s: float) -> str:
-    return f"{rows_per_s / 1e6:.2f} M rows/s" if rows_per_s >= 1e6 else f"{rows_per_s:,.0f} rows/s"
-
-
-def duration(seconds: float) -> str:
-    """`8.1 s`, `3 min 20 s`, `2 h 05 min`."""
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    minutes = round(seconds) // 60
-    return (
-        f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min {round(seconds) % 60:02d} s"
-    )
-
-
-def byte_count(size: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
 
 
 class Display(Protocol):
@@ -192,34 +121,3 @@ def in_notebook() -> bool:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return getattr(shell, "kernel", None) is not None
-
-
-def account_lines(account: Mapping[str, Any]) -> list[str]:
-    """The account of a run (see `runner.measure.account`) for the end of a summary: speed, time, bottleneck."""
-    speed = account["speed"]
-    of = [
-        f"{speed[share]:.0%} of what {who} can do ({rate(speed[ceiling])})"
-        for share, ceiling, who in (
-            ("of_compute", "compute_rows_per_s", "the model alone"),
-            ("of_machine", "machine_rows_per_s", "the cores"),
-        )
-        if speed[ceiling]
-    ]
-    lines = [f"while working: {rate(speed['rows_per_s'])}" + (f", {' and '.join(of)}" if of else "")]
-    if sentence := stage_sentence(account["stage_seconds"]):
-        lines.append(f"workers' time: {sentence}")
-    found = account["bottleneck"]
-    return [*lines, "; ".join(filter(None, (found["sentence"], found["suggestion"])))]
-
-
-def stage_sentence(seconds: Mapping[str, float]) -> str:
-    """Where the time of the workers went, largest first: `run 61 %, wait_read 20 %, ...` of the compute thread."""
-    compute = {name: seconds.get(name, 0.0) for name in ("idle", *COMPUTE)}
-    whole = sum(compute.values())
-    if whole == 0:
-        return ""
-    ranked = sorted(compute.items(), key=lambda pair: -pair[1])
-    shares = ", ".join(f"{name} {value / whole:.0%}" for name, value in ranked if value / whole >= 0.005)
-    others = {name: seconds.get(name, 0.0) for name in ("read", "decode", "encode", "publish")}
-    beside = ", ".join(f"{name} {duration(value)}" for name, value in others.items() if value)
-    return f"{shares} (beside it: {beside})"

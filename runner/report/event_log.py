@@ -29,7 +29,7 @@ from jobs.schedule.event import (
     WorkerLost,
     WorkerProgressed,
 )
-from runner.report.display import Snapshot
+from runner.measure.snapshot import Snapshot
 
 _EVERY_S = 10.0  # of progress
 _SILENT = (Tick, WorkerProgressed, Record)  # too often, or told by another event

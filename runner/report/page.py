@@ -13,7 +13,7 @@ from typing import Any
 from runner.measure.history import History, Span
 from runner.measure.stage import COMPUTE
 from runner.report.chart import curve, rates, stacked, timeline
-from runner.report.display import byte_count, duration, rate
+from runner.report.text import byte_count, duration, rate
 
 _BARS = ("run", "feed", "fetch", "wait_read", "wait_write", "idle")
 _MEANING = {

@@ -12,7 +12,8 @@ from functools import cached_property
 from pathlib import Path
 
 from runner.model.folder import Location
-from runner.model.saved_model import ModelSpec, assets_of, parse
+from runner.model.saved_model import assets_of, parse
+from runner.model.signature import ModelSpec
 from runner.proto.saved_model_pb2 import (
     AttrEntry,
     FunctionDef,

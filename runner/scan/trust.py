@@ -17,7 +17,7 @@ from math import prod
 from google.protobuf.message import DecodeError
 
 from jobs.errors import ModelError, offenders
-from runner.model.saved_model import HIDDEN_SIGNATURES
+from runner.model.signature import HIDDEN_SIGNATURES
 from runner.model.tensor_proto import packed_strings
 from runner.proto.saved_model_pb2 import AttrEntry, AttrValue, GraphDef, NodeDef, TensorProto
 from runner.scan.ops import registry

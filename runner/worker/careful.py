@@ -24,7 +24,7 @@ from runner.worker.child import Child, ChildEnded
 from runner.worker.memory import address_space_bytes, available_bytes, mebibytes
 
 if TYPE_CHECKING:
-    from runner.worker.worker import WorkerSpec
+    from runner.worker.spec import WorkerSpec
 
 # Several rows that hang are only cut in two, so their patience may be short: the final word needs the whole of it.
 _PATIENCE_S, _SLOWER = 10.0, 10.0

@@ -20,17 +20,9 @@ from jobs.attempt import Attempt, InputSlice
 from runner.batch.batches import Where
 from runner.measure.stage import StageClock
 
-# Each reader thread may have one row group in the making. More than four only pay where a store is slow to answer.
-_MOST_READERS = 4
-
 Unit = tuple[InputSlice, int]  # a row group: the planned piece of its file, and its index there
 Located = tuple[Where, pa.Table]
 Readable = Callable[[InputSlice, int, Callable[[], pa.Table]], pa.Table | None]
-
-
-def reader_threads(cpus: int) -> int:
-    """How many threads read and decode, where the job leaves it open."""
-    return max(1, min(cpus, _MOST_READERS))
 
 
 def row_groups_ahead(readers: int) -> int:

@@ -20,35 +20,14 @@ from connectors.store.store import Store
 from jobs.attempt import InputSlice
 from jobs.errors import RunnerError
 from jobs.job import Input
-from jobs.plan import Plan
 from runner.batch.batches import Where, batches
 from runner.binding.binding import Binding
 from runner.binding.cast import as_arrow
 from runner.binding.feeding import ConstantSource
-from runner.model.saved_model import Signature, TensorSpec
+from runner.model.signature import Signature, TensorSpec
 from runner.tensor import DTYPES, Feeds, Strings, Tensor, bfloat16_bits
 
 DISTINCT_ROWS = 3  # of a sample that is made up
-
-# What is decoded for a sample, at most. Numbers can be made up as well; text that a model can parse cannot.
-_NUMBER_BYTES, _STRING_BYTES = 8 * 2**20, 64 * 2**20
-_MOST_FILES = 1000  # that are looked through for a small row group
-
-
-def sample_slice(plan: Plan, signature: Signature) -> InputSlice | None:
-    """The smallest row group that has rows, None where even that is large."""
-    groups = (
-        (group.bytes, index, number)
-        for index, file in enumerate(plan.files[:_MOST_FILES])
-        for number, group in enumerate(file.row_groups)
-        if group.rows
-    )
-    size, index, number = min(groups, default=(math.inf, 0, 0))
-    strings = any(spec.dtype == "string" for spec in signature.inputs.values())
-    if size > (_STRING_BYTES if strings else _NUMBER_BYTES):
-        return None
-    file = plan.files[index]
-    return InputSlice(index, file.url, file.size, file.version, number, (file.row_groups[number].rows,))
 
 
 def read_rows(

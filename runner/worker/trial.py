@@ -21,7 +21,7 @@ from jobs.errors import DataError, ModelCallError, ModelError, RunnerError, one_
 from runner.binding.binding import Binding
 from runner.binding.fetching import OutputTarget
 from runner.engine import Engine
-from runner.model.saved_model import Signature
+from runner.model.signature import Signature
 from runner.tensor import Outputs, Strings, Tensor, bfloat16_values, tensor_text
 from runner.worker.sample import Sample
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import struct
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -20,11 +19,10 @@ import pyarrow as pa
 from google.protobuf.message import DecodeError
 
 from jobs.errors import RunnerError
-from jobs.plan import Plan
 from runner.binding.binding import Binding
 from runner.engine import Engine
 from runner.model import tensor_proto
-from runner.model.saved_model import DEFAULT_SIGNATURE, Signature
+from runner.model.signature import DEFAULT_SIGNATURE, Signature
 from runner.proto.runtime_pb2 import InputLog, PredictionLog
 from runner.tensor import DTYPE_NAMES, Feeds, Strings
 from runner.worker.sample import DISTINCT_ROWS, Sample
@@ -32,8 +30,6 @@ from runner.worker.sample import DISTINCT_ROWS, Sample
 REQUESTS = "assets.extra/tf_serving_warmup_requests"  # the name that TensorFlow Serving looks for
 _MOST_REQUESTS = 1000  # as TensorFlow Serving
 _MOST_BYTES = 2**31  # of one request: a protobuf message cannot be larger
-_MOST_SIZES = 4  # of batches; the others are rare
-_MOST_GROUPS = 10_000  # that are counted
 _BUDGET_S = 60.0  # after so long no further call begins
 # On a CPU without XLA little is made per batch size: a call is worth it only while it is short.
 _CPU_CALL_S = 0.5
@@ -53,18 +49,6 @@ class WarmUp:
 
     def document(self) -> dict[str, Any]:
         return asdict(self) | {"seconds": round(self.seconds, 3)}
-
-
-def batch_sizes(plan: Plan, batch_rows: int, exact: bool) -> tuple[int, ...]:
-    """The sizes of batches that the plan comes to, the frequent ones first. exact: all have `batch_rows`."""
-    if exact:
-        return (batch_rows,)
-    sizes: Counter[int] = Counter()
-    for group in islice((group for file in plan.files for group in file.row_groups), _MOST_GROUPS):
-        whole, rest = divmod(group.rows, batch_rows)
-        sizes[batch_rows] += whole
-        sizes[rest] += 1
-    return tuple(size for size, count in sizes.most_common() if size and count)[:_MOST_SIZES]
 
 
 def warm_up(

@@ -11,9 +11,7 @@ import dataclasses
 import itertools
 import threading
 import traceback
-from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +21,7 @@ from connectors.failpoint import failpoint
 from connectors.formats.registry import source_of
 from connectors.output.directory import OutputDirectory
 from connectors.store.store import Store
-from jobs.attempt import Attempt, Failure, InputSlice, Receipt
+from jobs.attempt import Attempt, Failure, Receipt
 from jobs.errors import (
     DeviceError,
     InternalError,
@@ -33,25 +31,22 @@ from jobs.errors import (
     StorageError,
     WorkerError,
 )
-from jobs.job import Input, Limits, Output
+from jobs.job import reader_threads
 from runner import engine
 from runner.batch.batches import Where, batches
 from runner.batch.bucketing import Bucketing
 from runner.batch.headroom import TIRED, Headroom
 from runner.batch.isolation import Isolation, Steps, wide_rows
 from runner.batch.rejects import Rejects
-from runner.binding.binding import Binding
-from runner.binding.cast import Array
-from runner.engine import ModelOptions
 from runner.measure.stage import StageClock
-from runner.model.planned import OpenModel, PlannedModel
-from runner.model.saved_model import Signature
-from runner.tensor import Feeds, Outputs
+from runner.model.planned import OpenModel
+from runner.tensor import Array, Feeds, Outputs
 from runner.worker.careful import CarefulEngine, survive_decoding
 from runner.worker.gauge import Gauge
 from runner.worker.memory import MemoryLimit
-from runner.worker.reading import Reading, reader_threads, row_groups_ahead, units
+from runner.worker.reading import Reading, row_groups_ahead, units
 from runner.worker.sample import DISTINCT_ROWS, Sample, read_rows
+from runner.worker.spec import Observe, Progress, WorkerSpec
 from runner.worker.stream import Line, ReadAhead, WriteBehind, in_order
 from runner.worker.trial import Trial, try_out
 from runner.worker.warm_up import WarmUp, warm_up
@@ -60,52 +55,6 @@ from runner.worker.warm_up import WarmUp, warm_up
 _BEHIND_BATCHES = 2
 # In flight, so that copies and kernels overlap; on a CPU a second one only takes cores from the first.
 _CALLS_ON_GPU = 2
-
-
-@dataclass(frozen=True)
-class WorkerSpec:
-    """All that a worker must know, beside its device. Small and picklable; carries no secrets, only references."""
-
-    model: PlannedModel
-    tags: tuple[str, ...]
-    signature: Signature
-    engine: str
-    options: ModelOptions
-    input: Input  # format resolved
-    input_schema: pa.Schema  # of the columns that are read, over all files
-    binding: Binding
-    batch_rows: int
-    most_batch_rows: int  # up to which a worker may grow it
-    repeatable: bool  # the same batch may be run twice: no state of the model changes
-    readers: int | None  # threads that read and decode; None: by the cpus
-    batch_sizes: tuple[int, ...]  # that the plan comes to, the frequent ones first
-    draws: bool  # random numbers, as whoever planned the job was told
-    sample: InputSlice | None  # rows to warm up with; None: make them up
-    output: Output
-    plan_id: str
-    shards: int
-    limits: Limits = field(default_factory=Limits)
-    max_rejected_rows: int = 0  # of the job
-
-    @property
-    def model_digest(self) -> str:
-        return self.model.digest
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Rows done in the oldest attempt in hand; attempt "" while there is none. beside: rows done in those behind it.
-
-    calls: of a careful worker's model, which may take minutes to find one row: it is no stall while they go on.
-    """
-
-    attempt: str = ""
-    rows: int = 0
-    beside: int = 0
-    calls: int = 0
-
-
-Observe = Callable[[int, int, int, Mapping[str, float]], None]  # rows, most, padding, seconds by stage so far
 
 
 class Worker:

@@ -10,7 +10,8 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from connectors.models.cache import CacheSettings, ModelCache, list_model
+from connectors.models.cache import CacheSettings, ModelCache
+from connectors.models.remote import list_model
 
 Completed = subprocess.CompletedProcess[str]
 

@@ -11,7 +11,8 @@ import pytest
 import runner
 from jobs.job import Job
 from runner import engine
-from runner.model.saved_model import choose_metagraph, choose_signature, read_model
+from runner.model.saved_model import read_model
+from runner.model.signature import choose_metagraph, choose_signature
 
 pytestmark = [
     pytest.mark.gpu,

@@ -1,6 +1,7 @@
-"""The sentence of the design, enforced: `jobs` say what, `connectors` where, `runner` who; imports point one way.
+"""The house, enforced: which folder may import which, where each heavy library lives, and that nothing goes in circles.
 
-Imports hidden in functions and `import_module("...")` count too. `jobs/examples` are scripts of their own.
+Imports hidden in functions, those for types alone and `import_module("...")` count too. `jobs/examples` are scripts of
+their own, and `jobs/reference.py` is one that writes a document.
 """
 
 from __future__ import annotations
@@ -8,28 +9,99 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+import tomllib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-OURS = ("runner", "connectors", "jobs")  # each may import those to its right
+OURS = ("jobs", "connectors", "runner")
+MOST_FILES, MOST_FLOORS = 16, 12
+
 FILES = [
-    path
+    path.relative_to(ROOT).as_posix()
     for package in OURS
     for path in sorted((ROOT / package).rglob("*.py"))
     if "examples" not in path.parts and not path.name.endswith("_pb2.py")
 ]
-HOMES = {  # heavy or delicate library -> the only places that may import it
+
+# Folder, or file that lies alone -> what it may import beside itself. A folder that no row names may import nothing.
+MAY: dict[str, tuple[str, ...]] = {
+    "jobs": (),
+    "jobs/schedule": ("jobs",),
+    "connectors": (),
+    "connectors/secret.py": ("jobs",),
+    "connectors/failpoint.py": ("jobs",),
+    "connectors/store": ("connectors/secret.py", "jobs"),
+    "connectors/formats": ("connectors/store", "connectors/secret.py", "jobs"),
+    "connectors/models": ("connectors/store", "connectors/secret.py", "jobs"),
+    "connectors/output": (
+        *("connectors/formats", "connectors/store", "connectors/secret.py", "connectors/failpoint.py"),
+        "jobs",
+    ),
+    "runner/tensor.py": (),
+    "runner/proto": (),
+    "runner/measure": ("jobs/schedule", "jobs"),
+    "runner/report": ("runner/measure", "connectors/secret.py", "jobs/schedule", "jobs"),
+    "runner/model": (
+        *("connectors/models", "connectors/store", "connectors/secret.py"),
+        *("runner/tensor.py", "runner/proto", "jobs"),
+    ),
+    "runner/scan": ("runner/model", "runner/tensor.py", "runner/proto", "jobs"),
+    "runner/binding": ("runner/model", "connectors/formats", "runner/tensor.py", "jobs"),
+    "runner/engine": ("runner/scan", "runner/model", "runner/tensor.py", "runner/proto", "jobs"),
+    "runner/batch": ("runner/binding", "connectors/output", "connectors/secret.py", "runner/tensor.py", "jobs"),
+    "runner/worker": (
+        *("runner/batch", "runner/engine", "runner/binding", "runner/model", "runner/measure"),
+        *("runner/tensor.py", "runner/proto", "connectors/output", "connectors/formats", "connectors/store"),
+        *("connectors/failpoint.py", "jobs"),
+    ),
+    "runner/preflight": (
+        *("runner/worker", "runner/batch", "runner/engine", "runner/binding", "runner/scan", "runner/model"),
+        *("connectors/output", "connectors/formats", "connectors/models", "connectors/store", "connectors/secret.py"),
+        "jobs",
+    ),
+    "runner/pool": ("runner/worker", "runner/engine", "runner/measure", "jobs/schedule", "jobs"),
+    "runner/cluster": (
+        *("runner/pool", "runner/worker", "runner/engine", "runner/measure", "connectors/output"),
+        *("connectors/secret.py", "jobs/schedule", "jobs"),
+    ),
+    "runner/driver": (
+        *("runner/cluster", "runner/pool", "runner/preflight", "runner/worker", "runner/engine", "runner/model"),
+        *("runner/measure", "runner/report", "connectors/output", "connectors/models", "connectors/store"),
+        *("connectors/secret.py", "connectors/failpoint.py", "jobs/schedule", "jobs"),
+    ),
+    "runner/__init__.py": (
+        *("runner/driver", "runner/preflight", "runner/model", "runner/report", "connectors/output"),
+        *("connectors/models", "jobs"),
+    ),
+    "runner/__main__.py": ("runner/cli",),
+    "runner/cli": (
+        *("runner/__init__.py", "runner/driver", "runner/cluster", "runner/preflight", "runner/engine", "runner/scan"),
+        *("runner/binding", "runner/model", "runner/report", "runner/tensor.py", "connectors/output"),
+        *("connectors/models", "connectors/store", "connectors/secret.py", "jobs"),
+    ),
+    "runner/cli/view": (
+        *("runner/driver", "runner/preflight", "runner/scan", "runner/binding", "runner/model", "runner/report"),
+        *("runner/tensor.py", "connectors/output", "connectors/secret.py", "jobs"),
+    ),
+}
+MAY["runner/cli"] += ("runner/cli/view",)
+
+HOMES: dict[str, tuple[str, ...]] = {  # heavy or delicate library -> the only places that may import it
     "tensorflow": ("runner/engine/",),
     "keras": ("runner/engine/",),
     "ray": ("runner/cluster/",),
-    "fsspec": ("connectors/store/store.py",),
+    "fsspec": ("connectors/store/",),
     "yaml": ("jobs/load.py",),
     "filelock": ("connectors/models/cache.py", "connectors/store/scratch.py"),
     "google_crc32c": ("connectors/formats/record.py",),
     "paramiko": ("connectors/store/host_key.py",),  # what fsspec's SFTP client cannot do: believe known hosts only
+    "typer": ("runner/cli/",),
+    "IPython": ("runner/report/display.py",),
 }
 LIBRARIES = {  # beside the standard library; numpy: the bytes of tf.Examples and of TFRecord files
     "jobs": {"pydantic", "yaml"},
@@ -37,63 +109,237 @@ LIBRARIES = {  # beside the standard library; numpy: the bytes of tf.Examples an
 }
 ENTRANCES = ("runner/engine/", "runner/cluster/", "runner/__main__.py")
 
+Imported = tuple[int, str, str]  # line, module, name ("" for a whole module)
 
-def _imports(source: str) -> Iterator[tuple[int, str]]:
-    """(line, full name) of everything that `source` imports, wherever in it."""
+
+def _imports(source: str) -> Iterator[Imported]:
+    """Everything that `source` imports, wherever in it."""
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.Import(names=names):
-                yield from ((node.lineno, name.name) for name in names)
-            case ast.ImportFrom(level=0, module=str(module)):
-                yield node.lineno, module
+                yield from ((node.lineno, name.name, "") for name in names)
+            case ast.ImportFrom(level=0, module=str(module), names=names):
+                yield from ((node.lineno, module, name.name) for name in names)
+            case ast.ImportFrom(level=level) if level:
+                yield node.lineno, ".", ""
             case ast.Call(
                 func=ast.Name(id="import_module" | "__import__") | ast.Attribute(attr="import_module"),
                 args=[ast.Constant(value=str(module)), *_],
             ):
-                yield node.lineno, module
+                yield node.lineno, module, ""
 
 
-def _offence(path: str, module: str) -> str:
-    package, name = path.split("/")[0], module.split(".")[0]
-    if name in OURS and OURS.index(name) < OURS.index(package):
-        return f"{package} may not know {name}"
-    if not path.startswith(HOMES.get(name, path)):
-        return f"{name} is imported in {' and '.join(HOMES[name])} only"
-    if package in LIBRARIES and name not in {*sys.stdlib_module_names, *OURS, *LIBRARIES[package]}:
-        return f"{package} does without {name}"
+@cache
+def _source(path: str) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def _file(module: str, name: str) -> str:
+    """The file of ours that `from module import name` reads, "" where it is none of ours."""
+    base = module.replace(".", "/")
+    for path in (f"{base}/{name}.py", f"{base}/{name}/__init__.py", f"{base}.py", f"{base}/__init__.py"):
+        if "//" not in path and "/." not in path and (ROOT / path).is_file():
+            return path
     return ""
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_imports_point_one_way_and_each_heavy_library_has_one_home(path: Path) -> None:
-    name = path.relative_to(ROOT).as_posix()
-    found = [(line, module, _offence(name, module)) for line, module in _imports(path.read_text(encoding="utf-8"))]
-    assert [f"{name}:{line} imports {module}: {why}" for line, module, why in found if why] == []
+def _room(path: str) -> str:
+    """The row of MAY that speaks for a file: its own, or its folder's."""
+    return path if path in MAY else path.rpartition("/")[0]
+
+
+def _offence(path: str, module: str, name: str = "") -> str:
+    """Why `path` may not import this; "" where it may."""
+    library, package = module.split(".")[0], path.split("/")[0]
+    if module == ".":
+        return "imports are absolute"
+    if library not in OURS:
+        if not path.startswith(HOMES.get(library, (path,))):
+            return f"{library} is imported in {' and '.join(HOMES[library])} only"
+        if package in LIBRARIES and library not in {*sys.stdlib_module_names, *LIBRARIES[package]}:
+            return f"{package} does without {library}"
+        return ""
+    target = _file(module, name)
+    if not target:
+        return "there is no such module"
+    here, there = _room(path), _room(target)
+    if here not in MAY:
+        return f"no row of MAY names '{here}'"
+    if here != there and there not in MAY[here]:
+        return f"MAY['{here}'] is {MAY[here]}, without '{there}'"
+    if target != path and name.startswith("_") and not name.startswith("__") and target == _file(module, ""):
+        return f"'{name}' belongs to {target} alone"
+    return ""
+
+
+def _offences(path: str, source: str) -> list[str]:
+    checked = ((line, module, name, _offence(path, module, name)) for line, module, name in _imports(source))
+    return [f"{path}:{line} imports {module} {name}: {why}" for line, module, name, why in checked if why]
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_a_file_imports_only_what_the_row_of_its_folder_allows(path: str) -> None:
+    assert _offences(path, _source(path)) == []
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_no_file_reaches_for_an_underscore_of_another_module(path: str) -> None:
+    tree = ast.parse(_source(path))
+    modules = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+        if _file(node.module, alias.name) != _file(node.module, "")
+    }
+    assert _private_reaches(tree, modules) == []
+
+
+def _private_reaches(tree: ast.AST, modules: set[str]) -> list[str]:
+    """Lines that read `module._name`."""
+    return [
+        f"{node.lineno}: {ast.unparse(node)}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and node.attr.startswith("_")
+        and not node.attr.startswith("__")
+        and isinstance(node.value, ast.Name)
+        and node.value.id in modules
+    ]
 
 
 @pytest.mark.parametrize(
     ("path", "source", "why"),
     [
-        ("jobs/job.py", "def f():\n    from connectors import store", "jobs may not know connectors"),
-        ("connectors/store/store.py", "import runner.worker.worker", "connectors may not know runner"),
+        ("jobs/job.py", "def f():\n    from connectors.store import store", "MAY['jobs'] is (), without"),
+        ("jobs/job.py", "from jobs.schedule.event import Tick", "MAY['jobs'] is (), without 'jobs/schedule'"),
+        ("connectors/store/store.py", "import runner.worker.worker", "MAY['connectors/store'] is"),
+        (
+            "runner/binding/bind.py",
+            "if TYPE_CHECKING:\n    from runner.worker import worker",
+            "MAY['runner/binding'] is",
+        ),
         ("runner/worker/worker.py", "import tensorflow.python as tf", "tensorflow is imported in runner/engine/ only"),
         ("runner/driver/driver.py", "import importlib\nimportlib.import_module('ray.util')", "ray is imported in"),
-        (
-            "connectors/formats/parquet.py",
-            "from fsspec import filesystem",
-            "fsspec is imported in connectors/store/store.py only",
-        ),
+        ("connectors/formats/parquet.py", "from fsspec import filesystem", "fsspec is imported in connectors/store/"),
         ("jobs/plan.py", "import numpy", "jobs does without numpy"),
+        ("runner/newer/thing.py", "from jobs.job import Job", "no row of MAY names 'runner/newer'"),
+        ("runner/driver/launch.py", "from runner.driver.ending import _heading", "'_heading' belongs to"),
+        ("runner/driver/launch.py", "from .ending import accounted", "imports are absolute"),
+        ("runner/driver/launch.py", "from runner.worker.nothing import x", "there is no such module"),
     ],
 )
-def test_the_rule_sees_what_breaks_it(path: str, source: str, why: str) -> None:
-    assert any(why in _offence(path, module) for _, module in _imports(source))
+def test_a_forbidden_import_shows_the_row_that_forbids_it(path: str, source: str, why: str) -> None:
+    assert any(why in line for line in _offences(path, source))
+
+
+# Circles and floors
+
+
+def _graph(rooms: bool) -> dict[str, set[str]]:
+    """File -> files it imports, or the same for the rows of MAY. A package on the way to a module does not count."""
+    graph: dict[str, set[str]] = {}
+    for path in FILES:
+        for _, module, name in _imports(_source(path)):
+            target = _file(module, name) if module.split(".")[0] in OURS else ""
+            here, there = (_room(path), _room(target)) if rooms else (path, target)
+            if target and here != there:
+                graph.setdefault(here, set()).add(there)
+                graph.setdefault(there, set())
+    return graph
+
+
+def circle(graph: Mapping[str, set[str]]) -> list[str]:
+    """A circle of the graph, as a path that ends where it begins; [] where there is none."""
+    state: dict[str, int] = {}
+    way: list[str] = []
+
+    def walk(node: str) -> list[str]:
+        state[node] = 1
+        way.append(node)
+        for target in sorted(graph.get(node, ())):
+            if state.get(target) == 1:
+                return [*way[way.index(target) :], target]
+            if target not in state and (met := walk(target)):
+                return met
+        way.pop()
+        state[node] = 2
+        return []
+
+    for node in sorted(graph):
+        if node not in state and (met := walk(node)):
+            return met
+    return []
+
+
+def floors(graph: Mapping[str, set[str]]) -> int:
+    """How many folders stand on each other: 1 for one that imports nothing of ours. A file that lies alone is none."""
+
+    @cache
+    def height(node: str) -> int:
+        below = max((height(below) for below in graph.get(node, ())), default=0)
+        return below + (not node.endswith(".py"))
+
+    return max(map(height, graph))
+
+
+@pytest.mark.parametrize("rooms", [False, True], ids=["files", "folders"])
+def test_nothing_imports_in_a_circle(rooms: bool) -> None:
+    assert circle(_graph(rooms)) == []
+
+
+def test_the_house_has_few_floors() -> None:
+    assert floors(_graph(rooms=True)) <= MOST_FLOORS
+
+
+def test_a_circle_and_a_floor_too_many_are_seen() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == ["a", "b", "c", "a"]
+    assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+    assert floors({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == 3
+    assert floors({"a": {"b.py"}, "b.py": {"c"}, "c": set()}) == 2
+
+
+# Folders
+
+
+def _crowded(files: Sequence[str]) -> dict[str, int]:
+    """Folders with too many files, beside their `__init__.py`."""
+    names = (path.rpartition("/") for path in files)
+    count = Counter(folder for folder, _, name in names if name != "__init__.py")
+    return {folder: files for folder, files in count.items() if files > MOST_FILES}
+
+
+def test_a_folder_holds_few_files() -> None:
+    assert _crowded(FILES) == {}
+    assert _crowded([f"runner/cli/{number}.py" for number in range(17)]) == {"runner/cli": 17}
+
+
+def test_every_folder_is_packaged_and_says_its_question() -> None:
+    packages = {path.removesuffix("/__init__.py") for path in FILES if path.endswith("/__init__.py")}
+    folders = {path.rpartition("/")[0] for path in FILES}
+    listed = tomllib.loads(_source("pyproject.toml"))["tool"]["setuptools"]["packages"]
+    assert sorted(listed) == sorted({folder.replace("/", ".") for folder in packages | {"jobs/examples"}})
+    assert folders == packages, "a folder without __init__.py is in no wheel"
+    silent = [f for f in sorted(packages - {*OURS}) if "?" not in (ast.get_docstring(_tree(f)) or "").split("\n")[0]]
+    assert silent == [], "the first line of an __init__.py is the question that its folder answers"
+
+
+def _tree(folder: str) -> ast.Module:
+    return ast.parse(_source(f"{folder}/__init__.py"))
+
+
+def test_every_row_of_the_table_is_of_something_that_exists() -> None:
+    rooms = {_room(path) for path in FILES}
+    assert set(MAY) == rooms | ({"connectors", "runner/__main__.py"} & set(MAY))
+    assert {allowed for row in MAY.values() for allowed in row} <= set(MAY)
+
+
+# What is loaded
 
 
 def _modules() -> list[str]:
-    names = (path.relative_to(ROOT) for path in FILES)
-    light = (name for name in names if not name.as_posix().startswith(ENTRANCES))
-    return [".".join(name.with_suffix("").parts).removesuffix(".__init__") for name in light]
+    light = (path for path in FILES if not path.startswith(ENTRANCES) and path != "jobs/reference.py")
+    return [path.removesuffix(".py").replace("/", ".").removesuffix(".__init__") for path in light]
 
 
 def test_neither_tensorflow_nor_ray_is_loaded_by_any_module_that_is_not_its_home() -> None:

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from jobs.errors import BindingError, InternalError
 from jobs.job import Columns, canonical
-from runner.binding.binding import Binding, bind, wanted_columns
-from runner.model.saved_model import Signature, TensorSpec
+from runner.binding.bind import bind, wanted_columns
+from runner.binding.binding import Binding
+from runner.model.signature import Signature, TensorSpec
 from runner.tensor import DTYPES, Strings, bfloat16_bits, bfloat16_values
 
 

@@ -14,7 +14,7 @@ import pytest
 from jobs.errors import JobError, OutputError
 from runner.cli.expression import array, literal
 from runner.cli.hand_call import as_array, example_bytes, inputs_of, output_files, tensor_of
-from runner.model.saved_model import Signature, TensorSpec
+from runner.model.signature import Signature, TensorSpec
 from runner.tensor import Strings
 
 # Expressions

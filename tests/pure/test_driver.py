@@ -14,8 +14,8 @@ from jobs.plan import InputFile, RowGroup, plan
 from jobs.schedule.event import AttemptFailed, AttemptSucceeded, Event, StartWorker, Tick, WorkerLost, WorkerReady
 from jobs.schedule.schedule import Schedule
 from runner.driver.driver import Driver
-from runner.report.display import Snapshot
-from runner.worker.worker import Progress, WorkerSpec
+from runner.measure.snapshot import Snapshot
+from runner.worker.spec import Progress, WorkerSpec
 
 
 class PuppetPool:

@@ -13,7 +13,7 @@ from jobs.attempt import Failure
 from jobs.errors import StorageError
 from jobs.plan import Plan
 from jobs.schedule.event import Action, AttemptFailed, AttemptSucceeded, Event, Started, Tick, WorkerReady
-from runner.report.display import Snapshot
+from runner.measure.snapshot import Snapshot
 from runner.report.event_log import EventLog
 
 PlanOf = Callable[[Sequence[int]], Plan]

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from jobs.job import Columns
 from runner.batch.batches import Where, batches
-from runner.binding.binding import Binding, bind
+from runner.binding.bind import bind
+from runner.binding.binding import Binding
 from runner.binding.cast import as_arrow, as_numpy
 from runner.engine.tstring import records, strings
-from runner.model.saved_model import Signature, TensorSpec
+from runner.model.signature import Signature, TensorSpec
 from runner.tensor import Strings
 
 NUMBERS = {

@@ -12,8 +12,10 @@ import pytest
 
 from jobs.errors import BindingError, DataError
 from jobs.job import Columns
-from runner.binding.binding import Binding, bind, output_field
-from runner.model.saved_model import Signature, TensorSpec
+from runner.binding.bind import bind
+from runner.binding.binding import Binding
+from runner.binding.fetching import output_field
+from runner.model.signature import Signature, TensorSpec
 from runner.tensor import Strings
 
 BATCH = pa.RecordBatch.from_pydict({"x": np.arange(3, dtype=np.float32)})

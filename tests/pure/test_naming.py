@@ -11,8 +11,9 @@ import pytest
 
 from jobs.errors import BindingError, DataError
 from jobs.job import Columns
-from runner.binding.binding import Binding, bind, wanted_columns
-from runner.model.saved_model import Signature, TensorSpec
+from runner.binding.bind import bind, wanted_columns
+from runner.binding.binding import Binding
+from runner.model.signature import Signature, TensorSpec
 from runner.tensor import Strings
 
 

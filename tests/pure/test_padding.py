@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from jobs.errors import BindingError, DataError
 from jobs.job import Columns
-from runner.binding.binding import Binding, bind
-from runner.model.saved_model import Signature, TensorSpec
+from runner.binding.bind import bind
+from runner.binding.binding import Binding
+from runner.model.signature import Signature, TensorSpec
 from runner.tensor import Strings
 
 INTS = pa.list_(pa.int32())

@@ -9,18 +9,10 @@ import types
 import pytest
 from rich.console import Console
 
+from runner.measure.snapshot import Snapshot
 from runner.measure.stage import StageClock
-from runner.report.display import (
-    LogDisplay,
-    NotebookDisplay,
-    Snapshot,
-    TerminalDisplay,
-    byte_count,
-    display_for,
-    duration,
-    progress_line,
-    stage_sentence,
-)
+from runner.report.display import LogDisplay, NotebookDisplay, TerminalDisplay, display_for
+from runner.report.text import byte_count, duration, progress_line, stage_sentence
 
 
 def snapshot(**changes: object) -> Snapshot:

@@ -14,7 +14,7 @@ from jobs.errors import BindingError
 from jobs.job import InputColumn
 from runner.binding.feeding import finite, input_source
 from runner.binding.row_error import RowError
-from runner.model.saved_model import TensorSpec
+from runner.model.signature import TensorSpec
 
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 UNTIMED = settings(deadline=None)  # a busy machine is no failure

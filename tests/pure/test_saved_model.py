@@ -16,9 +16,10 @@ from google.protobuf import text_format
 
 from jobs.errors import BindingError, JobError, ModelError
 from jobs.job import Columns
-from runner.binding.binding import bind
+from runner.binding.bind import bind
 from runner.model import folder as model_folder
-from runner.model.saved_model import assets_of, choose_metagraph, choose_signature, read_model
+from runner.model.saved_model import assets_of, read_model
+from runner.model.signature import choose_metagraph, choose_signature
 from runner.model.tensor_proto import MAX_VALUES
 from runner.model.tensor_proto import tensor as decode
 from runner.proto.saved_model_pb2 import Any as AnyMessage

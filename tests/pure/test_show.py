@@ -11,7 +11,7 @@ from rich.console import Console
 
 from jobs.errors import ModelError
 from runner.cli.view.model import document, render
-from runner.model.saved_model import MetaGraph, ModelSpec, Signature, TensorSpec
+from runner.model.signature import MetaGraph, ModelSpec, Signature, TensorSpec
 from runner.tensor import Strings, Tensor
 
 

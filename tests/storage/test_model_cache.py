@@ -19,12 +19,14 @@ import pytest
 from store_servers import moto_server, new_bucket
 
 from connectors.models import cache as model_cache
-from connectors.models.cache import CacheSettings, Entry, ModelCache, RemoteModel, list_model
+from connectors.models.cache import CacheSettings, Entry, ModelCache
 from connectors.models.digest import folder_digest
+from connectors.models.remote import RemoteModel, list_model
 from jobs.errors import ModelError, StorageError
 from jobs.job import OptionValue
 from runner.model.folder import Location
-from runner.model.planned import ModelWatch, PlannedModel, locate_remote
+from runner.model.planned import ModelWatch, PlannedModel
+from runner.model.remote import locate_remote
 from runner.model.saved_model import read_model
 
 FILES = {

@@ -15,7 +15,8 @@ from connectors.output.directory import OutputDirectory
 from jobs.attempt import Failure
 from jobs.errors import RunnerError, StorageError
 from jobs.job import Output
-from runner.driver.watch import Watch, follow
+from runner.cli.view.follow import follow
+from runner.driver.watch import Watch
 
 COMMAND = "runner run job.yaml"
 

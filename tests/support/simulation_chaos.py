@@ -18,7 +18,7 @@ from simulation_world import Actor, Fault, current
 
 from connectors.output.layout import PART_PREFIX, SUCCESS, Layout
 from jobs.errors import CapacityError, OutputError, PoisonError, RunnerError, StorageError, SupersededError, WorkerError
-from runner.worker.worker import WorkerSpec
+from runner.worker.spec import WorkerSpec
 
 # A worker that is not told how parts are published looks for it in a list of epochs, which may lag: seed 298.
 _MODE_TRAVELS = "mode" in WorkerSpec.__dataclass_fields__

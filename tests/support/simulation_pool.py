@@ -25,8 +25,8 @@ from jobs.schedule.event import (
     WorkerLost,
     WorkerReady,
 )
-from runner.report.display import Snapshot
-from runner.worker.worker import Progress
+from runner.measure.snapshot import Snapshot
+from runner.worker.spec import Progress
 
 SCHEMA = pa.schema([pa.field("file", pa.int64()), pa.field("row", pa.int64())])
 

@@ -37,8 +37,9 @@ _SEEN: dict[str, tuple[str, ...]] = {
     "connectors.store.retry": ("time", "random"),
     "connectors.store.probe": ("secrets",),
     "runner.driver.driver": ("time", "failpoint"),
+    "runner.driver.ending": ("time", "datetime"),
     "runner.driver.launch": (
-        *("Store", "time", "datetime", "random", "secrets"),
+        *("Store", "time", "random", "secrets"),
         *("Driver", "examine", "ModelWatch", "complete", "_pool"),
     ),
 }

@@ -104,7 +104,7 @@ class Soak:
 
     def kill(self, driver: subprocess.Popen[bytes]) -> None:
         what = self.chance.choices(("worker", "node", "driver"), weights=(8, 1, 2))[0]
-        workers = [pid for pid in descendants(os.getpid()) if "ray::_Actor" in command_line(pid)]
+        workers = [pid for pid in descendants(os.getpid()) if "ray::WorkerActor" in command_line(pid)]
         if what == "worker" and workers:
             os.kill(self.chance.choice(workers), signal.SIGKILL)
         elif what == "node":

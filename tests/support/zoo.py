@@ -19,10 +19,12 @@ import pyarrow as pa
 
 from jobs.errors import RunnerError
 from jobs.job import Columns, InputColumn
-from runner.binding.binding import Binding, bind, output_field
-from runner.binding.fetching import OutputTarget
+from runner.binding.bind import bind
+from runner.binding.binding import Binding
+from runner.binding.fetching import OutputTarget, output_field
 from runner.engine import EngineOptions, load
-from runner.model.saved_model import (
+from runner.model.saved_model import read_model
+from runner.model.signature import (
     MetaGraph,
     ModelSpec,
     Signature,
@@ -30,7 +32,6 @@ from runner.model.saved_model import (
     choose_metagraph,
     choose_signature,
     dense,
-    read_model,
 )
 from runner.scan.effects import Effects, effects
 from runner.scan.program import read_programs

@@ -22,7 +22,8 @@ import tensorflow as tf  # noqa: E402
 
 from jobs.errors import ModelError  # noqa: E402
 from runner.engine import EngineOptions, load  # noqa: E402
-from runner.model.saved_model import choose_metagraph, choose_signature, read_model  # noqa: E402
+from runner.model.saved_model import read_model  # noqa: E402
+from runner.model.signature import choose_metagraph, choose_signature  # noqa: E402
 from runner.tensor import Strings, Tensor  # noqa: E402
 
 v1 = tf.compat.v1

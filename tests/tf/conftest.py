@@ -13,7 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pytest
 
-from runner.model.saved_model import Signature, choose_metagraph, choose_signature, read_model
+from runner.model.saved_model import read_model
+from runner.model.signature import Signature, choose_metagraph, choose_signature
 from runner.tensor import DTYPES, Strings, Tensor
 
 WORDS = [b"a", b"", b"twenty-two bytes long!!", b"x" * 22, b"y" * 23, "größer".encode(), b"nul\0inside", b"z" * 5000]

@@ -137,7 +137,7 @@ def test_a_report_that_cannot_be_written_harms_nothing(
     def broken(*arguments: Any) -> str:
         raise ZeroDivisionError("a mistake in a chart")
 
-    monkeypatch.setattr("runner.driver.launch.page", broken)
+    monkeypatch.setattr("runner.driver.ending.page", broken)
     assert run().rows == 2000
     assert (tmp_path / "out" / "_SUCCESS").exists()
     assert "could not be written" in caplog.text

@@ -18,7 +18,7 @@ import pytest
 from jobs.errors import InternalError, MemoryLimitError, ModelCallError, ModelError
 from runner.engine import Engine, EngineOptions, capi, load
 from runner.engine.session import SessionEngine, session_config
-from runner.model.saved_model import TensorSpec
+from runner.model.signature import TensorSpec
 from runner.proto.saved_model_pb2 import ConfigProto
 from runner.tensor import Strings, Tensor
 

@@ -25,7 +25,7 @@ from jobs.job import Job
 from jobs.load import load_job
 from runner import engine
 from runner.engine import EngineOptions, ModelOptions
-from runner.model.saved_model import Signature
+from runner.model.signature import Signature
 from runner.preflight.preflight import preflight
 from runner.tensor import Strings, Tensor
 from runner.worker.worker import Worker

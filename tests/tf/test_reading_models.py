@@ -17,7 +17,8 @@ from google.protobuf import any_pb2, text_format
 from tensorflow.core.framework import op_def_pb2, types_pb2
 from tensorflow.core.protobuf import config_pb2, fingerprint_pb2, meta_graph_pb2, saved_model_pb2
 
-from runner.model.saved_model import MetaGraph, ModelSpec, TensorSpec, choose_metagraph, choose_signature, read_model
+from runner.model.saved_model import read_model
+from runner.model.signature import MetaGraph, ModelSpec, TensorSpec, choose_metagraph, choose_signature
 from runner.model.tensor_proto import tensor as decode
 from runner.proto import saved_model_pb2 as ours
 from runner.tensor import DTYPES, Strings, bfloat16_values

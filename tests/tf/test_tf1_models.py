@@ -15,7 +15,8 @@ from jobs.job import Job
 from runner import engine
 from runner.driver.launch import launch
 from runner.engine import EngineOptions
-from runner.model.saved_model import choose_metagraph, choose_signature, read_model
+from runner.model.saved_model import read_model
+from runner.model.signature import choose_metagraph, choose_signature
 from runner.tensor import Strings
 
 

@@ -20,8 +20,9 @@ from jobs.job import Job
 from runner.driver import launch as launching
 from runner.engine import EngineOptions
 from runner.preflight.preflight import preflight
+from runner.preflight.shape import batch_sizes
 from runner.worker.trial import Trial
-from runner.worker.warm_up import REQUESTS, batch_sizes
+from runner.worker.warm_up import REQUESTS
 from runner.worker.worker import Worker
 
 _SCRIPT = """
@@ -207,7 +208,7 @@ def test_a_bad_row_proves_nothing_and_is_no_refusal(make_job: MakeJob) -> None:
 def test_rows_are_made_up_where_the_smallest_row_group_is_large(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runner.worker.sample._NUMBER_BYTES", 10)
+    monkeypatch.setattr("runner.preflight.shape._NUMBER_BYTES", 10)
     for signature, dtype in (("fine", pa.float32()), ("sixteen", pa.float32())):
         found = tried(make_job(signature, pa.array(range(100), dtype)))
         assert (found.rows, found.proved) == ("made up", True)

@@ -13,7 +13,8 @@ import pytest
 
 from jobs.errors import ModelError
 from runner.engine import EngineOptions, load
-from runner.model.saved_model import choose_metagraph, choose_signature, read_model
+from runner.model.saved_model import read_model
+from runner.model.signature import choose_metagraph, choose_signature
 from runner.scan.ops import PATH, registry, text
 from runner.scan.program import read_programs
 from runner.scan.trust import require_trust, scan

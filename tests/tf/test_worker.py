@@ -29,7 +29,8 @@ from runner.scan.effects import Effects, effects
 from runner.scan.program import read_programs
 from runner.tensor import Feeds, Outputs
 from runner.worker.gauge import Gauge
-from runner.worker.worker import Progress, Worker
+from runner.worker.spec import Progress
+from runner.worker.worker import Worker
 
 OPTIONS = EngineOptions(threads=1)
 

@@ -12,9 +12,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from runner.binding.binding import output_field
-from runner.model.saved_model import MetaGraph, ModelSpec, Signature, TensorSpec, choose_metagraph, choose_signature
-from runner.report.display import byte_count
+from runner.binding.fetching import output_field
+from runner.model.signature import MetaGraph, ModelSpec, Signature, TensorSpec, choose_metagraph, choose_signature
+from runner.report.text import byte_count
 from runner.scan.callables import callables
 from runner.scan.effects import effects
 from runner.scan.program import Program

@@ -15,7 +15,7 @@ from connectors.output.sweep import Sweep
 from connectors.output.verification import Verification
 from connectors.secret import redact
 from runner.preflight.preflight import Preflight
-from runner.report.display import byte_count, duration, rate
+from runner.report.text import byte_count, duration, rate
 
 
 def plan_document(ready: Preflight) -> dict[str, Any]:

@@ -1,0 +1,97 @@
+"""What can be wrong with an input file, as errors of ours: each with its code, its place and what to do."""
+
+from __future__ import annotations
+
+import re
+
+from connectors.formats.buffered import HeldFile
+from connectors.secret import redact
+from connectors.store.store import Store
+from jobs.attempt import InputSlice
+from jobs.errors import DataError, InputError, MemoryLimitError, RunnerError
+
+# A damaged file of a few kB can claim any size. No row group that one worker can hold comes near this.
+MAX_ROW_GROUP_BYTES = 16 * 2**30
+
+
+_KNOWN_STARTS = {
+    b"\x1f\x8b": "a gzip file: unpack it first",
+    b"\x28\xb5\x2f\xfd": "a zstd file: unpack it first",
+    b"PK\x03\x04": "a zip archive: unpack it first",
+    b"PAR1": "a Parquet file: say 'format: parquet'",
+    b"ARROW1": "an Arrow IPC file: say 'format: arrow'",
+    b"\xff\xff\xff\xff": "an Arrow IPC stream",
+    b"FEA1": "a Feather V1 file: write it again with pyarrow.feather.write_feather",
+    b"ORC": "an ORC file",
+    b"Obj\x01": "an Avro file",
+    b"<": "HTML or XML, perhaps an error page that was saved as data",
+    b"{": "JSON",
+    b"[": "JSON",
+}
+
+
+def check_unchanged(store: Store, inputs: InputSlice) -> None:
+    """raises: DataError FILE_CHANGED if the file is not the one that was planned."""
+    found = store.stat(inputs.url)
+    if found is None:
+        now = "it is gone"
+    elif found.size != inputs.size:
+        now = f"it has {found.size} bytes now, and had {inputs.size}"
+    elif found.version and inputs.version and found.version != inputs.version:
+        now = f"its version is {found.version!r} now, and was {inputs.version!r}"
+    else:
+        return
+    raise DataError(
+        f"cannot read '{redact(inputs.url)}': changed since plan, {now}; start a new job for the new content",
+        code="FILE_CHANGED",
+        file=inputs.url,
+    )
+
+
+def unreadable(file: HeldFile, code: str, found: object) -> InputError:
+    """The error for a file that cannot be read at all. found: what is wrong, or the exception that says so."""
+    return InputError(f"cannot read '{redact(file.url)}': {one_line(found)}", code=code, file=file.url)
+
+
+def wrong_magic(file: HeldFile, wanted: str, hint: str = "") -> InputError:
+    """FILE_MAGIC: says the first bytes in hex, and what such bytes mean where that is known."""
+    head = bytes(file.take(0, min(8, file.size)))
+    known = next((meaning for start, meaning in _KNOWN_STARTS.items() if head.startswith(start)), "")
+    found = f"not {wanted}: its first bytes are {head.hex(' ')}" + (f" ({known})" if known else "") + hint
+    return unreadable(file, "FILE_MAGIC", found)
+
+
+def while_running(error: InputError) -> DataError:
+    """A file that was readable when the plan was made: now a matter of data, not of the job."""
+    return DataError(error.message, **error.facts)
+
+
+def bad_row_group(
+    inputs: InputSlice, row_group: int, code: str, found: object, column: str | None = None
+) -> RunnerError:
+    """The error for one row group of a file, and one column of it where that is known."""
+    where = f"row group {row_group}" + (f" column {column!r}" if column is not None else "")
+    facts = {"code": code, "file": inputs.url, "row_group": row_group}
+    return DataError(
+        f"cannot read '{redact(inputs.url)}' {where}: {one_line(found)}",
+        **facts | ({"column": column} if column is not None else {}),
+    )
+
+
+def wrong_rows(inputs: InputSlice, row_group: int, rows: int, column: str | None = None) -> RunnerError:
+    planned = inputs.rows[row_group - inputs.first]
+    return bad_row_group(inputs, row_group, "ROWGROUP_ROWS", f"{rows} rows found, {planned} expected", column)
+
+
+def out_of_memory(inputs: InputSlice, row_group: int, code: str, error: MemoryError) -> RunnerError:
+    """Memory ran out, or (DataError with `code`) a damaged length asked for more than there can be."""
+    asked = re.search(r"size (\d+)", str(error))
+    if asked is not None and int(asked[1]) > MAX_ROW_GROUP_BYTES:
+        return bad_row_group(inputs, row_group, code, error)
+    return MemoryLimitError(f"no memory to decode '{redact(inputs.url)}' row group {row_group}: {error}")
+
+
+def one_line(found: object, most: int = 300) -> str:
+    """The text of an exception, fit for a message: pyarrow's may hold line breaks and whole schemas."""
+    text = " ".join(str(found).split())
+    return text if len(text) <= most else text[:most] + "..."

@@ -1,0 +1,71 @@
+"""The Ray actor: one worker in a process of its own. A thin shell around runner.worker."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from jobs.attempt import Attempt
+from jobs.errors import RunnerError
+from jobs.job import Workers
+from runner.cluster.metrics import WorkerMetrics
+from runner.cluster.quiet import ray
+from runner.engine import EngineOptions
+from runner.pool.pool import as_runner_error
+from runner.worker.spec import Progress, WorkerSpec
+from runner.worker.worker import Worker
+
+
+class WorkerActor:
+    """The process around one Worker. Its methods never raise errors of ours: they return them."""
+
+    def __init__(self, name: str, workers: Workers) -> None:
+        self._name, self._workers = name, workers
+        if workers.gpus == 0:
+            os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # before TensorFlow loads: it takes the memory of all it sees
+        self._worker: Worker | None = None
+        self._metrics = WorkerMetrics()
+
+    def start(self, spec: WorkerSpec, careful: bool) -> dict[str, Any] | RunnerError:
+        """Load the model; returns where this worker lives."""
+        share = self._workers.gpus if 0 < self._workers.gpus < 1 else None
+        options = EngineOptions(
+            threads=max(1, int(self._workers.cpus)), gpu=self._workers.gpus > 0, gpu_memory_fraction=share
+        )
+        began = time.monotonic()
+        try:
+            self._worker = Worker(spec, self._name, options, careful=careful, memory=self._workers.memory)
+        except Exception as error:
+            return as_runner_error(error, self._name)
+        self._metrics.loaded(time.monotonic() - began)
+        self._worker.observe = self._metrics.batch
+        context = ray.get_runtime_context()
+        return {
+            "pid": os.getpid(),
+            "node": ray.util.get_node_ip_address(),
+            "node_id": context.get_node_id(),
+            "gpus": context.get_accelerator_ids().get("GPU", []),
+            "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+            "devices": list(self._worker.devices),
+            "warm_up": self._worker.warm_up.document(),
+        }
+
+    def trial(self) -> dict[str, Any] | RunnerError:
+        assert self._worker is not None  # the pool asks workers that are ready
+        try:
+            return self._worker.trial().document()
+        except Exception as error:
+            return as_runner_error(error, self._name)
+
+    @ray.method(concurrency_group="attempts")  # type: ignore[untyped-decorator]
+    def run(self, attempt: Attempt, number: int) -> Any:
+        """number: of this worker's attempts, from 0: two threads of one group begin in any order."""
+        assert self._worker is not None  # the pool dispatches to workers that are ready
+        result = self._worker.attempt(attempt, number)
+        self._metrics.ended(result)
+        return result
+
+    @ray.method(concurrency_group="health")  # type: ignore[untyped-decorator]
+    def progress(self) -> Progress:
+        return self._worker.progress if self._worker is not None else Progress()

@@ -1,0 +1,77 @@
+"""A run in the background of a notebook: start it, look at it, wait for it, cancel it."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from jobs.errors import StoppedError
+from jobs.html import facts
+from jobs.job import Job
+from runner.driver.launch import Stopper, launch
+from runner.driver.result import Result
+from runner.measure.snapshot import Snapshot
+from runner.report.display import NotebookDisplay
+from runner.report.text import progress_line
+
+
+class Handle:
+    """A run in the background. `progress` is its latest Snapshot, None until work begins.
+
+    screen: of a notebook; it was opened by the cell that started the run, and shows how it ends.
+    """
+
+    def __init__(self, job: Job, screen: NotebookDisplay | None = None, **options: Any) -> None:
+        self.progress: Snapshot | None = None
+        self._output, self._screen = job.output.url, screen
+        self._stopper = Stopper()
+        self._result: Result | None = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(job, options), name="runner", daemon=True)
+        self._thread.start()
+
+    @property
+    def running(self) -> bool:
+        return self._thread.is_alive()
+
+    def wait(self, timeout_s: float | None = None) -> Result:
+        """The Result. raises: the error that ended the run; TimeoutError if it still runs after `timeout_s`."""
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            raise TimeoutError(f"the job still runs after {timeout_s} s; wait longer, or cancel()")
+        if self._error is not None:
+            raise self._error
+        assert self._result is not None
+        return self._result
+
+    def cancel(self) -> None:
+        """Stop the run; what is finished stays, and the same job continues. Returns when the workers are stopped."""
+        self._stopper.stop(StoppedError("the job was cancelled; run it again to continue"))
+        self._thread.join(10)
+
+    @property
+    def story(self) -> str:
+        """How far it is, or how it ended."""
+        if self._error is not None:
+            return f"{type(self._error).__name__}: {self._error}"
+        if self._result is not None:
+            return self._result.summary()
+        return progress_line(self.progress) if self.progress else "starting"
+
+    def __repr__(self) -> str:
+        return f"<Run to {self._output}: {self.story}>"
+
+    def _repr_html_(self) -> str:
+        share = self.progress.share if self.progress else 1.0 if self._result else 0.0
+        return facts("Run", {"output": self._output, "": self.story}, share=share)
+
+    def _run(self, job: Job, options: dict[str, Any]) -> None:
+        try:
+            self._result = launch(job, watch=self._watch, stopper=self._stopper, **options)
+        except BaseException as error:  # handed to whoever waits
+            self._error = error
+        if self._screen is not None:
+            self._screen.end(self._repr_html_())
+
+    def _watch(self, at: Snapshot) -> None:
+        self.progress = at

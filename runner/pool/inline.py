@@ -1,0 +1,138 @@
+"""The pool whose workers live in this very process: for notebooks, tests and small jobs."""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+import time
+from collections.abc import Mapping, Sequence
+
+from jobs.attempt import Attempt, Receipt
+from jobs.schedule.event import AttemptFailed, AttemptSucceeded, Event, WorkerFailedToStart, WorkerReady
+from runner.engine import EngineOptions
+from runner.engine.quiet import native_notes_dropped
+from runner.measure.snapshot import Snapshot
+from runner.pool.pool import Clock, as_runner_error
+from runner.worker.spec import Progress, WorkerSpec
+from runner.worker.worker import Worker
+
+_loading = threading.Lock()  # the redirection below belongs to the process
+
+
+class InlinePool:
+    """Workers as threads of this process. Each has the CPUs it asks for; none sees a GPU unless it asks for one."""
+
+    def __init__(self, options: EngineOptions, workers: int = 1, clock: Clock = time.monotonic) -> None:
+        self._options, self._capacity, self._clock = options, workers, clock
+        self._spec: WorkerSpec | None = None
+        self._events: queue.Queue[Event] = queue.Queue()
+        self._attempts: dict[str, queue.Queue[Attempt | type[_Trial] | None]] = {}
+        self._trials: dict[str, dict[str, object]] = {}
+        self._workers: dict[str, Worker] = {}
+        self._stopped: set[str] = set()
+
+    def connect(self) -> None: ...
+
+    def serve(self, spec: WorkerSpec) -> None:
+        self._spec = spec
+
+    def capacity(self) -> int:
+        return self._capacity
+
+    def start(self, worker: str, avoid: tuple[str, ...] = (), careful: bool = False) -> None:
+        self._attempts[worker] = queue.Queue()
+        threading.Thread(target=self._live, args=(worker, careful), name=f"worker-{worker}", daemon=True).start()
+
+    def trial(self, worker: str) -> None:
+        self._attempts[worker].put(_Trial)
+
+    def dispatch(self, worker: str, attempt: Attempt) -> None:
+        self._attempts[worker].put(attempt)
+
+    def stop(self, worker: str) -> None:
+        live = self._workers.pop(worker, None)
+        if live is not None:
+            live.stop()
+        self._stopped.add(worker)
+        self._attempts[worker].put(None)
+
+    def poll(self, timeout_s: float) -> Sequence[Event]:
+        try:
+            events = [self._events.get(timeout=timeout_s)]
+        except queue.Empty:
+            return []
+        while not self._events.empty():
+            events.append(self._events.get_nowait())
+        return events
+
+    def progress(self) -> Mapping[str, Progress]:
+        return {name: worker.progress for name, worker in list(self._workers.items())}
+
+    def observe(self, at: Snapshot) -> None: ...
+
+    def facts(self) -> Mapping[str, Mapping[str, object]]:
+        return {
+            name: {"devices": list(worker.devices), "warm_up": worker.warm_up.document()} | self._trials.get(name, {})
+            for name, worker in list(self._workers.items())
+        }
+
+    def close(self) -> None:
+        for worker in self._attempts.keys() - self._stopped:
+            self.stop(worker)
+        deadline = time.monotonic() + 3
+        for thread in threading.enumerate():
+            if thread.name.removeprefix("worker-") in self._attempts:
+                thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _live(self, name: str, careful: bool) -> None:
+        assert self._spec is not None  # `serve` comes before `start`
+        try:
+            with _loading, native_notes_dropped():
+                worker = Worker(self._spec, name, self._options, careful=careful)
+        except Exception as error:
+            self._events.put(WorkerFailedToStart(self._clock(), name, as_runner_error(error, name)))
+            return
+        self._workers[name] = worker
+        if name in self._stopped:  # while it loaded
+            self._workers.pop(name, None)
+            worker.stop()
+        self._events.put(WorkerReady(self._clock(), name))
+        threads, numbers = list[threading.Thread](), itertools.count()
+        while (attempt := self._attempts[name].get()) is not None:
+            if not isinstance(attempt, Attempt):
+                if self._try_out(worker):
+                    continue
+                break
+            threads = [thread for thread in threads if thread.is_alive()]
+            threads.append(
+                threading.Thread(
+                    target=self._attempt, args=(worker, attempt, next(numbers)), name=f"attempt-{name}", daemon=True
+                )
+            )
+            threads[-1].start()
+        for thread in threads:
+            thread.join()
+        worker.close()
+
+    def _attempt(self, worker: Worker, attempt: Attempt, number: int) -> None:
+        result = worker.attempt(attempt, number)
+        if isinstance(result, Receipt):
+            self._events.put(AttemptSucceeded(self._clock(), worker.name, result))
+        else:
+            self._events.put(AttemptFailed(self._clock(), worker.name, result))
+
+    def _try_out(self, worker: Worker) -> bool:
+        try:
+            with _loading, native_notes_dropped():
+                self._trials[worker.name] = {"trial": worker.trial().document()}
+        except Exception as error:
+            self._workers.pop(worker.name, None)
+            self._events.put(WorkerFailedToStart(self._clock(), worker.name, as_runner_error(error, worker.name)))
+            return False
+        self._events.put(WorkerReady(self._clock(), worker.name))
+        return True
+
+
+class _Trial:
+    """Stands among the attempts of a worker for the trial."""

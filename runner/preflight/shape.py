@@ -1,0 +1,51 @@
+"""What a plan says of the batches to come: rows to warm up with, and the sizes that batches will have."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from itertools import islice
+
+from jobs.attempt import InputSlice
+from jobs.plan import Plan
+from runner.model.signature import Signature
+
+_MOST_SIZES = 4  # of batches; the others are rare
+
+
+_MOST_GROUPS = 10_000  # that are counted
+
+
+def batch_sizes(plan: Plan, batch_rows: int, exact: bool) -> tuple[int, ...]:
+    """The sizes of batches that the plan comes to, the frequent ones first. exact: all have `batch_rows`."""
+    if exact:
+        return (batch_rows,)
+    sizes: Counter[int] = Counter()
+    for group in islice((group for file in plan.files for group in file.row_groups), _MOST_GROUPS):
+        whole, rest = divmod(group.rows, batch_rows)
+        sizes[batch_rows] += whole
+        sizes[rest] += 1
+    return tuple(size for size, count in sizes.most_common() if size and count)[:_MOST_SIZES]
+
+
+# What is decoded for a sample, at most. Numbers can be made up as well; text that a model can parse cannot.
+_NUMBER_BYTES, _STRING_BYTES = 8 * 2**20, 64 * 2**20
+
+
+_MOST_FILES = 1000  # that are looked through for a small row group
+
+
+def sample_slice(plan: Plan, signature: Signature) -> InputSlice | None:
+    """The smallest row group that has rows, None where even that is large."""
+    groups = (
+        (group.bytes, index, number)
+        for index, file in enumerate(plan.files[:_MOST_FILES])
+        for number, group in enumerate(file.row_groups)
+        if group.rows
+    )
+    size, index, number = min(groups, default=(math.inf, 0, 0))
+    strings = any(spec.dtype == "string" for spec in signature.inputs.values())
+    if size > (_STRING_BYTES if strings else _NUMBER_BYTES):
+        return None
+    file = plan.files[index]
+    return InputSlice(index, file.url, file.size, file.version, number, (file.row_groups[number].rows,))

@@ -1,0 +1,77 @@
+"""Figures of a run as words: rates, durations, sizes, a line of progress, the lines of a summary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from runner.measure.snapshot import Snapshot
+from runner.measure.stage import COMPUTE
+
+
+def progress_line(at: Snapshot) -> str:
+    """`1,200 of 4,000 rows · 30% · 120 rows/s · ETA 2 s · shards 3 done, 2 running, 0 retried of 8 · 2 of 2 workers`"""
+    eta = f"ETA {duration(at.eta_s)}" if at.eta_s is not None and at.share < 1 else ""
+    parts = [
+        f"{at.rows_done:,} of {at.rows_total:,} rows",
+        f"{at.share:.0%}",
+        f"{rate(at.rows_per_s)}" if at.rows_done > at.rows_before else "",
+        eta,
+        f"shards {at.shards_done} done, {at.shards_running} running, {at.retries} retried of {at.shards_total}",
+        f"{at.workers_ready} of {at.workers} workers ready",
+        at.waits_for if at.workers_ready < at.workers else "",
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def rate(rows_per_s: float) -> str:
+    return f"{rows_per_s / 1e6:.2f} M rows/s" if rows_per_s >= 1e6 else f"{rows_per_s:,.0f} rows/s"
+
+
+def duration(seconds: float) -> str:
+    """`8.1 s`, `3 min 20 s`, `2 h 05 min`."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds) // 60
+    return (
+        f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min {round(seconds) % 60:02d} s"
+    )
+
+
+def byte_count(size: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def account_lines(account: Mapping[str, Any]) -> list[str]:
+    """The account of a run (see `runner.measure.account`) for the end of a summary: speed, time, bottleneck."""
+    speed = account["speed"]
+    of = [
+        f"{speed[share]:.0%} of what {who} can do ({rate(speed[ceiling])})"
+        for share, ceiling, who in (
+            ("of_compute", "compute_rows_per_s", "the model alone"),
+            ("of_machine", "machine_rows_per_s", "the cores"),
+        )
+        if speed[ceiling]
+    ]
+    lines = [f"while working: {rate(speed['rows_per_s'])}" + (f", {' and '.join(of)}" if of else "")]
+    if sentence := stage_sentence(account["stage_seconds"]):
+        lines.append(f"workers' time: {sentence}")
+    found = account["bottleneck"]
+    return [*lines, "; ".join(filter(None, (found["sentence"], found["suggestion"])))]
+
+
+def stage_sentence(seconds: Mapping[str, float]) -> str:
+    """Where the time of the workers went, largest first: `run 61 %, wait_read 20 %, ...` of the compute thread."""
+    compute = {name: seconds.get(name, 0.0) for name in ("idle", *COMPUTE)}
+    whole = sum(compute.values())
+    if whole == 0:
+        return ""
+    ranked = sorted(compute.items(), key=lambda pair: -pair[1])
+    shares = ", ".join(f"{name} {value / whole:.0%}" for name, value in ranked if value / whole >= 0.005)
+    others = {name: seconds.get(name, 0.0) for name in ("read", "decode", "encode", "publish")}
+    beside = ", ".join(f"{name} {duration(value)}" for name, value in others.items() if value)
+    return f"{shares} (beside it: {beside})"

@@ -1,0 +1,61 @@
+"""All that a worker must know, and what it tells of itself while it works. Values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from jobs.attempt import InputSlice
+from jobs.job import Input, Limits, Output
+from runner.binding.binding import Binding
+from runner.engine import ModelOptions
+from runner.model.planned import PlannedModel
+from runner.model.signature import Signature
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """All that a worker must know, beside its device. Small and picklable; carries no secrets, only references."""
+
+    model: PlannedModel
+    tags: tuple[str, ...]
+    signature: Signature
+    engine: str
+    options: ModelOptions
+    input: Input  # format resolved
+    input_schema: pa.Schema  # of the columns that are read, over all files
+    binding: Binding
+    batch_rows: int
+    most_batch_rows: int  # up to which a worker may grow it
+    repeatable: bool  # the same batch may be run twice: no state of the model changes
+    readers: int | None  # threads that read and decode; None: by the cpus
+    batch_sizes: tuple[int, ...]  # that the plan comes to, the frequent ones first
+    draws: bool  # random numbers, as whoever planned the job was told
+    sample: InputSlice | None  # rows to warm up with; None: make them up
+    output: Output
+    plan_id: str
+    shards: int
+    limits: Limits = field(default_factory=Limits)
+    max_rejected_rows: int = 0  # of the job
+
+    @property
+    def model_digest(self) -> str:
+        return self.model.digest
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Rows done in the oldest attempt in hand; attempt "" while there is none. beside: rows done in those behind it.
+
+    calls: of a careful worker's model, which may take minutes to find one row: it is no stall while they go on.
+    """
+
+    attempt: str = ""
+    rows: int = 0
+    beside: int = 0
+    calls: int = 0
+
+
+Observe = Callable[[int, int, int, Mapping[str, float]], None]  # rows, most, padding, seconds by stage so far

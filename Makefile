@@ -34,7 +34,7 @@ test: $(VENV)/dev.stamp ## all tests; SUITES="pure tf" for some
 # What `make test` leaves out because it takes minutes: nodes that sleep, drain and die, networks that lose.
 faults: $(VENV)/dev.stamp ## every row of the fault matrix, the slow ones too; prints the time
 	$(BIN)/python -m pytest --durations=10 -m "faults or not faults" tests/faults tests/submit tests/cli/test_interruptions.py \
-		tests/storage/test_publish.py tests/storage/test_store_contract.py tests/storage/test_epoch.py tests/pure/test_each_step.py
+		tests/storage/output/test_publish.py tests/storage/store/test_store_contract.py tests/storage/output/test_epoch.py tests/pure/test_each_step.py
 
 soak: $(VENV)/dev.stamp ## jobs on an S3 server while workers, nodes and drivers are killed: make soak MINUTES=10
 	$(BIN)/python tests/support/soak.py --minutes $(MINUTES)

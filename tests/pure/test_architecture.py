@@ -20,6 +20,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 OURS = ("jobs", "connectors", "runner")
 MOST_FILES, MOST_FLOORS = 16, 12
+SUITES = ("pure", "storage", "tf")
 
 FILES = [
     path.relative_to(ROOT).as_posix()
@@ -359,3 +360,18 @@ def test_importing_the_package_alone_loads_nothing_heavy() -> None:
     script = "import sys, runner; print(*{'tensorflow', 'ray', 'pyarrow', 'numpy', 'fsspec'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+# Tests
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    count = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, files in count.items() if files > 1] == []
+
+
+def test_a_folder_of_tests_has_the_name_of_the_folder_that_it_tests() -> None:
+    """Below tests/pure, tests/storage and tests/tf; what tests several folders at once lies there itself."""
+    rooms = {folder.rpartition("/")[2] for folder in MAY if "/" in folder}
+    folders = {path.parent.name for suite in SUITES for path in (ROOT / "tests" / suite).glob("*/test_*.py")}
+    assert folders <= rooms

@@ -76,7 +76,7 @@ def op_library(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
         return None
     home = Path(next(iter(spec.submodule_search_locations)))
     target = tmp_path_factory.mktemp("ops") / "triple.so"
-    source = Path(__file__).parents[1] / "support" / "triple_op.cc"
+    source = Path(__file__).parents[2] / "support" / "triple_op.cc"
     libraries = [f"-L{home}", "-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2"]
     command = [compiler, "-shared", "-fPIC", str(source), "-o", str(target), f"-I{home}/include", *libraries]
     built = subprocess.run(command, capture_output=True, text=True, check=False)

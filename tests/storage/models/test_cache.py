@@ -334,8 +334,8 @@ def test_a_change_while_the_job_runs_is_found_and_a_copy_of_the_same_is_none(
 _WORKERS = """
 import json, sys
 from concurrent.futures import ThreadPoolExecutor
-from connectors.model_cache import RemoteModel
-from runner.staging import OpenModel, PlannedModel
+from connectors.models.remote import RemoteModel
+from runner.model.planned import OpenModel, PlannedModel
 told = json.loads(sys.argv[1])
 remote = RemoteModel(told["url"], told["key"], told["options"])
 sys.stdin.readline()

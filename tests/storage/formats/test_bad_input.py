@@ -25,15 +25,15 @@ from jobs.attempt import InputSlice
 from jobs.errors import DataError, InputError, RunnerError
 from runner.worker.child import Child
 
-TESTS = Path(__file__).parents[1]
-HERE, FORMATS, PARQUET, ARROW = (f"storage/test_{name}.py" for name in ("bad_input", "formats", "parquet", "arrow_ipc"))
-SCHEMA, STORE, FUZZ = (f"storage/test_{name}.py" for name in ("schema", "store", "fuzz"))
-FEEDING, FETCHING, BINDING = (f"pure/test_{name}.py" for name in ("feeding", "fetching", "binding"))
+TESTS = Path(__file__).parents[2]
+HERE, FORMATS, PARQUET, ARROW = (f"test_{name}.py" for name in ("bad_input", "formats", "parquet", "arrow_ipc"))
+SCHEMA, STORE, FUZZ = (f"test_{name}.py" for name in ("schema", "store", "fuzz"))
+FEEDING, FETCHING, BINDING = (f"test_{name}.py" for name in ("feeding", "fetching", "binding"))
 ISOLATION, BATCHES, ROWS, CAREFUL = (
-    "pure/test_isolation.py",
-    "pure/test_batches.py",
-    "tf/test_bad_rows.py",
-    "tf/test_careful.py",
+    "test_isolation.py",
+    "test_batches.py",
+    "test_bad_rows.py",
+    "test_careful.py",
 )
 
 SHOWN: dict[int, list[tuple[str, str]]] = {
@@ -117,7 +117,8 @@ def test_every_row_of_the_table_is_shown_by_a_test_that_is_there() -> None:
     missing = []
     for row, tests in SHOWN.items():
         for file, name in tests:
-            tree = ast.parse((TESTS / file).read_text(encoding="utf-8"))
+            (path,) = TESTS.rglob(file)
+            tree = ast.parse(path.read_text(encoding="utf-8"))
             names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
             if not any(there.startswith(f"test_{name}") for there in names):
                 missing.append(f"row {row}: {file}::test_{name}")

@@ -55,7 +55,7 @@ def test_a_driver_that_said_how_it_ended_is_not_in_the_way(place: Any, how: Any)
 def test_a_driver_that_died_on_this_machine_is_not_in_the_way(place: Any) -> None:
     code = "import sys; sys.path[:0] = {!r}\nfrom connectors.output.epoch import Process\nimport dataclasses, json\n"
     code += "print(json.dumps(dataclasses.asdict(Process.current())))"
-    root = str(Path(epochs.__file__).parents[1])
+    root = str(Path(epochs.__file__).parents[2])
     done = subprocess.run([sys.executable, "-c", code.format([root])], capture_output=True, text=True, check=True)
     dead = Process(**json.loads(done.stdout))
     assert dead.gone()

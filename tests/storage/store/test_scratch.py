@@ -15,7 +15,7 @@ from connectors.store import scratch
 
 SPOOL_AND_WAIT = """
 import sys
-from connectors.scratch import scratch_folder
+from connectors.store.scratch import scratch_folder
 
 folder = scratch_folder("e1-a1")
 (folder / "part").write_bytes(bytes(1000))

@@ -119,7 +119,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the models `odd` (with warm-up requests) and `counter`, and `examples`."""
     folder = tmp_path_factory.mktemp("odd")
     quiet = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-c", _SCRIPT, str(folder), str(Path(__file__).parents[2])]
+    command = [sys.executable, "-c", _SCRIPT, str(folder), str(Path(__file__).parents[3])]
     subprocess.run(command, check=True, env=quiet, stderr=subprocess.DEVNULL)
     return folder
 

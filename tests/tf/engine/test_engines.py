@@ -121,7 +121,7 @@ def test_the_session_engine_runs_where_tensorflow_is_never_imported(zoo: dict[st
         "imported = [name for name in sys.modules if name.partition('.')[0] in ('tensorflow', 'keras')]\n"
         "assert not imported, imported\n"
     )
-    root = str(Path(__file__).parents[2])
+    root = str(Path(__file__).parents[3])
     done = subprocess.run(
         [sys.executable, str(script), model.path],
         capture_output=True, text=True, timeout=60, check=False, env={"PYTHONPATH": root},

@@ -19,7 +19,7 @@ from runner.scan.ops import PATH, registry, text
 from runner.scan.program import read_programs
 from runner.scan.trust import require_trust, scan
 
-SUPPORT = Path(__file__).parents[1] / "support"
+SUPPORT = Path(__file__).parents[2] / "support"
 OPS = {  # model -> the op that is to blame
     "writes_at_load": "WriteFile",
     "writes_at_load_as_text": "WriteFile",

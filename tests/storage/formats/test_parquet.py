@@ -156,7 +156,7 @@ _DAMAGED_FOOTERS = """
 import io, random, sys
 import pyarrow as pa, pyarrow.parquet as pq
 from connectors.formats.parquet import ParquetSource
-from connectors.store import FileStat
+from connectors.store.listing import FileStat
 from jobs.errors import InputError
 
 file = io.BytesIO()

@@ -220,7 +220,7 @@ def test_a_part_uploaded_in_pieces_is_whole_and_refused_the_second_time(site: Si
 
 UPLOAD_AND_DIE = """
 import os, signal, sys
-from connectors.store import Store
+from connectors.store.store import Store
 
 store = Store(sys.argv[1], {"endpoint_url": sys.argv[2], "key": "env:CANARY", "secret": "env:CANARY"})
 client = store._files.client

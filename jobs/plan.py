@@ -13,6 +13,7 @@ from typing import Any
 
 from jobs import html
 from jobs.errors import InputError
+from jobs.identity import skipped_files
 from jobs.job import Limits, digest
 
 PROTOCOL_VERSION = 1
@@ -82,7 +83,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a job comes to. `identity`: all that can change a result beside files and cuts (see PROTOCOL.md)."""
+    """What a job comes to. `identity`: see `jobs.identity`, as its document."""
 
     files: tuple[InputFile, ...]
     shards: tuple[Shard, ...]
@@ -95,7 +96,7 @@ class Plan:
     @property
     def skipped(self) -> dict[str, str]:
         """Files that were bad when the plan was made, and are no part of it: url -> code."""
-        return dict(self.identity.get("input", {}).get("skipped", {}))
+        return skipped_files(self.identity)
 
     @cached_property
     def id(self) -> str:

@@ -20,6 +20,7 @@ from connectors.output.status import current_layout
 from connectors.store.store import Store
 from jobs.attempt import InputSlice
 from jobs.errors import DataError, OutputError, RunnerError
+from jobs.identity import output_format
 from jobs.job import Output, digest
 from jobs.plan import Plan, Shard
 
@@ -131,7 +132,7 @@ def read_plan(store: Store, listed: Mapping[str, int]) -> tuple[Layout, Plan]:
             "with --overwrite"
         )
     plan = Plan.from_document(then)
-    kind = str((then.get("identity", {}).get("output") or {}).get("format", ""))
+    kind = output_format(plan.identity)
     suffix = load_class(ENCODERS, kind).suffix if kind in ENCODERS else _suffix(listed, names.plan8)
     return Layout(plan.id, len(plan.shards), suffix), plan
 

@@ -1,53 +1,43 @@
-"""What makes two jobs the same job: everything that changes a row of the output, and nothing else."""
+"""The identity of a job, from what preflight knows of its model, its mapping and its input; see `jobs.identity`."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
-from jobs.job import Job, Limits
+from jobs.errors import RunnerError
+from jobs.identity import Identity, InputIdentity, ModelIdentity
+from jobs.job import Job
 from runner.binding.binding import Binding
 from runner.engine import ModelOptions
 from runner.model.signature import MetaGraph, ModelSpec, Signature
 
 
-def identity_of(
+def model_identity(
     job: Job,
     model: ModelSpec,
     metagraph: MetaGraph,
     signature: Signature,
-    binding: Binding,
     options: ModelOptions,
-) -> dict[str, Any]:
-    """All that can change a result beside files and cuts, in the words of the job file."""
-    return {
-        "model": {
-            "digest": model.digest,
-            "version": model.version,
-            "tags": list(metagraph.tags),
-            "signature": signature.name,
-            "engine": job.model.engine,
-            "xla": options.xla,
-            "mixed_precision": options.mixed_precision,
-            "op_libraries": [sha256 for _, sha256 in options.op_libraries],
-        },
-        "columns": binding.identity(),
-        "input": {"format": job.input.format} | ({"examples": job.input.examples} if job.input.examples else {}),
-        "output": {
-            "format": job.output.format,
-            "compression": job.output.compression,
-            "tensor_encoding": job.output.tensor_encoding,
-        },
-        "limits": {
-            "shard_bytes": job.limits.shard_bytes,
-            "shard_rows": job.limits.shard_rows,
-            "on_bad_row": job.limits.on_bad_row,
-            **_policies(job.limits),
-        },
-    }
+    trusted: Sequence[str],
+) -> ModelIdentity:
+    """trusted: ops that would be refused, and are not because the job trusts the model."""
+    return ModelIdentity(
+        digest=model.digest,
+        version=model.version,
+        tags=metagraph.tags,
+        signature=signature.name,
+        engine=job.model.engine,
+        xla=options.xla,
+        mixed_precision=options.mixed_precision,
+        op_libraries=[sha256 for _, sha256 in options.op_libraries],
+        trusted=trusted,
+    )
 
 
-def _policies(limits: Limits) -> dict[str, Any]:
-    """What else decides which rows are rejected; left out at its default, so that older plans stay what they are."""
-    usual = Limits()
-    names = ("on_bad_file", "nonfinite", "nan_output", "reject_input", "max_row_bytes")
-    return {name: value for name in names if (value := getattr(limits, name)) != getattr(usual, name)}
+def identity_of(
+    job: Job, model: ModelIdentity, binding: Binding, only_rejects: str, skipped: Sequence[RunnerError]
+) -> Identity:
+    """only_rejects: id of the plan whose rejected rows are the input; "". skipped: why files are left out."""
+    left_out = {error.facts["file"]: error.facts["code"] for error in skipped}
+    given = InputIdentity(job.input.format, job.input.examples, only_rejects, left_out)
+    return Identity(model, binding.identity(), given, job.output, job.limits)

@@ -31,7 +31,7 @@ from runner.model.planned import PlannedModel, planned_model
 from runner.model.saved_model import read_model
 from runner.model.signature import MetaGraph, ModelSpec, Signature, choose_metagraph, choose_signature
 from runner.preflight.files import first_schema, inspect
-from runner.preflight.identity import identity_of
+from runner.preflight.identity import identity_of, model_identity
 from runner.preflight.input import listed, refuse_own_output
 from runner.preflight.only_rejects import only_files, only_rows, rejected_before
 from runner.preflight.shape import batch_sizes, sample_slice
@@ -167,31 +167,28 @@ def complete(found: Examined) -> Preflight:
     load_class(ENCODERS, job.output.format)().check(binding.output_schema)
     if job.limits.nonfinite == "reject":
         binding = binding.finite()
-    identity = identity_of(job, found.model, found.metagraph, signature, binding, found.options)
-    if found.trusted:
-        identity["model"]["trusted"] = list(found.trusted)
-    identity["input"] |= {"only_rejects": rejected.plan.id} if rejected else {}
-    identity["input"] |= {"skipped": {error.facts["file"]: error.facts["code"] for error in skipped}} if skipped else {}
-    plan = plans.plan([file for file, _ in inspected], job.limits, identity)
+    model = model_identity(job, found.model, found.metagraph, signature, found.options, found.trusted)
+    identity = identity_of(job, model, binding, rejected.plan.id if rejected else "", skipped)
+    plan = plans.plan([file for file, _ in inspected], job.limits, identity.document())
     rows, most = _batch_rows(job, binding, plan)
     if found.options.xla and binding.batch_rows is None:  # every other size of a batch would be compiled anew
         rows = most = min(rows, 1 << max(shard.rows - 1 for shard in plan.shards).bit_length())
         binding = replace(binding, batch_rows=rows)
     return Preflight(
-        job,
-        found.model,
-        found.metagraph,
-        signature,
-        schema,
-        binding,
-        plan,
-        rows,
-        most,
-        found.cache,
-        found.options,
-        found.trusted,
-        found.effects,
-        tuple(error.message for error in skipped),
+        job=job,
+        model=found.model,
+        metagraph=found.metagraph,
+        signature=signature,
+        schema=schema,
+        binding=binding,
+        plan=plan,
+        batch_rows=rows,
+        most_batch_rows=most,
+        cache=found.cache,
+        options=found.options,
+        trusted=found.trusted,
+        effects=found.effects,
+        skipped=tuple(error.message for error in skipped),
     )
 
 

@@ -1,0 +1,101 @@
+"""What makes two jobs the same job: everything beside files and cuts that can change a row of the output.
+
+Owns the words under which a plan keeps it, written and read; refuses to know how models and bindings are made. The
+invariant: what is at its default is left out where older plans did not have it, so that their ids stay what they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jobs.job import Limits, Output
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """digest: of the content. op_libraries: SHA-256 of each, in hex. trusted: ops that only this job allows."""
+
+    digest: str
+    version: int | None
+    tags: Sequence[str]
+    signature: str
+    engine: str
+    xla: bool
+    mixed_precision: str | None
+    op_libraries: Sequence[str]
+    trusted: Sequence[str] = ()
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "digest": self.digest,
+            "version": self.version,
+            "tags": list(self.tags),
+            "signature": self.signature,
+            "engine": self.engine,
+            "xla": self.xla,
+            "mixed_precision": self.mixed_precision,
+            "op_libraries": list(self.op_libraries),
+        } | ({"trusted": list(self.trusted)} if self.trusted else {})
+
+
+@dataclass(frozen=True, slots=True)
+class InputIdentity:
+    """only_rejects: id of the plan whose rejected rows are the input. skipped: url of a file left out -> its code."""
+
+    format: str | None
+    examples: Any = None
+    only_rejects: str = ""
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+    def document(self) -> dict[str, Any]:
+        more = {"examples": self.examples, "only_rejects": self.only_rejects, "skipped": dict(self.skipped)}
+        return {"format": self.format} | {name: value for name, value in more.items() if value}
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """columns: see `Binding.identity`."""
+
+    model: ModelIdentity
+    columns: Mapping[str, Any]
+    input: InputIdentity
+    output: Output
+    limits: Limits
+
+    def document(self) -> dict[str, Any]:
+        """As plain JSON values, the part of a plan that `difference` compares by name."""
+        return {
+            "model": self.model.document(),
+            "columns": dict(self.columns),
+            "input": self.input.document(),
+            "output": {
+                "format": self.output.format,
+                "compression": self.output.compression,
+                "tensor_encoding": self.output.tensor_encoding,
+            },
+            "limits": {
+                "shard_bytes": self.limits.shard_bytes,
+                "shard_rows": self.limits.shard_rows,
+                "on_bad_row": self.limits.on_bad_row,
+                **_policies(self.limits),
+            },
+        }
+
+
+def skipped_files(identity: Mapping[str, Any]) -> dict[str, str]:
+    """Files that were bad when the plan was made, and are no part of it: url -> code. identity: of a plan."""
+    return dict(identity.get("input", {}).get("skipped", {}))
+
+
+def output_format(identity: Mapping[str, Any]) -> str:
+    """In which format the parts of a plan are written; "" in the plan of an old version. identity: of a plan."""
+    return str((identity.get("output") or {}).get("format", ""))
+
+
+def _policies(limits: Limits) -> dict[str, Any]:
+    """What else decides which rows are rejected; left out at its default, so that older plans stay what they are."""
+    usual = Limits()
+    names = ("on_bad_file", "nonfinite", "nan_output", "reject_input", "max_row_bytes")
+    return {name: value for name in names if (value := getattr(limits, name)) != getattr(usual, name)}

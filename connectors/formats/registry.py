@@ -29,6 +29,11 @@ def source_of(input: Input) -> Any:
     return made() if input.examples is None else made(input.examples)
 
 
+def format_of(name: str) -> str | None:
+    """The format whose suffix the file `name` has; None where it is none that parts are written in."""
+    return next((kind for kind in ENCODERS if name.endswith(load_class(ENCODERS, kind).suffix)), None)
+
+
 def load_class(registry: dict[str, str], name: str) -> Any:
     """The class registered under `name`; imported on first use, so that unused formats cost nothing."""
     module, _, attribute = registry[name].partition(":")

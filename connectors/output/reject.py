@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from connectors.formats.parquet import ParquetSource
+from connectors.formats.registry import format_of
 from connectors.output.directory import OutputDirectory
 from connectors.output.verification import read_plan
 from connectors.store.store import Store
@@ -95,7 +96,7 @@ def read_rejected(output: Output) -> Rejected:
     """
     store = Store(output.url, output.options)
     names, plan = read_plan(store, store.sizes(""))
-    written = output.model_copy(update={"format": "arrow" if names.suffix == ".arrow" else "parquet"})
+    written = output.model_copy(update={"format": format_of(names.suffix) or "parquet"})
     directory = OutputDirectory(written, plan.id, len(plan.shards))
     receipts = directory.published(plan)
     rejecting = [receipts[shard] for shard in sorted(receipts) if receipts[shard].rows_rejected]

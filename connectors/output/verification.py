@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from connectors.formats.base import Encoder, Source
-from connectors.formats.registry import ENCODERS, SOURCES, load_class
+from connectors.formats.registry import ENCODERS, SOURCES, format_of, load_class
 from connectors.output.claim import read_manifest
 from connectors.output.layout import PART_PREFIX, RUN, SUCCESS, Layout, decode, shard_of_part
 from connectors.output.part import stated
@@ -295,7 +295,6 @@ class _Check:
 
 def _format(name: str) -> str:
     """raises: DataError for a file of no format of ours."""
-    for kind in ENCODERS:
-        if name.endswith(load_class(ENCODERS, kind).suffix):
-            return kind
+    if kind := format_of(name):
+        return kind
     raise DataError(f"'{name}' is of no format that this runner writes", code="PART_UNREADABLE", file=name)

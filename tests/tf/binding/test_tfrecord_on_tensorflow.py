@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -105,3 +106,25 @@ def test_what_does_not_fit_is_said_before_a_worker_starts(half_plus_two: Path, g
     with pytest.raises(BindingError, match=r"found no such column; the input has 'record'"):
         launch(job(half_plus_two, given, input={"url": str(given)}), in_process=True)
     assert not (given.parent / "out").exists()
+
+
+def test_the_rejected_rows_of_a_tfrecord_output_are_shown_and_scored_again(
+    half_plus_two: Path, given: Path, tmp_path: Path
+) -> None:
+    table = pa.table({"id": pa.array(range(20), pa.int64()), "x": pa.array([-1.0, *range(1, 20)], pa.float32())})
+    (tmp_path / "rows").mkdir()
+    pq.write_table(table, tmp_path / "rows" / "a.parquet", row_group_size=5)
+    document = {
+        "model": {"url": str(half_plus_two), "signature": "picky"},
+        "input": {"url": str(tmp_path / "rows")},
+        "columns": {"keep": ["id"]},
+        "output": {"url": str(tmp_path / "scores"), "format": "tfrecord"},
+        "limits": {"shard_rows": 5, "on_bad_row": "reject", "max_rejected_rows": 1},
+    }
+    result = launch(Job.model_validate(document), in_process=True, warn=lambda story: None)
+    assert (result.rows, result.rejects().column("row").to_pylist()) == (19, [0])
+
+    again = {**document, "input": {"url": str(tmp_path / "rows"), "only_rejects": str(tmp_path / "scores")}}
+    again |= {"model": {"url": str(half_plus_two)}, "output": {"url": str(tmp_path / "again"), "format": "parquet"}}
+    launch(Job.model_validate(again), in_process=True)
+    assert pq.read_table(tmp_path / "again").to_pylist() == [{"id": 0, "y": 1.5}]

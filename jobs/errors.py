@@ -18,7 +18,8 @@ RunnerError                     every error a user meets; carries an exit code a
 ├── SupersededError       75    another driver took over this output
 └── StoppedError          130   interrupted by the user (130) or by a signal (143)
 
-The Schedule decides on `failure_class`, never on the text of a message. Every class survives pickling.
+The Schedule decides on `failure_class` and on `condemns`, `ends_process` and `breaks_device`, never on the class or
+the text of a message. Every class survives pickling.
 """
 
 from __future__ import annotations
@@ -39,11 +40,22 @@ class RunnerError(Exception):
 
     exit_code: ClassVar[int] = 70
     failure_class: ClassVar[FailureClass] = "infrastructure"
+    breaks_device: ClassVar[bool] = False  # the device under the process is in doubt, and its node with it
 
     def __init__(self, message: str, /, **facts: Any) -> None:
         super().__init__(message)
         self.message = message
         self.facts = facts
+
+    @property
+    def condemns(self) -> bool:
+        """One row alone did not fit into memory: one such death is proof enough against its shard."""
+        return self.failure_class == "memory" and self.facts.get("rows") == 1
+
+    @property
+    def ends_process(self) -> bool:
+        """The process that raised it is of no more use, although it still answers."""
+        return self.breaks_device or self.condemns
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.message, self.facts)
@@ -93,6 +105,8 @@ class ModelCallError(RunnerError):
 
 class DeviceError(RunnerError):
     """facts: `code`, the name of TensorFlow's status code. The process that raised it is not to be trusted again."""
+
+    breaks_device = True
 
 
 class MemoryLimitError(RunnerError):

@@ -70,7 +70,7 @@ class Policy:
 
     def deaths(self, last: RunnerError) -> int:
         """How many condemn a shard: a row that did not fit alone needs no second witness."""
-        return 1 if last.failure_class == "memory" and last.facts.get("rows") == 1 else self.poison
+        return 1 if last.condemns else self.poison
 
     def used_up(self, tries: Sequence[Failure], max_attempts: int) -> str | None:
         """'4 of 4 attempts', once the last failure used up the budget of its class or of the shard; None before."""

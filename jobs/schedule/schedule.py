@@ -15,7 +15,7 @@ from heapq import heappop, heappush
 from random import Random
 
 from jobs.attempt import Failure, Receipt, attempt
-from jobs.errors import CapacityError, DeviceError, RunnerError, WorkerError
+from jobs.errors import CapacityError, RunnerError, WorkerError
 from jobs.plan import Plan
 from jobs.rejection import Rejections
 from jobs.schedule.assignment import Hands
@@ -379,7 +379,7 @@ class Schedule:
         self._hands.put_down(now, name, failure.shard)
         error = failure.error
         # One row alone that does not fit, and a device that fails, end a process as surely as a signal does.
-        spent = isinstance(error, DeviceError) or (error.failure_class == "memory" and error.facts.get("rows") == 1)
+        spent = error.ends_process
         if not self._done[failure.shard]:
             worker.failed.append(failure.shard)
             self._charge(now, failure, worker.node, death=spent and self._policy.careful)
@@ -436,7 +436,7 @@ class Schedule:
         if death:
             self._deaths.setdefault(shard, []).append(failure)
             self._killers.add(shard)
-        for _ in range(2 if isinstance(error, DeviceError) else 1):  # a bad device is avoided sooner, with its node
+        for _ in range(2 if error.breaks_device else 1):  # a bad device is avoided sooner, with its node
             self._nodes.note_failure(node)
         self._failed_at[shard] = (failure.worker, node if error.failure_class == "infrastructure" else "")
         if error.failure_class not in RETRIED:

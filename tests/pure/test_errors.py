@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from jobs import errors
-from jobs.errors import RunnerError, offenders, one_of
+from jobs.errors import DeviceError, MemoryLimitError, RunnerError, StorageError, offenders, one_of
 
 FACTS = {
     "code": "PAGE_CRC",
@@ -31,6 +31,22 @@ def test_every_error_survives_pickling_with_its_facts(kind: type[RunnerError], p
     assert type(again) is kind
     assert (again.message, str(again), again.facts) == (error.message, error.message, FACTS)
     assert (again.exit_code, again.failure_class) == (kind.exit_code, kind.failure_class)
+
+
+@pytest.mark.parametrize(
+    ("error", "condemns", "ends_process"),
+    [
+        (DeviceError("INTERNAL"), False, True),
+        (MemoryLimitError("a row", rows=1), True, True),
+        (MemoryLimitError("two rows", rows=2), False, False),
+        (MemoryLimitError("no figure"), False, False),
+        (StorageError("no answer", rows=1), False, False),
+    ],
+)
+def test_a_sick_device_ends_its_process_and_a_row_too_large_condemns_its_shard(
+    error: RunnerError, condemns: bool, ends_process: bool
+) -> None:
+    assert (error.condemns, error.ends_process) == (condemns, ends_process)
 
 
 def test_the_tree_is_the_one_drawn_at_the_top_of_the_file() -> None:

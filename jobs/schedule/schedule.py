@@ -43,29 +43,6 @@ from jobs.schedule.event import (
 )
 from jobs.schedule.policy import RETRIED, Nodes, Pace, Policy, poisoned
 
-__all__ = [
-    "Action",
-    "AttemptFailed",
-    "AttemptSucceeded",
-    "ClusterSeen",
-    "Dispatch",
-    "Event",
-    "Finish",
-    "GiveUp",
-    "Record",
-    "Schedule",
-    "StartWorker",
-    "Started",
-    "StopRequested",
-    "StopWorker",
-    "Tick",
-    "WorkerDraining",
-    "WorkerFailedToStart",
-    "WorkerLost",
-    "WorkerProgressed",
-    "WorkerReady",
-]
-
 _START_TRIES = 3  # in a row; a constructor that fails three times will not mend itself
 _BACK_OFF_S, _LONGEST_BACK_OFF_S = 0.5, 30.0
 _FAILURES_KEPT = 100  # for progress; all failures of a shard go out with its Record

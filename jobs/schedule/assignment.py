@@ -120,7 +120,7 @@ class Hands:
         self._shelve(name)
 
     def release(self, name: str, shard: int) -> bool:
-        """`name` no longer works on `shard`, which is not done. True: nobody does."""
+        """`name` no longer works on `shard`, which is not done. True: no worker does."""
         if self.backup.get(shard) == name:
             del self.backup[shard]
             return False
@@ -134,7 +134,7 @@ class Hands:
         return False
 
     def finish(self, shard: int) -> str | None:
-        """`shard` is done: nobody holds it any more. Returns who held it first."""
+        """`shard` is done: no worker holds it any more. Returns the worker that held it first."""
         self.backup.pop(shard, None)
         return self.holder.pop(shard, None)
 
@@ -159,16 +159,22 @@ class Hands:
         """Check every invariant, in O(n)."""
         hands = {name: worker.hand for name, worker in self.workers.items()}
         held = {(shard, name) for name, hand in hands.items() for shard in hand if not done[shard]}
-        assert held == self.holder.items() | self.backup.items(), "who holds what is known"
-        assert not self.holder.items() & self.backup.items(), "nobody is its own backup"
+        assert held == self.holder.items() | self.backup.items(), (
+            "the holders and the backups match the hands of the workers"
+        )
+        assert not self.holder.items() & self.backup.items(), "no worker is its own backup"
         assert self.backup.keys() <= self.holder.keys(), "a backup is of what is in hand"
         assert all(len(hand) <= len(self.room) for hand in hands.values()), "no hand is too full"
-        assert not any(worker.hand for worker in self.workers.values() if not worker.ready), "who starts has nothing"
+        assert not any(worker.hand for worker in self.workers.values() if not worker.ready), (
+            "a worker that starts has no shard"
+        )
         usable = {name for name, worker in self.workers.items() if worker.usable}
         assert len(usable) == self.usable
         assert +self.usable_on == Counter(self.workers[name].node for name in usable)
         assert self.draining == {name for name, worker in self.workers.items() if worker.leaves is not None}
-        assert all(len(hands[name]) <= 1 for name in self.draining), "who drains ends what it runs, and no more"
+        assert all(len(hands[name]) <= 1 for name in self.draining), (
+            "a worker that drains ends what it runs, and no more"
+        )
         careful = {name for name, worker in self.workers.items() if worker.careful}
         assert all(len(hands[name]) <= 1 for name in careful), "one attempt at a time"
         assert {*self.careful} == {name for name in careful - self.draining if not hands[name]}

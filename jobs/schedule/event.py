@@ -33,7 +33,7 @@ class WorkerFailedToStart:
 
 @dataclass(frozen=True, slots=True)
 class WorkerLost:
-    """preempted: its node was taken away, as announced: nobody's fault, and no try is used up."""
+    """preempted: its node was taken away, as announced: no try is used up."""
 
     now: float
     worker: str
@@ -43,7 +43,7 @@ class WorkerLost:
 
 @dataclass(frozen=True, slots=True)
 class WorkerDraining:
-    """Its node will be taken away in `deadline_s` seconds; infinity where nobody said when."""
+    """Its node will be taken away in `deadline_s` seconds; infinity where no time was given."""
 
     now: float
     worker: str
@@ -83,7 +83,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class ClusterSeen:
-    """What there is to know of the cluster; told when it changes.
+    """What is known of the cluster; sent when it changes.
 
     others: requests of others for which there is no room.
     never:  why no worker of this job can be placed on any node, there or to be launched; "" where one can.

@@ -60,7 +60,7 @@ class Policy:
     def of(cls, limits: Limits) -> Policy:
         """The rule: `max_attempts` is for every class where the user set it.
 
-        Where nobody did, what is nobody's fault (workers and nodes that die) may happen six times, and all else four.
+        Where the user did not, workers and nodes may die six times, and all else may fail four times.
         """
         return cls(
             infrastructure=None if "max_attempts" in limits.model_fields_set else _INFRASTRUCTURE_ATTEMPTS,

@@ -316,7 +316,7 @@ class Schedule:
         worker.moved, worker.rows = now, rows
 
     def _note_success(self, now: float, name: str, receipt: Receipt) -> Iterator[Action]:
-        """A published part is done whoever reports it, a worker thought lost included."""
+        """A published part is done, also where a worker thought lost reports it."""
         shard, rows = receipt.shard, self._plan.shards[receipt.shard].rows
         worker = self._workers.get(name)
         if worker is not None:
@@ -458,7 +458,7 @@ class Schedule:
         self._looked = now
         stall_s = self._pace.stall_s()
         for name, worker in list(self._workers.items()):
-            if away:  # the driver itself was: what its workers did meanwhile, nobody has heard yet
+            if away:  # the driver itself was: what its workers did meanwhile is not known yet
                 worker.moved = now
             elif worker.leaves is not None and now >= worker.leaves:
                 yield from self._let_go(now, name)
@@ -521,7 +521,7 @@ class Schedule:
     def _surplus(self, now: float) -> Iterator[Action]:
         """Workers that an elastic run gives back: those that start first, then those without work, then others.
 
-        One without work stays if it may: whoever fails or is slow at the end finds it ready.
+        One without work stays if it may: it can take over from a worker that fails or is slow at the end.
         """
         if self._elastic is None:
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,6 +14,9 @@ from rich.text import Text
 
 from jobs.errors import JobError
 from jobs.job import parse_bytes
+
+if TYPE_CHECKING:
+    from runner.model.signature import ModelSpec
 
 app = typer.Typer(no_args_is_help=True, help="Copies of remote models on this machine: look at them, remove them.")
 
@@ -31,6 +34,17 @@ def cache_settings() -> Any:
     except ValueError as error:
         raise JobError(f"cannot use RUNNER_MODEL_CACHE_LIMIT: {error}") from None
     return CacheSettings(os.environ.get("RUNNER_MODEL_CACHE") or None, limit_bytes)
+
+
+def model_of(url: str, version: int | None) -> ModelSpec:
+    """What the model at `url` declares; a remote one is copied to the cache that the environment names.
+
+    raises: as `read_model`; JobError for a limit that is none.
+    """
+    from runner.model.folder import is_remote
+    from runner.model.saved_model import read_model
+
+    return read_model(url, version, cache=cache_settings() if is_remote(url) else None)
 
 
 @app.command("list")

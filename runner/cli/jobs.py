@@ -20,6 +20,7 @@ from jobs.errors import JobError
 from jobs.job import Job, canonical
 from jobs.load import job_document, load_job
 from runner import __version__, read_text
+from runner.cli.cache import cache_settings
 
 if TYPE_CHECKING:
     from runner.cluster.jobs_api import RayJobs
@@ -73,7 +74,7 @@ def submit(
 
     with tempfile.TemporaryDirectory(prefix="runner-submit-") as private:
         wanted, file, folder, overrides = _folder(job, set_ or [], working_dir, Path(private))
-        plan = preflight(wanted).plan
+        plan = preflight(wanted, cache_settings()).plan
         request = jobs_of.request(
             wanted,
             plan.id,

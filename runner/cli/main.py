@@ -25,7 +25,7 @@ from runner import read_text
 from runner.cli import jobs as cli_jobs
 from runner.cli import model as model_commands
 from runner.cli.cache import app as cache_app
-from runner.cli.cache import cache_settings
+from runner.cli.cache import cache_settings, model_of
 from runner.cli.output import rejects
 from runner.cli.terminal import console as _console
 from runner.cli.terminal import print_json as _print_json
@@ -85,12 +85,10 @@ def show(
     from runner.cli.view import (
         model as shown,  # each command imports what it needs: `show` answers in a fraction of a second
     )
-    from runner.model.folder import is_remote
-    from runner.model.saved_model import read_model
     from runner.model.signature import choose_metagraph, choose_signature
     from runner.scan.program import read_programs
 
-    spec = read_model(model, version, cache=cache_settings() if is_remote(model) else None)
+    spec = model_of(model, version)
     programs = read_programs(spec)
     wanted = tuple(tags.split(",")) if tags else None
     if wanted or signature:

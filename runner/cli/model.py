@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from jobs.errors import ModelError
+from runner.cli.cache import model_of
 from runner.cli.terminal import console, print_json
 
 ModelFolder = Annotated[str, typer.Argument(help="SavedModel folder, or a folder of version folders.")]
@@ -22,11 +23,10 @@ def scan(model: ModelFolder, version: Version = None, as_json: AsJson = False) -
     from rich.text import Text
 
     from runner.cli.view.model import printable
-    from runner.model.saved_model import read_model
     from runner.scan.program import read_programs
     from runner.scan.trust import scan as findings
 
-    spec = read_model(model, version)
+    spec = model_of(model, version)
     found = findings(read_programs(spec))
     if as_json:
         print_json({"url": spec.url, "digest": spec.digest, "refused": [dataclasses.asdict(each) for each in found]})
@@ -69,14 +69,13 @@ def call(
     from runner.cli.hand_call import as_array, inputs_of, output_files
     from runner.cli.hand_call import call as called
     from runner.cli.view.model import plain_values, printable
-    from runner.model.saved_model import read_model
     from runner.model.signature import choose_metagraph, choose_signature
     from runner.scan.program import read_programs
     from runner.scan.trust import require_trust
     from runner.tensor import tensor_text
 
     given = inputs_of(inputs or [], exprs or [], examples or [], allow_pickle)
-    spec = read_model(model, version)
+    spec = model_of(model, version)
     metagraph = choose_metagraph(spec, tuple(tags.split(",")) if tags else None)
     chosen = choose_signature(metagraph, signature, spec.url)
     require_trust(read_programs(spec), spec.url, trust_model)

@@ -14,13 +14,13 @@ from rich.text import Text
 
 from jobs.errors import JobError
 from jobs.job import parse_bytes
+from runner.cli.options import AsJson
 
 if TYPE_CHECKING:
     from runner.model.signature import ModelSpec
 
 app = typer.Typer(no_args_is_help=True, help="Copies of remote models on this machine: look at them, remove them.")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 

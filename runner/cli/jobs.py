@@ -21,6 +21,7 @@ from jobs.job import Job, canonical
 from jobs.load import job_document, load_job
 from runner import __version__, read_text
 from runner.cli.cache import cache_settings
+from runner.cli.options import AsJson
 
 if TYPE_CHECKING:
     from runner.cluster.jobs_api import RayJobs
@@ -36,7 +37,6 @@ Address = Annotated[
     ),
 ]
 Id = Annotated[str, typer.Argument(metavar="ID", help="As `runner submit` named it; without the number: the latest.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 jobs = typer.Typer(help="What was submitted to a cluster: list, status, logs, stop.", no_args_is_help=True)
 

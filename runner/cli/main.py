@@ -19,13 +19,14 @@ import typer
 from rich.console import Console
 
 from jobs.errors import DataError, InternalError, JobError, RunnerError, StoppedError, one_of
-from jobs.job import Job, Output
-from jobs.load import job_from, load_job, output_from
+from jobs.job import Job
+from jobs.load import job_from, load_job
 from runner import read_text
 from runner.cli import jobs as cli_jobs
 from runner.cli import model as model_commands
 from runner.cli.cache import app as cache_app
 from runner.cli.cache import cache_settings, model_of
+from runner.cli.options import AsJson, OutputPlace, StoreOption, output_of
 from runner.cli.output import rejects
 from runner.cli.terminal import console as _console
 from runner.cli.terminal import print_json as _print_json
@@ -56,18 +57,10 @@ Map = Annotated[
 ]
 Fetch = Annotated[list[str] | None, typer.Option("--fetch", metavar="TENSOR[=COLUMN]", help="Keep only these outputs.")]
 Keep = Annotated[list[str] | None, typer.Option("--keep", metavar="COLUMN", help="Pass an input column through.")]
-OutputPlace = Annotated[
-    str, typer.Argument(metavar="OUTPUT", help="The output folder of a job, or the job file that names it.")
-]
-StoreOption = Annotated[
-    list[str] | None,
-    typer.Option("--option", metavar="NAME=VALUE", help="How to reach it, as `output.options` of a job; repeatable."),
-]
 TrustModel = Annotated[
     bool,
     typer.Option("--trust-model", help="Load the model although its ops may touch files, the network or Python."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 
 app.command()(rejects)
@@ -207,7 +200,7 @@ def status(
     from connectors.output.status import read_status
     from runner.cli.view.output import render_status
 
-    place = _output(output, option)
+    place = output_of(output, option)
     if watch:
         from runner.cli.view.follow import follow
         from runner.driver.watch import Watch
@@ -233,7 +226,7 @@ def verify(
     from connectors.output.verification import verify as look
     from runner.cli.view.output import render_verification
 
-    found = look(_output(output, option), deep=deep)
+    found = look(output_of(output, option), deep=deep)
     if as_json:
         _print_json(found.document())
     else:
@@ -253,7 +246,7 @@ def sweep(
     from connectors.output.sweep import sweep as clean
     from runner.cli.view.output import render_sweep
 
-    found = clean(_output(output, option), dry_run=dry_run)
+    found = clean(output_of(output, option), dry_run=dry_run)
     if as_json:
         _print_json(found.document())
     else:
@@ -321,13 +314,6 @@ def _job(
     return job_from(
         model or "", inputs or [], output or "", signature, maps or [], fetches or [], keep or [], overrides or []
     )
-
-
-def _output(given: str, options: list[str] | None) -> Output:
-    """Where a command is to look: a job file says how its output is reached, too."""
-    if not given.endswith((".yaml", ".yml", ".json")) or not Path(given).is_file():
-        return output_from(given, options or [])
-    return load_job(read_text(given), given, [f"output.options.{option}" for option in options or []]).output
 
 
 def _trusting(overrides: list[str] | None, trust: bool) -> list[str] | None:

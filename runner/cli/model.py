@@ -9,11 +9,11 @@ import typer
 
 from jobs.errors import ModelError
 from runner.cli.cache import model_of
+from runner.cli.options import AsJson
 from runner.cli.terminal import console, print_json
 
 ModelFolder = Annotated[str, typer.Argument(help="SavedModel folder, or a folder of version folders.")]
 Version = Annotated[int | None, typer.Option(help="Version folder; the newest if omitted.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 
 def scan(model: ModelFolder, version: Version = None, as_json: AsJson = False) -> None:

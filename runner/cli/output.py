@@ -7,14 +7,15 @@ from typing import Annotated
 
 import typer
 
-from jobs.job import Output
+from runner.cli.options import AsJson, OutputPlace, StoreOption, output_of
 
 
 def rejects(
-    output: Annotated[str, typer.Argument(metavar="OUTPUT", help="The output folder of a job.")],
+    output: OutputPlace,
+    option: StoreOption = None,
     code: Annotated[str | None, typer.Option(help="Only rows with this code.")] = None,
     limit: Annotated[int | None, typer.Option(min=0, help="Rows to show; 20, or all with --json.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Which rows a job rejected, where they are and why; counts by code first."""
     from rich.console import Console
@@ -22,7 +23,7 @@ def rejects(
     from connectors.output.reject import read_rejected  # pyarrow: only for this command
     from runner.cli.view.rejects import document, plain, render
 
-    found = read_rejected(Output(url=output))
+    found = read_rejected(output_of(output, option))
     if as_json:
         text = json.dumps(document(found, code, limit), indent=2, ensure_ascii=False, default=plain)
         print(text)  # noqa: T201  # this is the command's answer

@@ -36,6 +36,13 @@ def test_rejected_rows_are_shown_repaired_and_scored_into_a_new_output(
     found = json.loads(command("rejects", "out", "--json").stdout)
     assert (found["rows_rejected"], found["codes"]) == (2, {"ROW_NULL": 2})
     assert [row["kept"]["id"] for row in found["rows"]] == [5, 107]
+    by_job = command("rejects", "job.yaml", "--json")
+    assert by_job.returncode == 0, by_job.stderr
+    assert json.loads(by_job.stdout) == found
+    odd = command("rejects", "out", "--option", "anon=true")  # a local folder takes none: `status` says so, too
+    same = command("status", "out", "--option", "anon=true")
+    assert (odd.returncode, odd.stderr) == (same.returncode, same.stderr)
+    assert "No such option" not in odd.stderr
     refused = command("rejects", "out", "--code", "ROW_NUL")
     assert refused.returncode == 2
     assert "there is 'ROW_NULL'" in refused.stderr

@@ -1,4 +1,7 @@
-"""The command `runner`: the composition root, and the only reader of argv and of the environment.
+"""The command `runner`: the composition root. Only `runner.cli` reads the flags of the command line.
+
+The variables that set how a command behaves are read in `runner.cli`. Others are read where they are used: secrets,
+failpoints, the default folder of the model cache, and what Ray and TensorFlow need.
 
 Exit codes: 0 everything written; 2 the job is wrong; 65 bad data, or `verify` found something; 69 no cluster or
 capacity; 70 model or internal failure; 75 superseded; 130/143 interrupted. The same command continues what is not done.

@@ -124,10 +124,6 @@ class Epochs:
             return None if then is None or now is None else now - then
         return None
 
-    def refuse_rival(self) -> None:
-        """raises: OutputError naming the driver that writes here, where there is one."""
-        self._refuse(self.latest())
-
     def begin(self, *, takeover: bool) -> int:
         """Take the next epoch. From then on whoever holds a lower one stops, and must not finish.
 

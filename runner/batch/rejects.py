@@ -35,7 +35,7 @@ class Rejects:
     """
 
     def __init__(self, read: pa.Schema, kept: Sequence[str], limits: Limits, max_rows: int) -> None:
-        self._read, self._kept, self._limits, self._max_rows = read, tuple(kept), limits, max_rows
+        self._read, self._limits, self._max_rows = read, limits, max_rows
         self._schema = reject_schema(read, kept, limits.reject_input)
         self._batches: list[pa.RecordBatch] = []
         self._codes: Counter[str] = Counter()

@@ -41,8 +41,6 @@ _REFERENCE = 100  # DT_FLOAT_REF is DT_FLOAT + 100: tensorflow/core/framework/ty
 _MAX_MESSAGE_BYTES = (1 << 31) - 1  # a protobuf message cannot be larger
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
-# Functions that run when a model is saved or loaded, and never in a call.
-
 
 def read_model(
     url: str,

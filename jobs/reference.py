@@ -1,0 +1,159 @@
+"""Every key of a job file as a table: `python -m jobs.reference` prints it, `--write` puts it into jobs/README.md.
+
+Types and defaults come from the schema of `jobs.job`, the meanings stand here. The invariant: a key without a meaning,
+or a meaning without a key, is an error, so that the table cannot be behind the schema.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from jobs.job import Columns, Input, InputColumn, Limits, Model, Output, OutputColumn, Pad, Workers
+
+PAGE = Path(__file__).with_name("README.md")
+BEGIN, END = "<!-- keys: made by `python -m jobs.reference --write` -->", "<!-- /keys -->"
+
+SECTIONS: dict[str, type[BaseModel]] = {
+    "model": Model,
+    "input": Input,
+    "columns": Columns,
+    "columns.inputs.TENSOR": InputColumn,
+    "columns.inputs.TENSOR.pad": Pad,
+    "columns.outputs.TENSOR": OutputColumn,
+    "output": Output,
+    "workers": Workers,
+    "limits": Limits,
+}
+
+_OPTIONS = "for the file system of the url; secrets only as `env:NAME`, `file:/path`, `profile:NAME`"
+
+MEANINGS: dict[str, str] = {
+    "model.url": "the SavedModel's folder, or the folder of its numbered versions",
+    "model.options": _OPTIONS,
+    "model.version": "which numbered version; `latest`: the highest one, resolved once and kept in the plan",
+    "model.tags": "of the meta graph; left out: the one that is there, or `serve`",
+    "model.signature": "which signature is called; left out: `serving_default`, or the only one",
+    "model.engine": "`session`: TensorFlow's C API; `eager`: `tf.saved_model.load`",
+    "model.xla": "compile the signature, for one batch size; changes numbers",
+    "model.mixed_precision": "what float32 matrices are multiplied in; changes numbers",
+    "model.op_libraries": "shared libraries that register ops of the model; paths that every worker sees",
+    "model.trust": "load the model although its ops may touch files, the network or Python",
+    "input.url": "a file, a folder, a glob, or a list of them",
+    "input.options": _OPTIONS,
+    "input.format": "left out: by the suffix of the first file",
+    "input.examples": "of TFRecord: `infer`, or feature: type; left out: one binary column `record`",
+    "input.only_rejects": "the output of a job: of the files above, only the rows that it rejected",
+    "columns.inputs": "tensor: column, or the keys below; left out: columns of the same name",
+    "columns.outputs": "tensor: column, or a list of tensors; only these are computed; left out: all",
+    "columns.keep": "columns that travel along, untouched",
+    "columns.inputs.TENSOR.column": "the column that feeds the tensor; a field of a struct with dots",
+    "columns.inputs.TENSOR.stack": "several columns into one tensor: names, or patterns such as `f*`",
+    "columns.inputs.TENSOR.example": "serialized tf.Examples made of columns",
+    "columns.inputs.TENSOR.constant": "the same value for every row, or a scalar the model wants",
+    "columns.inputs.TENSOR.cast": "`unsafe` lets a cast lose digits",
+    "columns.inputs.TENSOR.null": "a null is a bad row, becomes NaN, or `{fill: VALUE}`",
+    "columns.inputs.TENSOR.as": "ragged or sparse, filled from lists; left out: where nothing else can be meant",
+    "columns.inputs.TENSOR.shape": "of one row of a sparse tensor; left out: as the signature or the lists say",
+    "columns.inputs.TENSOR.pad": "lists of any length in a tensor of one width: `max`, or the keys below",
+    "columns.inputs.TENSOR.pad.to": "to the longest list of a batch",
+    "columns.inputs.TENSOR.pad.multiple_of": "to the next multiple",
+    "columns.inputs.TENSOR.pad.buckets": "to the next of these widths",
+    "columns.inputs.TENSOR.pad.value": "what is filled in; left out: 0, false or the empty string",
+    "columns.outputs.TENSOR.column": "the name of the column; left out: that of the tensor",
+    "columns.outputs.TENSOR.decode": "strings become text; they are binary otherwise",
+    "columns.outputs.TENSOR.shape": "of one row; only for a tensor whose rank the signature leaves open",
+    "columns.outputs.TENSOR.cut": "the padded input that the second dimension follows: rows are cut to their length",
+    "output.url": "the folder of the output",
+    "output.options": _OPTIONS,
+    "output.format": "of the parts",
+    "output.compression": "of the parts; TFRecord: `none` (if left out) or `gzip`; Arrow: `zstd`, `lz4` or `none`",
+    "output.tensor_encoding": "how rows that hold a tensor become a column",
+    "workers.count": "how many workers; `auto`: one per GPU, or as many as the CPUs hold",
+    "workers.min": "of an elastic run: how many there should be at least",
+    "workers.max": "of an elastic run: as many as there is work and room for, up to this",
+    "workers.gpus": "of each worker: a whole number, or a share below 1",
+    "workers.cpus": "of each worker",
+    "workers.readers": "threads of a worker that fetch and decode; `auto`: by its cpus, 4 at most",
+    "workers.memory": "of each worker, such as `4GiB`; above 90 % it is replaced between two shards (on Ray)",
+    "workers.resources": "further resources of Ray, by name",
+    "limits.shard_bytes": "of a shard, decoded, of the columns that are read; a number or `128MiB`",
+    "limits.shard_rows": "of a shard",
+    "limits.batch_rows": "rows of one call; `auto`: begins with 16 MiB of rows, and grows while that helps",
+    "limits.max_attempts": "of a shard, before the run fails",
+    "limits.stall_s": "seconds that an attempt may make no progress",
+    "limits.on_bad_row": "`reject` sets bad rows aside",
+    "limits.max_rejected_rows": "of the job: a number, or a share such as `0.1%`",
+    "limits.on_bad_file": "`skip` leaves out files that cannot be read",
+    "limits.max_bad_files": "of the job: a number, or a share such as `1%`",
+    "limits.nonfinite": "NaN or infinity in an input: `reject` makes it a bad row",
+    "limits.nan_output": "NaN in an output, counted in any case",
+    "limits.reject_input": "reject files hold the columns that were read: they may be personal data",
+    "limits.max_row_bytes": "of the lists and strings of one row; beyond it the row is bad",
+    "limits.max_row_group_bytes": "decoded, of the columns that are read; beyond it a row group is refused",
+}
+
+
+def table() -> str:
+    """The table in Markdown. raises: KeyError for a key without a meaning, or a meaning without a key."""
+    rows = [("key", "type", "default", "meaning"), ("---", "---", "---", "---"), *_rows()]
+    if unknown := MEANINGS.keys() - {key for key, *_ in rows}:
+        raise KeyError(f"meanings of keys that a job file does not have: {sorted(unknown)}")
+    return "".join(f"| {' | '.join(_cells(row))} |\n" for row in rows)
+
+
+def page(text: str) -> str:
+    """`text` with the table between its marks. raises: ValueError where a mark is missing."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the page has no marks: expected '{BEGIN}' and '{END}'")
+    return f"{before}{BEGIN}\n{table()}{END}{after}"
+
+
+def _cells(row: tuple[str, str, str, str]) -> Iterator[str]:
+    key, kind, default, meaning = row
+    yield key if key in ("key", "---") else f"`{key}`"
+    yield from (kind.replace("|", "or"), default, meaning)
+
+
+def _rows() -> Iterator[tuple[str, str, str, str]]:
+    for section, model in SECTIONS.items():
+        schema = model.model_json_schema()
+        for name, field in schema["properties"].items():
+            key = f"{section}.{name}"
+            required = name in schema.get("required", ())
+            yield key, _kind(field), "required" if required else _default(field), MEANINGS[key]
+
+
+def _kind(schema: Mapping[str, Any]) -> str:
+    """What may be written, in words."""
+    if "anyOf" in schema:
+        kinds = dict.fromkeys(_kind(one) for one in schema["anyOf"] if one.get("type") != "null")
+        return " or ".join(kinds)
+    if "enum" in schema:
+        return " or ".join(f"`{value}`" for value in schema["enum"])
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    names = {"integer": "whole number", "string": "text", "boolean": "true or false", "array": "list", "object": "map"}
+    kind = str(schema.get("type", "map" if "$ref" in schema else "any value"))
+    return names.get(kind, kind)
+
+
+def _default(schema: Mapping[str, Any]) -> str:
+    value = schema.get("default")
+    if value is None or value in ({}, []):
+        return "-"
+    return f"`{value if isinstance(value, str) else json.dumps(value)}`"
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--write"]:
+        PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    else:
+        sys.stdout.write(table())

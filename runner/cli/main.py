@@ -112,7 +112,7 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Bind and shard, and say what would be done. Starts nothing, writes nothing."""
-    from runner.cli.view.output import plan_document, render_plan
+    from runner.cli.view.plan import plan_document, render_plan
     from runner.preflight.preflight import preflight
 
     wanted = _job(job, _trusting(set_, trust_model), model, input_, output, signature, map_, fetch, keep)

@@ -14,70 +14,7 @@ from connectors.output.status import Status
 from connectors.output.sweep import Sweep
 from connectors.output.verification import Verification
 from connectors.secret import redact
-from runner.preflight.preflight import Preflight
 from runner.report.text import byte_count, duration, rate
-
-
-def plan_document(ready: Preflight) -> dict[str, Any]:
-    """A plan as plain values, for scripts."""
-    plan = ready.plan
-    return {
-        "plan_id": plan.id,
-        "model": {
-            "url": ready.model.url,
-            "version": ready.model.version,
-            "digest": ready.model.digest,
-            "tags": list(ready.metagraph.tags),
-            "signature": ready.signature.name,
-            "trusted": list(ready.trusted),
-        },
-        "warnings": list(ready.warnings),
-        "columns": ready.binding.describe(),
-        "output_schema": {field.name: str(field.type) for field in ready.binding.output_schema},
-        "files": len(plan.files),
-        "files_skipped": plan.skipped,
-        "bytes_on_store": sum(file.size for file in plan.files),
-        "row_groups": sum(len(file.row_groups) for file in plan.files),
-        "rows": plan.rows,
-        "decoded_bytes": sum(shard.bytes for shard in plan.shards),
-        "shards": len(plan.shards),
-        "batch_rows": ready.batch_rows,
-        "output": ready.job.output.url,
-    }
-
-
-def render_plan(ready: Preflight) -> Group:
-    facts = plan_document(ready)
-    model = facts["model"]
-    version = f" version {model['version']}" if model["version"] is not None else ""
-    head = Table.grid(padding=(0, 2))
-    head.add_row("model", f"{model['url']}{version}, signature '{model['signature']}', tags {', '.join(model['tags'])}")
-    head.add_row(
-        "input",
-        f"{facts['rows']:,} rows in {facts['row_groups']:,} row groups of {facts['files']:,} files"
-        f" ({byte_count(facts['bytes_on_store'])}; {byte_count(facts['decoded_bytes'])} decoded)",
-    )
-    if ready.skipped:
-        head.add_row("skipped", Text("\n".join(ready.skipped), style="yellow"))
-    head.add_row("work", f"{facts['shards']:,} shards, up to {facts['batch_rows']:,} rows a batch")
-    head.add_row("output", f"{facts['output']} ({ready.job.output.format}, {ready.job.output.compression})")
-    head.add_row("plan", facts["plan_id"])
-    if ready.trusted:
-        head.add_row("trusted", Text(f"{', '.join(ready.trusted)}: only because this job trusts the model", "yellow"))
-    for story in ready.warnings:
-        head.add_row("warning", Text(story, style="yellow"))
-    return Group(head, Text(), _binding_table(facts["columns"]))
-
-
-def _binding_table(rows: list[dict[str, Any]]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    names = list(rows[0]) if rows else []
-    for name in names:
-        table.add_column(name)
-    for row in rows:
-        table.add_row(*(Text(str(row.get(name, ""))) for name in names))
-    return table
-
 
 _STATE_STYLE = {"finished": "bold green", "running": "bold cyan", "stopped": "bold yellow", "absent": "dim"}
 _MOST_FAILURES = 10

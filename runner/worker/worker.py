@@ -1,4 +1,4 @@
-"""The Worker: one loaded model. `Worker.run` is the whole path of a row group.
+"""The Worker: one loaded model, ready for attempts. The path of a row group is in `attempt_run.py`.
 
 Two attempts may be in hand, each in a thread of its caller's: the second reads ahead while the first computes, and
 computes while the first publishes. Knows nothing of Ray, of other workers or of retries. The invariant: an attempt
@@ -11,6 +11,7 @@ import dataclasses
 import itertools
 import threading
 import traceback
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -33,28 +34,24 @@ from jobs.errors import (
 )
 from jobs.job import reader_threads
 from runner import engine
-from runner.batch.batches import Where, batches
-from runner.batch.bucketing import Bucketing
 from runner.batch.headroom import TIRED, Headroom
-from runner.batch.isolation import Isolation, Steps, wide_rows
-from runner.batch.rejects import Rejects
-from runner.measure.stage import StageClock
 from runner.model.planned import OpenModel
-from runner.tensor import Array, Feeds, Outputs
+from runner.tensor import Feeds, Outputs
+from runner.worker.attempt_run import AttemptRun, Bench
 from runner.worker.careful import CarefulEngine, survive_decoding
 from runner.worker.gauge import Gauge
 from runner.worker.memory import MemoryLimit
-from runner.worker.reading import Reading, row_groups_ahead, units
+from runner.worker.reading import Reading, row_groups_ahead
 from runner.worker.sample import DISTINCT_ROWS, Sample, read_rows
 from runner.worker.spec import Observe, Progress, WorkerSpec
-from runner.worker.stream import Line, ReadAhead, WriteBehind, in_order
+from runner.worker.stream import Line
 from runner.worker.trial import Trial, try_out
 from runner.worker.warm_up import WarmUp, warm_up
 
-# Batches that wait to be encoded. More is memory without speed: a stage that is behind on average stays behind.
-_BEHIND_BATCHES = 2
 # In flight, so that copies and kernels overlap; on a CPU a second one only takes cores from the first.
 _CALLS_ON_GPU = 2
+# How long an attempt behind one whose device failed waits until that one has reported it.
+_CAUSE_S = 10.0
 
 
 class Worker:
@@ -74,36 +71,23 @@ class Worker:
         raises:  ModelError if the model cannot be loaded, or is no longer the one that was planned.
         """
         self.name = name
-        self.observe: Observe = lambda rows, most, padding, seconds: None  # told of each batch, for whoever measures
+        self.observe: Observe = lambda rows, most, padding, seconds: None  # called for each batch, to measure
         self._stop = threading.Event()
         self._spec = spec
-        readers = spec.readers or reader_threads(options.threads)
-        # Beside the session's threads, so that the workers of one machine do not fight.
-        pa.set_cpu_count(options.threads)
-        pa.set_io_thread_count(readers)
-        source, store = source_of(spec.input), Store(spec.input.url[0], spec.input.options)
-        survive = partial(survive_decoding, spec) if careful else None
-        self._reading = Reading(source, store, spec.binding.columns, spec.input_schema, survive)
-        self._readers, self._room = readers, threading.Semaphore(row_groups_ahead(readers))
+        self._readers = spec.readers or reader_threads(options.threads)
+        self._room = threading.Semaphore(row_groups_ahead(self._readers))
+        self._reading = self._opened_reading(options.threads, careful)
         self._output = OutputDirectory(spec.output, spec.plan_id, spec.shards)
         self._calls = _CALLS_ON_GPU if options.gpu else 1
         self._numbers = itertools.count()
         self._to_read, self._to_compute = Line(), Line()
         self._rows: dict[int, tuple[str, int]] = {}  # number of an attempt in hand -> its id, rows done
-        self._counting = threading.Lock()
+        self._counting, self._ended = threading.Lock(), threading.Condition()
         self._model = OpenModel(spec.model)
         failpoint("W1.load")
         self._careful, self._called = careful, 0
         options = dataclasses.replace(options, model=spec.options, name=spec.model.url)
-        with ThreadPoolExecutor(1) as beside:
-            sampled = spec.repeatable and spec.sample is not None and not careful
-            rows = beside.submit(self._sample_rows) if sampled else None
-            self._engine: engine.Engine = (
-                CarefulEngine(spec, self._model.path, options, memory)
-                if careful
-                else engine.load(spec.engine, self._model.path, spec.tags, spec.signature, options)
-            )
-            self._sample = Sample(spec.binding, spec.signature, rows.result() if rows is not None else None)
+        self._engine, self._sample = self._loaded(options, memory)
         self._headroom = Headroom(spec.most_batch_rows)
         self._memory = MemoryLimit(memory)
         self._memory.check_start()
@@ -133,49 +117,9 @@ class Worker:
         )
 
     def run(self, attempt: Attempt, number: int) -> Receipt:
-        """Read, feed, run, fetch and write one shard, and publish its part.
-
-        number: its place in the order of attempts: they read and compute one after the other.
-        raises: any RunnerError; then nothing is visible at the final name unless another attempt put it there.
-        """
-        clock, binding, rejects = StageClock(), self._spec.binding, self._rejects()
-        isolate = self._isolation(clock, rejects)
-        part = self._output.open_part(attempt, binding.output_schema, self._spec.model.digest, self.name)
-        turn = partial(self._to_read.turn, number)
-        readers = partial(self._reading.reader, clock, rejects.readable)
-
-        def score(at: tuple[Where, pa.RecordBatch]) -> tuple[pa.RecordBatch, Array | None]:
-            self._heartbeat(number, attempt, at[1].num_rows)
-            failpoint("W3.run")
-            return isolate.whole(*at, binding.output_schema)
-
-        def encode(rows: pa.RecordBatch) -> None:
-            failpoint("W3.encode")
-            with clock("encode"):
-                part.write(rows)
-
-        with (
-            part,
-            ReadAhead(units(attempt), self._room, readers, self._readers, turn) as row_groups,
-            WriteBehind(encode, _BEHIND_BATCHES) as writer,
-        ):
-            with self._to_compute.turn(number, self._look), self._gauge.turn(clock):
-                there = filter(None, row_groups)
-                measured = self._gauge.measured(there, attempt.rows * self._spec.shards, clock)
-                batch_rows = binding.batch_rows or max(1, self._gauge.batch_rows >> attempt.halvings)
-                bucketing = Bucketing(binding.lengths, batch_rows)
-                cut = batches(bucketing.pieces(measured), batch_rows, exact=binding.batch_rows is not None)
-                for rows, kept in in_order(score, clock.each("wait_read", cut), self._calls):
-                    fed = rows.num_rows if kept is None else len(kept)
-                    self.observe(fed, batch_rows, (binding.batch_rows or fed) - fed, clock.seconds)
-                    for whole in bucketing.restore(rows, kept):
-                        with clock("wait_write"):
-                            writer.put(whole)
-            with clock("wait_encode"):
-                writer.flush()
-            with clock("publish"):
-                receipt = part.publish({}, rejects.losses())
-        return self._told(receipt, clock)
+        """Carry one shard through, see `AttemptRun.run`. number: its place in the order of attempts."""
+        run = AttemptRun(self._bench(), attempt, number)
+        return self._told(run.run(), run.seconds)
 
     def attempt(self, attempt: Attempt, number: int | None = None) -> Receipt | Failure:
         """`run` behind the boundary of the worker: whatever goes wrong comes back as a Failure.
@@ -195,6 +139,9 @@ class Worker:
                 return self.run(attempt, number)
         except RunnerError as error:
             failed: RunnerError = error
+            if self._broken and isinstance(error, WorkerError):  # the cause is heard of before what followed from it
+                with self._ended:
+                    self._ended.wait_for(lambda: min(self._rows) == number, _CAUSE_S)
         except (MemoryError, pa.ArrowMemoryError) as error:
             failed = MemoryLimitError(
                 f"shard {attempt.shard} did not fit into the memory of worker {self.name}: {error}"
@@ -210,7 +157,9 @@ class Worker:
             )
         finally:
             self._leave(number)
-            del self._rows[number]
+            with self._ended:
+                del self._rows[number]
+                self._ended.notify_all()
         if isinstance(failed, MemoryLimitError):
             self._recycle = f"it failed: {failed.message}"
         return Failure(attempt.shard, attempt.id, attempt.number, self.name, failed)
@@ -233,39 +182,51 @@ class Worker:
         self._to_read.leave(number)
         self._to_compute.leave(number)
 
+    def _opened_reading(self, threads: int, careful: bool) -> Reading:
+        # Beside the session's threads, so that the workers of one machine do not fight.
+        pa.set_cpu_count(threads)
+        pa.set_io_thread_count(self._readers)
+        spec = self._spec
+        source, store = source_of(spec.input), Store(spec.input.url[0], spec.input.options)
+        survive = partial(survive_decoding, spec) if careful else None
+        return Reading(source, store, spec.binding.columns, spec.input_schema, survive)
+
+    def _loaded(self, options: engine.EngineOptions, memory: int | None) -> tuple[engine.Engine, Sample]:
+        """The model, and rows to try it on, which are read while it loads."""
+        spec, path = self._spec, self._model.path
+        with ThreadPoolExecutor(1) as beside:
+            sampled = spec.repeatable and spec.sample is not None and not self._careful
+            rows = beside.submit(self._sample_rows) if sampled else None
+            loaded: engine.Engine = (
+                CarefulEngine(spec, path, options, memory)
+                if self._careful
+                else engine.load(spec.engine, path, spec.tags, spec.signature, options)
+            )
+            return loaded, Sample(spec.binding, spec.signature, rows.result() if rows is not None else None)
+
     def _sample_rows(self) -> pa.RecordBatch | None:
         spec = self._spec
         assert spec.sample is not None
         return read_rows(spec.input, spec.input_schema, spec.binding, spec.sample, max(spec.batch_rows, DISTINCT_ROWS))
 
-    def _rejects(self) -> Rejects:
-        spec = self._spec
-        return Rejects(spec.input_schema, spec.binding.kept, spec.limits, spec.max_rejected_rows)
-
-    def _isolation(self, clock: StageClock, rejects: Rejects) -> Isolation:
-        binding, limits = self._spec.binding, self._spec.limits
-        most = limits.max_row_bytes
-        steps = Steps(
-            feed=clock.timed("feed", self._feed),
-            run=clock.timed("run", self._call),
-            fetch=clock.timed("fetch", binding.fetch),
-            nan=clock.timed("fetch", binding.nan_rows),
-            check=(lambda batch: None) if most is None else partial(wide_rows, most=most),
-            call=self._gauge.call,
+    def _bench(self) -> Bench:
+        return Bench(
+            spec=self._spec,
+            worker=self.name,
+            output=self._output,
+            reading=self._reading,
+            readers=self._readers,
+            room=self._room,
+            calls=self._calls,
+            gauge=self._gauge,
+            headroom=self._headroom,
+            to_read=self._to_read,
+            to_compute=self._to_compute,
+            call=self._call,
+            look=self._look,
+            beat=self._heartbeat,
+            observe=self.observe,
         )
-        return Isolation(
-            steps,
-            rejects,
-            self._headroom,
-            nan_rejected=limits.nan_output == "reject",
-            splittable=binding.batch_rows is None,
-        )
-
-    def _feed(self, batch: pa.RecordBatch) -> Feeds:
-        feeds = self._spec.binding.feed(batch)
-        if self._spec.binding.pads:
-            self._gauge.note_padding(*self._spec.binding.padding(batch, feeds))
-        return feeds
 
     def _call(self, feeds: Feeds) -> Outputs:
         self._called += self._careful
@@ -275,15 +236,16 @@ class Worker:
             self._broken = self._recycle = f"it failed: {error.message}"
             raise
 
-    def _told(self, receipt: Receipt, clock: StageClock) -> Receipt:
+    def _told(self, receipt: Receipt, seconds: Mapping[str, float]) -> Receipt:
         """The receipt with what the driver is to know of this process."""
         if self._headroom.failures >= TIRED:
-            self._recycle = f"memory ran out {self._headroom.failures} times in it"
+            self._recycle = self._recycle or f"memory ran out {self._headroom.failures} times in it"
         else:
-            self._recycle = self._memory.excess()
+            # What another attempt in hand has found out stays: a process that was given up once is not trusted again.
+            self._recycle = self._recycle or self._memory.excess()
         return dataclasses.replace(
             receipt,
-            seconds=dict(clock.seconds),
+            seconds=dict(seconds),
             figures=self._gauge.figures(),
             safe_rows=self._headroom.limits,
             recycle=self._recycle,

@@ -1,0 +1,171 @@
+"""One attempt at one shard: the whole path of a row group, from its file to the part. THE SPINE.
+
+Owns the order of the steps and what belongs to this attempt alone: its clock, its part, its rejected rows. Refuses to
+know how a model is loaded and what becomes of a failure. The invariant: it publishes exactly the rows of its shard, or
+leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import pyarrow as pa
+
+from connectors.failpoint import failpoint
+from connectors.output.directory import OutputDirectory
+from jobs.attempt import Attempt, Receipt
+from runner.batch.batches import Where, batches
+from runner.batch.bucketing import Bucketing
+from runner.batch.headroom import Headroom
+from runner.batch.isolation import Isolation, Steps, wide_rows
+from runner.batch.rejects import Rejects
+from runner.measure.stage import StageClock
+from runner.tensor import Array, Feeds, Outputs
+from runner.worker.gauge import Gauge
+from runner.worker.reading import Located, Reading, Unit, units
+from runner.worker.spec import Observe, WorkerSpec
+from runner.worker.stream import Line, ReadAhead, WriteBehind, in_order
+
+# Batches that wait to be encoded. More is memory without speed: a stage that is behind on average stays behind.
+_BEHIND_BATCHES = 2
+
+Scored = tuple[pa.RecordBatch, Array | None]  # the rows as they leave, and which of the batch they are; None: all
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the attempts of one worker share.
+
+    readers:    threads that read and decode. room: for their row groups, over all attempts.
+    calls:      of the model that are in flight at once.
+    to_read:    attempts read one after the other; `to_compute`: and compute so.
+    call:       the model, once.
+    look:       raises StoppedError where the worker was stopped.
+    beat:       called with the attempt's number and rows before each batch; raises where the attempt is to end.
+    """
+
+    spec: WorkerSpec
+    worker: str
+    output: OutputDirectory
+    reading: Reading
+    readers: int
+    room: threading.Semaphore
+    calls: int
+    gauge: Gauge
+    headroom: Headroom
+    to_read: Line
+    to_compute: Line
+    call: Callable[[Feeds], Outputs]
+    look: Callable[[], None]
+    beat: Callable[[int, Attempt, int], None]
+    observe: Observe
+
+
+class AttemptRun:
+    """number: its place in the order of attempts of this worker."""
+
+    def __init__(self, bench: Bench, attempt: Attempt, number: int) -> None:
+        spec = bench.spec
+        self._bench, self._attempt, self._number = bench, attempt, number
+        self._binding, self._limits = spec.binding, spec.limits
+        self._clock = StageClock()
+        self._rejects = Rejects(spec.input_schema, spec.binding.kept, spec.limits, spec.max_rejected_rows)
+        self._part = bench.output.open_part(attempt, spec.binding.output_schema, spec.model.digest, bench.worker)
+        self._bisection = self._made_bisection()
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """By stage, so far."""
+        return self._clock.seconds
+
+    def run(self) -> Receipt:
+        """Read, feed, run, fetch and encode one shard, and publish its part.
+
+        raises: any RunnerError; then nothing is visible at the final name unless another attempt put it there.
+        """
+        with self._part, self._read() as row_groups, self._encoder() as encoder:
+            with self._turn():
+                tables = self._measured(filter(None, row_groups))
+                scored = self._scored(tables)  # feed, run, fetch; bad rows are set aside
+                for rows in scored:
+                    with self._clock("wait_write"):
+                        encoder.put(rows)  # encode, in a thread of its own
+            with self._clock("wait_encode"):
+                encoder.flush()
+            with self._clock("publish"):
+                return self._part.publish({}, self._rejects.losses())
+
+    # read
+
+    def _read(self) -> ReadAhead[Unit, Located | None]:
+        bench = self._bench
+        readers = partial(bench.reading.reader, self._clock, self._rejects.readable)
+        turn = partial(bench.to_read.turn, self._number)
+        return ReadAhead(units(self._attempt), bench.room, readers, bench.readers, turn)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Attempts of a worker compute one after the other; the next one reads ahead meanwhile."""
+        bench = self._bench
+        with bench.to_compute.turn(self._number, bench.look), bench.gauge.turn(self._clock):
+            yield
+
+    def _measured(self, row_groups: Iterator[Located]) -> Iterator[Located]:
+        """The same row groups; before the first one the size of a batch may be settled on it."""
+        return self._bench.gauge.measured(row_groups, self._attempt.rows * self._bench.spec.shards, self._clock)
+
+    # feed, run, fetch
+
+    def _scored(self, tables: Iterator[Located]) -> Iterator[pa.RecordBatch]:
+        """The rows as they leave, in the order of the input."""
+        bench, binding, clock = self._bench, self._binding, self._clock
+        batch_rows = binding.batch_rows or max(1, bench.gauge.batch_rows >> self._attempt.halvings)
+        bucketing = Bucketing(binding.lengths, batch_rows)
+        cut = batches(bucketing.pieces(tables), batch_rows, exact=binding.batch_rows is not None)
+        for rows, kept in in_order(self._score, clock.each("wait_read", cut), bench.calls):
+            fed = rows.num_rows if kept is None else len(kept)
+            bench.observe(fed, batch_rows, (binding.batch_rows or fed) - fed, clock.seconds)
+            yield from bucketing.restore(rows, kept)
+
+    def _score(self, at: tuple[Where, pa.RecordBatch]) -> Scored:
+        self._bench.beat(self._number, self._attempt, at[1].num_rows)
+        failpoint("W3.run")
+        return self._bisection.whole(*at, self._binding.output_schema)
+
+    def _made_bisection(self) -> Isolation:
+        binding, clock, most = self._binding, self._clock, self._limits.max_row_bytes
+        steps = Steps(
+            feed=clock.timed("feed", self._feed),
+            run=clock.timed("run", self._bench.call),
+            fetch=clock.timed("fetch", binding.fetch),
+            nan=clock.timed("fetch", binding.nan_rows),
+            check=(lambda batch: None) if most is None else partial(wide_rows, most=most),
+            call=self._bench.gauge.call,
+        )
+        return Isolation(
+            steps,
+            self._rejects,
+            self._bench.headroom,
+            nan_rejected=self._limits.nan_output == "reject",
+            splittable=binding.batch_rows is None,
+        )
+
+    def _feed(self, batch: pa.RecordBatch) -> Feeds:
+        feeds = self._binding.feed(batch)
+        if self._binding.pads:
+            self._bench.gauge.note_padding(*self._binding.padding(batch, feeds))
+        return feeds
+
+    # encode
+
+    def _encoder(self) -> AbstractContextManager[WriteBehind[pa.RecordBatch]]:
+        return WriteBehind(self._encode, _BEHIND_BATCHES)
+
+    def _encode(self, rows: pa.RecordBatch) -> None:
+        failpoint("W3.encode")
+        with self._clock("encode"):
+            self._part.write(rows)

@@ -18,8 +18,8 @@ RunnerError                     every error a user meets; carries an exit code a
 ├── SupersededError       75    another driver took over this output
 └── StoppedError          130   interrupted by the user (130) or by a signal (143)
 
-The Schedule decides on `failure_class` and on `condemns`, `ends_process` and `breaks_device`, never on the class or
-the text of a message. Every class survives pickling.
+The Schedule decides on `failure_class` and on `condemns`, `ends_process`, `replaces_worker` and `breaks_device`, never
+on the class or the text of a message. Every class survives pickling.
 """
 
 from __future__ import annotations
@@ -56,6 +56,11 @@ class RunnerError(Exception):
     def ends_process(self) -> bool:
         """The process that raised it is of no more use, although it still answers."""
         return self.breaks_device or self.condemns
+
+    @property
+    def replaces_worker(self) -> bool:
+        """What it allocated, or what broke, does not come back: the next attempt needs a fresh process."""
+        return self.breaks_device or self.failure_class == "memory"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.message, self.facts)

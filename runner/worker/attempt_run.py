@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,9 +19,9 @@ from connectors.failpoint import failpoint
 from connectors.output.directory import OutputDirectory
 from jobs.attempt import Attempt, Receipt
 from runner.batch.batches import Where, batches
+from runner.batch.bisection import Bisection, Steps, wide_rows
 from runner.batch.bucketing import Bucketing
 from runner.batch.headroom import Headroom
-from runner.batch.isolation import Isolation, Steps, wide_rows
 from runner.batch.rejects import Rejects
 from runner.measure.stage import StageClock
 from runner.tensor import Array, Feeds, Outputs
@@ -34,6 +34,10 @@ from runner.worker.stream import Line, ReadAhead, WriteBehind, in_order
 _BEHIND_BATCHES = 2
 
 Scored = tuple[pa.RecordBatch, Array | None]  # the rows as they leave, and which of the batch they are; None: all
+Score = Callable[[tuple[Where, pa.RecordBatch]], Scored]
+Feed = Callable[[pa.RecordBatch], Feeds]
+Run = Callable[[Feeds], Outputs]
+Fetch = Callable[[pa.RecordBatch, Outputs], pa.RecordBatch]
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,6 @@ class AttemptRun:
         self._clock = StageClock()
         self._rejects = Rejects(spec.input_schema, spec.binding.kept, spec.limits, spec.max_rejected_rows)
         self._part = bench.output.open_part(attempt, spec.binding.output_schema, spec.model.digest, bench.worker)
-        self._bisection = self._made_bisection()
 
     @property
     def seconds(self) -> Mapping[str, float]:
@@ -83,29 +86,19 @@ class AttemptRun:
         return self._clock.seconds
 
     def run(self) -> Receipt:
-        """Read, feed, run, fetch and encode one shard, and publish its part.
+        """Carry one shard through, and publish its part.
 
         raises: any RunnerError; then nothing is visible at the final name unless another attempt put it there.
         """
-        with self._part, self._read() as row_groups, self._encoder() as encoder:
+        timed = self._clock.timed
+        with self._part, self._read() as row_groups, self._encode() as encoder:
+            encode, flush = timed("wait_write", encoder.put), timed("wait_encode", encoder.flush)
             with self._turn():
-                tables = self._measured(filter(None, row_groups))
-                scored = self._scored(tables)  # feed, run, fetch; bad rows are set aside
-                for rows in scored:
-                    with self._clock("wait_write"):
-                        encoder.put(rows)  # encode, in a thread of its own
-            with self._clock("wait_encode"):
-                encoder.flush()
-            with self._clock("publish"):
-                return self._part.publish({}, self._rejects.losses())
-
-    # read
-
-    def _read(self) -> ReadAhead[Unit, Located | None]:
-        bench = self._bench
-        readers = partial(bench.reading.reader, self._clock, self._rejects.readable)
-        turn = partial(bench.to_read.turn, self._number)
-        return ReadAhead(units(self._attempt), bench.room, readers, bench.readers, turn)
+                score = self._bisecting(self._feed, self._run, self._fetch)
+                for rows in self._scored(score, row_groups):
+                    encode(rows)
+            flush()
+            return timed("publish", self._part.publish)({}, self._rejects.losses())
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -114,39 +107,42 @@ class AttemptRun:
         with bench.to_compute.turn(self._number, bench.look), bench.gauge.turn(self._clock):
             yield
 
-    def _measured(self, row_groups: Iterator[Located]) -> Iterator[Located]:
-        """The same row groups; before the first one the size of a batch may be settled on it."""
-        return self._bench.gauge.measured(row_groups, self._attempt.rows * self._bench.spec.shards, self._clock)
+    # read
+
+    def _read(self) -> ReadAhead[Unit, Located | None]:
+        """Row groups, from threads of their own; None for one that failed and that the job does without."""
+        bench = self._bench
+        readers = partial(bench.reading.reader, self._clock, self._rejects.readable)
+        turn = partial(bench.to_read.turn, self._number)
+        return ReadAhead(units(self._attempt), bench.room, readers, bench.readers, turn)
 
     # feed, run, fetch
 
-    def _scored(self, tables: Iterator[Located]) -> Iterator[pa.RecordBatch]:
-        """The rows as they leave, in the order of the input."""
+    def _scored(self, score: Score, row_groups: Iterator[Located | None]) -> Iterator[pa.RecordBatch]:
+        """The rows as they leave, in the order of the input: cut into batches, scored, and put together again."""
         bench, binding, clock = self._bench, self._binding, self._clock
+        # Before the first row group the size of a batch may be settled on it.
+        tables = bench.gauge.measured(filter(None, row_groups), self._attempt.rows * bench.spec.shards, clock)
         batch_rows = binding.batch_rows or max(1, bench.gauge.batch_rows >> self._attempt.halvings)
         bucketing = Bucketing(binding.lengths, batch_rows)
         cut = batches(bucketing.pieces(tables), batch_rows, exact=binding.batch_rows is not None)
-        for rows, kept in in_order(self._score, clock.each("wait_read", cut), bench.calls):
+        for rows, kept in in_order(score, clock.each("wait_read", cut), bench.calls):
             fed = rows.num_rows if kept is None else len(kept)
             bench.observe(fed, batch_rows, (binding.batch_rows or fed) - fed, clock.seconds)
             yield from bucketing.restore(rows, kept)
 
-    def _score(self, at: tuple[Where, pa.RecordBatch]) -> Scored:
-        self._bench.beat(self._number, self._attempt, at[1].num_rows)
-        failpoint("W3.run")
-        return self._bisection.whole(*at, self._binding.output_schema)
-
-    def _made_bisection(self) -> Isolation:
-        binding, clock, most = self._binding, self._clock, self._limits.max_row_bytes
+    def _bisecting(self, feed: Feed, run: Run, fetch: Fetch) -> Score:
+        """What does all three with a batch; where that fails for some rows, with the batch in pieces without them."""
+        binding, timed, most = self._binding, self._clock.timed, self._limits.max_row_bytes
         steps = Steps(
-            feed=clock.timed("feed", self._feed),
-            run=clock.timed("run", self._bench.call),
-            fetch=clock.timed("fetch", binding.fetch),
-            nan=clock.timed("fetch", binding.nan_rows),
+            feed=timed("feed", feed),
+            run=timed("run", run),
+            fetch=timed("fetch", fetch),
+            nan=timed("fetch", binding.nan_rows),
             check=(lambda batch: None) if most is None else partial(wide_rows, most=most),
             call=self._bench.gauge.call,
         )
-        return Isolation(
+        bisection = Bisection(
             steps,
             self._rejects,
             self._bench.headroom,
@@ -154,18 +150,33 @@ class AttemptRun:
             splittable=binding.batch_rows is None,
         )
 
+        def score(at: tuple[Where, pa.RecordBatch]) -> Scored:
+            self._bench.beat(self._number, self._attempt, at[1].num_rows)
+            failpoint("W3.run")
+            return bisection.whole(*at, binding.output_schema)
+
+        return score
+
     def _feed(self, batch: pa.RecordBatch) -> Feeds:
         feeds = self._binding.feed(batch)
         if self._binding.pads:
             self._bench.gauge.note_padding(*self._binding.padding(batch, feeds))
         return feeds
 
+    def _run(self, feeds: Feeds) -> Outputs:
+        return self._bench.call(feeds)
+
+    def _fetch(self, batch: pa.RecordBatch, outputs: Outputs) -> pa.RecordBatch:
+        return self._binding.fetch(batch, outputs)
+
     # encode
 
-    def _encoder(self) -> AbstractContextManager[WriteBehind[pa.RecordBatch]]:
-        return WriteBehind(self._encode, _BEHIND_BATCHES)
+    def _encode(self) -> WriteBehind[pa.RecordBatch]:
+        """What takes rows and writes them into the part, in a thread of its own."""
 
-    def _encode(self, rows: pa.RecordBatch) -> None:
-        failpoint("W3.encode")
-        with self._clock("encode"):
-            self._part.write(rows)
+        def write(rows: pa.RecordBatch) -> None:
+            failpoint("W3.encode")
+            with self._clock("encode"):
+                self._part.write(rows)
+
+        return WriteBehind(write, _BEHIND_BATCHES)

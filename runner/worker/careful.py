@@ -1,7 +1,7 @@
 """Careful mode: the model runs in a child process, so that a row that ends, hangs or floods it is found.
 
 A careful worker loads no TensorFlow. To everybody else it is an engine: a call that the child does not survive is a
-ModelCallError with the code `process_abort`, `timeout` or `oom`, and `runner.batch.isolation` finds the rows as it
+ModelCallError with the code `process_abort`, `timeout` or `oom`, and `runner.batch.bisection` finds the rows as it
 does for any other call that fails. The invariant: a row is condemned only alone, in a process of its own, after the
 whole patience of the job.
 """
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from connectors.formats.registry import source_of
 from connectors.store.store import Store
 from jobs.attempt import InputSlice
-from jobs.errors import DataError, DeviceError, MemoryLimitError, ModelCallError, PoisonError
+from jobs.errors import DataError, MemoryLimitError, ModelCallError, PoisonError, RunnerError
 from runner.binding.feeding import ConstantSource
 from runner.engine import Engine, EngineOptions
 from runner.tensor import Feeds, Outputs
@@ -61,11 +61,13 @@ class CarefulEngine:
             self._count(alone)
             what = "this row alone" if alone else "these rows"
             raise ModelCallError(f"a process that ran the model on {what} {ended.story}", code=ended.how) from None
-        except (MemoryLimitError, DeviceError) as error:
-            self.close()  # what it says is believed of a fresh process only
-            if not alone and isinstance(error, MemoryLimitError):
+        except RunnerError as error:
+            if not error.replaces_worker:
                 raise
-            code = "oom" if isinstance(error, MemoryLimitError) else "UNKNOWN"
+            self.close()  # what it says is believed of a fresh process only
+            if not alone and not error.breaks_device:
+                raise
+            code = "UNKNOWN" if error.breaks_device else "oom"
             raise ModelCallError(error.message, code=code) from error
         self._longest = max(self._longest, time.monotonic() - began)
         return outputs

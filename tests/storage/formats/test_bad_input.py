@@ -30,7 +30,7 @@ HERE, FORMATS, PARQUET, ARROW = (f"test_{name}.py" for name in ("bad_input", "fo
 SCHEMA, STORE, FUZZ = (f"test_{name}.py" for name in ("schema", "store", "fuzz"))
 FEEDING, FETCHING, BINDING = (f"test_{name}.py" for name in ("feeding", "fetching", "binding"))
 ISOLATION, BATCHES, ROWS, CAREFUL = (
-    "test_isolation.py",
+    "test_bisection.py",
     "test_batches.py",
     "test_bad_rows.py",
     "test_careful.py",

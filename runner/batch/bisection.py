@@ -1,4 +1,4 @@
-"""Isolation: a batch goes through the model whole, or in pieces without the rows that cannot go.
+"""Bisection: a batch goes through the model whole, or in pieces without the rows that cannot go.
 
 Knows nothing of files, engines and threads: feeding, calling and fetching are given to it. The invariants: what comes
 out are the rows that went in, in their order, without those that were set aside; a row is set aside only if it is bad
@@ -67,7 +67,7 @@ class _Piece:
         return replace(self, batch=self.batch.take(pa.array(left)), rows=self.rows[left])
 
 
-class Isolation:
+class Bisection:
     """May be called from several threads, a batch each.
 
     nan_rejected: a NaN in an output makes a bad row. splittable: the model takes any number of rows.

@@ -1,4 +1,4 @@
-"""Isolation: whatever the set of bad rows, exactly these are set aside, and the others come out in their order."""
+"""Bisection: whatever the set of bad rows, exactly these are set aside, and the others come out in their order."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from jobs.errors import DataError, DeviceError, MemoryLimitError, ModelCallError
 from jobs.job import Limits
 from runner.batch.batches import Where
+from runner.batch.bisection import Bisection, Steps, row_bytes, wide_rows
 from runner.batch.headroom import Headroom
-from runner.batch.isolation import Isolation, Steps, row_bytes, wide_rows
 from runner.batch.rejects import Rejects
 from runner.binding.row_error import RowError
 from runner.tensor import Feeds, Outputs
@@ -89,8 +89,8 @@ def score() -> Score:
         **options: Any,
     ) -> tuple[list[int], dict[int, str], Rejects]:
         rejects = Rejects(SCHEMA, ["id"], limits, most)
-        isolate = Isolation(model.steps(), rejects, headroom or Headroom(rows), **options)
-        kept = [row for batch in isolate(Where("f", 3, 100), batch_of(rows)) for row in batch.column("id").to_pylist()]
+        bisect = Bisection(model.steps(), rejects, headroom or Headroom(rows), **options)
+        kept = [row for batch in bisect(Where("f", 3, 100), batch_of(rows)) for row in batch.column("id").to_pylist()]
         table = pa.Table.from_batches(rejects.losses().batches, rejects.losses().schema)
         ids = [kept_row["id"] for kept_row in table["kept"].to_pylist()]
         assert table["row"].to_pylist() == [100 + row for row in ids] == sorted(100 + row for row in ids)

@@ -10,9 +10,10 @@ import pyarrow as pa
 
 from connectors.formats.example import RowsError, encode, kind_of
 from jobs.job import InputColumn
+from runner.binding.blame import Blame
 from runner.binding.cast import advice
 from runner.binding.constant import mismatch
-from runner.binding.feeding import bad_rows, typed_column
+from runner.binding.feeding import typed_column
 from runner.binding.nesting import peel, plain
 from runner.model.signature import TensorSpec
 from runner.tensor import Strings, type_text
@@ -57,8 +58,8 @@ class ExampleSource:
         except RowsError as error:
             expected = f"{error.expected}, or 'cast: unsafe'" if error.code == "ROW_OVERFLOW" else error.expected
             column, _ = self.features[name]
-            found = [error.found] * len(error.at)
-            raise bad_rows(self.name, column, error.code, found, expected, error.at) from error
+            holds = [error.found] * len(error.at)
+            raise Blame(self.name, column).row_error(error.code, holds, expected, error.at) from error
 
 
 def example_source(spec: TensorSpec, rule: InputColumn, fields: Mapping[str, pa.Field]) -> ExampleSource:

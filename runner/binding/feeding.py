@@ -7,10 +7,10 @@ comes out has the dtype and shape that were agreed on, C-contiguous, or a DataEr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,10 +18,10 @@ import pyarrow.compute as pc
 
 from jobs.errors import BindingError, DataError
 from jobs.job import InputColumn, NullFill
+from runner.binding.blame import Blame
 from runner.binding.cast import NATURAL, Cast, advice, agree, as_arrow, as_numpy
 from runner.binding.constant import constant, mismatch
 from runner.binding.nesting import Row, merge, peel, plain, wanted
-from runner.binding.row_error import RowError
 from runner.model.signature import TensorSpec
 from runner.tensor import Array, Strings, Tensor, bfloat16_bits, bfloat16_values, carrier, tensor_digest, type_text
 
@@ -109,40 +109,43 @@ class ColumnSource:
             "fill": None if self.fill is None else tensor_digest(self.fill),
         }
 
+    @property
+    def blame(self) -> Blame:
+        return Blame(self.name, self.column)
+
     def feed(self, batch: pa.RecordBatch) -> Tensor:
         values = plain(typed_column(batch, self.column, self.type, self.name))
         empty = nulls(values)
         if empty is None:
-            return self.dense(values, None)
+            return self.dense(values, self.blame)
         if self.fill is None:
-            self.refuse("ROW_NULL", "null", "expected a value in every row, or a 'null:' rule in the job", empty)
+            self.blame.refuse("ROW_NULL", "null", "expected a value in every row, or a 'null:' rule in the job", empty)
         return self._filled(values, empty, self.fill)
 
-    def dense(self, values: pa.Array, origin: Array | None) -> Tensor:
-        """values: no null row. origin: (len(values),) their rows in the batch, None: 0, 1, 2, ..."""
+    def dense(self, values: pa.Array, blame: Blame) -> Tensor:
+        """values: no null row. blame: with their rows in the batch."""
         rows = len(values)
-        sizes = []
+        blame, sizes = blame.among(rows), []
         for size in self.sizes:
-            sizes.append(self._length(values, size, rows, origin))
+            sizes.append(self._length(values, size, blame))
             values = plain(values.flatten())
             empty = nulls(values)
             if empty is not None:
                 expected = "expected none: a 'null:' rule covers whole rows only"
-                self.refuse("ROW_NULL", "a list with a null element", expected, empty, rows, origin)
+                blame.refuse("ROW_NULL", "a list with a null element", expected, empty)
         shape = (rows, *self._row_shape(sizes))
         if self.dtype == "string":
             return Strings(text(values), shape)
         array, failed = self.cast.apply(values)
         if failed is not None:
-            found = f"a value that {self.dtype} cannot hold" + (" exactly" if self.cast.how == "bfloat16" else "")
-            expected = "expected one that fits, or 'cast: unsafe'"
-            self.refuse(self.cast.code, found, expected, failed, rows, origin)
+            holds = f"a value that {self.dtype} cannot hold" + (" exactly" if self.cast.how == "bfloat16" else "")
+            blame.refuse(self.cast.code, holds, "expected one that fits, or 'cast: unsafe'", failed)
         if self.finite and (failed := self._nonfinite(array)) is not None:
             expected = "expected a finite number: the job says 'nonfinite: reject'"
-            self.refuse("ROW_NONFINITE", "NaN or infinity", expected, failed, rows, origin)
+            blame.refuse("ROW_NONFINITE", "NaN or infinity", expected, failed)
         return array.reshape(shape)  # array: (rows * values per row,) -> (rows, *row)
 
-    def _length(self, values: pa.Array, size: int | None, rows: int, origin: Array | None) -> int:
+    def _length(self, values: pa.Array, size: int | None, blame: Blame) -> int:
         """The length that all lists of this level have."""
         if pa.types.is_fixed_size_list(values.type):
             return int(values.type.list_size)
@@ -155,9 +158,9 @@ class ColumnSource:
                 if size is not None
                 else ", as in the first row: all of a batch must have one length, or give a 'pad:' rule"
             )
+            holds = partial(_length_text, lengths)
             # Where any length will do, no row is to blame: its batch is.
-            told = partial(_length_text, lengths)
-            self.refuse("ROW_SHAPE", told, f"expected lists of {wanted}{why}", wrong, rows, origin, size is not None)
+            blame.refuse("ROW_SHAPE", holds, f"expected lists of {wanted}{why}", wrong, rejectable=size is not None)
         return wanted
 
     def _nonfinite(self, array: Array) -> Array | None:
@@ -176,8 +179,8 @@ class ColumnSource:
         present = np.flatnonzero(~empty)  # present: (rows that hold a value,)
         if not len(present) and None in self.row:
             expected = "expected a row that gives the shape"
-            self.refuse("ROW_NULL", "null, as all rows of the batch do", expected, empty, rejectable=False)
-        dense = self.dense(values.take(as_arrow(present)), present)
+            self.blame.refuse("ROW_NULL", "null, as all rows of the batch do", expected, empty, rejectable=False)
+        dense = self.dense(values.take(as_arrow(present)), self.blame.within(lambda: present))
         shape = (len(values), *dense.shape[1:])
         if isinstance(dense, Strings) and isinstance(fill, Strings):
             return _filled_strings(dense, fill, empty, shape)
@@ -185,29 +188,6 @@ class ColumnSource:
         filled[present] = dense
         filled[empty] = fill
         return filled
-
-    def refuse(
-        self,
-        code: str,
-        found: str | Callable[[int], str],
-        expected: str,
-        failed: Array,
-        rows: int = 0,
-        origin: Array | None = None,
-        rejectable: bool = True,
-    ) -> NoReturn:
-        """failed: mask over values, as many for each of the `rows` (0: one). origin: as in `dense`, rising.
-
-        found: for all of them, or of the n-th value. rejectable: the rows are to blame, and not their batch.
-        """
-        by_row = failed.reshape(rows or len(failed), -1)  # by_row: (rows, values per row)
-        bad = np.flatnonzero(by_row.any(axis=1))  # bad: (rows to blame,)
-        at, first = (bad, np.arange(len(bad))) if origin is None else np.unique(origin[bad], return_index=True)
-        values = bad * by_row.shape[1] + by_row[bad].argmax(
-            axis=1
-        )  # values: (rows to blame,) the first bad one of each
-        texts = [found if isinstance(found, str) else found(int(value)) for value in values[first]]
-        raise bad_rows(self.name, self.column, code, texts, expected, at, rejectable)
 
 
 @dataclass(frozen=True, eq=False)
@@ -323,25 +303,6 @@ def column_of(batch: pa.RecordBatch, name: str) -> pa.Array:
     if index < 0:
         raise DataError(f"no column {name!r} in the rows that were read", code="COLUMN_MISSING", column=name)
     return batch.column(index)
-
-
-def bad_rows(
-    name: str, column: str, code: str, found: Sequence[str], expected: str, at: Array, rejectable: bool = True
-) -> DataError:
-    """The error of a batch that input `name` cannot be fed from.
-
-    found: what each of the rows holds. at: (rows to blame,), rising. rejectable: see `ColumnSource.refuse`.
-    """
-    subject = f"could not feed input {name!r} from column {column!r}"
-    message = (
-        f"{subject}: row {at[0]} of the batch holds {found[0]} "
-        f"({len(at)} such {'row' if len(at) == 1 else 'rows'} in this batch); {expected}"
-    )
-    if not rejectable:
-        return DataError(message, code=code, column=column, row=int(at[0]), rows=len(at))
-    return RowError.of(
-        message, at, [f"{subject}: found {text}; {expected}" for text in found], code=code, column=column
-    )
 
 
 def typed_column(batch: pa.RecordBatch, column: str, kind: pa.DataType, name: str) -> pa.Array:

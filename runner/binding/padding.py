@@ -20,7 +20,7 @@ from runner.binding.cast import as_numpy
 from runner.binding.constant import constant, mismatch
 from runner.binding.fetching import MAX_OFFSET, OutputTarget, output_target
 from runner.binding.nesting import Row, peel, plain
-from runner.binding.ragged import Lists, lists, origin
+from runner.binding.ragged import Lists, lists
 from runner.model.signature import TensorSpec
 from runner.tensor import Array, Outputs, Strings, Tensor, carrier, tensor_digest, type_text
 
@@ -93,11 +93,11 @@ class PadSource:
         most = int(sizes.max(initial=1))  # not 0: hardly a model is made for that
         limit = width if width is not None else self.policy.buckets[-1] if self.policy.buckets else most
         if most > limit:
-            found = f"a list of {sizes[int((sizes > limit).argmax())]}"
+            holds = f"a list of {sizes[int((sizes > limit).argmax())]}"
             expected = (
                 f"expected at most {limit}, the {'width of the tensor' if width is not None else 'largest bucket'}"
             )
-            self.lists.items.refuse("ROW_SHAPE", found, expected, sizes > limit, origin=origin(outer))
+            self.lists.blame(outer).refuse("ROW_SHAPE", holds, expected, sizes > limit)
         if width is not None:
             return width
         if self.policy.buckets:

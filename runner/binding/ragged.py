@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.errors import DataError
 from jobs.job import InputColumn, NullFill, OutputColumn
+from runner.binding.blame import Blame
 from runner.binding.cast import as_numpy
 from runner.binding.constant import mismatch
 from runner.binding.feeding import ColumnSource, column_source, nulls, typed_column
@@ -54,29 +55,25 @@ class Lists:
             values = plain(values)
             missing = None if self.empty and level == 0 else nulls(values)
             if missing is not None:
-                found, expected = ("null", "expected a list in every row, or 'null: {fill: []}' in the job")
+                holds, expected = "null", "expected a list in every row, or 'null: {fill: []}' in the job"
                 if level:
-                    found, expected = ("a null list", "expected none inside of a row")
-                self.items.refuse("ROW_NULL", found, expected, missing, origin=origin(lengths))
+                    holds, expected = "a null list", "expected none inside of a row"
+                self.blame(lengths).refuse("ROW_NULL", holds, expected, missing)
             lengths.append(as_numpy(pc.fill_null(pc.list_value_length(values), 0)).astype(np.int64))
             values = values.flatten()
         return lengths, plain(values)
 
     def tensor(self, items: pa.Array, lengths: Sequence[Array]) -> Tensor:
         """(number of items, *shape of one)"""
-        try:
-            return self._dense(items, None)
-        except DataError as error:
-            if "row" not in error.facts:
-                raise
-        return self._dense(items, origin(lengths))  # fails again, and says the row in the place of the item
-
-    def _dense(self, items: pa.Array, rows: Array | None) -> Tensor:
-        missing = nulls(items)
+        blame, missing = self.blame(lengths), nulls(items)
         if missing is not None:
-            text = "expected none: a 'null:' rule covers whole rows only"
-            self.items.refuse("ROW_NULL", "a list with a null element", text, missing, origin=rows)
-        return self.items.dense(items, rows)
+            expected = "expected none: a 'null:' rule covers whole rows only"
+            blame.refuse("ROW_NULL", "a list with a null element", expected, missing)
+        return self.items.dense(items, blame)
+
+    def blame(self, lengths: Sequence[Array]) -> Blame:
+        """For items of lists of these `lengths`, level by level."""
+        return self.items.blame.within(partial(origin, lengths))
 
 
 def nan_lists(values: pa.Array) -> Array | None:

@@ -61,9 +61,10 @@ class SparseSource:
             sizes.append(size if size is not None else int(place.max(initial=-1)) + 1)
             outside = (place < 0) | (place >= sizes[-1])
             if outside.any():
-                found = f"something at index {place[int(outside.argmax())]}"
+                holds = f"something at index {place[int(outside.argmax())]}"
                 expected = f"expected indices from 0 to {sizes[-1] - 1}: the row is as wide as that"
-                self.lists.items.refuse("ROW_SHAPE", found, expected, outside, origin=coordinates[0])
+                blame = self.lists.items.blame.within(lambda: coordinates[0])
+                blame.refuse("ROW_SHAPE", holds, expected, outside)
         indices = np.stack(coordinates, axis=1) if len(values_of(values)) else np.empty((0, len(sizes)), np.int64)
         tensors: tuple[Tensor, ...] = (indices, values, np.array(sizes, np.int64))
         return dict(zip(self.parts, tensors, strict=True))

@@ -2,14 +2,14 @@
 
 Knows files and digests, not what a model is. A folder of the cache:
 
-    locks/<key>.lock       whoever holds it may copy, replace or evict the entry <key>
+    locks/<key>.lock       its holder may copy, replace or evict the entry <key>
     <key>.<random>.part    a copy in progress, or left over by a process that died
     <key>.<random>         a whole copy; held with a shared lock of the operating system by everyone who uses it
     <key>.json             the marker, written last: which copy is the entry, its files, its digest
 
 `key` stands for a URL and the listing of its files, so a model that was replaced is another entry. The invariants: a
 copy that a marker names was complete when the marker was written, a copy is never changed, and none is removed while
-somebody holds it. Locks end with their process, however it ends.
+it is held. Locks end with their process, however it ends.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class CacheSettings:
 
 @dataclass(frozen=True)
 class Entry:
-    """One whole copy. used: when somebody last asked for it, in seconds since 1970. files: relative path -> bytes."""
+    """One whole copy. used: when it was last used, in seconds since 1970. files: relative path -> bytes."""
 
     key: str
     url: str
@@ -94,7 +94,7 @@ class HeldModel:
         self.folder, self.digest, self.files = entry.folder, entry.digest, entry.files
         self._held = os.open(entry.folder, os.O_RDONLY | os.O_DIRECTORY)
         with suppress(OSError):  # a file system without locks: then nothing can be evicted there either
-            fcntl.flock(self._held, fcntl.LOCK_SH)  # at once: nobody has it alone for longer than a look
+            fcntl.flock(self._held, fcntl.LOCK_SH)  # at once: no process has it alone for longer than a look
 
     def close(self) -> None:
         """May be called again."""
@@ -152,9 +152,9 @@ class ModelCache:
         return sorted((entry for entry in found if entry is not None), key=lambda entry: -entry.used)
 
     def clean(self, unused_s: float = 0.0) -> tuple[list[Entry], list[Entry]]:
-        """Remove the entries that nobody has asked for in `unused_s` seconds, and what dead processes left behind.
+        """Remove the entries that were not used for `unused_s` seconds, and what dead processes left behind.
 
-        returns: removed, and kept because somebody uses them.
+        returns: removed, and kept because they are in use.
         """
         removed: list[Entry] = []
         kept: list[Entry] = []
@@ -193,7 +193,7 @@ class ModelCache:
 
     @contextmanager
     def _locked(self, key: str, wait_s: float = _LOCK_S) -> Iterator[None]:
-        """Alone with the entry `key`. raises: filelock.Timeout if `wait_s` is 0 and somebody else is."""
+        """Alone with the entry `key`. raises: filelock.Timeout if `wait_s` is 0 and another process is."""
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             (self.folder / "locks").mkdir(mode=0o700, exist_ok=True)
@@ -252,7 +252,7 @@ class ModelCache:
         return Entry(model.key, model.url, self.folder / name, digest, files, now, now)
 
     def _drop_leftovers(self, key: str, damaged: bool = False) -> None:
-        """Remove copies of `key` that nobody holds, but for the entry unless it is damaged. With its lock only."""
+        """Remove copies of `key` that are not held, but for the entry unless it is damaged. With its lock only."""
         entry = None if damaged else self._entry(key)
         for path in self.folder.glob(f"{key}.*"):
             if path.suffix == ".marker":  # that was not finished
@@ -261,7 +261,7 @@ class ModelCache:
                 shutil.rmtree(path, ignore_errors=True)
 
     def _evict(self, key: str) -> bool:
-        """Remove an entry. False: somebody uses it, or is at it."""
+        """Remove an entry. False: it is in use, or being copied."""
         try:
             with self._locked(key, wait_s=0):
                 entry = self._entry(key)
@@ -292,7 +292,7 @@ class ModelCache:
 
 
 def default_folder() -> Path:
-    """Where this user's caches are, by the convention of desktops; asked on the machine that needs it."""
+    """Where this user's caches are, by the convention of desktops; looked up on the machine that needs it."""
     given = os.environ.get("XDG_CACHE_HOME", "")
     base = Path(given) if given.startswith("/") else Path("~/.cache").expanduser()
     return base / "savedmodel-runner" / "models"
@@ -345,7 +345,7 @@ def _digest(entry: Entry) -> str:
 
 
 def _free(folder: Path) -> bool:
-    """Whether nobody holds `folder`; False where that cannot be told."""
+    """Whether no process holds `folder`; False where that is unknown."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:

@@ -17,7 +17,7 @@ from jobs.job import OptionValue, canonical
 
 @dataclass(frozen=True)
 class RemoteModel:
-    """A model folder on a store, as it was when somebody listed it. Small and picklable; holds no secret.
+    """A model folder on a store, as it was when it was listed. Small and picklable; holds no secret.
 
     url:  of the folder that holds the model's files, the version resolved.
     key:  of the url and the listing: relative paths, bytes, and what changes when a file does.

@@ -33,10 +33,10 @@ class Headroom:
         """Shape of a row -> rows of a batch, for other workers."""
         return dict(self._limits)
 
-    def learn(self, told: Mapping[str, int]) -> None:
+    def learn(self, limits: Mapping[str, int]) -> None:
         """What other workers found out: the smaller number counts."""
         with self._lock:
-            for shape, rows in told.items():
+            for shape, rows in limits.items():
                 self._limit(shape, min(rows, self._limits.get(shape, rows)))
 
     def rows(self, feeds: Feeds) -> int | None:

@@ -22,7 +22,7 @@ from runner.model.signature import Signature, TensorSpec
 def wanted_columns(columns: Columns, signature: Signature, schema: pa.Schema) -> list[str]:
     """The columns that a job reads: those bound, in the order of the inputs, then those kept; each once.
 
-    Names that `schema` lacks are included as they are, so that whoever looks for them can say so.
+    Names that `schema` lacks are included as they are, so that the code that looks for them can say so.
     """
     leads = paths(columns, signature, schema)
     schema = with_fields(schema, leads)
@@ -114,15 +114,17 @@ def _bind_inputs(columns: Columns, schema: pa.Schema, signature: Signature, prob
         spec = signature.inputs[name]
         twin = next((one for one in rules if spec.tensor and signature.inputs[one].tensor == spec.tensor), name)
         if twin != name and rule is not None and rules[twin] != rule:
-            found = f"input {name!r} {spec}: it is the same tensor as input {twin!r}, and fed from somewhere else"
-            problems.add("MODEL_SIGNATURE", f"{found}; expected one column for both: name it for one of them")
+            same = f"input {name!r} {spec}: it is the same tensor as input {twin!r}, and fed from somewhere else"
+            problems.add("MODEL_SIGNATURE", f"{same}; expected one column for both: name it for one of them")
             continue
         source = None if rule is None else _source(spec, rule, schema, problems)
         if rule is None or source is not None:
             inputs.append(BoundInput(name, spec.dtype, spec.shape, source, twin if twin != name else ""))
     if not problems and all(bound.source is None or isinstance(bound.source, ConstantSource) for bound in inputs):
-        found = f"its inputs {one_of([bound.name for bound in inputs])} are constants or defaults"
-        problems.add("MODEL_SIGNATURE", f"no input follows the rows: {found}; expected at least one column to be fed")
+        constants = f"its inputs {one_of([bound.name for bound in inputs])} are constants or defaults"
+        problems.add(
+            "MODEL_SIGNATURE", f"no input follows the rows: {constants}; expected at least one column to be fed"
+        )
     return inputs
 
 
@@ -162,8 +164,8 @@ def _batch_rows(inputs: Sequence[BoundInput], problems: _Problems) -> int | None
         and isinstance(bound.source, ColumnSource | StackSource | ExampleSource | PadSource)
     }
     if len(set(fixed.values())) > 1:
-        found = ", ".join(f"{name!r} wants {rows}" for name, rows in fixed.items())
-        problems.add("MODEL_SIGNATURE", f"fixed batch dimensions: {found}; expected one number of rows for all inputs")
+        wishes = ", ".join(f"{name!r} wants {rows}" for name, rows in fixed.items())
+        problems.add("MODEL_SIGNATURE", f"fixed batch dimensions: {wishes}; expected one number of rows for all inputs")
     return next(iter(fixed.values()), None)
 
 

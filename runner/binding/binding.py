@@ -109,7 +109,7 @@ class Binding:
         batch:   the very batch that was fed.
         outputs: {output: (rows fed, *row)} with at least `self.fetches`.
         raises:  DataError MODEL_BATCH where rows were lost or added, MODEL_OUTPUT where a tensor is not what the
-                 signature promised, ROW_UTF8 where text was asked for.
+                 signature promised, ROW_UTF8 where the job wants text.
         cost:    no copy for kept columns and numbers; bool, complex and bfloat16 are copied.
         """
         fed, batch = self.batch_rows or batch.num_rows, with_columns(batch, self.paths)
@@ -128,8 +128,8 @@ class Binding:
             else nan_lists(fetched.column(target.field.name))
             for target in self.outputs
         ]
-        found = [mask for mask in masks if mask is not None]
-        return np.logical_or.reduce(found) if found else None
+        nans = [mask for mask in masks if mask is not None]
+        return np.logical_or.reduce(nans) if nans else None
 
     def finite(self) -> Binding:
         """The same binding, for which NaN and infinity in an input are bad rows."""
@@ -161,14 +161,16 @@ class Binding:
         rows = []
         for bound in self.inputs:
             default = {"column": "", "type": "", "note": "the signature's default"}
-            told = default if bound.source is None else bound.source.describe()
-            rows.append({"role": "input", "tensor": bound.name, **_shape(bound.dtype, bound.shape), **told})
+            described = default if bound.source is None else bound.source.describe()
+            rows.append({"role": "input", "tensor": bound.name, **_shape(bound.dtype, bound.shape), **described})
         for target in self.outputs:
-            told = {"column": target.field.name, "type": type_text(target.field.type), "note": ""}
-            rows.append({"role": "output", "tensor": target.name, **_shape(target.dtype, (None, *target.row)), **told})
+            described = {"column": target.field.name, "type": type_text(target.field.type), "note": ""}
+            rows.append(
+                {"role": "output", "tensor": target.name, **_shape(target.dtype, (None, *target.row)), **described}
+            )
         for name in self.kept:
-            told = {"column": name, "type": type_text(self.output_schema.field(name).type), "note": ""}
-            rows.append({"role": "kept", "tensor": "", "dtype": "", "shape": "", **told})
+            described = {"column": name, "type": type_text(self.output_schema.field(name).type), "note": ""}
+            rows.append({"role": "kept", "tensor": "", "dtype": "", "shape": "", **described})
         return rows
 
     def identity(self) -> dict[str, Any]:

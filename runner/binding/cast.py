@@ -1,7 +1,7 @@
 """Values of one Arrow type -> the carrier of one TensorFlow dtype: what is allowed, and the conversion itself.
 
 Knows nothing of rows, lists or nulls. The invariant: without `unsafe` no value changes; what the types alone
-cannot promise is checked value by value, and the caller is told which values failed.
+cannot promise is checked value by value, and the caller learns which values failed.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Cast:
             return values, None
         if self.dtype == "bfloat16":
             return self._bfloat16(values)
-        with np.errstate(all="ignore"):  # an overflow is found below, or was asked for
+        with np.errstate(all="ignore"):  # an overflow is found below, or is wanted
             converted = values.astype(target)
         if self.how == "range":
             return converted, _any(_outside(values, target))

@@ -1,7 +1,7 @@
 """Ragged and sparse tensors: which inputs of a signature together are one, and how one column fills it.
 
 TensorFlow writes such an input as several tensors. Where the signature itself says what they are (TF1), nothing is to
-be found out; exported functions (TF2) only have names, and these are the ones it gives:
+be read off; exported functions (TF2) only have names, and these are the ones it gives:
 
     sparse  q, q_1, q_2               indices int64[?, rank], values [?], dense shape int64[rank]
     sparse  q_indices, q_values, q_dense_shape (or q_shape), the same three
@@ -119,14 +119,14 @@ def _candidates(inputs: Specs) -> Iterator[TensorSpec]:
         # A dense shape of known size is no row splits, and leaves no doubt.
         if not (sparse and sparse.shape) and (ragged := _ragged(name, run)):
             yield ragged
-        if found := re.fullmatch(r"(.+)_indices", name):
-            base = found[1]
+        if named := re.fullmatch(r"(.+)_indices", name):
+            base = named[1]
             sizes = next((end for end in ("dense_shape", "shape") if f"{base}_{end}" in inputs), "")
             parts = [inputs[part] for part in (name, f"{base}_values", f"{base}_{sizes}") if part in inputs]
             if sparse := _sparse(base, parts):
                 yield sparse
-        if (found := re.fullmatch(r"(.+)_component_0", name)) and (
-            ragged := _ragged(found[1], _run(inputs, f"{found[1]}_component", [name]))
+        if (named := re.fullmatch(r"(.+)_component_0", name)) and (
+            ragged := _ragged(named[1], _run(inputs, f"{named[1]}_component", [name]))
         ):
             yield ragged
 

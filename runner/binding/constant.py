@@ -20,12 +20,12 @@ def constant(value: Any, dtype: str, shape: Sequence[int | None] | None, unsafe:
     unsafe:  numbers and booleans of any kind, converted as NumPy's `astype` does.
     raises:  BindingError saying what was found and expected, without naming the tensor.
     """
-    leaves, found = _nested(value)
-    if not fits(found, shape):
-        raise mismatch(f"found a constant of shape {list(found)}", f"expected {tensor_text(dtype, shape)}")
+    leaves, given = _nested(value)
+    if not fits(given, shape):
+        raise mismatch(f"found a constant of shape {list(given)}", f"expected {tensor_text(dtype, shape)}")
     if dtype == "string":
-        return Strings(_strings(leaves), found)
-    return _numbers(leaves, dtype, unsafe).reshape(found)
+        return Strings(_strings(leaves), given)
+    return _numbers(leaves, dtype, unsafe).reshape(given)
 
 
 def mismatch(found: str, expected: str, code: str = "COLUMN_TYPE") -> BindingError:

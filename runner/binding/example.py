@@ -75,10 +75,10 @@ def example_source(spec: TensorSpec, rule: InputColumn, fields: Mapping[str, pa.
     for field in fields.values():
         if kind_of(_plain(field.type)) is None:
             leaf = peel(field.type)[1]
-            told = f"found {type_text(field.type)} in column {field.name!r}"
+            column = f"found {type_text(field.type)} in column {field.name!r}"
             nested = leaf is None or pa.types.is_nested(leaf) or kind_of(leaf) is not None
             expected = "expected values, or lists of them; only the outermost may differ in length"
-            raise mismatch(told, expected if leaf is None or nested else advice(leaf, "int64"))
+            raise mismatch(column, expected if leaf is None or nested else advice(leaf, "int64"))
     features = {name: (field.name, field.type) for name, field in fields.items()}
     return ExampleSource(spec.name, features, rule.cast == "unsafe")
 

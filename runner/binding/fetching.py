@@ -197,11 +197,11 @@ class OutputTarget:
         if not isinstance(tensor, Strings) and tensor.dtype != carrier(self.dtype):
             raise self.refusal("MODEL_OUTPUT", f"it is {_dtype_text(tensor)}; the signature promised {expected}")
         if tensor.shape[:1] != (fed,):
-            found = f"it has {tensor.shape[0]} rows" if tensor.shape else "it is a scalar"
-            raise self.refusal("MODEL_BATCH", f"{found} for {fed} rows fed; expected one row of it for each")
+            rows_text = f"it has {tensor.shape[0]} rows" if tensor.shape else "it is a scalar"
+            raise self.refusal("MODEL_BATCH", f"{rows_text} for {fed} rows fed; expected one row of it for each")
         if not fits(tensor.shape[1:], self.row):
-            found = tensor_text(self.dtype, tensor.shape)
-            raise self.refusal("MODEL_OUTPUT", f"it is {found}; the signature promised {expected}")
+            held = tensor_text(self.dtype, tensor.shape)
+            raise self.refusal("MODEL_OUTPUT", f"it is {held}; the signature promised {expected}")
 
     def _text(self, values: pa.Array, rows: int) -> pa.Array:
         wanted = _innermost(self.field.type)

@@ -45,12 +45,12 @@ def _leaders(columns: Columns, signature: Signature, schema: pa.Schema) -> dict[
     for name, spec in signature.inputs.items():
         if spec.tensor:
             twins.setdefault(spec.tensor, []).append(name)
-    found: dict[str, str] = {}
+    fed_by: dict[str, str] = {}
     for names in twins.values():
         fed = [name for name in names if name in columns.inputs]
         fed = fed or [name for name in names if name in schema.names] or names[:1]
-        found |= {name: fed[0] for name in names if name not in fed}
-    return found
+        fed_by |= {name: fed[0] for name in names if name not in fed}
+    return fed_by
 
 
 def named(rule: InputColumn, schema: pa.Schema) -> list[str]:
@@ -74,7 +74,7 @@ def _matching(pattern: str, schema: pa.Schema) -> list[str]:
     """The columns a name or a pattern means; as it is where nothing matches, so that someone can say so.
 
     Names that differ in nothing but a number come in natural order, others in the order of the file: features are
-    what they are by their place, and sorting `mean_*` by name would feed them in an order that nobody wrote.
+    what they are by their place, and sorting `mean_*` by name would feed them in an order that stands nowhere.
     """
     if pattern in schema.names:
         return [pattern]
@@ -93,8 +93,8 @@ def paths(columns: Columns, signature: Signature, schema: pa.Schema) -> dict[str
     """Of the names that feed inputs, those that lead to a field of a struct: 'user.age' -> ('user', 'age')."""
     names = [name for rule in columns.inputs.values() for name in named(rule, schema)]
     names += [name for name in signature.inputs if name not in columns.inputs]
-    found = {name: [*_ways(name, list(schema))] for name in names if name not in schema.names}
-    return {name: ways[0] for name, ways in found.items() if len(ways) == 1}
+    ways_of = {name: [*_ways(name, list(schema))] for name in names if name not in schema.names}
+    return {name: ways[0] for name, ways in ways_of.items() if len(ways) == 1}
 
 
 def _ways(name: str, fields: Sequence[pa.Field]) -> Iterator[Path]:
@@ -123,7 +123,7 @@ def with_columns(rows: Rows, leads: Mapping[str, Path]) -> Rows:
     """`rows` with a column for each path; null where the struct itself is. cost: no copy where no struct is null."""
     for name, (column, *inner) in leads.items():
         index = rows.schema.get_field_index(column)
-        if index >= 0:  # else it is told by whoever looks for it
+        if index >= 0:  # else the code that looks for it says so
             rows = rows.append_column(name, pc.struct_field(rows.column(index), inner))
     return rows
 
@@ -142,6 +142,6 @@ def absent(name: str, schema: pa.Schema) -> BindingError | None:
     if ways:
         found = f"found {len(ways)} fields that can be meant: {one_of(ways)}"
         return mismatch(found, "expected one; rename a column", "COLUMN_AMBIGUOUS")
-    other_case = [there for there in schema.names if there.lower() == name.lower()]
+    other_case = [other for other in schema.names if other.lower() == name.lower()]
     hint = f" (names are case-sensitive: {other_case[0]!r} is there)" if other_case else ""
     return mismatch(f"found no such column{hint}", f"the input has {one_of(schema.names, name)}", "COLUMN_MISSING")

@@ -49,18 +49,18 @@ def merge(levels: tuple[Row, ...], declared: Row | None) -> tuple[Row, Row] | No
     declared: the shape of one row in the signature, None: unknown rank.
     returns:  (values per list of each level, shape of one row), or None where column and tensor disagree.
     """
-    found = tuple(size for level in levels for size in level)
-    declared = found if declared is None else declared
-    pairs = tuple(zip(found, declared, strict=False))
-    if len(found) == len(declared) and all(None in pair or pair[0] == pair[1] for pair in pairs):
-        row = tuple(there if here is None else here for here, there in pairs)
+    sizes = tuple(size for level in levels for size in level)
+    declared = sizes if declared is None else declared
+    pairs = tuple(zip(sizes, declared, strict=False))
+    if len(sizes) == len(declared) and all(None in pair or pair[0] == pair[1] for pair in pairs):
+        row = tuple(other if here is None else here for here, other in pairs)
         return tuple(_product(level) if len(level) != 1 else row[at] for at, level in enumerate(levels)), row
     values = _product(declared)
     if values is None or not declared:
         return None
-    if not found and values == 1:  # a single value is a row of shape (1,), (1, 1), ...
+    if not sizes and values == 1:  # a single value is a row of shape (1,), (1, 1), ...
         return (), declared
-    if len(found) == 1 and found[0] in (None, values):  # a flat list, row-major
+    if len(sizes) == 1 and sizes[0] in (None, values):  # a flat list, row-major
         return (values,), declared
     return None
 

@@ -43,9 +43,9 @@ class PadSource:
         return self.lists.items.columns
 
     def describe(self) -> dict[str, str]:
-        told = self.lists.items.describe()
-        notes = (f"padded to {self.policy}", told["note"], "null rows are empty lists" if self.lists.empty else "")
-        return {**told, "type": type_text(self.lists.type), "note": "; ".join(filter(None, notes))}
+        described = self.lists.items.describe()
+        notes = (f"padded to {self.policy}", described["note"], "null rows are empty lists" if self.lists.empty else "")
+        return {**described, "type": type_text(self.lists.type), "note": "; ".join(filter(None, notes))}
 
     def document(self) -> dict[str, Any]:
         policy = self.policy.model_dump(mode="json", exclude={"value"})
@@ -56,16 +56,16 @@ class PadSource:
         """raises: DataError naming column and row; ROW_SHAPE where a list is longer than the widest bucket."""
         lengths, items = self.lists.open(batch, 0)
         values = self.lists.tensor(items, lengths)  # values: (number of items, *shape of one)
-        there = np.ones(batch.num_rows, np.bool_)  # where there is something: (rows, *widths so far)
+        filled = np.ones(batch.num_rows, np.bool_)  # where there is something: (rows, *widths so far)
         for level, sizes in enumerate(lengths):
             most = self.width(sizes, level, lengths[:level])
-            full = np.zeros(there.shape, np.int64)  # full: the lengths, 0 for a list that is not there
-            full[there] = sizes
-            there = np.arange(most) < full[..., None]
+            full = np.zeros(filled.shape, np.int64)  # full: the lengths, 0 for a list that is not there
+            full[filled] = sizes
+            filled = np.arange(most) < full[..., None]
         if isinstance(values, Strings):
-            return self._strings(values, there)
-        padded = np.full((*there.shape, *values.shape[1:]), self.value, values.dtype)
-        padded[there] = values
+            return self._strings(values, filled)
+        padded = np.full((*filled.shape, *values.shape[1:]), self.value, values.dtype)
+        padded[filled] = values
         return padded
 
     def lengths(self, batch: pa.RecordBatch | pa.Table) -> Array:
@@ -104,11 +104,11 @@ class PadSource:
             return next(bucket for bucket in self.policy.buckets if bucket >= most)
         return -(-most // (self.policy.multiple_of or 1)) * (self.policy.multiple_of or 1)
 
-    def _strings(self, values: Strings, there: Array) -> Strings:
+    def _strings(self, values: Strings, filled: Array) -> Strings:
         assert isinstance(self.value, Strings)
-        shape, width = (*there.shape, *values.shape[1:]), int(np.prod(values.shape[1:]))
-        order = np.full((*there.shape, width), len(values.values))  # order: places in the values, then the filler
-        order[there] = np.arange(len(values.values)).reshape(-1, width)
+        shape, width = (*filled.shape, *values.shape[1:]), int(np.prod(values.shape[1:]))
+        order = np.full((*filled.shape, width), len(values.values))  # order: places in the values, then the filler
+        order[filled] = np.arange(len(values.values)).reshape(-1, width)
         both = pa.concat_arrays([values.values.cast(pa.large_binary()), self.value.values.cast(pa.large_binary())])
         return Strings(both.take(pa.array(order.ravel())), shape)
 
@@ -116,8 +116,8 @@ class PadSource:
 def pad_source(spec: TensorSpec, rule: InputColumn, field: pa.Field) -> PadSource:
     """Agree on a column of lists that is filled up. raises: BindingError saying what was found and expected."""
     assert rule.pad is not None
-    found = [size for level in peel(field.type)[0] for size in level]
-    shape = tuple(found) if spec.shape is None else spec.shape[1:]
+    widths = [size for level in peel(field.type)[0] for size in level]
+    shape = tuple(widths) if spec.shape is None else spec.shape[1:]
     levels = 1 + max((at for at, size in enumerate(shape) if size is None), default=0)
     if not shape:
         raise mismatch("found 'pad'", f"expected a tensor of more than one dimension, not {spec}")
@@ -175,8 +175,8 @@ class CutTarget:
         width = self.source.width(lengths, 0)
         if tensor.shape[:2] != (fed, width):
             code = "MODEL_BATCH" if tensor.shape[:1] != (fed,) else "MODEL_OUTPUT"
-            found = f"it is {list(tensor.shape)} for {fed} rows padded to {width}"
-            raise self.items.refusal(code, f"{found}; leave out 'cut' where its length is another")
+            problem = f"it is {list(tensor.shape)} for {fed} rows padded to {width}"
+            raise self.items.refusal(code, f"{problem}; leave out 'cut' where its length is another")
         kept = np.arange(width) < lengths[:, None]  # kept: (rows, width)
         count = int(lengths.sum())
         if isinstance(tensor, Strings):

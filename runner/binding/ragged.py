@@ -118,8 +118,8 @@ def lists(spec: TensorSpec, rule: InputColumn, field: pa.Field, levels: int, ite
     """
     kind = field.type
     for level in range(levels):
-        found, _ = peel(kind)
-        if not found or len(found[0]) != 1:
+        outer, _ = peel(kind)
+        if not outer or len(outer[0]) != 1:
             expected = f"expected lists, {levels} level{'s' * (levels > 1)} of them for {spec}"
             raise mismatch(f"found {type_text(field.type)}", expected + (f", not {level}" if level else ""))
         kind = _inner(kind)
@@ -232,8 +232,8 @@ class RaggedTarget:
         if isinstance(splits, Strings) or splits.ndim != 1 or not np.issubdtype(splits.dtype, np.integer):
             raise self.items.refusal("MODEL_OUTPUT", "its row splits are no vector of integers")
         if len(splits) != count + 1:
-            found = f"its row splits make {len(splits) - 1} lists of {count}"
-            raise self.items.refusal(code, f"{found}; expected one list for each")
+            counted = f"its row splits make {len(splits) - 1} lists of {count}"
+            raise self.items.refusal(code, f"{counted}; expected one list for each")
         if splits[0] != 0 or (np.diff(splits) < 0).any():
             raise self.items.refusal("MODEL_OUTPUT", "its row splits do not rise from 0")
 

@@ -15,7 +15,7 @@ class RowError(DataError):
     """Rows of one batch that are bad in one way. Raised and caught in one process: pickled, it is a DataError's facts.
 
     at:      (bad rows,) their indexes in the batch, ascending.
-    stories: what is wrong, for each of them; says neither batch nor row, which mean nothing to whoever reads it later.
+    stories: what is wrong, for each of them; says neither batch nor row, which mean nothing to a later reader.
     """
 
     at: npt.NDArray[Any] = np.empty(0, np.int64)

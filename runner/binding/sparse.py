@@ -154,11 +154,11 @@ class SparseTarget:
         assert isinstance(sizes, np.ndarray)
         rank, count, rows = 1 + len(self.row), len(values_of(values)), batch.num_rows
         if indices.shape != (count, rank) or sizes.shape != (rank,):
-            found = f"its indices are {tensor_text('int64', indices.shape)} for {count} values"
-            raise self.items.refusal("MODEL_OUTPUT", f"{found}; expected {tensor_text('int64', (count, rank))}")
+            held = f"its indices are {tensor_text('int64', indices.shape)} for {count} values"
+            raise self.items.refusal("MODEL_OUTPUT", f"{held}; expected {tensor_text('int64', (count, rank))}")
         if sizes[0] != fed:
-            found = f"it has {sizes[0]} rows for {fed} rows fed"
-            raise self.items.refusal("MODEL_BATCH", f"{found}; expected one row of it for each")
+            held = f"it has {sizes[0]} rows for {fed} rows fed"
+            raise self.items.refusal("MODEL_BATCH", f"{held}; expected one row of it for each")
         line: Array = indices[:, 0]  # line: (values,)
         if count and ((line < 0) | (line >= fed)).any():
             raise self.items.refusal("MODEL_OUTPUT", f"it has a value outside of its {fed} rows")

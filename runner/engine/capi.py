@@ -373,8 +373,8 @@ class Session:
         """Names of the devices, '/device:CPU:0' first."""
         tf = library()
         with _checked() as status:
-            found = tf.TF_SessionListDevices(self._session.address, status)
-        with Handle(found, tf.TF_DeleteDeviceList) as devices, _checked() as status:
+            listed = tf.TF_SessionListDevices(self._session.address, status)
+        with Handle(listed, tf.TF_DeleteDeviceList) as devices, _checked() as status:
             names = [tf.TF_DeviceListName(devices, i, status) for i in range(tf.TF_DeviceListCount(devices))]
         return tuple(sorted("/device:" + name.decode().rpartition("/device:")[2] for name in names))
 

@@ -2,7 +2,7 @@
 
 The only file that imports the `tensorflow` package, which takes seconds: it is imported when a job chooses it. The
 invariant: feeds, outputs and errors are those of the session engine. One thing TensorFlow does differently here: a
-call computes every output of the signature, whatever is asked for.
+call computes every output of the signature, whatever the caller wants of them.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ class EagerEngine:
             reason = getattr(error, "message", None) or str(error) or type(error).__name__
             raise load_error(shorten(reason), self._path, tags) from error
         if signature.name not in model.signatures:
-            found = one_of(list(model.signatures), signature.name)
+            others = one_of(list(model.signatures), signature.name)
             raise ModelError(
-                f"no signature {signature.name!r} in model {self._path!r} as TensorFlow loaded it: it has {found}"
+                f"no signature {signature.name!r} in model {self._path!r} as TensorFlow loaded it: it has {others}"
             )
         call = model.signatures[signature.name]
         if options.model.xla:

@@ -1,7 +1,7 @@
 """The default engine: TensorFlow's C API, by way of the loader and the session that TensorFlow Serving uses.
 
 Knows how a signature's names become graph tensors; the memory is `capi`'s. The invariant: one call computes the
-outputs asked for and nothing else, and a closed engine answers with an error.
+outputs of the call and nothing else, and a closed engine answers with an error.
 """
 
 from __future__ import annotations
@@ -46,20 +46,20 @@ class SessionEngine:
             raise load_error(f"{error.code}: {error.reason}", self._path, tags) from error
         self._session: Session | None = session
         self._inputs = {spec.name: self._tensor(session, spec) for spec in inputs}
-        found = [self._tensor(session, spec) for spec in outputs]
+        tensors = [self._tensor(session, spec) for spec in outputs]
         if options.model.xla:
-            found = session.compiled(found)
+            tensors = session.compiled(tensors)
         self._outputs = {
             spec.name: session.behind(tensor, f"savedmodel_runner/output_{number}")
-            for number, (spec, tensor) in enumerate(zip(outputs, found, strict=True))
+            for number, (spec, tensor) in enumerate(zip(outputs, tensors, strict=True))
         }
 
     def _tensor(self, session: Session, spec: TensorSpec) -> GraphTensor:
         tensor = session.tensor(spec.tensor)
         if tensor is None or tensor.dtype != spec.dtype:
-            found = "its graph has none of that name" if tensor is None else f"in its graph it is {tensor.dtype}"
+            problem = "its graph has none of that name" if tensor is None else f"in its graph it is {tensor.dtype}"
             raise ModelError(
-                f"cannot find tensor {spec.tensor!r} of {spec.name!r} in model {self._path!r}: {found}; "
+                f"cannot find tensor {spec.tensor!r} of {spec.name!r} in model {self._path!r}: {problem}; "
                 f"signature {self._signature.name!r} says {spec.dtype}"
             )
         return tensor
@@ -74,14 +74,14 @@ class SessionEngine:
         """See `Engine.placed`."""
         devices: list[DeviceStepStats] = []
         self._call(feeds, fetches, devices)
-        found: dict[str, Counter[str]] = {}
+        placed: dict[str, Counter[str]] = {}
         for each in devices:
             kind = _DEVICE.search(each.device)
             # 'name = Op(inputs)'. A GPU's streams are devices too, and tell the same again.
             ops = [match[1] for node in each.node_stats if (match := _LABEL.search(node.timeline_label))]
             if kind is not None and ops:
-                found.setdefault(kind[1], Counter()).update(op for op in ops if op not in _BESIDE)
-        return found
+                placed.setdefault(kind[1], Counter()).update(op for op in ops if op not in _BESIDE)
+        return placed
 
     def _call(self, feeds: Feeds, fetches: Sequence[str], trace: list[DeviceStepStats] | None) -> list[Tensor]:
         session = self._session  # keeps it alive for this call, whatever `close` does meanwhile

@@ -58,9 +58,9 @@ def call_error(error: StatusError, signature: Signature, path: str) -> RunnerErr
     where = f"{signature.name!r} of model {path!r}"
     if any(sign in error.message for sign in _XLA_SIGNS):
         unsupported = _XLA_UNSUPPORTED.search(error.message)
-        found = f"it does not know {unsupported[1]}" if unsupported else error.reason
+        reason = f"it does not know {unsupported[1]}" if unsupported else error.reason
         return ModelError(
-            f"cannot compile signature {where} with XLA: {found}; run it without: `model: {{xla: false}}`"
+            f"cannot compile signature {where} with XLA: {reason}; run it without: `model: {{xla: false}}`"
         )
     if error.code == "RESOURCE_EXHAUSTED":
         return MemoryLimitError(f"memory ran out in signature {where}: {error.reason}", code=error.code)
@@ -83,11 +83,11 @@ def checked_library(path: str, sha256: str) -> str:
     """The path of a library of ops. raises: ModelError if it is not there, or not the one that was planned."""
     try:
         with Path(path).open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise library_error(path, error.strerror or str(error)) from error
-    if found != sha256:
-        raise library_error(path, f"it is another one here (SHA-256 {found[:12]}, planned {sha256[:12]})")
+    if digest != sha256:
+        raise library_error(path, f"it is another one here (SHA-256 {digest[:12]}, planned {sha256[:12]})")
     return path
 
 

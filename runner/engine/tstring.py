@@ -104,8 +104,8 @@ def _gathered(starts: Addresses, sizes: npt.NDArray[np.int64]) -> pa.LargeBinary
         lengths = sizes[piece]
         before = np.cumsum(lengths) - lengths  # (rows,): bytes of the piece before each string
         positions = np.arange(int(lengths.sum()))  # (bytes,)
-        found = memory[positions + np.repeat(starts[piece] - origin - before, lengths)]
-        data[positions + np.repeat(offsets[piece] - before, lengths)] = found
+        copied = memory[positions + np.repeat(starts[piece] - origin - before, lengths)]
+        data[positions + np.repeat(offsets[piece] - before, lengths)] = copied
     long = np.flatnonzero(sizes > _SHORT_BYTES)
     targets = data.ctypes.data + offsets[long]
     for target, start, size in zip(targets.tolist(), starts[long].tolist(), sizes[long].tolist(), strict=True):

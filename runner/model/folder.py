@@ -61,7 +61,7 @@ Look = Callable[[str], Listing]  # of the base folder (""), or of a folder in it
 
 
 def locate(url: str, version: Literal["latest"] | int | None) -> Location:
-    """Find the folder of a model, or of the version asked for in a folder of version folders.
+    """Find the folder of a model, or of the wanted version in a folder of version folders.
 
     raises: ModelError with the next step: nothing there, no SavedModel, no such version.
     """
@@ -91,7 +91,7 @@ def choose(url: str, name: str, version: Literal["latest"] | int | None, look: L
 
 def files(model: Location) -> dict[str, int]:
     """Relative path (with '/') -> bytes of every file, sorted. raises: ModelError at links that leave the folder."""
-    found: dict[str, int] = {}
+    sizes: dict[str, int] = {}
 
     def fail(error: OSError) -> None:
         raise unreadable(model.name, error) from error
@@ -100,13 +100,13 @@ def files(model: Location) -> dict[str, int]:
         for name in sorted(subfolders + names):
             path = Path(folder, name)
             if name in names or path.is_symlink():
-                found[path.relative_to(model.folder).as_posix()] = _bytes_of(model, path)
-        if len(found) > MAX_FILES:
+                sizes[path.relative_to(model.folder).as_posix()] = _bytes_of(model, path)
+        if len(sizes) > MAX_FILES:
             raise ModelError(
                 f"cannot use model '{model.name}': more than {MAX_FILES} files;"
                 " expected the folder of one SavedModel, which holds tens"
             )
-    return dict(sorted(found.items()))
+    return dict(sorted(sizes.items()))
 
 
 def digest(model: Location, paths: dict[str, int]) -> str:
@@ -170,11 +170,11 @@ def _version_folder(
     if number not in versions:
         newest = [str(known) for known in sorted(versions, reverse=True)]
         raise ModelError(f"no version {number} of model '{url}': it has {_listed(newest)}; choose one, or 'latest'")
-    found = look(versions[number])
-    if not found.holds_model:
+    contents = look(versions[number])
+    if not contents.holds_model:
         good = [str(known) for known, name in versions.items() if look(name).holds_model]
         raise ModelError(
-            f"version {number} of model '{url}' is no SavedModel: its folder holds {_contents(found.names)}, not"
+            f"version {number} of model '{url}' is no SavedModel: its folder holds {_contents(contents.names)}, not"
             f" 'saved_model.pb'; wait until it is written completely, or choose another version ({_listed(good[::-1])})"
         )
     return versions[number], number
@@ -205,11 +205,11 @@ def wrong_file(url: str, name: str, folder: str) -> ModelError:
     suffix = path.suffix.lower()
     if suffix in _KERAS_SUFFIXES:
         return ModelError(_keras_text(url, path.name))
-    found = {".pb": "a graph or another message", ".tflite": "a TensorFlow Lite model", ".onnx": "an ONNX model"}
+    kinds = {".pb": "a graph or another message", ".tflite": "a TensorFlow Lite model", ".onnx": "an ONNX model"}
     if suffix in _ARCHIVE_SUFFIXES:
         return ModelError(f"cannot read model '{url}': it is packed; unpack it and name the folder")
     return ModelError(
-        f"cannot read model '{url}': it is a file ({found.get(suffix, 'of an unknown kind')});"
+        f"cannot read model '{url}': it is a file ({kinds.get(suffix, 'of an unknown kind')});"
         " expected the folder of a SavedModel, which holds 'saved_model.pb'"
     )
 
@@ -269,10 +269,10 @@ def _bytes_of(model: Location, path: Path) -> int:
 def _listing(url: str, folder: Path) -> Listing:
     try:
         with os.scandir(folder) as entries:
-            found = [(entry.name, entry.is_dir()) for entry in entries]
+            listed = [(entry.name, entry.is_dir()) for entry in entries]
     except OSError as error:
         raise unreadable(url, error) from error
-    names = sorted(found)
+    names = sorted(listed)
     return Listing([name for name, is_dir in names if not is_dir], [name for name, is_dir in names if is_dir])
 
 

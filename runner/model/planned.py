@@ -23,7 +23,7 @@ _WATCH_S = 30.0  # how often a running job looks whether its model is still the 
 
 @dataclass(frozen=True)
 class PlannedModel:
-    """What workers are told of the model. path: where it is local; of a remote one, where the driver has its copy."""
+    """What workers know of the model. path: where it is local; of a remote one, where the driver has its copy."""
 
     url: str
     path: str
@@ -43,9 +43,9 @@ class OpenModel:
             self._held = ModelCache(planned.cache).hold(planned.remote, planned.digest)
             self.path = str(self._held.folder)
             return
-        found = local_digest(planned)
-        if found != planned.digest:
-            raise changed(planned.url, found, planned.digest)
+        digest = local_digest(planned)
+        if digest != planned.digest:
+            raise changed(planned.url, digest, planned.digest)
         self.path = planned.path
 
     def close(self) -> None:
@@ -96,9 +96,9 @@ class ModelWatch:
         seen = self._listing()
         if seen == self._seen:
             return
-        found = self._digest()
-        if found != self._planned.digest:
-            raise changed(self._planned.url, found, self._planned.digest)
+        digest = self._digest()
+        if digest != self._planned.digest:
+            raise changed(self._planned.url, digest, self._planned.digest)
         self._seen = seen
 
     def _listing(self) -> object:
@@ -106,10 +106,10 @@ class ModelWatch:
             return list_model(remote.url, remote.options)[0].key
         folder = Path(self._planned.path)
         try:
-            found = [(path, path.stat()) for path in sorted(folder.rglob("*"))]
+            files = [(path, path.stat()) for path in sorted(folder.rglob("*"))]
         except OSError as error:
             raise model_folder.unreadable(self._planned.url, error) from error
-        return [(str(path), about.st_size, about.st_mtime_ns) for path, about in found if not path.is_dir()]
+        return [(str(path), about.st_size, about.st_mtime_ns) for path, about in files if not path.is_dir()]
 
     def _digest(self) -> str:
         if (remote := self._planned.remote) is None:

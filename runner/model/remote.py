@@ -64,6 +64,6 @@ def _missing(url: str, store: Store, options: Mapping[str, OptionValue]) -> Mode
         return model_folder.wrong_file(redact(url), name, above)
     names: list[str] = []
     with suppress(RunnerError):  # a right to list the folder above is not needed otherwise
-        names = [found.rstrip("/") for found in Store(above, options).names("")]
-    found = f"no '{name}' in '{above}'; it has {one_of(names, name)}" if names else "nothing is there; check the url"
-    return ModelError(f"cannot find model '{redact(url)}': {found}")
+        names = [entry.rstrip("/") for entry in Store(above, options).names("")]
+    problem = f"no '{name}' in '{above}'; it has {one_of(names, name)}" if names else "nothing is there; check the url"
+    return ModelError(f"cannot find model '{redact(url)}': {problem}")

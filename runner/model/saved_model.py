@@ -115,8 +115,8 @@ def _message(model: Location, path: Path, content: bytes) -> SavedModel:
     try:
         return SavedModel.FromString(content)
     except DecodeError as error:
-        found = f"its {len(content)} bytes are no SavedModel message"
-        raise _broken(model, path, found, "a complete file, export or copy it again") from error
+        problem = f"its {len(content)} bytes are no SavedModel message"
+        raise _broken(model, path, problem, "a complete file, export or copy it again") from error
 
 
 def _text_message(model: Location, path: Path, content: bytes) -> SavedModel:
@@ -129,8 +129,8 @@ def _text_message(model: Location, path: Path, content: bytes) -> SavedModel:
         ) from error
 
 
-def _broken(model: Location, path: Path, found: str, expected: str) -> ModelError:
-    return ModelError(f"cannot read '{path.name}' of model '{model.name}': {found}; expected {expected}")
+def _broken(model: Location, path: Path, problem: str, expected: str) -> ModelError:
+    return ModelError(f"cannot read '{path.name}' of model '{model.name}': {problem}; expected {expected}")
 
 
 def _metagraph(proto: MetaGraphDef, url: str) -> MetaGraph:

@@ -131,12 +131,12 @@ def choose_metagraph(spec: ModelSpec, tags: Sequence[str] | None) -> MetaGraph:
     for metagraph in spec.metagraphs:
         if frozenset(metagraph.tags) == wanted:
             return metagraph
-    asked = ",".join(sorted(wanted))
-    sets = one_of([",".join(metagraph.tags) for metagraph in spec.metagraphs], asked)
+    tagged = ",".join(sorted(wanted))
+    sets = one_of([",".join(metagraph.tags) for metagraph in spec.metagraphs], tagged)
     if tags is None:
         raise ModelError(f"cannot choose a metagraph of model '{spec.url}': its tag sets are {sets}; name one, as tags")
     raise ModelError(
-        f"no metagraph with tags '{asked}' in model '{spec.url}': it has {sets}; expected all tags of one set"
+        f"no metagraph with tags '{tagged}' in model '{spec.url}': it has {sets}; expected all tags of one set"
     )
 
 

@@ -1,4 +1,4 @@
-"""Input files at plan time: those that cannot be read are told all at once, or left out and counted.
+"""Input files at plan time: those that cannot be read are named all at once, or left out and counted.
 
 Also the one way to score some rows of a file only: those that an earlier job rejected.
 """
@@ -22,7 +22,7 @@ from jobs.plan import InputFile
 
 _FOOTER_THREADS = 16  # footers are small reads that wait for a store, not for a core
 _FOOTERS_TRIED = 32  # of local files, without threads: where they wait for a core, handing on the GIL triples the time
-_FOOTERS_AT_ONCE = 4096  # asked for together: a hundred thousand futures would cost more memory than the plan
+_FOOTERS_AT_ONCE = 4096  # queued together: a hundred thousand futures would cost more memory than the plan
 _OF_A_FILE = ("FILE_", "ROWGROUP_")  # codes that one file is to blame for, and not the job or the store
 
 Inspected = list[tuple[InputFile, pa.Schema]]
@@ -56,27 +56,27 @@ def inspect(
 
     def look(file: FileStat) -> tuple[InputFile, pa.Schema] | InputError:
         try:
-            found, schema = source.inspect(store, file, columns)
-            _refuse_large(found, limits.max_row_group_bytes)
-            return found, schema
+            file_facts, schema = source.inspect(store, file, columns)
+            _refuse_large(file_facts, limits.max_row_group_bytes)
+            return file_facts, schema
         except InputError as error:
             return error
 
-    waiting, found = iter(files), list[tuple[InputFile, pa.Schema] | InputError]()
+    waiting, results = iter(files), list[tuple[InputFile, pa.Schema] | InputError]()
     if files and store.local_path(files[0].url) is not None:
         wall, busy = time.perf_counter(), time.thread_time()
-        found += map(look, islice(waiting, _FOOTERS_TRIED))
+        results += map(look, islice(waiting, _FOOTERS_TRIED))
         if time.thread_time() - busy > 0.5 * (time.perf_counter() - wall):
-            found += map(look, waiting)
+            results += map(look, waiting)
     with ThreadPoolExecutor(_FOOTER_THREADS, thread_name_prefix="footer") as threads:
         while some := list(islice(waiting, _FOOTERS_AT_ONCE)):
-            found += threads.map(look, some)
-    errors = [result for result in found if isinstance(result, InputError)]
+            results += threads.map(look, some)
+    errors = [result for result in results if isinstance(result, InputError)]
     if unforgiven := [error for error in errors if not _skipped(error, limits)]:
         raise _told(unforgiven, len(files))
     if len(errors) > allowed(limits.max_bad_files, len(files)) or len(errors) == len(files):
         raise _too_many(errors, len(files), limits)
-    return [result for result in found if not isinstance(result, InputError)], errors
+    return [result for result in results if not isinstance(result, InputError)], errors
 
 
 def _refuse_large(file: InputFile, most: int) -> None:

@@ -17,10 +17,10 @@ def rejected_before(job: Job) -> Rejected | None:
     """The rejects of an earlier job, where only these are to be scored. raises: InputError where there are none."""
     if job.input.only_rejects is None:
         return None
-    found = read_rejected(Output(url=job.input.only_rejects, options=job.output.options))
-    if not found.rows:
-        raise InputError(f"nothing to score: no row was rejected in '{redact(found.output)}'", code="NO_INPUT")
-    return found
+    rejected = read_rejected(Output(url=job.input.only_rejects, options=job.output.options))
+    if not rejected.rows:
+        raise InputError(f"nothing to score: no row was rejected in '{redact(rejected.output)}'", code="NO_INPUT")
+    return rejected
 
 
 def only_files(files: Sequence[FileStat], places: Mapping[str, object], rejected: Rejected) -> list[FileStat]:
@@ -38,7 +38,7 @@ def only_files(files: Sequence[FileStat], places: Mapping[str, object], rejected
 def only_rows(inspected: Inspected, places: Mapping[str, Mapping[int, Sequence[int]]], rejected: Rejected) -> Inspected:
     """The same files, of which only the rejected rows are scored.
 
-    raises: InputError where a file has other row groups than when its rows were rejected: then nobody knows which rows
+    raises: InputError where a file has other row groups than when its rows were rejected: then it is unknown which rows
             these were.
     """
     then = {file.url: [group.stored for group in file.row_groups] for file in rejected.plan.files}

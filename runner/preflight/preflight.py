@@ -43,7 +43,7 @@ from runner.worker.spec import WorkerSpec
 
 @dataclass(frozen=True)
 class Preflight:
-    """A job that is known to fit: what was found, and what will be done."""
+    """A job that is known to fit: what was seen, and what will be done."""
 
     job: Job  # with the input format resolved
     model: ModelSpec
@@ -77,7 +77,7 @@ class Preflight:
         return columns + self.plan._repr_html_()
 
     def spec(self, output: Output) -> WorkerSpec:
-        """What workers are told. output: with an absolute url, which means the same place to all of them."""
+        """What workers know. output: with an absolute url, which means the same place to all of them."""
         return WorkerSpec(
             model=self.planned,
             tags=self.metagraph.tags,
@@ -138,26 +138,26 @@ def examine(job: Job, cache: CacheSettings | None = None) -> Examined:
     programs = read_programs(model)
     trusted = require_trust(programs, model.url, job.model.trust)
     program = programs[model.metagraphs.index(metagraph)]
-    found = effects(program, signature.name)
+    made = effects(program, signature.name)
     store = Store(job.input.url[0], job.input.options)
     job, source, files = listed(job, store)
     refuse_own_output(job, store, source)
     first = first_schema(source, store, files, job.limits)
     bind(job.columns, first, signature, job.output.tensor_encoding)
     columns = wanted_columns(job.columns, signature, first)
-    return Examined(job, model, metagraph, signature, source, store, files, columns, cache, options, trusted, found)
+    return Examined(job, model, metagraph, signature, source, store, files, columns, cache, options, trusted, made)
 
 
-def complete(found: Examined) -> Preflight:
+def complete(examined: Examined) -> Preflight:
     """The rest: every footer, one schema over all files, the plan."""
-    job, signature = found.job, found.signature
+    job, signature = examined.job, examined.signature
     rejected = rejected_before(job)
     places = rejected.places() if rejected else {}
-    files = only_files(found.files, places, rejected) if rejected else found.files
-    inspected, skipped = inspect(found.source, found.store, files, found.columns, job.limits)
+    files = only_files(examined.files, places, rejected) if rejected else examined.files
+    inspected, skipped = inspect(examined.source, examined.store, files, examined.columns, job.limits)
     if rejected:
         inspected = only_rows(inspected, places, rejected)
-    schema, problems = unify([(file.url, file_schema) for file, file_schema in inspected], found.columns)
+    schema, problems = unify([(file.url, file_schema) for file, file_schema in inspected], examined.columns)
     if problems:
         raise BindingError(
             f"input and job do not fit: {len(problems)} problem{'s' * (len(problems) > 1)} in {len(inspected)} files"
@@ -167,27 +167,27 @@ def complete(found: Examined) -> Preflight:
     load_class(ENCODERS, job.output.format)().check(binding.output_schema)
     if job.limits.nonfinite == "reject":
         binding = binding.finite()
-    model = model_identity(job, found.model, found.metagraph, signature, found.options, found.trusted)
+    model = model_identity(job, examined.model, examined.metagraph, signature, examined.options, examined.trusted)
     identity = identity_of(job, model, binding, rejected.plan.id if rejected else "", skipped)
     plan = plans.plan([file for file, _ in inspected], job.limits, identity.document())
     rows, most = _batch_rows(job, binding, plan)
-    if found.options.xla and binding.batch_rows is None:  # every other size of a batch would be compiled anew
+    if examined.options.xla and binding.batch_rows is None:  # every other size of a batch would be compiled anew
         rows = most = min(rows, 1 << max(shard.rows - 1 for shard in plan.shards).bit_length())
         binding = replace(binding, batch_rows=rows)
     return Preflight(
         job=job,
-        model=found.model,
-        metagraph=found.metagraph,
+        model=examined.model,
+        metagraph=examined.metagraph,
         signature=signature,
         schema=schema,
         binding=binding,
         plan=plan,
         batch_rows=rows,
         most_batch_rows=most,
-        cache=found.cache,
-        options=found.options,
-        trusted=found.trusted,
-        effects=found.effects,
+        cache=examined.cache,
+        options=examined.options,
+        trusted=examined.trusted,
+        effects=examined.effects,
         skipped=tuple(error.message for error in skipped),
     )
 

@@ -14,14 +14,14 @@ def callables(program: Program) -> dict[str, list[str]]:
     Empty for models of TensorFlow 1, which have no objects.
     """
     objects = program.objects
-    found: dict[str, list[str]] = {}
+    options_of: dict[str, list[str]] = {}
     for child in objects.nodes[0].children if objects.nodes else ():
         node = objects.nodes[child.node_id]
         if node.WhichOneof("kind") == "function":
             names = _argument_names(node.function.function_spec.fullargspec, node.function.function_spec.is_method)
             options = (_arguments(objects, option, names) for option in node.function.concrete_functions)
-            found[child.local_name] = list(dict.fromkeys(options))
-    return dict(sorted(found.items()))
+            options_of[child.local_name] = list(dict.fromkeys(options))
+    return dict(sorted(options_of.items()))
 
 
 def _arguments(objects: SavedObjectGraph, function: str, names: list[str]) -> str:

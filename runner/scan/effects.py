@@ -1,7 +1,7 @@
 """What a call of a signature does beside answering: it changes variables or tables, or draws random numbers.
 
 Then a row's answer depends on the calls before it, and a shard that is tried again gives another one. Nothing is
-refused for that, but whoever runs it must know. The invariant: no effect is missed; one in a branch that is never taken
+refused for that, but the user must know. The invariant: no effect is missed; one in a branch that is never taken
 counts too.
 """
 

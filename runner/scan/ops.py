@@ -1,4 +1,4 @@
-"""What TensorFlow's registry says of each op, read from `ops.txt`, so that nobody has to load TensorFlow to know it.
+"""What TensorFlow's registry says of each op, read from `ops.txt`, so that it is known without TensorFlow.
 
 The file holds one name a line, '*' behind those that are stateful; its first line says which TensorFlow it is from.
 A test compares it with the installed registry; `python -m runner.engine.registry` writes it anew.

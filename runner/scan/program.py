@@ -37,7 +37,7 @@ Place = str | None  # the function that holds a node; None: the graph itself
 
 @dataclass(frozen=True)
 class Reach:
-    """What runs when something is asked for: nodes of the graph, and functions with all their nodes."""
+    """What runs for some outputs: nodes of the graph, and functions with all their nodes."""
 
     nodes: frozenset[str] = frozenset()
     functions: frozenset[str] = frozenset()
@@ -166,7 +166,7 @@ class Program:
         return True
 
     def _before(self, place: Place, tensor: str) -> list[tuple[Place, str]] | None:
-        """The tensors that this one is a copy of; None: none that can be told."""
+        """The tensors that this one is a copy of; None: none that is known."""
         arguments = [] if place is None else [argument.name for argument in self.functions[place].signature.input_arg]
         if place is not None and tensor in arguments:
             return self._arguments(place, arguments.index(tensor))
@@ -209,7 +209,7 @@ class Program:
         bound = objects.concrete_functions[function].bound_inputs
         first = len(self.functions[function].signature.input_arg) - len(bound)
         if index < first:
-            return True  # given by whoever calls it: the loader, with the path of the checkpoint
+            return True  # given by its caller: the loader, with the path of the checkpoint
         node = bound[index - first]
         return node < len(objects.nodes) and objects.nodes[node].WhichOneof("kind") == "asset"
 

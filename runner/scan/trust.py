@@ -84,7 +84,7 @@ _REFUSED = {
 }
 
 _RESTORES = ("Restore", "RestoreSlice", "RestoreV2")  # allowed to read the model's own checkpoint
-_SAVES = ("Save", "SaveSlices", "SaveV2", "MergeV2Checkpoints")  # in every model, to be called by nobody here
+_SAVES = ("Save", "SaveSlices", "SaveV2", "MergeV2Checkpoints")  # in every model, never called here
 _ASSET_READERS = {"InitializeTableFromTextFile": 1, "InitializeTableFromTextFileV2": 1}  # op -> which input is the path
 _SCHEMA_READERS = ("DecodeProtoV2", "EncodeProto")  # `descriptor_source` may be a file
 _SCHEMA_WITHIN = (b"local://", b"bytes://")
@@ -116,11 +116,11 @@ class Finding:
 
 def scan(programs: Sequence[Program]) -> list[Finding]:
     """Every node that is refused, in the order of the file; those that run at load come first."""
-    found = []
+    findings = []
     for program in programs:
         where = f"metagraph '{','.join(program.tags)}'" if len(programs) > 1 else ""
-        found += list(_scanned(program, where, 0))
-    return sorted(found, key=lambda finding: not {"at load", "at restore"} & set(finding.runs))
+        findings += list(_scanned(program, where, 0))
+    return sorted(findings, key=lambda finding: not {"at load", "at restore"} & set(finding.runs))
 
 
 def require_trust(programs: Sequence[Program], model_url: str, trust: bool) -> tuple[str, ...]:
@@ -129,15 +129,15 @@ def require_trust(programs: Sequence[Program], model_url: str, trust: bool) -> t
     returns: the ops that are let through because of that trust, sorted; none for a harmless model.
     raises:  ModelError naming nodes and ops.
     """
-    found = scan(programs)
-    if not found or trust:
-        return tuple(sorted({finding.op for finding in found}))
-    count = f"{len(found)} of its nodes" if len(found) > 1 else "one of its nodes"
+    findings = scan(programs)
+    if not findings or trust:
+        return tuple(sorted({finding.op for finding in findings}))
+    count = f"{len(findings)} of its nodes" if len(findings) > 1 else "one of its nodes"
     raise ModelError(
         f"cannot trust model '{model_url}': {count} may do more than compute; it was not loaded\n"
-        f"{offenders([str(finding) for finding in found])}\n"
+        f"{offenders([str(finding) for finding in findings])}\n"
         "  `runner scan` lists them all; --trust-model, or 'trust: true' under 'model', loads it all the same: only if"
-        " you trust whoever made it",
+        " you trust its maker",
         code="UNTRUSTED_MODEL",
     )
 
@@ -195,7 +195,7 @@ def _verdict(op: str) -> str:
             return why
     known = registry()
     if op not in known.stateful:
-        return f"is no op of TensorFlow {known.version}, and so nobody knows what it does"
+        return f"is no op of TensorFlow {known.version}, and so what it does is unknown"
     return "has effects that are not known to be harmless" if known.stateful[op] and not _matches(op, _ALLOWED) else ""
 
 

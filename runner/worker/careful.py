@@ -1,6 +1,6 @@
-"""Careful mode: the model runs in a child process, so that a row that ends, hangs or floods it is found.
+"""Careful mode: the model runs in a child process, so that a row that ends, hangs or floods it is known.
 
-A careful worker loads no TensorFlow. To everybody else it is an engine: a call that the child does not survive is a
+A careful worker loads no TensorFlow. For all other code it is an engine: a call that the child does not survive is a
 ModelCallError with the code `process_abort`, `timeout` or `oom`, and `runner.batch.bisection` finds the rows as it
 does for any other call that fails. The invariant: a row is condemned only alone, in a process of its own, after the
 whole patience of the job.
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # Several rows that hang are only cut in two, so their patience may be short: the final word needs the whole of it.
 _PATIENCE_S, _SLOWER = 10.0, 10.0
 _HOPELESS = 20  # rows that ended a process, one after another, and none that did not: it is not the rows
-_SHARE = 0.8  # of the memory that is free, for a child of which nobody said what it may hold
+_SHARE = 0.8  # of the memory that is free, for a child without a limit of its own
 
 
 class CarefulEngine:
@@ -112,7 +112,7 @@ def load_model(model: tuple[Any, ...]) -> Callable[[tuple[Feeds, Sequence[str]]]
 def survive_decoding(spec: WorkerSpec, piece: InputSlice, row_group: int) -> None:
     """Decode a row group in a process that may die of it. raises: DataError PAGE_CORRUPT where it did.
 
-    What else is wrong with it, whoever decodes it next is told.
+    Whatever else is wrong with it shows when it is decoded for the shard.
     """
     most = min(spec.limits.max_row_group_bytes, available_bytes() // 2 or spec.limits.max_row_group_bytes)
     where = (spec.input, piece, row_group, spec.binding.columns)
@@ -144,7 +144,7 @@ def decoder(most: int) -> Callable[[tuple[Any, ...]], str]:
                 reader.read(row_group)
         except (MemoryError, pa.ArrowMemoryError, MemoryLimitError):
             return f"it needs more than {mebibytes(most)} when decoded"
-        except Exception:  # told to whoever decodes it next
+        except Exception:  # it shows again when the row group is decoded for the shard
             pass
         return ""
 

@@ -1,4 +1,4 @@
-"""A process of our own that may die: asked over a pipe, watched for time and memory, and told from the living.
+"""A process of our own that may die: called over a pipe, and watched for time and memory.
 
 Knows nothing of models and rows. The invariant: `ask` returns an answer or raises, within its patience; a child never
 outlives its parent by more than a second.

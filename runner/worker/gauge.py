@@ -96,7 +96,7 @@ class Gauge:
             self._binding.fetch(batch, outputs)
             return Spent(run - fed, time.perf_counter() - start)
 
-        with suppress(RunnerError):  # it comes again with the first batch, where it is told with its place
+        with suppress(RunnerError):  # it comes again with the first batch, where it is raised with its place
             return tune(call, self.batch_rows, self._most_rows, first[1].num_rows, rows_ahead)
         return Tuned(self.batch_rows)
 

@@ -71,7 +71,7 @@ class Reading:
                         opened.close()
                         here = piece, opened.enter_context(self.source.open(self.store, piece, self.columns))
                     table = conform(here[1].read(row_group), self.schema, piece.url)
-                # Fetching waits for a store, decoding for a core: who is slow must be told apart.
+                # Fetching waits for a store, decoding for a core: the report keeps the two apart.
                 clock.add("read", here[1].fetch_s - fetched)
                 clock.add("decode", fetched - here[1].fetch_s)
                 picks = piece.picked(row_group)

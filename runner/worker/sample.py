@@ -1,7 +1,7 @@
 """A few rows to call a model with before its work begins: from the input where that is cheap, else made up.
 
 Knows bindings and sources; refuses to know what the rows are for. The invariant: a sample costs little, and nothing
-that is wrong with it matters to the job: whoever reads that row for its shard will say so.
+that is wrong with it matters to the job: the attempt that reads that row for its shard says so.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""All that a worker must know, and what it tells of itself while it works. Values."""
+"""All that a worker must know, and what it says of itself while it works. Values."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class WorkerSpec:
     repeatable: bool  # the same batch may be run twice: no state of the model changes
     readers: int | None  # threads that read and decode; None: by the cpus
     batch_sizes: tuple[int, ...]  # that the plan comes to, the frequent ones first
-    draws: bool  # random numbers, as whoever planned the job was told
+    draws: bool  # random numbers; `plan` says so
     sample: InputSlice | None  # rows to warm up with; None: make them up
     output: Output
     plan_id: str

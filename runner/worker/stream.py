@@ -92,7 +92,7 @@ class ReadAhead(Generic[U, T]):
         self._room = threading.Semaphore(depth) if isinstance(depth, int) else depth
         self._slots: queue.SimpleQueue[Future[T] | type[_Ended]] = queue.SimpleQueue()  # in the order of the units
         self._drawing = threading.Lock()
-        self._drawn = False  # all units are, or nobody wants more
+        self._drawn = False  # all units are, or no more are wanted
         self._left = threading.Event()
         self._error: BaseException | None = None
         self._threads = [threading.Thread(target=self._live, name="read-ahead", daemon=True) for _ in range(threads)]
@@ -143,7 +143,7 @@ class ReadAhead(Generic[U, T]):
             self._end()
 
     def _draw(self) -> tuple[Future[T], U] | None:
-        """The next unit and the place of its item; None when there is none, or nobody wants any."""
+        """The next unit and the place of its item; None when there is none, or none is wanted."""
         with self._drawing:
             try:
                 self._look()
@@ -165,7 +165,7 @@ class ReadAhead(Generic[U, T]):
         try:
             slot.set_result(read(unit))
         except BaseException as error:
-            self._drawn = True  # nobody gets beyond an error
+            self._drawn = True  # the loop never gets beyond an error
             slot.set_exception(error)
 
     def _end(self) -> None:

@@ -36,7 +36,8 @@ _HOPELESS = ("UNIMPLEMENTED", "FAILED_PRECONDITION")  # status codes that no oth
 @dataclass(frozen=True, slots=True)
 class Trial:
     """rows:   that were called with: 'input', 'made up', or 'none' where there was nothing to call with.
-    proved: the outputs follow the rows. unproved: why not, where whoever meets those rows will tell. notes: for people.
+    proved: the outputs follow the rows. unproved: why not, where only the rows of the job show it.
+    notes:  for people.
     placed: kind of device -> op -> how often it ran there in one call; empty where there is no GPU."""
 
     rows: str
@@ -64,7 +65,7 @@ def try_out(
     """Prove the model on a few rows.
 
     batch_rows: of the job; no call has more.
-    draws:      random numbers, and that was told.
+    draws:      random numbers, as `plan` said.
     raises:     ModelError where it cannot run here, takes one row a call only, or has an output that does not follow
                 the rows.
     cost:       four calls of at most 3 rows, on a GPU five.
@@ -147,8 +148,8 @@ class _Trial:
                 if shape[:1] != (fed,):
                     wrong[name] = f"{tensor_text('', shape)} for {fed} row{'s' * (fed > 1)}"
         if wrong:
-            told = ", ".join(f"{name!r} has the shape {shape}" for name, shape in wrong.items())
-            raise self._refusal(list(wrong), f"do not follow the rows: {told}")
+            shapes = ", ".join(f"{name!r} has the shape {shape}" for name, shape in wrong.items())
+            raise self._refusal(list(wrong), f"do not follow the rows: {shapes}")
         self._require_types(calls[-1])
 
     def _require_types(self, call: _Call) -> None:

@@ -1,4 +1,4 @@
-"""Warm-up: calls whose answers nobody reads, so that the first rows of the job do not wait for what a model does once.
+"""Warm-up: calls whose answers are dropped, so that the first rows of the job do not wait for what a model does once.
 
 The requests that the model brings along (`assets.extra/tf_serving_warmup_requests`), then the batch sizes of the job.
 Refuses to judge: a call that fails is noted, and the work that follows will show whether it matters. The invariant: no
@@ -126,9 +126,9 @@ def warm_up_requests(folder: Path, signature: Signature) -> Iterator[Feeds]:
             raise ValueError(f"a record of '{REQUESTS}' is no PredictionLog") from error
         kind = log.WhichOneof("log_type")
         if kind == "predict_log":
-            asked = log.predict_log.request
-            if _is_of(asked.model_spec.signature_name, signature):
-                protos = {name: asked.inputs[name] for name in asked.inputs}
+            predict = log.predict_log.request
+            if _is_of(predict.model_spec.signature_name, signature):
+                protos = {name: predict.inputs[name] for name in predict.inputs}
                 yield {
                     name: tensor_proto.tensor(proto, DTYPE_NAMES.get(proto.dtype, str(proto.dtype)))
                     for name, proto in protos.items()

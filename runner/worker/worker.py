@@ -69,7 +69,7 @@ class Worker:
         """Load the model.
 
         careful: not here but in child processes, which may die of a row; see `runner.worker.careful`.
-        memory:  bytes that this process may hold: with more it asks to be replaced. None: as much as there is.
+        memory:  bytes that this process may hold: with more it is to be replaced. None: as much as there is.
         raises:  ModelError if the model cannot be loaded, or is no longer the one that was planned.
         """
         self.name, self._spec, self._careful = name, spec, careful
@@ -100,7 +100,7 @@ class Worker:
         if self._careful:
             return Trial("none", False)
         if not spec.repeatable:
-            return Trial("none", False)  # a call would change the model; whoever planned the job was told
+            return Trial("none", False)  # a call would change the model; `plan` says so
         return try_out(
             self._engine, spec.binding, spec.signature, self._sample, spec.batch_rows, spec.model.url, draws=spec.draws
         )
@@ -243,7 +243,7 @@ def _as_ours(error: Exception, shard: int, worker: str) -> RunnerError:
         return StorageError(f"shard {shard} failed on worker {worker}: {error}")
     where = traceback.extract_tb(error.__traceback__)[-1]
     return InternalError(
-        f"shard {shard} failed on worker {worker} in a way nobody foresaw:"
+        f"shard {shard} failed on worker {worker} in an unforeseen way:"
         f" {type(error).__name__}: {error} ({where.filename}:{where.lineno}); please report it",
         traceback="".join(traceback.format_exception(error)),
     )

@@ -72,19 +72,17 @@ def run(
     raises:     RunnerError; what was finished stays, and the same call continues.
     """
     from connectors.models.cache import CacheSettings
-    from runner.driver.launch import launch
+    from runner.driver.launch import RunOptions, launch
     from runner.report.display import NoDisplay, display_for
 
-    display = display_for if progress else NoDisplay
-    return launch(
-        _job(job, overrides),
+    options = RunOptions(
         in_process=in_process,
         address=address,
-        display=display,
         overwrite=overwrite,
         takeover=takeover,
         cache=CacheSettings(model_cache),
     )
+    return launch(_job(job, overrides), options, display=display_for if progress else NoDisplay)
 
 
 def start(
@@ -100,21 +98,20 @@ def start(
     """Run a job in the background: `handle.progress`, `handle.wait()`, `handle.cancel()`. Arguments as for `run`."""
     from connectors.models.cache import CacheSettings
     from runner.driver.handle import Handle
+    from runner.driver.launch import RunOptions
     from runner.report.display import NoDisplay, NotebookDisplay, display_for, in_notebook
 
-    # A notebook's display belongs to the cell that opened it: it must be opened here, not in the thread.
-    screen = NotebookDisplay() if progress and in_notebook() else None
-    display: Any = (lambda: screen) if screen else display_for if progress else NoDisplay
-    return Handle(
-        _job(job, overrides),
-        screen,
+    options = RunOptions(
         in_process=in_process,
         address=address,
-        display=display,
         overwrite=overwrite,
         takeover=takeover,
         cache=CacheSettings(model_cache),
     )
+    # A notebook's display belongs to the cell that opened it: it must be opened here, not in the thread.
+    screen = NotebookDisplay() if progress and in_notebook() else None
+    display: Any = (lambda: screen) if screen else display_for if progress else NoDisplay
+    return Handle(_job(job, overrides), options, display, screen)
 
 
 def plan(job: Job | str | Path, *overrides: str, model_cache: str | None = None) -> Preflight:

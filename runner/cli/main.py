@@ -159,7 +159,7 @@ def run(
 ) -> None:
     """Run the job, or continue it where it stopped."""
     from connectors.secret import redact
-    from runner.driver.launch import launch
+    from runner.driver.launch import RunOptions, launch
     from runner.report.display import NoDisplay, display_for
     from runner.report.event_log import EventLog
 
@@ -170,22 +170,19 @@ def run(
     only = [f"input.only_rejects={json.dumps(only_rejects)}"] if only_rejects is not None else []
     changed = _trusting([*(set_ or []), *only], trust_model)
     wanted = _job(job, changed, model, input_, output, signature, map_, fetch, keep)
+    options = RunOptions(
+        in_process=in_process,
+        address=address,
+        overwrite=overwrite,
+        takeover=takeover,
+        cache=cache_settings(),
+        command=os.environ.get("RUNNER_COMMAND") or redact(shlex.join(["runner", *sys.argv[1:]])),
+    )
     # A descriptor of its own: loading a model in this process redirects the shared one for a moment.
     with os.fdopen(os.dup(2), "w") as terminal:
         log = EventLog(terminal) if log_format == "json" else None
         display = NoDisplay if quiet else lambda: log or display_for(terminal)
-        result = launch(
-            wanted,
-            in_process=in_process,
-            address=address,
-            display=display,
-            overwrite=overwrite,
-            takeover=takeover,
-            warn=lambda story: _say(story, "warning: "),
-            log=log,
-            command=os.environ.get("RUNNER_COMMAND") or redact(shlex.join(["runner", *sys.argv[1:]])),
-            cache=cache_settings(),
-        )
+        result = launch(wanted, options, display=display, warn=lambda story: _say(story, "warning: "), log=log)
     if as_json:
         _print_json(result.report)
     else:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from collections.abc import Callable
 
 from jobs.errors import StoppedError
 from jobs.html import facts
 from jobs.job import Job
-from runner.driver.launch import Stopper, launch
+from runner.driver.launch import RunOptions, Stopper, launch
 from runner.driver.result import Result
 from runner.measure.snapshot import Snapshot
-from runner.report.display import NotebookDisplay
+from runner.report.display import Display, NotebookDisplay
 from runner.report.text import progress_line
 
 
@@ -21,13 +21,15 @@ class Handle:
     screen: of a notebook; it was opened by the cell that started the run, and shows how it ends.
     """
 
-    def __init__(self, job: Job, screen: NotebookDisplay | None = None, **options: Any) -> None:
+    def __init__(
+        self, job: Job, options: RunOptions, display: Callable[[], Display], screen: NotebookDisplay | None = None
+    ) -> None:
         self.progress: Snapshot | None = None
-        self._output, self._screen = job.output.url, screen
+        self._job, self._options, self._display, self._screen = job, options, display, screen
         self._stopper = Stopper()
         self._result: Result | None = None
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, args=(job, options), name="runner", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="runner", daemon=True)
         self._thread.start()
 
     @property
@@ -59,16 +61,18 @@ class Handle:
         return progress_line(self.progress) if self.progress else "starting"
 
     def __repr__(self) -> str:
-        return f"<Run to {self._output}: {self.story}>"
+        return f"<Run to {self._job.output.url}: {self.story}>"
 
     def _repr_html_(self) -> str:
         share = self.progress.share if self.progress else 1.0 if self._result else 0.0
-        return facts("Run", {"output": self._output, "": self.story}, share=share)
+        return facts("Run", {"output": self._job.output.url, "": self.story}, share=share)
 
-    def _run(self, job: Job, options: dict[str, Any]) -> None:
+    def _run(self) -> None:
         try:
-            self._result = launch(job, watch=self._watch, stopper=self._stopper, **options)
-        except BaseException as error:  # handed to whoever waits
+            self._result = launch(
+                self._job, self._options, display=self._display, watch=self._watch, stopper=self._stopper
+            )
+        except BaseException as error:  # raised again where the run is waited for
             self._error = error
         if self._screen is not None:
             self._screen.end(self._repr_html_())

@@ -49,45 +49,47 @@ class Stopper:
         return self.reason
 
 
+@dataclass(frozen=True)
+class RunOptions:
+    """How a job is run; none of it changes the rows that are written.
+
+    in_process: work in this process, without Ray.
+    address:    of a running Ray cluster; None: a Ray that is initialised here already, else a local one.
+    overwrite, takeover: see `OutputDirectory.claim`.
+    cache:      where remote models are copied to, here and on the machines of the workers.
+    command:    that continues this run, kept in the output for those who look at it.
+    """
+
+    in_process: bool = False
+    address: str | None = None
+    overwrite: bool = False
+    takeover: bool = False
+    cache: CacheSettings | None = None
+    command: str = ""
+
+
 def launch(
     job: Job,
+    options: RunOptions,
     *,
-    in_process: bool = False,
-    address: str | None = None,
     display: Callable[[], Display] = NoDisplay,
     watch: Callable[[Snapshot], None] = lambda at: None,
     stopper: Stopper | None = None,
-    overwrite: bool = False,
-    takeover: bool = False,
     warn: Callable[[str], None] = warnings.warn,
-    command: str = "",
-    cache: CacheSettings | None = None,
     log: EventLog | None = None,
 ) -> Result:
     """Run `job` to its end, or continue it where an earlier run stopped.
 
-    overwrite, takeover:  see `OutputDirectory.claim`.
-    warn:   told what the store of the output cannot promise, and where the model's answers cannot be repeated.
-    command: that continues this run, kept in the output for whoever looks at it.
-    cache:  where remote models are copied to, here and on the machines of the workers.
-    log:    told of every event, beside the display.
+    warn:   called with what the store of the output cannot promise, and where the model's answers cannot be repeated.
+    log:    notes every event, beside the display.
     raises: the RunnerError that ended it; what was finished stays, and the same call continues.
     """
     began = time.monotonic()
-    pool = _pool(job, in_process, address, warn)
+    pool = _pool(job, options, warn)
     try:
-        found = examine(job, cache)
-        store = Store(job.output.url, job.output.options)
-        if store.in_process and not in_process:
-            raise OutputError(
-                f"cannot write to '{store.url}' from workers: each process has a {store.scheme}:// of its own, and the"
-                " rows would vanish; choose another output url, or run in this process"
-            )
-        if overwrite or store.stat("_SUCCESS") is None:
-            pool.connect()  # Ray starts while footers are read and the plan is made
-        ready = complete(found)
+        ready = _ready(job, options, pool)
         output = OutputDirectory(job.output, ready.plan.id, len(ready.plan.shards))
-        claim = output.claim(ready.plan, overwrite=overwrite, takeover=takeover)
+        claim = output.claim(ready.plan, overwrite=options.overwrite, takeover=options.takeover)
         if claim.state == "finished":
             return _result(job, ready, output, output.finished(ready.plan), retries=0, run={}, seconds=0.0)
         for story in (claim.warning, *ready.warnings):
@@ -98,26 +100,32 @@ def launch(
             done = output.done(ready.plan)
             if done and ready.job.limits.may_lose:
                 done |= output.published(ready.plan)  # what they rejected counts
-            fragile = in_process and ready.job.limits.may_lose
+            fragile = options.in_process and ready.job.limits.may_lose
             driver = _driver(ready, pool, output, claim.epoch, done, fragile)
-            driver.command, driver.stop_requested = command, lambda: asked.requested() or model.error()
+            driver.command, driver.stop_requested = options.command, lambda: asked.requested() or model.error()
             if log is not None:
                 log.run = f"{ready.plan.id[:8]}-{claim.epoch}"
                 driver.note = log.note
-            try:
-                receipts = _drive(driver, display, watch)
-                account = accounted(driver, ready, began, "finished")  # before _SUCCESS: afterwards nothing is written
-                receipts = output.finish(ready.plan, receipts, claim.epoch)
-            except SupersededError:  # the report is another driver's by now
-                raise
-            except BaseException as error:
-                accounted(driver, ready, began, str(error) or type(error).__name__)
-                raise
+            receipts, account = _finish(driver, ready, display, watch, began)
     finally:
         pool.close()
     run = {shard: receipt for shard, receipt in receipts.items() if shard not in done}
     seconds = time.monotonic() - began
     return _result(job, ready, output, receipts, driver.schedule.retries, run, seconds, account)
+
+
+def _ready(job: Job, options: RunOptions, pool: Pool) -> Preflight:
+    """What there is to do; the pool connects meanwhile, unless all is done."""
+    examined = examine(job, options.cache)
+    store = Store(job.output.url, job.output.options)
+    if store.in_process and not options.in_process:
+        raise OutputError(
+            f"cannot write to '{store.url}' from workers: each process has a {store.scheme}:// of its own, and the"
+            " rows would vanish; choose another output url, or run in this process"
+        )
+    if options.overwrite or store.stat("_SUCCESS") is None:
+        pool.connect()  # Ray starts while footers are read and the plan is made
+    return complete(examined)
 
 
 def _driver(
@@ -153,6 +161,25 @@ def _driver(
     return Driver(schedule, pool, output, epoch, ready.plan.rows, receipts=dict(done), fragile=fragile)
 
 
+def _finish(
+    driver: Driver,
+    ready: Preflight,
+    display: Callable[[], Display],
+    watch: Callable[[Snapshot], None],
+    began: float,
+) -> tuple[dict[int, Receipt], dict[str, Any]]:
+    """Drive the run to its end: all receipts, and its account, which is left on storage however the run ends."""
+    try:
+        receipts = _drive(driver, display, watch)
+        account = accounted(driver, ready, began, "finished")  # before _SUCCESS: afterwards nothing is written
+        return driver.output.finish(ready.plan, receipts, driver.epoch), account
+    except SupersededError:  # the report is another driver's by now
+        raise
+    except BaseException as error:
+        accounted(driver, ready, began, str(error) or type(error).__name__)
+        raise
+
+
 def _drive(driver: Driver, display: Callable[[], Display], watch: Callable[[Snapshot], None]) -> dict[int, Receipt]:
     screen = display()
 
@@ -175,19 +202,19 @@ def _asked(workers: Workers) -> str:
     return f"workers with {', '.join(needs)}" + (f" and {byte_count(workers.memory)}" if workers.memory else "")
 
 
-def _pool(job: Job, in_process: bool, address: str | None, warn: Callable[[str], None]) -> Pool:
-    return TrialPool(_workers_pool(job, in_process, address), warn)
+def _pool(job: Job, options: RunOptions, warn: Callable[[str], None]) -> Pool:
+    return TrialPool(_workers_pool(job, options), warn)
 
 
-def _workers_pool(job: Job, in_process: bool, address: str | None) -> Pool:
-    if in_process:
+def _workers_pool(job: Job, options: RunOptions) -> Pool:
+    if options.in_process:
         workers = job.workers
         cpus = int(workers.cpus) if "cpus" in workers.model_fields_set else os.cpu_count() or 1
         count = workers.max or (1 if workers.count == "auto" else workers.count)
         return InlinePool(EngineOptions(threads=max(1, cpus), gpu=workers.gpus > 0), count)
     from runner.cluster.pool import RayPool  # imports Ray: not for jobs that run in this process
 
-    return RayPool(job.workers, address)
+    return RayPool(job.workers, options.address)
 
 
 def _result(

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any
 
 from simulation_judge import Judge
 from simulation_pool import Nature, SimulatedPool
@@ -18,7 +17,7 @@ from simulation_world import FaultSource, World, current
 from jobs.errors import RunnerError
 from jobs.job import Job, Limits
 from jobs.plan import InputFile, Plan, RowGroup, plan
-from runner.driver.launch import launch
+from runner.driver.launch import RunOptions, launch
 
 MODEL = "m"
 
@@ -80,7 +79,6 @@ def history_of(
 
 def drive(history: History, model: str = MODEL, *, takeover: bool = False) -> RunnerError | None:
     """One run of the command, in the actor that calls it. returns: the error that ended it."""
-    options: dict[str, Any] = {"takeover": takeover, "warn": history.world.note}
     document = {
         "model": {"url": model},
         "input": {"url": ["in"]},
@@ -90,7 +88,7 @@ def drive(history: History, model: str = MODEL, *, takeover: bool = False) -> Ru
     history.world.note(f"run{' --takeover' if takeover else ''}")
     first = len(history.pools)
     try:
-        launch(Job.model_validate(document), **options)
+        launch(Job.model_validate(document), RunOptions(takeover=takeover), warn=history.world.note)
     except RunnerError as error:
         history.world.note(f"ends: {type(error).__name__}: {error.message}")
         history.ends.append(type(error).__name__)

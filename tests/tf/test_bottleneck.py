@@ -16,7 +16,7 @@ from jobs.attempt import Receipt
 from jobs.errors import DataError
 from jobs.job import Job
 from runner import engine
-from runner.driver.launch import launch
+from runner.driver.launch import RunOptions, launch
 from runner.driver.result import Result
 
 NAP_S = 0.03
@@ -39,7 +39,7 @@ def run(tmp_path: Path, half_plus_two: Path, write_numbers: Callable[..., Path])
             "limits": {"shard_rows": 200},
             "workers": {"cpus": 1},
         }
-        return launch(Job.model_validate(job | sections), in_process=True)
+        return launch(Job.model_validate(job | sections), RunOptions(in_process=True))
 
     return call
 

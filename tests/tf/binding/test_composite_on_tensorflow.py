@@ -13,7 +13,7 @@ import pytest
 
 from jobs.errors import BindingError
 from jobs.job import Job
-from runner.driver.launch import launch
+from runner.driver.launch import RunOptions, launch
 
 Run = Callable[..., list[dict[str, Any]]]
 
@@ -91,7 +91,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
         }
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # TensorFlow's loader warns of itself
-            result = launch(Job.model_validate(job), in_process=True)
+            result = launch(Job.model_validate(job), RunOptions(in_process=True))
         found: list[dict[str, Any]] = pa.concat_tables(pq.read_table(part) for part in result.parts).to_pylist()
         return found
 
@@ -160,4 +160,4 @@ def test_what_is_no_list_is_refused_before_a_worker_starts(flattened: Path, tmp_
         "output": {"url": str(tmp_path / "out")},
     }
     with pytest.raises(BindingError, match=r"found int64; expected lists, 1 level of them for ragged int32\[\?, \?\]"):
-        launch(Job.model_validate(job), in_process=True)
+        launch(Job.model_validate(job), RunOptions(in_process=True))

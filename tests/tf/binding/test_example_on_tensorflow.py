@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from connectors.formats.example import encode
 from jobs.job import Job
-from runner.driver.launch import launch
+from runner.driver.launch import RunOptions, launch
 
 
 @settings(max_examples=40, deadline=None)
@@ -92,7 +92,7 @@ def run(scored: Path, tmp_path: Path) -> Run:
             "columns": columns,
             "output": {"url": str(tmp_path / signature)},
         }
-        result = launch(Job.model_validate(job), in_process=True)
+        result = launch(Job.model_validate(job), RunOptions(in_process=True))
         found: list[dict[str, Any]] = pa.concat_tables(pq.read_table(part) for part in result.parts).to_pylist()
         return found
 

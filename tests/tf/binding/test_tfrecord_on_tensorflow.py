@@ -12,7 +12,7 @@ import pytest
 from connectors.formats import tfrecord
 from jobs.errors import BindingError, OutputError
 from jobs.job import Job
-from runner.driver.launch import launch
+from runner.driver.launch import RunOptions, launch
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_examples_go_through_a_model_and_come_out_as_examples(
     output = {"url": str(given.parent / "out"), "format": "tfrecord", "compression": packed}
     asked = job(half_plus_two, given, output=output, limits={"shard_rows": 6})
     warned: list[str] = []
-    result = launch(asked, in_process=True, warn=warned.append)
+    result = launch(asked, RunOptions(in_process=True), warn=warned.append)
     assert (result.rows, len(result.parts)) == (20, 4)
     assert "tfrecord files carry no commit header: parts are staged" in warned[0]
     records = tf.data.TFRecordDataset(list(result.parts), compression_type="GZIP" if packed == "gzip" else "")
@@ -66,7 +66,7 @@ def test_examples_go_through_a_model_and_come_out_as_examples(
     assert read["id"].numpy().tolist() == list(range(20))
     assert read["y"].numpy().tolist() == [index / 2 + 2 for index in range(20)]
     assert read["words"].to_list() == [[b"w"] * (index % 3) for index in range(20)]
-    again = launch(asked, in_process=True, warn=warned.append)
+    again = launch(asked, RunOptions(in_process=True), warn=warned.append)
     assert (again.rows, again.rows_run) == (20, 0)
     with pytest.raises(OutputError, match="TFRecordDataset"):
         result.dataset()
@@ -76,7 +76,7 @@ def test_the_columns_may_be_named_and_only_those_are_read(half_plus_two: Path, g
     source = {"url": str(given), "examples": {"x": "float", "id": "int64", "nowhere": "list<bytes>"}}
     output = {"url": str(given.parent / "out")}
     asked = job(half_plus_two, given, input=source, columns={"keep": ["id", "nowhere"]}, output=output)
-    result = launch(asked, in_process=True)
+    result = launch(asked, RunOptions(in_process=True))
     table = pq.read_table(given.parent / "out")
     assert result.rows == 20
     assert table["id"].to_pylist() == list(range(20))
@@ -96,7 +96,7 @@ def test_records_feed_a_signature_over_examples(tensorflow: Any, given: Path) ->
     tf.saved_model.save(module, str(model), signatures=module.score)
     columns = {"inputs": {"examples": "record"}, "keep": ["record"]}
     output = {"url": str(given.parent / "out")}
-    launch(job(model, given, input={"url": str(given)}, columns=columns, output=output), in_process=True)
+    launch(job(model, given, input={"url": str(given)}, columns=columns, output=output), RunOptions(in_process=True))
     table = pq.read_table(given.parent / "out")
     assert table["x"].to_pylist() == [float(index) for index in range(20)]
     assert tf.train.Example.FromString(table["record"][7].as_py()).features.feature["id"].int64_list.value == [7]
@@ -104,7 +104,7 @@ def test_records_feed_a_signature_over_examples(tensorflow: Any, given: Path) ->
 
 def test_what_does_not_fit_is_said_before_a_worker_starts(half_plus_two: Path, given: Path) -> None:
     with pytest.raises(BindingError, match=r"found no such column; the input has 'record'"):
-        launch(job(half_plus_two, given, input={"url": str(given)}), in_process=True)
+        launch(job(half_plus_two, given, input={"url": str(given)}), RunOptions(in_process=True))
     assert not (given.parent / "out").exists()
 
 
@@ -121,10 +121,10 @@ def test_the_rejected_rows_of_a_tfrecord_output_are_shown_and_scored_again(
         "output": {"url": str(tmp_path / "scores"), "format": "tfrecord"},
         "limits": {"shard_rows": 5, "on_bad_row": "reject", "max_rejected_rows": 1},
     }
-    result = launch(Job.model_validate(document), in_process=True, warn=lambda story: None)
+    result = launch(Job.model_validate(document), RunOptions(in_process=True), warn=lambda story: None)
     assert (result.rows, result.rejects().column("row").to_pylist()) == (19, [0])
 
     again = {**document, "input": {"url": str(tmp_path / "rows"), "only_rejects": str(tmp_path / "scores")}}
     again |= {"model": {"url": str(half_plus_two)}, "output": {"url": str(tmp_path / "again"), "format": "parquet"}}
-    launch(Job.model_validate(again), in_process=True)
+    launch(Job.model_validate(again), RunOptions(in_process=True))
     assert pq.read_table(tmp_path / "again").to_pylist() == [{"id": 0, "y": 1.5}]

@@ -59,8 +59,7 @@ def test_a_job_scores_with_a_remote_model_and_holds_its_copy_meanwhile(
     held: list[bool] = []
     result = launching.launch(
         make_job(),
-        in_process=True,
-        cache=settings,
+        launching.RunOptions(in_process=True, cache=settings),
         watch=lambda at: held.append(at.workers_ready > 0 and ModelCache(settings).entries()[0].in_use),
     )
     assert result.rows == 2000
@@ -95,8 +94,7 @@ def test_a_model_that_changes_while_the_job_runs_stops_it(
     with pytest.raises(ModelError, match="changed since the plan was made"):
         launching.launch(
             make_job("slow", batch_rows=20, shard_rows=100),
-            in_process=True,
-            cache=CacheSettings(str(tmp_path / "cache")),
+            launching.RunOptions(in_process=True, cache=CacheSettings(str(tmp_path / "cache"))),
             watch=change,
         )
     assert not (tmp_path / "out" / "_SUCCESS").exists()

@@ -13,7 +13,7 @@ import pytest
 from jobs.errors import ModelError
 from jobs.job import Job
 from runner import engine
-from runner.driver.launch import launch
+from runner.driver.launch import RunOptions, launch
 from runner.engine import EngineOptions
 from runner.model.saved_model import read_model
 from runner.model.signature import choose_metagraph, choose_signature
@@ -123,5 +123,5 @@ def test_a_job_names_its_metagraph_by_tags(old_model: Path, tmp_path: Path) -> N
             "output": {"url": str(tmp_path / "out")},
         }
     )
-    assert launch(job, in_process=True).rows == 10
+    assert launch(job, RunOptions(in_process=True)).rows == 10
     assert pq.read_table(next((tmp_path / "out").glob("part-*")))["y"].to_pylist() == [3 * x + 1 for x in range(10)]

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 import runner
 from jobs.job import Job
-from runner.driver.launch import launch
+from runner.driver.launch import RunOptions, launch
 from runner.preflight.preflight import preflight
 
 
@@ -55,12 +55,12 @@ def job(moody: Path, tmp_path: Path) -> Callable[[str], Job]:
 @pytest.mark.parametrize(("signature", "op"), [("counts", "AssignAddVariableOp"), ("rolls", "RandomUniform")])
 def test_a_job_that_cannot_be_repeated_warns_once_and_runs(job: Callable[..., Job], signature: str, op: str) -> None:
     told: list[str] = []
-    result = launch(job(signature), in_process=True, warn=told.append)
+    result = launch(job(signature), RunOptions(in_process=True), warn=told.append)
     assert result.rows == 3
     (story,) = told
     assert story.startswith(f"signature '{signature}' may ")
     assert op in story
-    launch(job(signature), in_process=True, warn=told.append)
+    launch(job(signature), RunOptions(in_process=True), warn=told.append)
     assert len(told) == 1, "what is done already does not warn again"
 
 

@@ -17,11 +17,12 @@ from connectors.output.verification import verify
 from jobs.attempt import Attempt, Failure, Receipt, attempt
 from jobs.errors import DataError, InputError
 from jobs.job import Job, Output
-from runner.driver import launch
+from runner.driver.launch import RunOptions, launch
 from runner.engine import EngineOptions
 from runner.preflight.preflight import Preflight, preflight
 from runner.worker.worker import Worker
 
+IN_PROCESS = RunOptions(in_process=True)
 REJECT = {"on_bad_row": "reject", "max_rejected_rows": "50%", "shard_rows": 100, "batch_rows": 32}
 
 
@@ -67,7 +68,7 @@ def test_rejected_rows_are_in_the_reject_file_and_all_others_in_the_part(
     x = numbers()
     x[3] = x[77] = None
     x[120], x[121] = -1.0, -2.0
-    result = launch.launch(job(x, signature="picky"), in_process=True)
+    result = launch(job(x, signature="picky"), IN_PROCESS)
     assert (result.rows, result.rows_rejected) == (196, 4)
     assert result.codes == {"ROW_NULL": 2, "MODEL_ROW": 2}
     assert "rejected: 4 rows (2 ROW_NULL, 2 MODEL_ROW); see: runner rejects" in result.summary()
@@ -87,14 +88,14 @@ def test_rejected_rows_are_in_the_reject_file_and_all_others_in_the_part(
         proof = verify(Output(url=str(tmp_path / "out")), deep=deep)
         assert proof.problems == ()
         assert (proof.rows_found, proof.rows_rejected) == (196, 4)
-    again = launch.launch(job(x, signature="picky"), in_process=True)
+    again = launch(job(x, signature="picky"), IN_PROCESS)
     assert (again.rows_run, again.rows_rejected, again.codes) == (0, 4, result.codes), "a finished job says it again"
 
 
 def test_the_input_row_goes_along_where_that_is_asked_for(job: Callable[..., Job], tmp_path: Path) -> None:
     x = numbers()
     x[3] = None
-    launch.launch(job(x, REJECT | {"reject_input": True}), in_process=True)
+    launch(job(x, REJECT | {"reject_input": True}), IN_PROCESS)
     (row,) = pa.concat_tables(read_rejected(Output(url=str(tmp_path / "out"))).tables()).to_pylist()
     assert row["input"] == {"x": None, "id": 3, "text": "3"}
 
@@ -102,7 +103,7 @@ def test_the_input_row_goes_along_where_that_is_asked_for(job: Callable[..., Job
 def test_a_reject_file_that_is_changed_or_gone_is_found(job: Callable[..., Job], tmp_path: Path) -> None:
     x = numbers()
     x[3] = None
-    launch.launch(job(x), in_process=True)
+    launch(job(x), IN_PROCESS)
     (file,) = (tmp_path / "out").glob("_run/*/rejects/*.parquet")
     content = file.read_bytes()
     pq.write_table(pq.read_table(file), file)
@@ -121,13 +122,13 @@ def test_a_budget_that_is_used_up_is_exit_65_and_a_larger_one_continues(
     x = numbers()
     x[3] = x[103] = x[104] = None
     with pytest.raises(DataError, match=r"3 rows were rejected \(3 ROW_NULL\)") as caught:
-        launch.launch(job(x, REJECT | {"max_rejected_rows": 2}), in_process=True)
+        launch(job(x, REJECT | {"max_rejected_rows": 2}), IN_PROCESS)
     assert caught.value.exit_code == 65
     assert len(list((tmp_path / "out").glob("part-*"))) == 2
     assert not (tmp_path / "out" / "_SUCCESS").exists()
     with pytest.raises(DataError, match="3 rows were rejected"):
-        launch.launch(job(x, REJECT | {"max_rejected_rows": 2}), in_process=True)
-    result = launch.launch(job(x, REJECT | {"max_rejected_rows": 3}), in_process=True)
+        launch(job(x, REJECT | {"max_rejected_rows": 2}), IN_PROCESS)
+    result = launch(job(x, REJECT | {"max_rejected_rows": 3}), IN_PROCESS)
     assert (result.rows, result.rows_rejected, result.rows_run) == (197, 3, 0)
 
 
@@ -135,12 +136,12 @@ def test_without_a_budget_the_first_bad_row_fails_the_job_and_says_which_key_to_
     x = numbers()
     x[3] = None
     with pytest.raises(DataError, match=r"`limits.max_rejected_rows: 0` allows 0.* row group 0 row 3"):
-        launch.launch(job(x, {"on_bad_row": "reject"}), in_process=True)
+        launch(job(x, {"on_bad_row": "reject"}), IN_PROCESS)
 
 
 def test_a_job_whose_rows_are_all_bad_fails_whatever_its_budget(job: Callable[..., Job], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="all 200 rows were rejected") as caught:
-        launch.launch(job(pa.nulls(200, pa.float32()), REJECT | {"max_rejected_rows": "100%"}), in_process=True)
+        launch(job(pa.nulls(200, pa.float32()), REJECT | {"max_rejected_rows": "100%"}), IN_PROCESS)
     assert (caught.value.exit_code, caught.value.facts["code"]) == (65, "ALL_REJECTED")
     assert not (tmp_path / "out" / "_SUCCESS").exists()
 
@@ -148,7 +149,7 @@ def test_a_job_whose_rows_are_all_bad_fails_whatever_its_budget(job: Callable[..
 def test_a_model_of_a_fixed_batch_loses_its_bad_rows_only(job: Callable[..., Job], tmp_path: Path) -> None:
     x = numbers()
     x[17] = x[60] = None
-    result = launch.launch(job(x, signature="sixteen"), in_process=True)
+    result = launch(job(x, signature="sixteen"), IN_PROCESS)
     assert result.codes == {"ROW_NULL": 2}
     assert scored(tmp_path / "out") == {row: row / 2 + 2 for row in range(200) if row not in (17, 60)}
     rows = pa.concat_tables(read_rejected(Output(url=str(tmp_path / "out"))).tables()).to_pylist()
@@ -160,14 +161,14 @@ def test_what_is_not_finite_passes_or_is_rejected_and_what_becomes_nan_is_counte
 ) -> None:
     x = numbers()
     x[5], x[6] = float("nan"), float("inf")
-    kept = launch.launch(job(x), in_process=True)
+    kept = launch(job(x), IN_PROCESS)
     assert kept.rejects().num_rows == 0
     assert (kept.rows, kept.nan_rows, kept.rows_rejected) == (200, 1, 0)
     assert "NaN: in 1 of the rows written" in kept.summary()
     strict = job(x, REJECT | {"nonfinite": "reject"}, output={"url": str(tmp_path / "strict")})
-    assert launch.launch(strict, in_process=True).codes == {"ROW_NONFINITE": 2}
+    assert launch(strict, IN_PROCESS).codes == {"ROW_NONFINITE": 2}
     strict = job(x, REJECT | {"nan_output": "reject"}, output={"url": str(tmp_path / "no-nan")})
-    assert launch.launch(strict, in_process=True).codes == {"MODEL_NAN": 1}
+    assert launch(strict, IN_PROCESS).codes == {"MODEL_NAN": 1}
 
 
 def test_kept_text_that_is_no_utf_8_is_a_bad_row(job: Callable[..., Job], tmp_path: Path) -> None:
@@ -175,7 +176,7 @@ def test_kept_text_that_is_no_utf_8_is_a_bad_row(job: Callable[..., Job], tmp_pa
     torn = pa.StringArray.from_buffers(2, pa.py_buffer(np.array([0, 1, 2], np.int32)), pa.py_buffer(b"a\xff"))
     table = pa.table({"id": [0, 1], "text": torn, "x": pa.array([0.0, 1.0], pa.float32())})
     pq.write_table(table, tmp_path / "in" / "numbers.parquet")
-    assert launch.launch(wanted, in_process=True).codes == {"ROW_UTF8": 1}
+    assert launch(wanted, IN_PROCESS).codes == {"ROW_UTF8": 1}
     assert scored(tmp_path / "out") == {0: 2.0}
     (row,) = pa.concat_tables(read_rejected(Output(url=str(tmp_path / "out"))).tables()).to_pylist()
     assert row["kept"] == {"id": 1, "text": "\\xff"}, "what is said of it can be read"
@@ -185,7 +186,7 @@ def test_a_row_that_is_too_large_is_rejected(job: Callable[..., Job], tmp_path: 
     wanted = job(numbers(), REJECT | {"max_row_bytes": 1000})
     table = pa.table({"id": [0, 1], "text": ["a", "b" * 2**20], "x": pa.array([0.0, 1.0], pa.float32())})
     pq.write_table(table, tmp_path / "in" / "numbers.parquet")
-    assert launch.launch(wanted, in_process=True).codes == {"ROW_TOO_BIG": 1}
+    assert launch(wanted, IN_PROCESS).codes == {"ROW_TOO_BIG": 1}
 
 
 # Only what was rejected
@@ -195,11 +196,11 @@ def test_rows_that_were_repaired_are_scored_alone_into_a_new_output(job: Callabl
     x = numbers()
     x[3] = x[77] = None
     x[78] = -5.0
-    first = launch.launch(job(x, signature="picky"), in_process=True)
+    first = launch(job(x, signature="picky"), IN_PROCESS)
     x[3], x[77] = 1000.0, 1001.0
     again = {"input": {"url": str(tmp_path / "in"), "only_rejects": str(tmp_path / "out")}}
     new = {"output": {"url": str(tmp_path / "again")}}
-    result = launch.launch(job(x, signature="picky", **again, **new), in_process=True)
+    result = launch(job(x, signature="picky", **again, **new), IN_PROCESS)
     assert (result.rows, result.rows_rejected, first.rows_rejected) == (2, 1, 3)
     assert scored(tmp_path / "again") == {3: 502.0, 77: 502.5}
     (row,) = pa.concat_tables(read_rejected(Output(url=str(tmp_path / "again"))).tables()).to_pylist()
@@ -207,7 +208,7 @@ def test_rows_that_were_repaired_are_scored_alone_into_a_new_output(job: Callabl
     assert verify(Output(url=str(tmp_path / "again")), deep=True).holds
     x[78] = 6.0
     third = {"input": {"url": str(tmp_path / "in"), "only_rejects": str(tmp_path / "again")}}
-    launch.launch(job(x, signature="picky", **third, output={"url": str(tmp_path / "third")}), in_process=True)
+    launch(job(x, signature="picky", **third, output={"url": str(tmp_path / "third")}), IN_PROCESS)
     assert scored(tmp_path / "third") == {78: 5.0}
     plans = {preflight(job(x, signature="picky", **more)).plan.id for more in ({}, again, third)}
     assert len(plans) == 3, "what is scored is part of the plan"
@@ -216,11 +217,11 @@ def test_rows_that_were_repaired_are_scored_alone_into_a_new_output(job: Callabl
 def test_rejects_of_a_file_with_other_row_groups_are_refused(job: Callable[..., Job], tmp_path: Path) -> None:
     x = numbers()
     x[3] = None
-    launch.launch(job(x), in_process=True)
+    launch(job(x), IN_PROCESS)
     again = {"input": {"url": str(tmp_path / "in"), "only_rejects": str(tmp_path / "out")}}
     with pytest.raises(InputError, match="1 files have other row groups now"):
         preflight(job(x[:-1], **again))
-    launch.launch(job(numbers(), output={"url": str(tmp_path / "clean")}), in_process=True)
+    launch(job(numbers(), output={"url": str(tmp_path / "clean")}), IN_PROCESS)
     with pytest.raises(InputError, match="nothing to score"):
         preflight(job(x, input={"url": str(tmp_path / "in"), "only_rejects": str(tmp_path / "clean")}))
 
@@ -270,7 +271,7 @@ def test_a_file_that_is_bad_when_the_plan_is_made_is_left_out_counted_and_named(
     bad.write_bytes(content[:-20])
     said: list[str] = []
     job = ready(on_bad_file="skip", max_bad_files=1)
-    result = launch.launch(job, in_process=True, warn=said.append)
+    result = launch(job, IN_PROCESS, warn=said.append)
     assert (result.rows, list(result.bad_files.values())) == (200, ["FILE_TRUNCATED"])
     assert len(said) == 1
     assert "numbers-000.parquet" in said[0]
@@ -294,9 +295,9 @@ def test_a_row_group_that_cannot_be_read_is_rejected_whole_and_its_file_named(
     checksummed(folder)
     flip(folder / "numbers-001.parquet")
     with pytest.raises(DataError) as caught:
-        launch.launch(ready(), in_process=True)
+        launch(ready(), IN_PROCESS)
     assert caught.value.facts["code"] == "PAGE_CRC"
-    result = launch.launch(ready(on_bad_file="skip", max_bad_files="40%"), in_process=True, overwrite=True)
+    result = launch(ready(on_bad_file="skip", max_bad_files="40%"), RunOptions(in_process=True, overwrite=True))
     assert (result.rows, result.codes, list(result.bad_files.values())) == (250, {"PAGE_CRC": 50}, ["50 rows not read"])
     assert sorted(scored(tmp_path / "out")) == [*range(150), *range(200, 300)]
     found = pa.concat_tables(read_rejected(Output(url=str(tmp_path / "out"))).tables())
@@ -310,7 +311,7 @@ def test_bad_files_found_while_running_are_held_against_the_budget(ready: Callab
     flip(folder / "numbers-001.parquet")
     flip(folder / "numbers-002.parquet")
     with pytest.raises(DataError, match="2 of 3 input files are bad") as caught:
-        launch.launch(ready(on_bad_file="skip", max_bad_files=1), in_process=True)
+        launch(ready(on_bad_file="skip", max_bad_files=1), IN_PROCESS)
     assert caught.value.exit_code == 65
 
 
@@ -339,7 +340,7 @@ def test_reject_files_that_no_part_names_are_gone_when_the_job_is_done(job: Call
     stray = tmp_path / "out" / "_run" / found.plan.id[:8] / "rejects" / f"00000-e1-a1-{'0' * 12}.parquet"
     stray.parent.mkdir(parents=True)
     stray.write_bytes(b"of an attempt that died")
-    launch.launch(wanted, in_process=True)
+    launch(wanted, IN_PROCESS)
     assert not stray.exists()
     assert len(list(stray.parent.iterdir())) == 1
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.job import Job
-from runner.driver.launch import launch
+from runner.driver.launch import RunOptions, launch
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_rows_keep_their_order_and_padding_stays_small(sequences: Path, tmp_path
         "output": {"url": str(tmp_path / "out")},
         "limits": {"batch_rows": 500},
     }
-    result = launch(Job.model_validate(job), in_process=True)
+    result = launch(Job.model_validate(job), RunOptions(in_process=True))
     found = pa.concat_tables(pq.read_table(part) for part in result.parts)
     assert found["id"].to_pylist() == list(range(6000))
     assert found["sum"].to_pylist() == [sum(row) for row in rows]
@@ -73,4 +73,4 @@ def test_a_bad_row_is_named_by_its_place_in_the_file(sequences: Path, tmp_path: 
         "output": {"url": str(tmp_path / "out")},
     }
     with pytest.raises(Exception, match=r"row group 1 row 23\]"):
-        launch(Job.model_validate(job), in_process=True)
+        launch(Job.model_validate(job), RunOptions(in_process=True))

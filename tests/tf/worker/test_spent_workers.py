@@ -14,7 +14,7 @@ from connectors.output.directory import read_status
 from jobs.errors import DeviceError, MemoryLimitError
 from jobs.job import Job, Output
 from runner import engine
-from runner.driver import launch
+from runner.driver.launch import RunOptions, launch
 from runner.driver.result import Result
 from runner.scan.effects import Effects
 from runner.tensor import Feeds, Outputs
@@ -58,7 +58,7 @@ def run_with(
             "workers": {"count": workers, "cpus": 1},
             "limits": {"shard_rows": 500, "batch_rows": 128},
         }
-        result = launch.launch(Job.model_validate(job), in_process=True, warn=lambda story: None)
+        result = launch(Job.model_validate(job), RunOptions(in_process=True), warn=lambda story: None)
         table = pa.concat_tables(pq.read_table(part) for part in sorted((tmp_path / "out").glob("part-*")))
         assert table["id"].to_pylist() == list(range(2000))
         assert table["y"].to_pylist() == [row / 2 + 2 for row in range(2000)]

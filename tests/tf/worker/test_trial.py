@@ -17,7 +17,7 @@ import pytest
 
 from jobs.errors import ModelError
 from jobs.job import Job
-from runner.driver import launch as launching
+from runner.driver.launch import RunOptions, launch
 from runner.engine import EngineOptions
 from runner.preflight.preflight import preflight
 from runner.preflight.shape import batch_sizes
@@ -269,7 +269,7 @@ def test_batch_sizes_are_those_of_the_plan(make_job: MakeJob) -> None:
 
 def test_what_the_trial_refuses_ends_the_job_before_a_shard_is_given_out(make_job: MakeJob, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="has no kernel of its op 'CudnnRNN'"):
-        launching.launch(make_job("no_kernel"), in_process=True)
+        launch(make_job("no_kernel"), RunOptions(in_process=True))
     assert list((tmp_path / "out").glob("part-*")) == []
     assert list((tmp_path / "out").glob("_run/*/receipts/*")) == []
 
@@ -277,7 +277,7 @@ def test_what_the_trial_refuses_ends_the_job_before_a_shard_is_given_out(make_jo
 def test_what_the_trial_found_is_told_once_and_the_warm_up_is_reported_apart(make_job: MakeJob) -> None:
     said: list[str] = []
     job = make_job("noisy", workers={"count": 2}, limits={"shard_rows": 30})
-    result = launching.launch(job, in_process=True, warn=said.append)
+    result = launch(job, RunOptions(in_process=True), warn=said.append)
     assert len(said) == 1
     assert "may draw random numbers" in said[0]
     assert result.rows == 100

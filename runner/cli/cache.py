@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from jobs.errors import JobError
 from jobs.job import parse_bytes
 from runner.cli.options import AsJson
+from runner.cli.terminal import console, print_json
 
 if TYPE_CHECKING:
-    from runner.model.signature import ModelSpec
+    from connectors.models.cache import CacheSettings
 
 app = typer.Typer(no_args_is_help=True, help="Copies of remote models on this machine: look at them, remove them.")
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
-def cache_settings() -> Any:
+def cache_settings() -> CacheSettings:
     """RUNNER_MODEL_CACHE and RUNNER_MODEL_CACHE_LIMIT as CacheSettings. raises: JobError for a limit that is none."""
     from connectors.models.cache import DEFAULT_LIMIT_BYTES, CacheSettings
 
@@ -36,17 +35,6 @@ def cache_settings() -> Any:
     return CacheSettings(os.environ.get("RUNNER_MODEL_CACHE") or None, limit_bytes)
 
 
-def model_of(url: str, version: int | None) -> ModelSpec:
-    """What the model at `url` declares; a remote one is copied to the cache that the environment names.
-
-    raises: as `read_model`; JobError for a limit that is none.
-    """
-    from runner.model.folder import is_remote
-    from runner.model.saved_model import read_model
-
-    return read_model(url, version, cache=cache_settings() if is_remote(url) else None)
-
-
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
     """What is kept, the copy used last first."""
@@ -56,20 +44,21 @@ def list_(as_json: AsJson = False) -> None:
     cache = ModelCache(cache_settings())
     entries = cache.entries()
     if as_json:
-        _print_json({"folder": str(cache.folder), "models": [entry.document() for entry in entries]})
+        print_json({"folder": str(cache.folder), "models": [entry.document() for entry in entries]})
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("model", "size", "last used", "digest"):
         table.add_column(name, justify="right" if name == "size" else "left", overflow="fold")
     for entry in entries:
-        told = entry.document()
-        used = "now" if told["in_use"] else told["used"]
+        facts = entry.document()
+        used = "now" if facts["in_use"] else facts["used"]
         table.add_row(Text(entry.url), byte_count(entry.bytes), used, entry.digest[:12])
-    console = Console(width=None if os.isatty(1) else 140, highlight=False)
     total = byte_count(sum(entry.bytes for entry in entries))
-    console.print(Text(f"{len(entries)} model{'s' * (len(entries) != 1)}, {total}, in {cache.folder}"), soft_wrap=True)
+    console().print(
+        Text(f"{len(entries)} model{'s' * (len(entries) != 1)}, {total}, in {cache.folder}"), soft_wrap=True
+    )
     if entries:
-        console.print(table)
+        console().print(table, highlight=False)
 
 
 @app.command()
@@ -87,13 +76,13 @@ def clean(
     cache = ModelCache(cache_settings())
     removed, kept = cache.clean(_seconds(older_than) if older_than else 0.0)
     if as_json:
-        told = {"removed": [entry.document() for entry in removed], "in_use": [entry.document() for entry in kept]}
-        _print_json({"folder": str(cache.folder), **told})
+        copies = {"removed": [entry.document() for entry in removed], "in_use": [entry.document() for entry in kept]}
+        print_json({"folder": str(cache.folder), **copies})
         return
     freed = byte_count(sum(entry.bytes for entry in removed))
     lines = [f"removed {len(removed)} model{'s' * (len(removed) != 1)} ({freed}) from {cache.folder}"]
     lines += [f"  removed {entry.url}" for entry in removed] + [f"  in use  {entry.url}" for entry in kept]
-    Console(highlight=False).print(Text("\n".join(lines)), soft_wrap=True)
+    console().print(Text("\n".join(lines)), soft_wrap=True)
 
 
 def _seconds(age: str) -> float:
@@ -101,7 +90,3 @@ def _seconds(age: str) -> float:
     if match is None:
         raise JobError(f"cannot use --older-than {age!r}: expected a number and a unit, such as 30m, 12h, 7d or 2w")
     return float(match[1]) * _SECONDS[match[2]]
-
-
-def _print_json(document: Any) -> None:
-    print(json.dumps(document, indent=2, ensure_ascii=False))  # noqa: T201  # this is the command's answer

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import shlex
 import sys
 import tempfile
 from datetime import UTC, datetime
@@ -12,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -21,7 +18,8 @@ from jobs.job import Job, canonical
 from jobs.load import job_document, load_job
 from runner import __version__, read_text
 from runner.cli.cache import cache_settings
-from runner.cli.options import AsJson
+from runner.cli.options import AsJson, Set
+from runner.cli.terminal import console, print_json, typed
 
 if TYPE_CHECKING:
     from runner.cluster.jobs_api import RayJobs
@@ -38,15 +36,13 @@ Address = Annotated[
 ]
 Id = Annotated[str, typer.Argument(metavar="ID", help="As `runner submit` named it; without the number: the latest.")]
 
-jobs = typer.Typer(help="What was submitted to a cluster: list, status, logs, stop.", no_args_is_help=True)
+app = typer.Typer(help="What was submitted to a cluster: list, status, logs, stop.", no_args_is_help=True)
 
 
 def submit(
     job: Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")],
     address: Address,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the job.")
-    ] = None,
+    set_: Set = None,
     follow: Annotated[bool, typer.Option("--follow", help="Show the driver's log, and wait for the end.")] = False,
     working_dir: Annotated[
         Path | None,
@@ -83,7 +79,7 @@ def submit(
             folder,
             overrides=overrides,
             variables=env or [],
-            command=redact(shlex.join(["runner", *sys.argv[1:]])),
+            command=redact(typed()),
             modules=[str(build_wheel(Path(private), __version__))] if wheel else [],
         )
         api = _cluster(address, allow_open=allow_open_cluster)
@@ -95,48 +91,48 @@ def submit(
         "shards": len(plan.shards),
     }
     if as_json:
-        _print_json(facts)
+        print_json(facts)
     else:
         for line in _story(done.state, done.id, facts, address):
-            _console().print(line, highlight=False, soft_wrap=True, markup=False)
+            console().print(line, highlight=False, soft_wrap=True, markup=False)
     if follow and done.state != "finished":
         _follow(api, done.id)
 
 
-@jobs.command("list")
+@app.command("list")
 def list_(address: Address, as_json: AsJson = False) -> None:
     """The jobs that `runner submit` began on this cluster, the latest last."""
-    found = _cluster(address).all()
+    submissions = _cluster(address).all()
     if as_json:
-        _print_json([_facts(one) for one in found])
+        print_json([_facts(one) for one in submissions])
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("id", "status", "exit", "started", "output"):
         table.add_column(name)
-    for one in found:
+    for one in submissions:
         facts = _facts(one)
         table.add_row(*(Text(str(facts[name] if facts[name] is not None else "")) for name in _COLUMNS))
-    _console().print(table if found else "no job was submitted to this cluster")
+    console().print(table if submissions else "no job was submitted to this cluster")
 
 
-@jobs.command()
+@app.command()
 def status(id: Id, address: Address, as_json: AsJson = False) -> None:
     """What Ray says of a job, and how far its output is: the output is what counts."""
     from connectors.output.status import read_status
     from runner.cli.view.output import render_status
     from runner.cluster import submit as jobs_of
 
-    found = jobs_of.named(_cluster(address), id)
-    written = read_status(found.output)
+    submission = jobs_of.named(_cluster(address), id)
+    written = read_status(submission.output)
     if as_json:
-        _print_json(_facts(found) | {"written": written.document()})
+        print_json(_facts(submission) | {"written": written.document()})
         return
-    ended = f", exit code {found.exit_code}" if found.exit_code is not None else ""
-    _console().print(f"{found.id}: {found.status}{ended}", highlight=False)
-    _console().print(render_status(written))
+    ended = f", exit code {submission.exit_code}" if submission.exit_code is not None else ""
+    console().print(f"{submission.id}: {submission.status}{ended}", highlight=False)
+    console().print(render_status(written))
 
 
-@jobs.command()
+@app.command()
 def logs(
     id: Id, address: Address, follow: Annotated[bool, typer.Option("--follow", help="Until the job has ended.")] = False
 ) -> None:
@@ -144,23 +140,23 @@ def logs(
     from runner.cluster import submit as jobs_of
 
     api = _cluster(address)
-    found = jobs_of.named(api, id)
+    submission = jobs_of.named(api, id)
     if follow:
-        _follow(api, found.id)
+        _follow(api, submission.id)
     else:
-        _write(api.logs(found.id))
+        _write(api.logs(submission.id))
 
 
-@jobs.command()
+@app.command()
 def stop(id: Id, address: Address) -> None:
     """Stop a job; what is finished stays, and the next submit continues."""
     from runner.cluster import submit as jobs_of
 
     api = _cluster(address)
-    found = jobs_of.named(api, id)
-    stopped = api.stop(found.id)
-    said = "is being stopped; submit it again to continue" if stopped else f"had ended already ({found.status})"
-    _console().print(f"{found.id} {said}", highlight=False)
+    submission = jobs_of.named(api, id)
+    stopped = api.stop(submission.id)
+    said = "is being stopped; submit it again to continue" if stopped else f"had ended already ({submission.status})"
+    console().print(f"{submission.id} {said}", highlight=False)
 
 
 _COLUMNS = ("id", "status", "exit_code", "started", "output")
@@ -176,15 +172,15 @@ def _follow(api: RayJobs, id: str) -> None:
     from runner.cluster import submit as jobs_of
 
     try:
-        found = jobs_of.follow(api, id, _write)
+        submission = jobs_of.follow(api, id, _write)
     except BaseException as error:
         if isinstance(error, Exception):
             raise
         # Ctrl-C, a signal
         print(f"job '{id}' goes on; 'runner jobs stop {id}' ends it", file=sys.stderr)  # noqa: T201
         raise
-    written = jobs_of.verdict(found)
-    _console().print(f"{found.id}: complete and proven, {written.rows:,} rows in {written.shards:,} parts")
+    written = jobs_of.verdict(submission)
+    console().print(f"{submission.id}: complete and proven, {written.rows:,} rows in {written.shards:,} parts")
 
 
 def _folder(
@@ -219,41 +215,33 @@ def _story(state: str, id: str, facts: dict[str, object], address: str) -> list[
     where = f"{facts['rows']:,} rows in {facts['shards']:,} shards to {facts['output']}"
     if state == "finished":
         return [f"already done: {where}"]
-    told = {
+    stories = {
         "new": f"submitted as {id}: {where}",
         "resumed": f"submitted again as {id}, which continues what was written: {where}",
         "running": f"runs already as {id}: {where}",
     }
     return [
-        told[state],
+        stories[state],
         f"look: runner jobs logs {id} --follow --address {address}",
         f"or:   runner status {facts['output']}",
     ]
 
 
-def _facts(found: Submission) -> dict[str, object]:
+def _facts(submission: Submission) -> dict[str, object]:
     def moment(seconds: float | None) -> str | None:
         return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
     return {
-        "id": found.id,
-        "status": found.status,
-        "exit_code": found.exit_code,
-        "started": moment(found.started_s),
-        "ended": moment(found.ended_s),
-        "output": found.metadata.get("runner.output", ""),
-        "plan_id": found.metadata.get("runner.plan", ""),
+        "id": submission.id,
+        "status": submission.status,
+        "exit_code": submission.exit_code,
+        "started": moment(submission.started_s),
+        "ended": moment(submission.ended_s),
+        "output": submission.metadata.get("runner.output", ""),
+        "plan_id": submission.metadata.get("runner.plan", ""),
     }
 
 
 def _write(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
-
-
-def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else 140)
-
-
-def _print_json(document: object) -> None:
-    print(json.dumps(document, indent=2, ensure_ascii=False))  # noqa: T201  # this is the command's answer

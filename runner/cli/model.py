@@ -1,61 +1,110 @@
-"""The commands that look at a model or call it by hand: `scan` and `call`."""
+"""The commands that read a model: `show`, `scan` and `call`.
+
+Knows flags and answers; what a model declares is read in `runner.model`. The invariant: each command imports what it
+needs, so that `show` answers in a fraction of a second, and only `call` loads a model.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jobs.errors import ModelError
-from runner.cli.cache import model_of
-from runner.cli.options import AsJson
+from runner.cli.cache import cache_settings
+from runner.cli.options import AsJson, ModelPlace, Version, flattened
 from runner.cli.terminal import console, print_json
 
-ModelFolder = Annotated[str, typer.Argument(help="SavedModel folder, or a folder of version folders.")]
-Version = Annotated[int | None, typer.Option(help="Version folder; the newest if omitted.")]
+if TYPE_CHECKING:
+    from runner.model.signature import ModelSpec
 
 
-def scan(model: ModelFolder, version: Version = None, as_json: AsJson = False) -> None:
+def show(
+    model: ModelPlace,
+    tags: Annotated[str | None, typer.Option(metavar="A,B", help="Only this tag set.")] = None,
+    signature: Annotated[str | None, typer.Option(help="Only this signature.")] = None,
+    version: Version = None,
+    as_json: AsJson = False,
+) -> None:
+    """What a model declares: tag sets, signatures, tensors, and the Arrow columns they become."""
+    from runner.cli.view import model as view
+    from runner.model.signature import choose_metagraph, choose_signature
+    from runner.scan.program import read_programs
+
+    spec = _read(model, version)
+    programs = read_programs(spec)
+    wanted = _tag_set(tags)
+    if wanted or signature:
+        metagraph = choose_metagraph(spec, wanted)
+        if signature:
+            choose_signature(metagraph, signature, spec.url)
+    if as_json:
+        print_json(view.document(spec, programs))
+    else:
+        console().print(view.render(spec, wanted, signature, programs))
+
+
+def scan(model: ModelPlace, version: Version = None, as_json: AsJson = False) -> None:
     """Look for ops that touch files, the network or Python. Exit 2 if `run` would refuse the model. Loads nothing."""
     import dataclasses
 
     from rich.text import Text
 
     from runner.cli.view.model import printable
+    from runner.scan import trust
     from runner.scan.program import read_programs
-    from runner.scan.trust import scan as findings
 
-    spec = model_of(model, version)
-    found = findings(read_programs(spec))
+    spec = _read(model, version)
+    refused = trust.scan(read_programs(spec))
     if as_json:
-        print_json({"url": spec.url, "digest": spec.digest, "refused": [dataclasses.asdict(each) for each in found]})
+        findings = [dataclasses.asdict(finding) for finding in refused]
+        print_json({"url": spec.url, "digest": spec.digest, "refused": findings})
     else:
         count = sum(sum(metagraph.ops.values()) for metagraph in spec.metagraphs)
-        head = f"{len(found):,} of {count:,} nodes may do more than compute" if found else f"harmless: {count:,} nodes"
-        console().print(Text(f"{printable(spec.url)}: {head}", style="bold red" if found else "bold green"))
-        for each in found:
-            console().print(Text(f"  {printable(str(each))}"), soft_wrap=True)
-    if found:
+        head = (
+            f"{len(refused):,} of {count:,} nodes may do more than compute" if refused else f"harmless: {count:,} nodes"
+        )
+        console().print(Text(f"{printable(spec.url)}: {head}", style="bold red" if refused else "bold green"))
+        for finding in refused:
+            console().print(Text(f"  {printable(str(finding))}"), soft_wrap=True)
+    if refused:
         raise typer.Exit(ModelError.exit_code)
 
 
-def call(
-    model: ModelFolder,
+@dataclass(frozen=True)
+class ArrayFlags:
+    """What is fed, in three forms; see `runner.cli.hand_call.inputs_of`."""
+
     inputs: Annotated[
         list[str] | None, typer.Option(metavar="KEY=FILE", help="A .npy file, file.npz[name], or a pickle.")
-    ] = None,
+    ] = None
     exprs: Annotated[
         list[str] | None, typer.Option(metavar="KEY=EXPR", help="'x=np.ones((2, 3))', parsed and never evaluated.")
-    ] = None,
+    ] = None
     examples: Annotated[
         list[str] | None, typer.Option(metavar="KEY=[{...}]", help='tf.Example: \'x=[{"age": [22], "job": ["BS"]}]\'.')
-    ] = None,
+    ] = None
+
+
+@dataclass(frozen=True)
+class FolderFlags:
+    """Where the outputs are written to, if anywhere."""
+
+    outdir: Annotated[Path | None, typer.Option(help="Write each output to OUTDIR/KEY.npy.")] = None
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files in OUTDIR.")] = False
+
+
+@flattened
+def call(
+    model: ModelPlace,
+    arrays: ArrayFlags,
     tags: Annotated[str | None, typer.Option(metavar="A,B", help="The tag set.")] = None,
     signature: Annotated[str | None, typer.Option(help="The signature; `serving_default` if omitted.")] = None,
     version: Version = None,
-    outdir: Annotated[Path | None, typer.Option(help="Write each output to OUTDIR/KEY.npy.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files in OUTDIR.")] = False,
+    *,
+    folder: FolderFlags,
     allow_pickle: Annotated[bool, typer.Option("--allow-pickle", help="Read pickles, which can run any code.")] = False,
     trust_model: Annotated[
         bool, typer.Option("--trust-model", help="Load the model although its ops may touch files or the network.")
@@ -66,35 +115,49 @@ def call(
     import numpy as np
     from rich.text import Text
 
-    from runner.cli.hand_call import as_array, inputs_of, output_files
-    from runner.cli.hand_call import call as called
+    from runner.cli import hand_call
     from runner.cli.view.model import plain_values, printable
     from runner.model.signature import choose_metagraph, choose_signature
     from runner.scan.program import read_programs
     from runner.scan.trust import require_trust
     from runner.tensor import tensor_text
 
-    given = inputs_of(inputs or [], exprs or [], examples or [], allow_pickle)
-    spec = model_of(model, version)
-    metagraph = choose_metagraph(spec, tuple(tags.split(",")) if tags else None)
+    given = hand_call.inputs_of(arrays.inputs or [], arrays.exprs or [], arrays.examples or [], allow_pickle)
+    spec = _read(model, version)
+    metagraph = choose_metagraph(spec, _tag_set(tags))
     chosen = choose_signature(metagraph, signature, spec.url)
     require_trust(read_programs(spec), spec.url, trust_model)
-    files = output_files(chosen, outdir, overwrite) if outdir else {}
-    outputs = called(spec, metagraph.tags, chosen, given)
-    told = {}
+    files = hand_call.output_files(chosen, folder.outdir, folder.overwrite) if folder.outdir else {}
+    outputs = hand_call.call(spec, metagraph.tags, chosen, given)
+    document = {}
     for name, tensor in outputs.items():
-        dtype = chosen.outputs[name].dtype
-        array = as_array(tensor, dtype)
-        told[name] = {"dtype": dtype, "shape": list(tensor.shape)}
-        if outdir:
-            outdir.mkdir(parents=True, exist_ok=True)
-            np.save(files[name], array)
-            told[name] |= {"file": str(files[name])}
+        dtype, file = chosen.outputs[name].dtype, files.get(name)
+        array = hand_call.as_array(tensor, dtype)
+        if file:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            np.save(file, array)
         if as_json:
-            told[name] |= {"values": plain_values(tensor, dtype)}
+            place = {"file": str(file)} if file else {}
+            values = plain_values(tensor, dtype)
+            document[name] = {"dtype": dtype, "shape": list(tensor.shape), **place, "values": values}
         else:
             title = Text.assemble((printable(name), "bold"), f"  {tensor_text(dtype, tensor.shape)}")
-            body = f"written to {files[name]}" if outdir else np.array2string(array, threshold=1000)
+            body = f"written to {file}" if file else np.array2string(array, threshold=1000)
             console().print(title, Text(body), sep="\n", soft_wrap=True)
     if as_json:
-        print_json(told)
+        print_json(document)
+
+
+def _read(url: str, version: int | None) -> ModelSpec:
+    """What the model at `url` declares; a remote one is copied to the cache that the environment names.
+
+    raises: as `read_model`; JobError for a limit that is none.
+    """
+    from runner.model.folder import is_remote
+    from runner.model.saved_model import read_model
+
+    return read_model(url, version, cache=cache_settings() if is_remote(url) else None)
+
+
+def _tag_set(tags: str | None) -> tuple[str, ...] | None:
+    return tuple(tags.split(",")) if tags else None

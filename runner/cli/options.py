@@ -1,17 +1,23 @@
-"""Flags that several commands share, each defined once, and the output that they name together.
+"""Flags that several commands share, each defined once, and the job or the output that they name together.
 
-Knows no command. The invariant: an OUTPUT means the same in every command that takes one.
+Knows no command. The invariant: a flag means the same in every command that takes it, and no command has a parameter
+for each of its flags: those that belong together are a dataclass, which `flattened` lists for typer.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from jobs.job import Output
-from jobs.load import load_job, output_from
+from jobs.errors import JobError
+from jobs.job import Job, Output
+from jobs.load import job_from, load_job, output_from
 from runner import read_text
 
 OutputPlace = Annotated[
@@ -21,7 +27,103 @@ StoreOption = Annotated[
     list[str] | None,
     typer.Option("--option", metavar="NAME=VALUE", help="How to reach it, as `output.options` of a job; repeatable."),
 ]
+ModelPlace = Annotated[str, typer.Argument(help="SavedModel folder, or a folder of version folders.")]
+Version = Annotated[int | None, typer.Option(help="Version folder; the newest if omitted.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the job.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+
+
+def flattened(command: Callable[..., None]) -> Callable[..., None]:
+    """The command as typer wants it: each parameter that is a dataclass of flags is replaced by the fields of it.
+
+    raises: ValueError where two flags have one name.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    flags: list[Parameter] = []
+    for name, parameter in signature(command).parameters.items():
+        if name in groups:
+            flags += _flags(groups[name])
+        else:
+            flags.append(parameter.replace(annotation=hints[name]))
+
+    @wraps(command)
+    def call(*arguments: Any, **values: Any) -> None:
+        made = {
+            name: group(**{field.name: values.pop(field.name) for field in fields(group) if field.name in values})
+            for name, group in groups.items()
+        }
+        command(*arguments, **made, **values)
+
+    call.__signature__ = Signature(flags)  # type: ignore[attr-defined]  # typer reads what `inspect.signature` gives
+    return call
+
+
+def _flags(group: Any) -> list[Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        Parameter(field.name, Parameter.POSITIONAL_OR_KEYWORD, default=field.default, annotation=hints[field.name])
+        for field in fields(group)
+    ]
+
+
+@dataclass(frozen=True)
+class JobFlags:
+    """The job that a command is about: a job file and changes of it, or flags alone."""
+
+    job: Annotated[Path | None, typer.Argument(metavar="[JOB.yaml]", help="The job file; or give the flags below.")] = (
+        None
+    )
+    set_: Set = None
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="URL", help="SavedModel folder, or its base folder.")
+    ] = None
+    input_: Annotated[
+        list[str] | None, typer.Option("--input", metavar="URL", help="File, folder or glob; repeatable.")
+    ] = None
+    output: Annotated[str | None, typer.Option("--output", metavar="URL", help="Folder to write to.")] = None
+    signature: Annotated[str | None, typer.Option("--signature", help="Signature to call.")] = None
+    map_: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="TENSOR=COLUMN[,COLUMN]", help="Feed a tensor; several are stacked."),
+    ] = None
+    fetch: Annotated[
+        list[str] | None, typer.Option("--fetch", metavar="TENSOR[=COLUMN]", help="Keep only these outputs.")
+    ] = None
+    keep: Annotated[
+        list[str] | None, typer.Option("--keep", metavar="COLUMN", help="Pass an input column through.")
+    ] = None
+    trust_model: Annotated[
+        bool,
+        typer.Option("--trust-model", help="Load the model although its ops may touch files, the network or Python."),
+    ] = False
+
+    def read(self, *more: str) -> Job:
+        """The job. more: changes beside those of --set. raises: JobError where the flags make no job, or two."""
+        changes = [*(self.set_ or []), *more, *(["model.trust=true"] if self.trust_model else [])]
+        needed = {"--model": self.model, "--input": self.input_, "--output": self.output}
+        if self.job is not None:
+            flags = {"--signature": self.signature, "--map": self.map_, "--fetch": self.fetch, "--keep": self.keep}
+            if doubled := [name for name, value in (needed | flags).items() if value]:
+                raise JobError(
+                    f"cannot combine job file '{self.job}' with {', '.join(doubled)}: "
+                    "give a job file (and --set KEY=VALUE), or flags alone"
+                )
+            return load_job(read_text(self.job), str(self.job), changes)
+        if missing := [name for name, value in needed.items() if not value]:
+            raise JobError(
+                f"no job: give a job file, or the flags --model, --input and --output; missing {', '.join(missing)}"
+            )
+        return job_from(
+            self.model or "",
+            self.input_ or [],
+            self.output or "",
+            self.signature,
+            self.map_ or [],
+            self.fetch or [],
+            self.keep or [],
+            changes,
+        )
 
 
 def output_of(given: str, options: list[str] | None) -> Output:

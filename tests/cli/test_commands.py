@@ -17,6 +17,17 @@ Command = Callable[..., Completed]
 JobFile = Callable[..., Path]
 
 
+def test_help_lists_the_commands_in_the_order_in_which_a_user_meets_them(command: Command) -> None:
+    done = command("--help", TERM="dumb", COLUMNS="200")
+    assert done.returncode == 0, done.stderr
+    _, commands = done.stdout.split(" Commands ")
+    assert [line.split()[1] for line in commands.splitlines() if line.startswith("│ ")] == [
+        *("show", "plan", "run"),
+        *("status", "verify", "rejects", "sweep"),
+        *("scan", "call", "submit", "jobs", "cache"),
+    ]
+
+
 def test_show_tells_what_a_model_declares(command: Command, half_plus_two: Path) -> None:
     done = command("show", str(half_plus_two))
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,91 @@
+"""The commands that take a job and work here: `plan` and `run`.
+
+Owns how flags become a job and its RunOptions; refuses to know how a run goes on. The invariant: both commands read the
+same flags as the same job.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from jobs.errors import JobError, one_of
+from runner.cli.cache import cache_settings
+from runner.cli.options import AsJson, JobFlags, flattened
+from runner.cli.terminal import console, print_json, say, typed
+
+
+@dataclass(frozen=True)
+class RunFlags:
+    """How a job is run, and how that is shown."""
+
+    in_process: Annotated[bool, typer.Option("--in-process", help="Work in this process, without Ray.")] = False
+    address: Annotated[str | None, typer.Option(help="Address of a running Ray cluster.")] = None
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Remove what earlier jobs published in this output, and begin anew.")
+    ] = False
+    takeover: Annotated[
+        bool, typer.Option("--takeover", help="Although another driver writes there; it stops when it next looks.")
+    ] = False
+    log_format: Annotated[
+        str,
+        typer.Option("--log-format", metavar="text|json", help="json: a line of JSON per event, on standard error."),
+    ] = "text"
+    require_env: Annotated[
+        list[str] | None, typer.Option("--require-env", metavar="NAME", help="Refuse to begin where it is not set.")
+    ] = None
+    only_rejects: Annotated[
+        str | None,
+        typer.Option("--only-rejects", metavar="OUTPUT", help="Of the input, only the rows that OUTPUT rejected."),
+    ] = None
+
+
+@flattened
+def plan(flags: JobFlags, as_json: AsJson = False) -> None:
+    """Bind and shard, and say what would be done. Starts nothing, writes nothing."""
+    from runner.cli.view.plan import plan_document, render_plan
+    from runner.preflight.preflight import preflight
+
+    ready = preflight(flags.read(), cache_settings())
+    if as_json:
+        print_json(plan_document(ready))
+    else:
+        console().print(render_plan(ready))
+
+
+@flattened
+def run(flags: JobFlags, how: RunFlags, as_json: AsJson = False) -> None:
+    """Run the job, or continue it where it stopped."""
+    from connectors.secret import redact
+    from runner.driver.launch import RunOptions, launch
+    from runner.report.display import NoDisplay, display_for
+    from runner.report.event_log import EventLog
+
+    if how.log_format not in ("text", "json"):
+        raise JobError(f"cannot log in the format '{how.log_format}': choose 'text' or 'json'")
+    if missing := [name for name in how.require_env or [] if name not in os.environ]:
+        raise JobError(f"cannot begin: environment variable {one_of(missing)} is not set on this machine")
+    only = [f"input.only_rejects={json.dumps(how.only_rejects)}"] if how.only_rejects is not None else []
+    job = flags.read(*only)
+    options = RunOptions(
+        in_process=how.in_process,
+        address=how.address,
+        overwrite=how.overwrite,
+        takeover=how.takeover,
+        cache=cache_settings(),
+        command=os.environ.get("RUNNER_COMMAND") or redact(typed()),
+    )
+    # A descriptor of its own: loading a model in this process redirects the shared one for a moment.
+    with os.fdopen(os.dup(2), "w") as terminal:
+        log = EventLog(terminal) if how.log_format == "json" else None
+        display = NoDisplay if how.quiet else lambda: log or display_for(terminal)
+        result = launch(job, options, display=display, warn=lambda story: say(story, "warning: "), log=log)
+    if as_json:
+        print_json(result.report)
+    else:
+        console().print(result.summary(), highlight=False, soft_wrap=True)

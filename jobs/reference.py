@@ -1,7 +1,8 @@
 """Every key of a job file as a table: `python -m jobs.reference` prints it, `--write` puts it into jobs/README.md.
 
-Types and defaults come from the schema of `jobs.job`, the meanings stand here. The invariant: a key without a meaning,
-or a meaning without a key, is an error, so that the table cannot be behind the schema.
+Keys, types and defaults come from the schema of `jobs.job`, however deep they lie; the meanings stand here. The
+invariant: a key without a meaning, or a meaning without a key, is an error, so that the table cannot be behind the
+schema.
 """
 
 from __future__ import annotations
@@ -10,26 +11,18 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 
-from jobs.job import Columns, Input, InputColumn, Limits, Model, Output, OutputColumn, Pad, Workers
+from jobs.job import Job, parse_budget, parse_bytes
 
 PAGE = Path(__file__).with_name("README.md")
 BEGIN, END = "<!-- keys: made by `python -m jobs.reference --write` -->", "<!-- /keys -->"
 
-SECTIONS: dict[str, type[BaseModel]] = {
-    "model": Model,
-    "input": Input,
-    "columns": Columns,
-    "columns.inputs.TENSOR": InputColumn,
-    "columns.inputs.TENSOR.pad": Pad,
-    "columns.outputs.TENSOR": OutputColumn,
-    "output": Output,
-    "workers": Workers,
-    "limits": Limits,
-}
+# What these read is not what the schema says: a size may have a unit, a budget may be a share.
+_KINDS = {parse_bytes: "size", parse_budget: "whole number or share"}
+_UNITS = (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 
 _OPTIONS = "for the file system of the url; secrets only as `env:NAME`, `file:/path`, `profile:NAME`"
 
@@ -51,13 +44,15 @@ MEANINGS: dict[str, str] = {
     "input.only_rejects": "the output of a job: of the files above, only the rows that it rejected",
     "columns.inputs": "tensor: column, or the keys below; left out: columns of the same name",
     "columns.outputs": "tensor: column, or a list of tensors; only these are computed; left out: all",
-    "columns.keep": "columns that travel along, untouched",
+    "columns.keep": "columns that are written beside the outputs, their values as they were read",
     "columns.inputs.TENSOR.column": "the column that feeds the tensor; a field of a struct with dots",
     "columns.inputs.TENSOR.stack": "several columns into one tensor: names, or patterns such as `f*`",
-    "columns.inputs.TENSOR.example": "serialized tf.Examples made of columns",
+    "columns.inputs.TENSOR.example": "the tensor is filled with serialized tf.Examples, made of columns: the key below",
+    "columns.inputs.TENSOR.example.columns": "names or patterns of the columns, or feature: column",
     "columns.inputs.TENSOR.constant": "the same value for every row, or a scalar the model wants",
     "columns.inputs.TENSOR.cast": "`unsafe` lets a cast lose digits",
-    "columns.inputs.TENSOR.null": "a null is a bad row, becomes NaN, or `{fill: VALUE}`",
+    "columns.inputs.TENSOR.null": "`error`: a null makes a bad row; `nan`: it becomes NaN; or the key below",
+    "columns.inputs.TENSOR.null.fill": "what a null becomes: one value, or a list in the shape of a row",
     "columns.inputs.TENSOR.as": "ragged or sparse, filled from lists; left out: where nothing else can be meant",
     "columns.inputs.TENSOR.shape": "of one row of a sparse tensor; left out: as the signature or the lists say",
     "columns.inputs.TENSOR.pad": "lists of any length in a tensor of one width: `max`, or the keys below",
@@ -80,22 +75,22 @@ MEANINGS: dict[str, str] = {
     "workers.gpus": "of each worker: a whole number, or a share below 1",
     "workers.cpus": "of each worker",
     "workers.readers": "threads of a worker that fetch and decode; `auto`: by its cpus, 4 at most",
-    "workers.memory": "of each worker, such as `4GiB`; above 90 % it is replaced between two shards (on Ray)",
+    "workers.memory": "of each worker; above 90 % of it the worker is replaced between two shards (on Ray)",
     "workers.resources": "further resources of Ray, by name",
-    "limits.shard_bytes": "of a shard, decoded, of the columns that are read; a number or `128MiB`",
-    "limits.shard_rows": "of a shard",
+    "limits.shard_bytes": "of a shard, decoded, of the columns that are read",
+    "limits.shard_rows": "rows of a shard",
     "limits.batch_rows": "rows of one call; `auto`: begins with 16 MiB of rows, and grows while that helps",
-    "limits.max_attempts": "of a shard, before the run fails",
+    "limits.max_attempts": "of a shard, until the run fails; unless set, 6 where a worker, node or device fails",
     "limits.stall_s": "seconds that an attempt may make no progress",
     "limits.on_bad_row": "`reject` sets bad rows aside",
-    "limits.max_rejected_rows": "of the job: a number, or a share such as `0.1%`",
+    "limits.max_rejected_rows": "rows of the job that may be rejected",
     "limits.on_bad_file": "`skip` leaves out files that cannot be read",
-    "limits.max_bad_files": "of the job: a number, or a share such as `1%`",
+    "limits.max_bad_files": "files of the job that may be bad",
     "limits.nonfinite": "NaN or infinity in an input: `reject` makes it a bad row",
-    "limits.nan_output": "NaN in an output, counted in any case",
+    "limits.nan_output": "NaN in an output: `keep` writes the row and counts it, `reject` makes it a bad row",
     "limits.reject_input": "reject files hold the columns that were read: they may be personal data",
-    "limits.max_row_bytes": "of the lists and strings of one row; beyond it the row is bad",
-    "limits.max_row_group_bytes": "decoded, of the columns that are read; beyond it a row group is refused",
+    "limits.max_row_bytes": "of one row as it is read, lists and strings included; beyond it the row is bad",
+    "limits.max_row_group_bytes": "of a row group, decoded, as its file states it; a larger one is refused",
 }
 
 
@@ -123,12 +118,38 @@ def _cells(row: tuple[str, str, str, str]) -> Iterator[str]:
 
 
 def _rows() -> Iterator[tuple[str, str, str, str]]:
-    for section, model in SECTIONS.items():
+    for section, model in _sections(Job):
         schema = model.model_json_schema()
-        for name, field in schema["properties"].items():
+        fields = {field.alias or name: field for name, field in model.model_fields.items()}
+        for name, described in sorted(schema["properties"].items(), key=lambda item: item[0] == "options"):
             key = f"{section}.{name}"
+            read = [kind for function, kind in _KINDS.items() if _reads(function, fields[name])]
             required = name in schema.get("required", ())
-            yield key, _kind(field), "required" if required else _default(field), MEANINGS[key]
+            default = "required" if required else _default(described, in_bytes="size" in read)
+            yield key, read[0] if read else _kind(described), default, MEANINGS[key]
+
+
+def _sections(model: type[BaseModel], above: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """Every section of a job file with its keys' prefix, the nested ones behind the one that they are in."""
+    for name, field in model.model_fields.items():
+        for inner, named in _models(field.annotation):
+            section = f"{above}{field.alias or name}{'.TENSOR' if named else ''}"
+            yield section, inner
+            yield from _sections(inner, f"{section}.")
+
+
+def _models(annotation: Any) -> Iterator[tuple[type[BaseModel], bool]]:
+    """The models that an annotation allows, and whether they stand in a map, under the names of tensors."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation, False
+    for inner in get_args(annotation):
+        yield from ((model, named or get_origin(annotation) is dict) for model, named in _models(inner))
+
+
+def _reads(function: object, field: Any) -> bool:
+    """Whether `function` reads what a job file says under the key."""
+    within = [*getattr(field, "metadata", ()), *get_args(getattr(field, "annotation", field))]
+    return any(one.func is function if isinstance(one, BeforeValidator) else _reads(function, one) for one in within)
 
 
 def _kind(schema: Mapping[str, Any]) -> str:
@@ -145,11 +166,18 @@ def _kind(schema: Mapping[str, Any]) -> str:
     return names.get(kind, kind)
 
 
-def _default(schema: Mapping[str, Any]) -> str:
+def _default(schema: Mapping[str, Any], *, in_bytes: bool) -> str:
     value = schema.get("default")
     if value is None or value in ({}, []):
         return "-"
+    if in_bytes:
+        return f"`{size(value)}`"
     return f"`{value if isinstance(value, str) else json.dumps(value)}`"
+
+
+def size(count: int) -> str:
+    """A number of bytes as a job file may say it, without loss: '128MiB'."""
+    return next((f"{count // unit}{name}" for name, unit in _UNITS if count and count % unit == 0), str(count))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ BEGIN, END = "<!-- keys: made by `python -m jobs.reference --write` -->", "<!-- 
 _KINDS = {parse_bytes: "size", parse_budget: "whole number or share"}
 _UNITS = (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 
-_OPTIONS = "for the file system of the url; secrets only as `env:NAME`, `file:/path`, `profile:NAME`"
+_OPTIONS = "for the file system of the url; secrets only as `env:NAME`, `file:/path`, `profile:NAME` (S3)"
 
 MEANINGS: dict[str, str] = {
     "model.url": "the SavedModel's folder, or the folder of its numbered versions",

@@ -1,16 +1,18 @@
-"""What the README files say, tried out: commands run, Python compiles, links lead somewhere, the first page is short.
+"""What the README files say, tried out: commands and Python run, links lead somewhere, the first page is short.
 
-Every `console` block is run, in the order of its file, in a folder that holds what `make demo` prepares and a copy of
-`jobs/examples`; a `yaml` block whose first line is `# NAME.yaml` is a file of that name there. Each command is a
-process of its own and ends with 0; the last one with N, if the block's info string or the comment above it says
-`exit N`. What a block shows beside commands are excerpts: their words are in the output of the block, numbers and names
-may differ. A block under a comment `<!-- not run: reason -->` is not run.
+Every `console` and every `python` block is run, in the order of its file, in a folder that holds what `make demo`
+prepares and a copy of `jobs/examples`; a `yaml` block whose first line is `# NAME.yaml` is a file of that name there.
+Each command, and each Python block, is a process of its own and ends with 0; the last command of a block with N, if the
+block's info string or the comment above it says `exit N`. What a block shows beside commands are excerpts: their words
+are in the output of the block, numbers and names may differ. A block under a comment `<!-- not run: reason -->` is not
+run; Python is compiled all the same.
 """
 
 from __future__ import annotations
 
 import ast
 import importlib
+import json
 import os
 import re
 import shutil
@@ -20,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 import runner
@@ -33,6 +36,11 @@ _FENCE = re.compile(
     r"^(?P<indent> *)```(?P<info>[^\n`]*)\n(?P<body>.*?)^(?P=indent)```[ \t]*$", re.MULTILINE | re.DOTALL
 )
 _COMMENT = re.compile(r"<!--(?P<text>(?:(?!-->).)*)-->\s*\Z", re.DOTALL)
+_CODE = re.compile(
+    r"(FILE|PAGE|ROWGROUP|ROW|RECORD|BATCH|COLUMN|MODEL|PART|DUPLICATE|EXTENSION|UNTRUSTED|ALL)_[A-Z0-9]+(_[A-Z]+)*"
+    r"|NO_INPUT|MAX_(BAD_FILES|REJECTED_ROWS)"
+)
+_RUN = ("console", "python")
 _REASON = re.compile(r"\s*not run:(?P<reason>.*)", re.DOTALL)
 _LINK = re.compile(r"\]\((?P<target>[^()\s]+)\)")
 
@@ -123,12 +131,17 @@ class Folder:
     def run(self, block: Block) -> list[tuple[str, int, str]]:
         """(command, exit code, output) of each command of the block; once, however often it is called for."""
         if block.line not in self.ran:
-            self.ran[block.line] = [self._call(command) for command in block.commands]
+            calls = (
+                [(block.body, [sys.executable, "-c", block.body])]
+                if block.language == "python"
+                else [(command, ["bash", "-o", "pipefail", "-c", command]) for command in block.commands]
+            )
+            self.ran[block.line] = [self._call(*call) for call in calls]
         return self.ran[block.line]
 
-    def _call(self, command: str) -> tuple[str, int, str]:
+    def _call(self, command: str, arguments: list[str]) -> tuple[str, int, str]:
         done = subprocess.run(
-            ["bash", "-o", "pipefail", "-c", command],
+            arguments,
             cwd=self.path,
             env=self.environment,
             stdin=subprocess.DEVNULL,
@@ -176,7 +189,7 @@ def _prepare(folder: Folder, page: str, before: int) -> None:
             continue
         if block.language == "yaml" and (named := re.match(r"# ([\w.-]+\.yaml)\b", block.body)):
             (folder.path / named[1]).write_text(block.body, encoding="utf-8")
-        elif block.language == "console":
+        elif block.language in _RUN:
             folder.run(block)
 
 
@@ -193,9 +206,7 @@ def test_a_console_block_does_what_the_page_says_or_names_why_it_is_not_run(
 ) -> None:
     assert block.commands, f"{_place(block)}: no line of this block begins with '$ '"
     if block.skipped:
-        reason = _REASON.fullmatch(block.comment)
-        assert reason, f"{_place(block)}: expected '<!-- not run: reason -->', found '{block.comment.strip()}'"
-        assert reason["reason"].strip(), f"{_place(block)}: 'not run' needs a reason"
+        _check_reason(block)
         return
     folder = folder_of(block.page)
     _prepare(folder, block.page, block.line)
@@ -210,6 +221,23 @@ def test_a_console_block_does_what_the_page_says_or_names_why_it_is_not_run(
     printed = "\n".join(output for _, _, output in ended)
     absent = {line: missing for line in block.shown if (missing := _missing(line, printed))}
     assert not absent, f"{_place(block)} shows what was not printed: {absent}; printed was\n{printed}"
+
+
+@pytest.mark.parametrize("block", _written("python"), ids=_place)
+def test_a_python_block_runs_or_names_why_it_is_not_run(block: Block, folder_of: Callable[[str], Folder]) -> None:
+    if block.skipped:
+        _check_reason(block)
+        return
+    folder = folder_of(block.page)
+    _prepare(folder, block.page, block.line)
+    ((_, code, output),) = folder.run(block)
+    assert code == 0, f"{_place(block)}\n{output}"
+
+
+def _check_reason(block: Block) -> None:
+    reason = _REASON.fullmatch(block.comment)
+    assert reason, f"{_place(block)}: expected '<!-- not run: reason -->', found '{block.comment.strip()}'"
+    assert reason["reason"].strip(), f"{_place(block)}: 'not run' needs a reason"
 
 
 def test_a_block_is_read_with_its_comment_its_commands_and_its_exit_code() -> None:
@@ -251,6 +279,51 @@ def test_the_first_page_is_short_and_names_how_to_begin() -> None:
     assert FEWEST_WORDS <= words(text) <= MOST_WORDS
     assert "make demo" in text
     assert "make test" in text
+
+
+@pytest.mark.parametrize("page", ["jobs/README.md", "connectors/README.md", "runner/README.md"])
+def test_a_reference_begins_with_its_contents_in_the_order_of_its_headings(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    contents = text.partition("Contents:")[2].partition("\n\n")[0]
+    titles = re.findall(r"^## +(.+?) *$", _FENCE.sub("", text), flags=re.MULTILINE)
+    listed = [target.removeprefix("#") for target in _LINK.findall(contents)]
+    assert listed == [anchor for title in titles for anchor in headings(f"## {title}")]
+
+
+def test_every_code_that_the_product_knows_is_in_the_table_of_codes_and_no_other() -> None:
+    sources = [path.read_text(encoding="utf-8") for path in _modules()]
+    texts = [node.value for source in sources for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)]
+    text = (ROOT / "connectors/README.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| `(\w+)` \|", text.partition("\n## Codes\n")[2].partition("\n## ")[0], flags=re.MULTILINE)
+    assert {text for text in texts if isinstance(text, str) and _CODE.fullmatch(text)} <= set(table)
+    assert [code for code in table if not any(code in source for source in sources)] == []
+    assert len(table) == len(set(table))
+
+
+def test_every_key_of_the_documents_is_in_the_table_of_documents(folder_of: Callable[[str], Folder]) -> None:
+    page = "jobs/README.md"  # its commands leave outputs, one of them with rejected rows
+    folder = folder_of(page)
+    _prepare(folder, page, before=sys.maxsize)
+    text = (ROOT / "connectors/README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"\w+", text.partition("\n## The documents\n")[2].partition("\n## ")[0]))
+    made = [path for success in folder.path.glob("*/_SUCCESS") for path in success.parent.rglob("*") if path.is_file()]
+    keys = {name: set[str]() for name in ("_SUCCESS", ".json", ".parquet")}
+    for path in made:
+        if path.suffix == ".parquet":
+            footer = pq.read_schema(path) if path.parent.name == "rejects" else None
+            header = json.loads((pq.read_metadata(path).metadata or {})[b"runner.commit"])
+            keys[".parquet"] |= {*header, *(footer.names if footer is not None else ())}
+        elif (path.suffix or path.name) in keys:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            parts = document.get("parts")
+            listed = parts if isinstance(parts, list) else []
+            keys[path.suffix or path.name] |= {*document, *(key for part in listed for key in part)}
+    assert all(keys.values())
+    assert {key for some in keys.values() for key in some} - named == set()
+
+
+def _modules() -> list[Path]:
+    return [path for package in ("jobs", "connectors", "runner") for path in (ROOT / package).rglob("*.py")]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -28,7 +28,10 @@ from connectors.output.directory import OutputDirectory
 from jobs.attempt import Attempt, Failure, Receipt
 from jobs.job import Job, Limits, Output
 from jobs.plan import InputFile, Plan, RowGroup, plan
+from jobs.schedule.draw import Draw
+from jobs.schedule.elastic import Demand
 from jobs.schedule.event import AttemptSucceeded, Event, WorkerReady
+from jobs.schedule.policy import Policy
 from jobs.schedule.schedule import Schedule
 from runner.driver.driver import Driver
 from runner.preflight.preflight import preflight
@@ -165,7 +168,8 @@ class NoStorage:
 def drive(made: Plan, done: dict[int, Receipt]) -> Driver:
     names = OutputDirectory(Output(url="/nowhere"), made.id, len(made.shards))
     random = Random(0)
-    schedule = Schedule(made, done, 8, 4, 1, lambda: f"{random.getrandbits(48):012x}", random)
+    draw = Draw(1, lambda: f"{random.getrandbits(48):012x}", random)
+    schedule = Schedule(made, done, Policy(), draw, Demand(8))
     driver = Driver(schedule, InstantPool(names), NoStorage(), 1, made.rows, receipts=dict(done))  # type: ignore[arg-type]
     assert len(driver.run()) == len(made.shards)
     return driver

@@ -1,4 +1,4 @@
-"""How many workers an elastic run wants: as many as shards wait for, less what others need more.
+"""How many workers a run wants; of an elastic one: as many as shards wait for, less what others need more.
 
 Owns the bounds and the patience with others; refuses to know which worker does what. The invariant: the answer is
 between the bounds, and below `least` only where fewer shards are left.
@@ -6,7 +6,23 @@ between the bounds, and below `least` only where fewer shards are left.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from jobs.schedule.policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """How many workers a run asks for.
+
+    most:  so many are kept alive, as long as so many shards are left.
+    least: a run with this is elastic: it has between `least` and `most` workers; None: it keeps `most`.
+    needs: what the workers need, for the message of a CapacityError: '8 workers with 1 GPU each'.
+    """
+
+    most: int
+    least: int | None = None
+    needs: str = ""
 
 
 class Elastic:

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from statistics import median
 
 from jobs.attempt import Failure
-from jobs.errors import FailureClass, PoisonError, RunnerError
+from jobs.errors import FailureClass, RunnerError
 from jobs.job import Limits
-from jobs.plan import Plan
 
 RETRIED: frozenset[FailureClass] = frozenset({"transient", "infrastructure", "memory"})
 _INFRASTRUCTURE_ATTEMPTS = 6
@@ -25,6 +24,9 @@ _FIGURES_KEPT = 200  # the latest are enough for a median, and follow a store th
 class Policy:
     """How patient a run is. Every time is in seconds of the clock of the events.
 
+    max_attempts:   of a shard, before the run fails.
+    in_hand:        attempts a worker holds: the one that it runs, and one that it may begin without a new dispatch.
+    capacity_s:     how long there may be no usable worker.
     infrastructure: attempts of a shard whose worker or node fails; None for as many as of any other class.
     poison:         so many processes killed (or stalled) by one shard, and by no other meanwhile, condemn it.
     stall_s:        without progress of a running attempt, or `stall_batches` times a slow batch if that is longer.
@@ -39,6 +41,9 @@ class Policy:
                     `careful_stall` times as long, because its worker looks for stalls itself.
     """
 
+    max_attempts: int = 4
+    in_hand: int = 2
+    capacity_s: float = 15 * 60.0
     infrastructure: int | None = None
     poison: int = 2
     stall_s: float = 600.0
@@ -63,6 +68,7 @@ class Policy:
         Where the user did not, workers and nodes may die six times, and all else may fail four times.
         """
         return cls(
+            max_attempts=limits.max_attempts,
             infrastructure=None if "max_attempts" in limits.model_fields_set else _INFRASTRUCTURE_ATTEMPTS,
             stall_s=limits.stall_s,
             careful=limits.may_lose,
@@ -72,13 +78,17 @@ class Policy:
         """How many condemn a shard: a row that did not fit alone needs no second witness."""
         return 1 if last.condemns else self.poison
 
-    def used_up(self, tries: Sequence[Failure], max_attempts: int) -> str | None:
+    @property
+    def most_attempts(self) -> int:
+        """Of a shard, whatever its failures are."""
+        return max(self.max_attempts, self.infrastructure or 0)
+
+    def used_up(self, tries: Sequence[Failure]) -> str | None:
         """'4 of 4 attempts', once the last failure used up the budget of its class or of the shard; None before."""
         last = tries[-1].error.failure_class
-        infrastructure = self.infrastructure or max_attempts
-        budget = infrastructure if last == "infrastructure" else max_attempts
+        budget = self.infrastructure or self.max_attempts if last == "infrastructure" else self.max_attempts
         alike = sum(failure.error.failure_class == last for failure in tries)
-        whole = max(max_attempts, infrastructure)
+        whole = self.most_attempts
         if len(tries) >= whole:
             return f"{len(tries)} of {whole} attempts"
         return f"{alike} of {budget} attempts" if alike >= budget else None
@@ -128,21 +138,3 @@ class Nodes:
     @property
     def bad(self) -> set[str]:
         return {node for node, failures in self._failures.items() if failures >= self._most}
-
-
-def poisoned(plan: Plan, shard: int, deaths: Sequence[Failure]) -> PoisonError:
-    """The end of a run on a shard that takes every process with it."""
-    cuts = plan.shards[shard].slices
-    places = [f"'{plan.files[cut.file].url}' row groups {cut.first} to {cut.stop - 1}" for cut in cuts[:10]]
-    where = ", ".join(places) + (f" and {len(cuts) - 10} more files" if len(cuts) > 10 else "")
-    stories = "; ".join(f"attempt {death.number} on {death.worker}: {death.error.message}" for death in deaths)
-    error = PoisonError(
-        f"shard {shard} ended {len(deaths)} processes, no other shard did: {where}; {stories}; look for a row that"
-        " the model cannot survive, or for too little memory; with `limits: {on_bad_row: reject}` the run finds such a"
-        " row and goes on without it",
-        shard=shard,
-        file=plan.files[cuts[0].file].url,
-        attempts=len(deaths),
-    )
-    error.__cause__ = deaths[-1].error
-    return error

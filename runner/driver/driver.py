@@ -143,7 +143,7 @@ class Driver:
             self._renewed = (snapshot.seconds, news)
             facts: dict[str, object] = {"failures": self._failures(), "workers": self.facts, "command": self.command}
             if self.fragile:
-                facts["in_hand"] = list(self.schedule.in_hand)
+                facts["in_hand"] = list(self.schedule.assignments.in_hand)
             self.output.renew(self.epoch, snapshot.document() | facts)
 
     def _snapshot(self) -> Snapshot:
@@ -154,14 +154,14 @@ class Driver:
             rows_done=min(self.rows, self._rows_committed + sum(running.values())),
             rows_before=self.rows_before,
             seconds=self.clock() - self._started,
-            shards_total=self.schedule.shards,
+            shards_total=self.schedule.shards.total,
             shards_done=len(self.receipts),
-            shards_running=self.schedule.running,
-            retries=self.schedule.retries,
-            workers_ready=self.schedule.ready,
+            shards_running=len(self.schedule.assignments.in_hand),
+            retries=self.schedule.shards.retries,
+            workers_ready=self.schedule.assignments.usable,
             workers=self.schedule.workers,
-            waits_for=self.schedule.waits_for,
+            waits_for=self.schedule.supply.waits_for,
         )
 
     def _failures(self) -> list[dict[str, object]]:
-        return [failure.document() for failure in self.schedule.failures]
+        return [failure.document() for failure in self.schedule.shards.failures]

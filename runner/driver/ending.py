@@ -55,7 +55,7 @@ def accounted(driver: Driver, ready: Preflight, began: float, ending: str) -> di
         first = driver.history.first_part
         account["first_part_s"] = None if first is None else round(first - began, 3)
         head = _heading(ready, driver, ending, time.monotonic() - began)
-        failures = [failure.document() for failure in driver.schedule.failures]
+        failures = [failure.document() for failure in driver.schedule.shards.failures]
         driver.output.report(head | account | {"failures": failures}, page(head, account, driver.history, failures))
     except Exception:
         _log.warning("the report of this run could not be written", exc_info=True)
@@ -85,5 +85,5 @@ def _heading(ready: Preflight, driver: Driver, ending: str, seconds: float) -> d
         "shards": len(ready.plan.shards),
         "shards_done": len(driver.receipts),
         "seconds": round(seconds, 3),
-        "retries": driver.schedule.retries,
+        "retries": driver.schedule.shards.retries,
     }

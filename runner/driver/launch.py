@@ -19,6 +19,8 @@ from jobs.attempt import Receipt
 from jobs.errors import OutputError, RunnerError, SupersededError
 from jobs.job import Job, Workers
 from jobs.rejection import Rejections
+from jobs.schedule.draw import Draw
+from jobs.schedule.elastic import Demand
 from jobs.schedule.policy import Policy
 from jobs.schedule.schedule import Schedule
 from runner.driver.driver import Driver
@@ -111,7 +113,7 @@ def launch(
         pool.close()
     run = {shard: receipt for shard, receipt in receipts.items() if shard not in done}
     seconds = time.monotonic() - began
-    return _result(job, ready, output, receipts, driver.schedule.retries, run, seconds, account)
+    return _result(job, ready, output, receipts, driver.schedule.shards.retries, run, seconds, account)
 
 
 def _ready(job: Job, options: RunOptions, pool: Pool) -> Preflight:
@@ -146,15 +148,14 @@ def _driver(
         rejections.note(receipt)
     schedule = Schedule(
         ready.plan,
-        done=done,
-        workers=workers.max or (fits if workers.count == "auto" else workers.count),
-        least=workers.least,
-        max_attempts=limits.max_attempts,
-        epoch=epoch,
-        nonce=lambda: secrets.token_hex(6),
-        random=random.Random(),
-        asked=_asked(workers),
-        policy=Policy.of(limits),
+        done,
+        Policy.of(limits),
+        Draw(epoch, lambda: secrets.token_hex(6), random.Random()),
+        Demand(
+            workers.max or (fits if workers.count == "auto" else workers.count),
+            least=workers.least,
+            needs=_needs(workers),
+        ),
         rejections=rejections,
         suspects=output.died_with(epoch) if fragile else (),
     )
@@ -195,7 +196,7 @@ def _drive(driver: Driver, display: Callable[[], Display], watch: Callable[[Snap
         screen.close()
 
 
-def _asked(workers: Workers) -> str:
+def _needs(workers: Workers) -> str:
     """What each worker needs, for the message when none can be had."""
     amounts = {"CPU": workers.cpus, "GPU": workers.gpus, **workers.resources}
     needs = [f"{amount:g} {name}" for name, amount in amounts.items() if amount]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import os
 import signal
 import subprocess
@@ -186,7 +186,8 @@ def test_row_17_without_any_node_for_workers_the_job_ends_with_69_and_continues_
     cluster.rules.write_text(SLOW)
     with monkeypatch.context() as patch:
         # The wait of 15 minutes, shrunk.
-        patch.setattr(launch, "Schedule", functools.partial(launch.Schedule, capacity_s=4.0))
+        policy_of = launch.Policy.of
+        patch.setattr(launch.Policy, "of", lambda limits: dataclasses.replace(policy_of(limits), capacity_s=4.0))
         handle = runner.start(case.job(), progress=False)
         await_that(lambda: len(case.parts) >= 2, "two parts")
         cluster.kill()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import random
 from collections.abc import Callable, Sequence
@@ -10,6 +11,9 @@ from typing import Any
 from jobs.attempt import Attempt, Failure, Receipt
 from jobs.errors import RunnerError, StorageError, WorkerError
 from jobs.plan import Plan
+from jobs.rejection import Rejections
+from jobs.schedule.draw import Draw
+from jobs.schedule.elastic import Demand
 from jobs.schedule.event import (
     Action,
     AttemptFailed,
@@ -22,6 +26,7 @@ from jobs.schedule.event import (
     WorkerProgressed,
     WorkerReady,
 )
+from jobs.schedule.policy import Policy
 from jobs.schedule.schedule import Schedule
 
 PlanOf = Callable[[Sequence[int]], Plan]
@@ -32,6 +37,12 @@ SLOW = StorageError("timed out")
 def receipt_of(attempt: Attempt, worker: str) -> Receipt:
     part = f"part-{attempt.shard}"
     return Receipt(attempt.shard, attempt.id, attempt.number, attempt.epoch, part, 1, "", 10, 10, worker=worker)
+
+
+def draw(chance: random.Random) -> Draw:
+    """The draws of a first epoch, with nonces that count."""
+    nonces = itertools.count()
+    return Draw(1, lambda: f"{next(nonces):012x}", chance)
 
 
 class LongestWait(random.Random):
@@ -45,10 +56,24 @@ class LongestWait(random.Random):
 class Play:
     """A Schedule whose events are written by hand; remembers which attempt is in whose hand."""
 
-    def __init__(self, plan: Plan, workers: int = 1, done: Sequence[int] = (), **options: Any) -> None:
-        nonces = itertools.count()
-        options = {"max_attempts": 4, "random": random.Random(0)} | options
-        self.schedule = Schedule(plan, done, workers, epoch=1, nonce=lambda: f"{next(nonces):012x}", **options)
+    def __init__(
+        self,
+        plan: Plan,
+        workers: int = 1,
+        done: Sequence[int] = (),
+        *,
+        least: int | None = None,
+        needs: str = "",
+        chance: random.Random | None = None,
+        policy: Policy | None = None,
+        rejections: Rejections | None = None,
+        suspects: Sequence[int] = (),
+        **limits: Any,
+    ) -> None:
+        """limits: of the policy, in place of its own."""
+        policy = dataclasses.replace(policy or Policy(), **limits)
+        demand = Demand(workers, least, needs)
+        self.schedule = Schedule(plan, done, policy, draw(chance or random.Random(0)), demand, rejections, suspects)
         self.now = 0.0
         self.held: dict[tuple[str, int], Attempt] = {}
         self.rows: dict[str, int] = {}
@@ -81,7 +106,7 @@ class Play:
         return actions
 
     def running(self, worker: str) -> Attempt:
-        attempt = self.schedule._workers[worker].running
+        attempt = self.schedule.assignments.workers[worker].running
         assert attempt is not None
         return attempt
 

@@ -11,7 +11,10 @@ from jobs.attempt import Attempt, Failure, Receipt
 from jobs.errors import ModelCallError, RunnerError, StoppedError, WorkerError
 from jobs.job import Limits
 from jobs.plan import InputFile, RowGroup, plan
+from jobs.schedule.draw import Draw
+from jobs.schedule.elastic import Demand
 from jobs.schedule.event import AttemptFailed, AttemptSucceeded, Event, StartWorker, Tick, WorkerLost, WorkerReady
+from jobs.schedule.policy import Policy
 from jobs.schedule.schedule import Schedule
 from runner.driver.driver import Driver
 from runner.measure.snapshot import Snapshot
@@ -96,7 +99,8 @@ def drive(
     four = [InputFile(f"f{n}", 1, "", (RowGroup(10, 1),)) for n in range(4)]
     made = plan(four, Limits(shard_rows=10), {})
     nonces: Iterator[str] = iter(f"{n:012x}" for n in range(10**6))
-    schedule = Schedule(made, {}, workers, 3, 1, lambda: next(nonces), Random(0))
+    draw = Draw(1, lambda: next(nonces), Random(0))
+    schedule = Schedule(made, {}, Policy(max_attempts=3), draw, Demand(workers))
     seen: list[Snapshot] = []
     driver = Driver(schedule, pool, output, 1, made.rows, seen.append, stop, lambda: pool.now)  # type: ignore[arg-type]
     return driver, seen
@@ -193,7 +197,7 @@ def test_an_attempt_whose_rows_grow_is_left_alone_however_slow_it_is() -> None:
     driver, _ = drive(pool, output, workers=1)
     assert sorted(driver.run()) == [0, 1, 2, 3]
     assert pool.started == ["w1"]
-    assert driver.schedule.failures == ()
+    assert driver.schedule.shards.failures == ()
 
 
 def test_a_pool_is_told_which_nodes_to_avoid() -> None:

@@ -47,7 +47,7 @@ def test_at_the_tail_idle_workers_go_but_one(plan_of: PlanOf) -> None:
         for shard in held[worker]:
             gone += stopped(play.succeed(worker, shard))
     assert gone == ["w1", "w2"], "w3 is the spare, w4 works"
-    assert play.schedule.ready == 2
+    assert play.schedule.assignments.usable == 2
 
 
 def test_workers_that_still_start_are_not_waited_for_once_there_is_no_work_for_them(plan_of: PlanOf) -> None:
@@ -64,11 +64,11 @@ def test_while_others_wait_it_gives_up_one_worker_after_the_other_down_to_the_le
     play.tell(ClusterSeen, 1)
     assert play.pass_time(19) == [], "they may get room elsewhere"
     play.pass_time(2)
-    assert play.schedule.ready == 3, "one ends what it runs, and takes nothing new"
-    draining = next(iter(play.schedule._hands.draining))
+    assert play.schedule.assignments.usable == 3, "one ends what it runs, and takes nothing new"
+    draining = next(iter(play.schedule.assignments.draining))
     assert stopped(play.succeed(draining, play.running(draining).shard)) == [draining]
     play.pass_time(60)
-    assert play.schedule.ready == 2
+    assert play.schedule.assignments.usable == 2
 
 
 def test_it_grows_again_a_minute_after_others_have_what_they_need(plan_of: PlanOf) -> None:
@@ -86,7 +86,7 @@ def test_requests_that_found_no_room_are_withdrawn_first(plan_of: PlanOf) -> Non
     play.start("w1", "w2")
     play.tell(ClusterSeen, 1)
     assert stopped(play.pass_time(26)) == ["w4", "w3"]
-    assert play.schedule.ready == 2
+    assert play.schedule.assignments.usable == 2
 
 
 def test_while_others_wait_nothing_more_is_asked_for(plan_of: PlanOf) -> None:
@@ -103,7 +103,7 @@ def test_a_fixed_number_gives_way_to_nobody(plan_of: PlanOf) -> None:
     play.start("w1", "w2", "w3")
     play.tell(ClusterSeen, 5)
     play.pass_time(100)
-    assert play.schedule.ready == 3
+    assert play.schedule.assignments.usable == 3
 
 
 @pytest.mark.parametrize("least", [None, 1])
@@ -111,7 +111,7 @@ def test_what_the_cluster_can_never_give_ends_the_run_in_seconds(plan_of: PlanOf
     play = Play(plan_of([1] * 5), workers=2, least=least)
     play.tell(Started)
     play.tell(ClusterSeen, 0, HUGE)
-    assert play.schedule.waits_for == HUGE
+    assert play.schedule.supply.waits_for == HUGE
     assert play.pass_time(9) == []
     error = error_of(play.pass_time(2))
     assert isinstance(error, CapacityError)
@@ -124,7 +124,7 @@ def test_a_node_that_joins_in_time_is_waited_for(plan_of: PlanOf) -> None:
     play.tell(ClusterSeen, 0, HUGE)
     play.pass_time(9)
     play.tell(ClusterSeen, 0, "", "no room yet")
-    assert play.schedule.waits_for == "no room yet"
+    assert play.schedule.supply.waits_for == "no room yet"
     assert play.pass_time(100) == []
     assert given(play.tell(WorkerReady, "w1")) != []
 
@@ -151,14 +151,14 @@ def test_whatever_the_cluster_does_every_shard_is_done_and_the_bounds_are_kept(p
             alive.pop(worker, None)
         if any(isinstance(action, Finish) for action in actions):
             break
-        assert play.schedule._hands.staying <= 6
+        assert play.schedule.assignments.staying <= 6
         play.now += chance.random() * 3
         worker = chance.choice(sorted(alive)) if alive else ""
         match chance.randrange(8):
             case 0 | 1 if alive and not alive[worker]:
                 alive[worker] = True
                 actions = play.tell(WorkerReady, worker, chance.choice("ab"))
-            case 2 | 3 | 4 if alive and alive[worker] and play.schedule._workers[worker].hand:
+            case 2 | 3 | 4 if alive and alive[worker] and play.schedule.assignments.workers[worker].attempts:
                 actions = play.succeed(worker, play.running(worker).shard)
             case 5:
                 actions = play.tell(ClusterSeen, chance.choice([0, 0, 1, 4]))
@@ -167,7 +167,7 @@ def test_whatever_the_cluster_does_every_shard_is_done_and_the_bounds_are_kept(p
                 actions = play.tell(WorkerLost, worker, LOST, True)
             case _:
                 actions = play.tell(Tick)
-    assert play.schedule.done == 30
+    assert play.schedule.shards.done == 30
 
 
 @pytest.mark.parametrize(

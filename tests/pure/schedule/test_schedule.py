@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
+import dataclasses
 import random
 import tracemalloc
 from collections import Counter
 
 import pytest
-from schedule_play import LOST, SLOW, LongestWait, PlanOf, Play, error_of, given, receipt_of
+from schedule_play import LOST, SLOW, LongestWait, PlanOf, Play, draw, error_of, given, receipt_of
 
 from jobs.attempt import Attempt, Failure
 from jobs.errors import (
@@ -23,6 +23,7 @@ from jobs.errors import (
     WorkerError,
 )
 from jobs.plan import Plan
+from jobs.schedule.elastic import Demand
 from jobs.schedule.event import (
     Action,
     AttemptFailed,
@@ -53,7 +54,7 @@ def test_nothing_left_to_do_finishes_without_a_worker(plan_of: PlanOf) -> None:
     play = Play(plan_of([1, 1]), workers=0, done=[0, 1])
     assert play.start() == [Finish()]
     assert play.wait(1) == []
-    assert play.schedule.rows_done == 20
+    assert play.schedule.shards.rows_done == 20
 
 
 def test_no_more_workers_are_started_than_shards_are_left(plan_of: PlanOf) -> None:
@@ -85,7 +86,7 @@ def test_a_success_is_recorded_once_and_the_last_one_stops_all_workers_and_finis
     first = receipt_of(play.held["w1", 0], "w1")
     assert play.succeed("w1", 0) == [Record(first, ())]
     assert play.succeed("w1", 0) == []
-    assert play.schedule.idle == ("w1",)
+    assert play.schedule.assignments.idle == ("w1",)
     last = receipt_of(play.held["w2", 1], "w2")
     assert play.succeed("w2", 1) == [Record(last, ()), StopWorker("w1"), StopWorker("w2"), Finish()]
     assert play.succeed("w2", 1) == []
@@ -95,9 +96,10 @@ def test_progress_counts_what_is_done_in_hand_and_waiting(plan_of: PlanOf) -> No
     play = Play(plan_of([1] * 8), workers=2, done=[7])
     play.start("w1", "w2")
     play.succeed("w1", 0)
-    at = play.schedule
-    assert (at.shards, at.done, at.running, at.waiting, at.rows_done) == (8, 2, 4, 2, 20)
-    assert (at.workers, at.ready, at.attempts, at.retries, at.idle) == (2, 2, 5, 0, ())
+    shards, assignments = play.schedule.shards, play.schedule.assignments
+    assert (shards.total, shards.done, shards.rows_done, shards.attempts, shards.retries) == (8, 2, 20, 5, 0)
+    assert (assignments.in_hand, assignments.usable, assignments.idle) == ((1, 2, 3, 4), 2, ())
+    assert (play.schedule.waiting, play.schedule.workers) == (2, 2)
 
 
 # Attempts that fail
@@ -110,7 +112,7 @@ def test_a_failed_attempt_is_tried_again_on_another_worker_after_a_back_off(plan
     assert play.wait(0.5) == [], "w1 is idle, but it is w1 that failed"
     assert given(play.succeed("w2", 1)) == [("w2", 0)]
     assert play.held["w2", 0].number == 2
-    assert play.schedule.retries == 1
+    assert play.schedule.shards.retries == 1
 
 
 def test_a_retry_is_given_to_the_same_worker_where_there_is_no_other(plan_of: PlanOf) -> None:
@@ -131,7 +133,7 @@ def test_a_retry_remembers_where_it_failed_when_the_worker_it_waited_on_is_lost(
 
 
 def test_back_offs_double_up_to_thirty_seconds_with_full_jitter(plan_of: PlanOf) -> None:
-    play = Play(plan_of([1]), max_attempts=10, random=LongestWait())
+    play = Play(plan_of([1]), max_attempts=10, chance=LongestWait())
     play.start("w1")
     for expected in (0.5, 1, 2, 4, 8, 16, 30, 30):
         play.fail("w1", 0)
@@ -193,7 +195,7 @@ def test_a_failure_that_is_told_twice_counts_once(plan_of: PlanOf) -> None:
     play.fail("w1", 0)
     assert given(play.wait(1)) == [("w1", 0)]
     assert play.tell(AttemptFailed, "w1", Failure(0, late.id, 1, "w1", SLOW)) == []
-    assert len(play.schedule.failures) == 1
+    assert len(play.schedule.shards.failures) == 1
 
 
 def test_only_the_last_hundred_failures_are_kept(plan_of: PlanOf) -> None:
@@ -202,7 +204,7 @@ def test_only_the_last_hundred_failures_are_kept(plan_of: PlanOf) -> None:
     for _ in range(150):
         play.fail("w1", 0)
         play.wait(30)
-    assert [failure.number for failure in play.schedule.failures] == list(range(51, 151))
+    assert [failure.number for failure in play.schedule.shards.failures] == list(range(51, 151))
 
 
 # Workers that are lost
@@ -212,7 +214,7 @@ def test_a_lost_worker_is_replaced_and_only_the_attempt_that_ran_is_charged(plan
     play = Play(plan_of([1] * 3))
     play.start("w1")
     assert play.tell(WorkerLost, "w1", LOST) == [StartWorker("w2")]
-    assert [failure.shard for failure in play.schedule.failures] == [0]
+    assert [failure.shard for failure in play.schedule.shards.failures] == [0]
     play.tell(WorkerReady, "w2")
     play.wait(1)
     assert given(play.succeed("w2", 1)) + given(play.succeed("w2", 2)) == [("w2", 0)]
@@ -246,9 +248,9 @@ def test_a_late_success_leaves_the_other_attempt_in_hand_but_uncounted(plan_of: 
     play.wait(1)
     assert ("w3", 0) in given(play.tell(WorkerReady, "w3"))
     assert isinstance(play.succeed("w1", 0)[0], Record)
-    assert play.schedule.idle == (), "w3 works on it still"
+    assert play.schedule.assignments.idle == (), "w3 works on it still"
     assert not any(isinstance(action, GiveUp) for action in play.fail("w3", 0))
-    assert len(play.schedule.failures) == 1
+    assert len(play.schedule.shards.failures) == 1
 
 
 def test_a_worker_lost_with_a_shard_that_is_done_already_costs_no_attempt(plan_of: PlanOf) -> None:
@@ -257,10 +259,10 @@ def test_a_worker_lost_with_a_shard_that_is_done_already_costs_no_attempt(plan_o
     play.tell(WorkerLost, "w1", LOST)
     play.wait(1)
     play.tell(WorkerReady, "w3")
-    ran = next(iter(play.schedule._workers["w3"].hand))
+    ran = next(iter(play.schedule.assignments.workers["w3"].attempts))
     play.succeed("w1", ran)
     assert not any(isinstance(action, GiveUp) for action in play.tell(WorkerLost, "w3", LOST))
-    assert len(play.schedule.failures) == 1
+    assert len(play.schedule.shards.failures) == 1
 
 
 def test_no_worker_is_replaced_while_those_alive_are_enough_for_what_is_left(plan_of: PlanOf) -> None:
@@ -278,7 +280,7 @@ def test_losses_between_successes_do_not_add_up(plan_of: PlanOf) -> None:
         play.wait(10)
         play.tell(WorkerReady, f"w{number}")
         for _ in range(2):
-            play.succeed(f"w{number}", next(iter(play.schedule._workers[f"w{number}"].hand)))
+            play.succeed(f"w{number}", next(iter(play.schedule.assignments.workers[f"w{number}"].attempts)))
         assert not any(isinstance(action, GiveUp) for action in play.tell(WorkerLost, f"w{number}", LOST))
 
 
@@ -331,7 +333,7 @@ def test_as_long_as_a_worker_may_still_start_failed_starts_do_not_end_the_run(pl
 
 
 def test_failed_starts_count_anew_when_a_worker_was_ready_in_between(plan_of: PlanOf) -> None:
-    play = Play(plan_of([1] * 9), workers=2, random=LongestWait())
+    play = Play(plan_of([1] * 9), workers=2, chance=LongestWait())
     play.start("w1")
     for number, back_off in [(2, 0.5), (3, 1), (4, 2)]:
         play.tell(WorkerFailedToStart, f"w{number}", LOST)
@@ -365,7 +367,7 @@ def test_a_worker_lost_while_starting_has_failed_to_start(plan_of: PlanOf) -> No
 
 
 def test_no_usable_worker_for_a_quarter_of_an_hour_ends_the_run_saying_what_was_asked_for(plan_of: PlanOf) -> None:
-    play = Play(plan_of([1]), asked="8 workers with 1 GPU each")
+    play = Play(plan_of([1]), needs="8 workers with 1 GPU each")
     play.start()
     assert play.wait(899) == []
     error = error_of(play.wait(1))
@@ -412,7 +414,7 @@ def test_events_of_unknown_workers_and_news_told_twice_change_nothing(plan_of: P
 def test_a_schedule_of_a_hundred_thousand_shards_takes_a_few_bytes_for_each(plan_of: PlanOf) -> None:
     plan = plan_of([1] * 100_000)
     tracemalloc.start()
-    schedule = Schedule(plan, (), 8, 4, 1, lambda: "0" * 12, random.Random(0))
+    schedule = Schedule(plan, (), Policy(), draw(random.Random(0)), Demand(8))
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert schedule.waiting == 100_000
@@ -574,13 +576,13 @@ def _play_out(schedule: Schedule, puppet: Puppet, event: Event) -> None:
 )
 def test_every_shard_is_recorded_once_or_the_run_gives_up_with_a_cause(seeds: range, plan_of: PlanOf) -> None:
     for seed in seeds:
-        draw = random.Random(seed)
-        plan = plan_of([draw.randint(1, 5) for _ in range(draw.randint(1, 40))])
-        done = {shard for shard in range(len(plan.shards)) if draw.random() < 0.1}
+        chance = random.Random(seed)
+        plan = plan_of([chance.randint(1, 5) for _ in range(chance.randint(1, 40))])
+        done = {shard for shard in range(len(plan.shards)) if chance.random() < 0.1}
         puppet = Puppet(plan, seed)
-        nonces = (f"{number:012x}" for number in itertools.count())
-        workers = draw.randint(1, 6)
-        schedule = Schedule(plan, done, workers, puppet.max_attempts, 1, nonces.__next__, random.Random(seed))
+        demand = Demand(chance.randint(1, 6))
+        policy = Policy(max_attempts=puppet.max_attempts)
+        schedule = Schedule(plan, done, policy, draw(random.Random(seed)), demand)
         event: Event = Started(0.0)
         _play_out(schedule, puppet, event)
         assert puppet.end is not None, f"seed {seed} never ended"
@@ -588,7 +590,7 @@ def test_every_shard_is_recorded_once_or_the_run_gives_up_with_a_cause(seeds: ra
         assert not puppet.recorded.keys() & done
         if isinstance(puppet.end, Finish):
             assert puppet.recorded.keys() | done == set(range(len(plan.shards)))
-            assert schedule.rows_done == plan.rows
+            assert schedule.shards.rows_done == plan.rows
         else:
             assert puppet.end.error.__cause__ is not None or isinstance(puppet.end.error, CapacityError)
         assert schedule.handle(Tick(puppet.now)) == []
@@ -599,17 +601,15 @@ def test_the_same_holds_while_nodes_drain_vanish_and_hang_and_shards_have_backup
     plan_of: PlanOf, careful: bool
 ) -> None:
     kinds: Counter[str] = Counter()
-    policy = Policy(stall_s=12, backup_s=2, backup_share=0.2, look_s=0.5, careful=careful)
+    base = Policy(max_attempts=9, stall_s=12, backup_s=2, backup_share=0.2, look_s=0.5, careful=careful)
     for seed in range(400):
-        draw = random.Random(seed)
-        plan = plan_of([draw.randint(1, 5) for _ in range(draw.randint(1, 40))])
-        puppet = Puppet(plan, seed, nodes=draw.randint(1, 3))
+        chance = random.Random(seed)
+        plan = plan_of([chance.randint(1, 5) for _ in range(chance.randint(1, 40))])
+        puppet = Puppet(plan, seed, nodes=chance.randint(1, 3))
         puppet.max_attempts = 9
-        nonces = (f"{number:012x}" for number in itertools.count())
-        workers = draw.randint(1, 6)
-        schedule = Schedule(
-            plan, (), workers, 9, 1, nonces.__next__, random.Random(seed), policy=policy, in_hand=draw.randint(1, 2)
-        )
+        demand = Demand(chance.randint(1, 6))
+        policy = dataclasses.replace(base, in_hand=chance.randint(1, 2))
+        schedule = Schedule(plan, (), policy, draw(random.Random(seed)), demand)
         _play_out(schedule, puppet, Started(0.0))
         assert puppet.end is not None, f"seed {seed} never ended"
         assert max(puppet.recorded.values(), default=1) == 1
@@ -618,7 +618,7 @@ def test_the_same_holds_while_nodes_drain_vanish_and_hang_and_shards_have_backup
             assert puppet.recorded.keys() == set(range(len(plan.shards))), f"seed {seed}"
         kinds += puppet.kinds
         kinds[type(puppet.end).__name__] += 1
-        kinds["stall"] += sum("stalled" in failure.error.message for failure in schedule.failures)
+        kinds["stall"] += sum("stalled" in failure.error.message for failure in schedule.shards.failures)
     assert ("careful" in kinds) == careful
     wanted = {"WorkerDraining", "WorkerLost", "WorkerProgressed", "backup", "stall", "Finish", "GiveUp"}
     assert wanted <= kinds.keys(), kinds

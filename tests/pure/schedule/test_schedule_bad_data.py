@@ -137,7 +137,7 @@ def test_a_worker_that_asks_to_be_recycled_is_replaced_between_shards_at_no_cost
     receipt = dataclasses.replace(receipt_of(play.held["w1", 0], "w1"), recycle="it holds 2 GiB")
     actions = play.tell(AttemptSucceeded, "w1", receipt)
     assert (stopped(actions), started(actions)) == (["w1"], [("w2", False)])
-    assert play.schedule.failures == ()
+    assert play.schedule.shards.failures == ()
     assert play.fail("w1", 1, LOST) == [], "what it says of the shard behind is no longer heard"
     assert given(play.tell(WorkerReady, "w2")) == [("w2", 1), ("w2", 2)]
 

@@ -40,7 +40,7 @@ def test_where_nobody_set_a_limit_what_is_nobodys_fault_may_happen_six_times(
     plan_of: PlanOf, error: RunnerError, most: int
 ) -> None:
     limits = Limits()
-    play = Play(plan_of([1]), max_attempts=limits.max_attempts, policy=Policy.of(limits))
+    play = Play(plan_of([1]), policy=Policy.of(limits))
     play.start("w1")
     for _ in range(most - 1):
         assert play.fail("w1", 0, error) == []
@@ -50,7 +50,7 @@ def test_where_nobody_set_a_limit_what_is_nobodys_fault_may_happen_six_times(
 
 def test_a_limit_that_the_user_set_is_for_every_class(plan_of: PlanOf) -> None:
     limits = Limits(max_attempts=4)
-    play = Play(plan_of([1]), max_attempts=limits.max_attempts, policy=Policy.of(limits))
+    play = Play(plan_of([1]), policy=Policy.of(limits))
     play.start("w1")
     for _ in range(3):
         play.fail("w1", 0, LOST)
@@ -109,7 +109,7 @@ def test_an_attempt_without_progress_is_charged_and_its_worker_replaced(plan_of:
     play.pass_time(5, {"w1": 1})
     assert play.pass_time(19) == []
     assert play.pass_time(1) == [StopWorker("w1"), StartWorker("w2")]
-    (failure,) = play.schedule.failures
+    (failure,) = play.schedule.shards.failures
     assert (failure.shard, failure.number) == (0, 1)
     assert failure.error.message.startswith("worker w1 stalled: no progress in shard 0 for 20 s")
     assert failure.error.failure_class == "infrastructure"
@@ -150,7 +150,7 @@ def test_progress_of_another_attempt_is_not_progress(plan_of: PlanOf) -> None:
         play.now += 1
         play.schedule.handle(_progressed(play.now, "w1", "e1-a1-ffffffffffff", rows))
         play.wait(0)
-    assert play.schedule.failures
+    assert play.schedule.shards.failures
 
 
 def _progressed(now: float, worker: str, attempt: str, rows: int) -> WorkerProgressed:
@@ -235,11 +235,11 @@ def test_a_worker_that_fails_three_times_in_a_row_with_different_shards_is_repla
     play.start("w1", "w2")
     assert stopped(play.fail("w1", 0)) == []
     assert stopped(play.fail("w1", play.running("w1").shard)) == []
-    behind = list(play.schedule._workers["w1"].hand)[1]
+    behind = list(play.schedule.assignments.workers["w1"].attempts)[1]
     actions = play.fail("w1", play.running("w1").shard)
     assert actions[:2] == [StopWorker("w1"), StartWorker("w3")]
-    assert len(play.schedule.failures) == 3
-    assert all(failure.shard != behind for failure in play.schedule.failures)
+    assert len(play.schedule.shards.failures) == 3
+    assert all(failure.shard != behind for failure in play.schedule.shards.failures)
 
 
 def test_a_success_in_between_keeps_the_worker(plan_of: PlanOf) -> None:
@@ -270,7 +270,8 @@ def test_a_straggler_is_given_to_an_idle_worker_once_and_the_first_success_wins(
     actions = play.pass_time(60)
     assert actions == [Dispatch("w2", play.held["w2", 0], adopt=True)], "once"
     assert play.held["w2", 0].id != play.held["w1", 0].id
-    assert (play.schedule.running, play.schedule.backups, play.schedule.retries) == (1, 1, 0)
+    assert play.schedule.assignments.in_hand == (0,)
+    assert (play.schedule.shards.backed, play.schedule.shards.retries) == ({0}, 0)
     assert play.succeed("w2", 0) == [
         Record(receipt_of(play.held["w2", 0], "w2"), ()),
         StopWorker("w1"),
@@ -337,7 +338,7 @@ def test_when_one_of_two_fails_the_other_goes_on_and_when_both_do_it_is_retried(
     assert given(play.pass_time(60)) == []
     assert given(play.tell(WorkerLost, "w2", LOST)) == []
     assert given(play.pass_time(2)) == [("w1", 0)]
-    assert len(play.schedule.failures) == 2
+    assert len(play.schedule.shards.failures) == 2
 
 
 def test_a_last_try_that_fails_beside_its_backup_leaves_the_backup_its_chance(plan_of: PlanOf) -> None:
@@ -362,15 +363,15 @@ def test_bad_data_ends_the_run_whoever_finds_it(plan_of: PlanOf) -> None:
 def test_a_slow_worker_that_lost_to_its_backup_is_stopped_and_what_it_held_given_back(plan_of: PlanOf) -> None:
     play = Play(plan_of([1] * 20), workers=2, policy=Policy(backup_s=10, backup_share=0.1))
     play.start_on("n1", "n2")
-    behind = next(iter(set(play.schedule._workers["w1"].hand) - {0}))
-    while play.schedule.done < 18:
+    behind = next(iter(set(play.schedule.assignments.workers["w1"].attempts) - {0}))
+    while play.schedule.shards.done < 18:
         play.pass_time(1)
         play.succeed("w2", play.running("w2").shard)
     assert given(play.pass_time(20)) == [("w2", 0)]
     actions = play.succeed("w2", 0)
     assert stopped(actions) == ["w1"]
     assert given(actions) == [("w2", behind)]
-    assert not play.schedule.failures
+    assert not play.schedule.shards.failures
 
 
 def test_backups_are_one_in_twenty_at_most(plan_of: PlanOf) -> None:
@@ -387,7 +388,7 @@ def test_a_worker_that_drains_ends_what_it_runs_and_gets_nothing_new_while_a_rep
     play.start_on("n1")
     actions = play.tell(WorkerDraining, "w1", FOREVER)
     assert actions == [StartWorker("w2", avoid=("n1",))]
-    assert (play.schedule.ready, play.schedule.running) == (0, 1)
+    assert (play.schedule.assignments.usable, play.schedule.assignments.in_hand) == (0, (0,))
     actions = play.succeed("w1", 0)
     assert isinstance(actions[0], Record)
     assert actions[1:] == [StopWorker("w1")]
@@ -402,8 +403,8 @@ def test_a_worker_that_drains_too_soon_gives_back_at_no_cost(plan_of: PlanOf) ->
     play.pass_time(100)
     play.succeed("w1", 0)
     assert play.tell(WorkerDraining, "w1", 50.0) == [StopWorker("w1"), StartWorker("w2")]
-    assert not play.schedule.failures
-    assert play.schedule.running == 0
+    assert not play.schedule.shards.failures
+    assert play.schedule.assignments.in_hand == ()
 
 
 def test_at_the_deadline_it_is_given_back_without_waiting_for_the_loss_to_be_noticed(plan_of: PlanOf) -> None:
@@ -412,7 +413,7 @@ def test_at_the_deadline_it_is_given_back_without_waiting_for_the_loss_to_be_not
     play.tell(WorkerDraining, "w1", 30.0)
     assert play.pass_time(29) == []
     assert stopped(play.pass_time(2)) == ["w1"]
-    assert not play.schedule.failures
+    assert not play.schedule.shards.failures
 
 
 def test_preempted_attempts_are_free_however_many(plan_of: PlanOf) -> None:
@@ -422,7 +423,7 @@ def test_preempted_attempts_are_free_however_many(plan_of: PlanOf) -> None:
         actions = play.tell(WorkerLost, f"w{number}", LOST, True)
         assert actions == [StartWorker(f"w{number + 1}")]
         assert given(play.tell(WorkerReady, f"w{number + 1}", "n1")) == [(f"w{number + 1}", 0)]
-    assert not play.schedule.failures
+    assert not play.schedule.shards.failures
     assert play.held["w20", 0].number == 1
 
 
@@ -431,7 +432,7 @@ def test_a_worker_lost_while_it_drains_was_preempted(plan_of: PlanOf) -> None:
     play.start_on("n1")
     play.tell(WorkerDraining, "w1", FOREVER)
     assert not _over(play.tell(WorkerLost, "w1", LOST))
-    assert not play.schedule.failures
+    assert not play.schedule.shards.failures
 
 
 def test_a_failure_of_a_worker_that_drains_is_charged_and_ends_it(plan_of: PlanOf) -> None:
@@ -439,11 +440,11 @@ def test_a_failure_of_a_worker_that_drains_is_charged_and_ends_it(plan_of: PlanO
     play.start_on("n1")
     play.tell(WorkerDraining, "w1", FOREVER)
     assert stopped(play.fail("w1", 0)) == ["w1"]
-    assert len(play.schedule.failures) == 1
+    assert len(play.schedule.shards.failures) == 1
 
 
 def test_a_worker_that_drains_while_it_starts_or_is_idle_is_replaced_at_once(plan_of: PlanOf) -> None:
-    play = Play(plan_of([1] * 3), workers=1, random=LongestWait())
+    play = Play(plan_of([1] * 3), workers=1, chance=LongestWait())
     play.tell(Started)
     assert play.tell(WorkerDraining, "w1", FOREVER) == [StopWorker("w1"), StartWorker("w2")]
     assert play.tell(WorkerFailedToStart, "w1", LOST) == [], "it is forgotten"

@@ -25,7 +25,6 @@ from connectors.output.layout import (
     shard_of_part,
 )
 from connectors.output.part import OTHER_WAY, stated
-from connectors.store.moment import remove, remove_folder
 from connectors.store.probe import Mode
 from connectors.store.store import Store
 from jobs.difference import difference
@@ -127,12 +126,12 @@ def clear(store: Store, *, takeover: bool) -> None:
     }
     fenced = [_fence(store, plan8, takeover=takeover) for plan8 in _plans(store)]
     if success is not None:
-        remove(store, SUCCESS)
+        store.remove(SUCCESS)
     for name in sorted(parts):
-        remove(store, name)
+        store.remove(name)
     for plan8 in sorted({*parts.values()}):
-        remove_folder(store, Layout(plan8).receipts)  # else they would be believed for parts of another attempt
-        remove_folder(store, Layout(plan8).rejects)  # of the parts that are gone
+        store.remove_folder(Layout(plan8).receipts)  # else they would be believed for parts of another attempt
+        store.remove_folder(Layout(plan8).rejects)  # of the parts that are gone
     for end in fenced:
         end()
 

@@ -22,7 +22,6 @@ from connectors.output.layout import PART_PREFIX, SUCCESS, Layout, encode
 from connectors.output.part import Losses, Part, Parts
 from connectors.output.receipts import Ledger
 from connectors.output.status import Status, read_status
-from connectors.store.moment import remove
 from connectors.store.probe import WEAKER, Mode, Probe, probe
 from connectors.store.retry import BEST_EFFORT
 from connectors.store.store import Store, redact
@@ -44,7 +43,7 @@ class OutputDirectory:
 
     def __init__(self, output: Output, plan_id: str, shards: int, mode: Mode | None = None) -> None:
         self.store = Store(output.url, output.options)
-        if self.store.scheme in ("http", "https"):
+        if self.store.kind.read_only:
             raise OutputError(f"cannot write to '{redact(output.url)}': there is no writing over {self.store.scheme}")
         # The url as this process understood it: a relative one means another place in another working directory.
         self.output = output.model_copy(update={"url": self.store.url})
@@ -241,7 +240,7 @@ class OutputDirectory:
         with suppress(RunnerError):
             for file in self.store.names(self._names.rejects):
                 if (name := f"{self._names.rejects}/{file}") not in named:
-                    remove(self.store, name)
+                    self.store.remove(name)
 
     def _check_parts(self, receipts: Sequence[Receipt], listed: Mapping[str, int], doing: str, advice: str) -> None:
         sizes = {receipt.part: receipt.size for receipt in receipts}

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from connectors.output.layout import Layout, decode, encode, epoch_of_name
-from connectors.store.moment import modified
 from connectors.store.store import Store
 from jobs.errors import OutputError, RunnerError, StorageError, SupersededError
 
@@ -120,7 +119,7 @@ class Epochs:
         """Seconds since `name` was written, by the clock of the store: a small file is written to read it."""
         with suppress(RunnerError):  # not allowed to write here: then nobody can say
             self.store.replace(self.names.clock, encode({"purpose": "its modification time is the store's clock"}))
-            then, now = modified(self.store, name), modified(self.store, self.names.clock)
+            then, now = self.store.modified(name), self.store.modified(self.names.clock)
             return None if then is None or now is None else now - then
         return None
 

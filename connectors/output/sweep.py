@@ -21,7 +21,6 @@ from connectors.output.layout import (
     plan8_of_folder,
     shard_of_receipt,
 )
-from connectors.store.moment import remove, remove_folder
 from connectors.store.store import Store
 from jobs.job import Output
 
@@ -63,7 +62,7 @@ def sweep(output: Output, *, dry_run: bool = False) -> Sweep:
     if not dry_run:
         for one in found:
             if not one.kept:
-                (remove if is_temporary(one.name.rpartition("/")[2]) else remove_folder)(store, one.name)
+                (store.remove if is_temporary(one.name.rpartition("/")[2]) else store.remove_folder)(one.name)
     return Sweep(store.url, dry_run, found)
 
 

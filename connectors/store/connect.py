@@ -1,37 +1,45 @@
-"""From a URL and its options to a client of fsspec, with an error that names what is missing."""
+"""From a URL and its options to the files of its store, with an error that names what is missing.
+
+Owns the table of schemes: a new store is a row of it and a file with its verbs.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import fsspec
 
 from connectors.secret import redact, redact_urls
-from connectors.store.host_key import known_hosts_policy
-from connectors.store.remote import OBJECT_STORES
+from connectors.store.files import Files
+from connectors.store.hdfs import HdfsFiles
+from connectors.store.local import LocalFiles
+from connectors.store.objects import ObjectFiles, S3Files
+from connectors.store.other import MemoryFiles, WebFiles
+from connectors.store.remote import RemoteFiles
+from connectors.store.sftp import SftpFiles
 from jobs.errors import JobError, one_of
 from jobs.job import OptionValue
 
-# Scheme -> what to install for it; None: nothing beside the runner itself.
-_PACKAGES: dict[str, str | None] = {
-    **dict.fromkeys(("s3", "s3a"), "savedmodel-runner[s3]"),
-    **dict.fromkeys(("gs", "gcs"), "savedmodel-runner[gcs]"),
-    **dict.fromkeys(("abfs", "abfss", "az"), "savedmodel-runner[azure]"),
-    **dict.fromkeys(("sftp", "ssh"), "savedmodel-runner[sftp]"),
-    **dict.fromkeys(("http", "https"), "aiohttp"),
-    "webhdfs": "requests",
-    "hdfs": None,
-    "memory": None,
-}
+
+class _Kind(NamedTuple):
+    """package: what to install for it; None: nothing beside the runner itself."""
+
+    files: type[RemoteFiles]
+    package: str | None = None
 
 
-# fsspec trusts any SFTP host key by default, and some stores cache listings for good.
-_DEFAULTS: dict[str, dict[str, Any]] = {
-    **{scheme: {"use_listings_cache": False} for scheme in OBJECT_STORES},
-    **{scheme: {"host_key_policy": "reject"} for scheme in ("sftp", "ssh")},
+_KINDS: dict[str, _Kind] = {  # by scheme; local paths have none
+    **dict.fromkeys(("s3", "s3a"), _Kind(S3Files, "savedmodel-runner[s3]")),
+    **dict.fromkeys(("gs", "gcs"), _Kind(ObjectFiles, "savedmodel-runner[gcs]")),
+    **dict.fromkeys(("abfs", "abfss", "az"), _Kind(ObjectFiles, "savedmodel-runner[azure]")),
+    **dict.fromkeys(("sftp", "ssh"), _Kind(SftpFiles, "savedmodel-runner[sftp]")),
+    **dict.fromkeys(("http", "https"), _Kind(WebFiles, "aiohttp")),
+    "webhdfs": _Kind(HdfsFiles, "requests"),
+    "hdfs": _Kind(HdfsFiles),
+    "memory": _Kind(MemoryFiles),
 }
 
 
@@ -43,9 +51,9 @@ def scheme_of(url: str) -> str:
     scheme = scheme.lower() if mark else "file"
     if scheme in ("file", "local"):
         return "file"
-    if scheme not in _PACKAGES:
+    if scheme not in _KINDS:
         raise JobError(
-            f"no store for scheme '{scheme}' of '{redact(url)}': there is 'file', {one_of(list(_PACKAGES), most=20)}"
+            f"no store for scheme '{scheme}' of '{redact(url)}': there is 'file', {one_of(list(_KINDS), most=20)}"
         )
     return scheme
 
@@ -64,21 +72,34 @@ def absolute(url: str) -> str:
     return url if url.endswith("://") else url.rstrip("/")
 
 
-def connect(scheme: str, url: str, options: Mapping[str, OptionValue], fresh: bool) -> Any:
+def kind_of(scheme: str) -> type[Files]:
+    return LocalFiles if scheme == "file" else _KINDS[scheme].files
+
+
+def files_at(url: str, options: Mapping[str, OptionValue], client: Callable[[bool], Any]) -> Files:
+    """url: absolute. client: makes one for the options; its argument: whether anew, with credentials read again."""
+    scheme = scheme_of(url)
+    if scheme != "file":
+        return _KINDS[scheme].files(client(False), lambda: client(True))
+    if options:
+        raise JobError(f"cannot use '{url}' with options {one_of(list(options))}: a local path takes none")
+    return LocalFiles(url)
+
+
+def connect(url: str, options: Mapping[str, OptionValue], fresh: bool) -> Any:
+    """A client of fsspec. options: resolved. fresh: not the one that other stores with the same options use."""
+    scheme = scheme_of(url)
+    kind = _KINDS[scheme]
     try:
         cls = fsspec.get_filesystem_class(scheme)
     except ImportError:
-        package = _PACKAGES[scheme]
-        advice = f"; pip install '{package}'" if package else ""
+        advice = f"; pip install '{kind.package}'" if kind.package else ""
         raise JobError(f"cannot reach '{redact(url)}': the package for '{scheme}' is missing{advice}") from None
     named = {name: value for name, value in cls._get_kwargs_from_urls(url).items() if name not in _NO_OPTIONS}
     try:
         # One client for all stores with the same options: some take a second to make.
         once = {"skip_instance_cache": True} if fresh else {}
-        given = {**_DEFAULTS.get(scheme, {}), **named, **options, **once}
-        if given.get("host_key_policy") == "reject":
-            given["host_key_policy"] = known_hosts_policy(str(given.pop("known_hosts", "~/.ssh/known_hosts")))
-        return cls(**given)
+        return cls(**kind.files.client_options({**named, **options, **once}))
     except (TypeError, ValueError, KeyError) as error:
         names = one_of(list(options))
         raise JobError(f"cannot reach '{redact(url)}' with options {names}: {type(error).__name__}") from None

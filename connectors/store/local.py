@@ -11,14 +11,19 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
+import pyarrow.fs as pa_fs
+
+from connectors.store.files import Files
 from connectors.store.listing import Child, FileStat, Parts, Pattern, hidden, walk
 from jobs.errors import InputError, OutputError
+
+T = TypeVar("T")
 
 # What file systems answer that know no hard links (exFAT, some FUSE and network mounts).
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV}
@@ -26,58 +31,54 @@ NO_REFUSING_RENAME = "NO_REFUSING_RENAME"
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # linux/fcntl.h, linux/fs.h
 
 
-class LocalFiles:
+class LocalFiles(Files):
     """The file system of this machine. root: absolute; nothing is written outside it."""
+
+    local = True
 
     def __init__(self, root: str) -> None:
         self._root = Path(root)
 
-    # reading
+    def using(self, call: Callable[[], T]) -> T:
+        return call()
+
+    def arrow(self) -> pa_fs.FileSystem:
+        return pa_fs.LocalFileSystem()
+
     def key(self, path: str) -> str:
-        """Equal for two names of one file."""
         return os.path.realpath(path)
+
+    # reading
 
     def is_folder(self, path: str) -> bool:
         return Path(path).is_dir()
 
     def stat(self, path: str) -> FileStat | None:
         try:
-            found = Path(path).stat()
+            status = Path(path).stat()
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return None if Path(path).is_dir() else FileStat(path, found.st_size, str(found.st_mtime_ns))
+        return None if Path(path).is_dir() else FileStat(path, status.st_size, str(status.st_mtime_ns))
+
+    def modified(self, path: str) -> float | None:
+        return Path(path).stat().st_mtime
+
+    def children(self, path: str) -> Sequence[Child]:
+        try:
+            return [*_entries(path)]
+        except FileNotFoundError:
+            return []
 
     def tree(self, pattern: Pattern) -> Iterator[tuple[Parts, FileStat]]:
-        return walk(pattern, self._inputs) if Path(pattern.folder or "/").is_dir() else iter(())
+        return walk(pattern, _inputs) if Path(pattern.folder or "/").is_dir() else iter(())
 
-    def children(self, path: str) -> Iterator[Child]:
-        with os.scandir(path or "/") as entries:
-            for entry in entries:
-                if entry.is_dir():
-                    yield Child(entry.name, folder=True)
-                elif entry.is_file():
-                    found = entry.stat()
-                    yield Child(entry.name, False, found.st_size, str(found.st_mtime_ns))
-                elif entry.is_symlink():
-                    yield Child(entry.name, False)
+    def open(self, path: str, fetch: Callable[[int, int], bytes]) -> BinaryIO:
+        return FileIO(path)  # unbuffered: readers ask for large pieces here, and hold them themselves
 
-    def _inputs(self, path: str) -> Iterator[Child]:
-        """The children, without links back to a folder above: they would never end.
-
-        raises: InputError for a link that leads nowhere: leaving it out would be a file less.
-        """
-        above = os.path.realpath(path or "/")
-        for child in self.children(path):
-            if child.folder and Path(path, child.name).is_symlink():
-                target = os.path.realpath(Path(path, child.name))
-                if above == target or above.startswith(target.rstrip("/") + "/"):
-                    continue
-            if not (child.folder or child.version or hidden((child.name,))):
-                raise InputError(f"cannot read '{path}/{child.name}': it is a symbolic link that leads nowhere")
-            yield child
-
-    def open(self, path: str) -> BinaryIO:
-        return FileIO(path)  # unbuffered: who reads here asks for large pieces, and holds them itself
+    def fetch(self, path: str, start: int, stop: int) -> bytes:
+        with FileIO(path) as file:
+            file.seek(start)
+            return file.read(stop - start)
 
     def read(self, path: str) -> bytes | None:
         try:
@@ -86,6 +87,7 @@ class LocalFiles:
             return None
 
     # writing
+
     def create(self, path: str, content: bytes) -> bool:
         temporary = self._temporary(path, content)
         try:
@@ -126,14 +128,14 @@ class LocalFiles:
         _sync_folder(Path(path).parent)
         return True
 
-    def spool(self, path: str) -> Path:
-        """The staging folder itself: on the file system of the output, so that a link can publish from it."""
+    def spool(self, path: str) -> Path | None:
+        """On the file system of the output, so that a link can publish from it."""
         folder = self._folder(Path(path)) / Path(path).name
         folder.mkdir(mode=0o700)
         return folder
 
-    def discard(self, path: str) -> None:
-        shutil.rmtree(path, ignore_errors=True)
+    def remove(self, path: str) -> None:
+        Path(path).unlink()
 
     def sweep(self, path: str) -> None:
         shutil.rmtree(path, ignore_errors=True)
@@ -163,6 +165,34 @@ class LocalFiles:
             temporary.unlink(missing_ok=True)
             raise
         return temporary
+
+
+def _entries(path: str) -> Iterator[Child]:
+    with os.scandir(path or "/") as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield Child(entry.name, folder=True)
+            elif entry.is_file():
+                status = entry.stat()
+                yield Child(entry.name, False, status.st_size, str(status.st_mtime_ns))
+            elif entry.is_symlink():
+                yield Child(entry.name, False)
+
+
+def _inputs(path: str) -> Iterator[Child]:
+    """The entries, without links back to a folder above: they would never end.
+
+    raises: InputError for a link that leads nowhere: leaving it out would be a file less.
+    """
+    above = os.path.realpath(path or "/")
+    for child in _entries(path):
+        if child.folder and Path(path, child.name).is_symlink():
+            target = os.path.realpath(Path(path, child.name))
+            if above == target or above.startswith(target.rstrip("/") + "/"):
+                continue
+        if not (child.folder or child.version or hidden((child.name,))):
+            raise InputError(f"cannot read '{path}/{child.name}': it is a symbolic link that leads nowhere")
+        yield child
 
 
 def _write_nameless(content: bytes, folder: Path, name: Path) -> bool:

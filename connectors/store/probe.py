@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from connectors.store.local import NO_REFUSING_RENAME
-from connectors.store.remote import OBJECT_STORES
 from connectors.store.store import Store
 from jobs.errors import OutputError, StorageError
 
@@ -41,7 +40,7 @@ def probe(store: Store, folder: str) -> Probe:
     try:
         if not _refuses(store, fresh, "small", 64, 0):
             return Probe("staged", f"'{store.url}' does not refuse a second object of one name: {WEAKER}")
-        if store.scheme in OBJECT_STORES and not _refuses(store, fresh, "large", _MULTIPART_BYTES, _PART_BYTES):
+        if store.kind.conditional_put and not _refuses(store, fresh, "large", _MULTIPART_BYTES, _PART_BYTES):
             return Probe(
                 "staged",
                 f"'{store.url}' does not refuse a second object of one name where it is uploaded in parts: {WEAKER}",
@@ -51,9 +50,7 @@ def probe(store: Store, folder: str) -> Probe:
             raise
         return Probe("staged", f"'{store.url}' has neither hard links nor a rename that refuses to replace: {WEAKER}")
     finally:
-        store.discard(fresh)
-        if store.scheme in OBJECT_STORES:  # where it may be deleted; if not, it stays and harms nobody
-            store.sweep(fresh)
+        store.sweep(fresh)  # where it may be deleted; if not, it stays and harms nothing
     return Probe("direct")
 
 

@@ -66,3 +66,4 @@ READ = Patience()
 # Documents that may be missing (heartbeat, receipts) are written by the driver's only loop: it must not stand still.
 BEST_EFFORT = Patience(tries=3, total_s=5.0)
 PUBLISH = Patience(tries=5)
+ONCE = Patience(tries=1)

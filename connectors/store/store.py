@@ -1,35 +1,33 @@
-"""The only user of fsspec: list, fetch, publish. Maps its errors to ours and keeps secrets out of them.
+"""A store as the rest of the house sees it: names below a root, listings of inputs, and the verbs of publishing.
 
-Refuses to know formats and plans. The invariants: a name that `publish` or `create` made shows whole content and is
-never replaced; no exception of a storage client leaves this module; no listing is cached; a call that fails for a
-reason that may pass is tried again within the bounds of `retry.py`, except `publish`, whose caller looks first.
+Refuses to know formats, plans and kinds of stores. The invariants: a name that `publish` or `create` made shows whole
+content and is never replaced; no exception of a storage client leaves a method; no listing is cached; a call that fails
+for a reason that may pass is tried again within the bounds of `retry.py`, except `publish`, whose caller looks first.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from functools import cached_property, partial
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO
 
 import pyarrow.fs as pa_fs
 
-from connectors.secret import HIDDEN, redact, resolve
-from connectors.store.client_error import denied, meaning, publish_answer
-from connectors.store.connect import absolute, connect, scheme_of
+from connectors.secret import redact
+from connectors.store.calls import Calls
+from connectors.store.client_error import publish_answer
+from connectors.store.connect import absolute, kind_of, scheme_of
+from connectors.store.files import Files
 from connectors.store.listing import Child, FileStat, Pattern, has_wildcard, hidden, nothing_found
-from connectors.store.local import LocalFiles
-from connectors.store.remote import RangeFile, RemoteFiles
-from connectors.store.retry import BEST_EFFORT, READ, Patience
+from connectors.store.retry import BEST_EFFORT, ONCE, READ, Patience
 from connectors.store.scratch import scratch_folder
-from jobs.errors import InputError, JobError, OutputError, RunnerError, StorageError, one_of
+from jobs.errors import InputError, OutputError, RunnerError, StorageError
 from jobs.job import OptionValue
 
 __all__ = ["FileStat", "Store", "redact"]
-
-T = TypeVar("T")
 
 FileStats = list[FileStat]  # inside the class, `list` is a method
 Names = list[str]
@@ -41,32 +39,25 @@ class Store:
     Cheap until first used; pickles as its url and unresolved options, never with a secret. Where a method takes a
     `path`: a name below the root, an absolute local path, or a full URL on the same file system.
 
+    kind:    what such a store can and cannot do, see `Files`.
     raises:  JobError for a scheme that is not supported, for a URL that holds a secret and, on first use, for a
              missing package or an option that cannot be resolved.
     """
 
     def __init__(self, url: str, options: Mapping[str, OptionValue] | None = None) -> None:
         self.scheme = scheme_of(url)
+        self.kind = kind_of(self.scheme)
         self.url = absolute(url)
         self._options = dict(options or {})
-        self._secrets: list[str] = []
+        self._calls = Calls(self.url, self._options)
         self._spools: dict[str, Path] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Store, (self.url, self._options)
 
-    @property
-    def in_process(self) -> bool:
-        """Whether other processes see other content: `memory://` is private to each."""
-        return self.scheme == "memory"
-
     def child(self, name: str) -> str:
         """The full url of a name below the root."""
         return f"{self.url.removesuffix('/')}/{name}"
-
-    def local_path(self, path: str) -> str | None:
-        """The path to give to readers that map files into memory; None where the store is not local."""
-        return self._locate(path) if self.scheme == "file" else None
 
     # inputs
 
@@ -79,9 +70,9 @@ class Store:
         """
         files: dict[str, tuple[FileStat, str]] = {}
         for given in urls:
-            url = self._on_this_store(given)
-            for file in self._ask("list", url, InputError, partial(self._expand, url, tuple(suffixes))):
-                first = files.setdefault(self._files.key(file.url), (file, given))
+            url = self._calls.on_this_store(given)
+            for file in self._calls.ask("list", url, InputError, partial(_expand, suffixes=tuple(suffixes))):
+                first = files.setdefault(self._calls.files.key(file.url), (file, given))
                 if first[0] is not file:
                     raise InputError(
                         f"cannot read '{redact(file.url)}' twice: it is listed by '{redact(first[1])}' as "
@@ -91,32 +82,9 @@ class Store:
                     )
         return sorted((file for file, _ in files.values()), key=lambda file: file.url)
 
-    def _expand(self, url: str, suffixes: Sequence[str]) -> FileStats:
-        named = self._files.stat(url)  # first: a name may hold what looks like a wildcard
-        if named is not None:
-            return [named]
-        if self.scheme in ("http", "https"):
-            raise InputError(
-                f"no file at '{redact(url)}': over {self.scheme} each file has to be named", code="NO_INPUT"
-            )
-        literal = not has_wildcard(url) or self._files.is_folder(url)
-        pattern = Pattern(url) if literal else Pattern.parse(url)
-        if pattern.folder.endswith("://"):
-            raise InputError(f"cannot list '{url}': a wildcard cannot stand for a bucket; name it", code="NO_INPUT")
-        found, seen = [], []
-        for parts, file in self._files.tree(pattern):
-            if not hidden(parts) and pattern.wants(parts, suffixes):
-                found.append(file)
-            else:
-                seen.append(parts)
-        if not found:
-            raise InputError(nothing_found(redact(url), pattern, suffixes, seen), code="NO_INPUT")
-        return found
-
     def stat(self, path: str) -> FileStat | None:
         """None where there is no such file."""
-        url = self._locate(path)
-        return self._ask("look at", url, InputError, lambda: self._files.stat(url))
+        return self._calls.ask("look at", path, InputError, lambda files, url: files.stat(url))
 
     def open(self, path: str) -> BinaryIO:
         """Open for random access. Nothing is read ahead: a read fetches exactly the bytes asked for.
@@ -124,43 +92,41 @@ class Store:
         raises: InputError where there is no such file or no permission; StorageError, also from the file's methods,
                 where the bytes could not be fetched.
         """
-        url = self._locate(path)
-        return self._ask("read", url, InputError, lambda: self._opened(url))
+        return self._calls.ask("read", path, InputError, lambda files, url: files.open(url, partial(self.fetch, url)))
 
-    def _opened(self, url: str) -> BinaryIO:
-        if isinstance(self._files, LocalFiles):
-            return self._files.open(url)
-        found = self._files.stat(url)
-        if found is None:
-            raise FileNotFoundError(url)
-        return cast(BinaryIO, RangeFile(lambda start, stop: self.fetch(url, start, stop), found.size))
+    def fetch(self, path: str, start: int, stop: int) -> bytes:
+        """Bytes `start` to `stop` of a file, all of them. raises: as the methods of an open file."""
 
-    def fetch(self, url: str, start: int, stop: int) -> bytes:
-        """Bytes `start` to `stop` of a remote file, all of them. raises: as the methods of an open file."""
-
-        def ask() -> bytes:
-            content = cast(RemoteFiles, self._files).fetch(url, start, stop)
+        def fetch(files: Files, url: str) -> bytes:
+            content = files.fetch(url, start, stop)
             if len(content) != stop - start:
                 raise StorageError(
                     f"cannot read '{redact(url)}': {stop - start} bytes at {start} asked for, {len(content)} came"
                 )
             return content
 
-        return self._ask("read", url, InputError, ask)
+        return self._calls.ask("read", path, InputError, fetch)
 
     def arrow(self, urls: Sequence[str]) -> tuple[pa_fs.FileSystem, Names]:
-        """The store as pyarrow sees it, and `urls` as paths there; what goes wrong later is pyarrow's to tell."""
-        paths = [self._files.key(self._locate(url)) for url in urls]
-        if isinstance(self._files, LocalFiles):
-            return pa_fs.LocalFileSystem(), paths
-        return pa_fs.PyFileSystem(pa_fs.FSSpecHandler(self._files.client)), paths
+        """The store as pyarrow sees it, and `urls` as paths there; what goes wrong later is pyarrow's to say."""
+        files = self._calls.files
+        return files.arrow(), [files.key(self._calls.locate(url)) for url in urls]
 
     # outputs
 
     def read(self, path: str) -> bytes | None:
         """A whole small document, None where there is none."""
-        url = self._locate(path)
-        return self._ask("read", url, OutputError, lambda: self._files.read(url))
+        return self._calls.ask("read", path, OutputError, lambda files, url: files.read(url))
+
+    def modified(self, path: str) -> float | None:
+        """Seconds on the clock of the store, None where it keeps no times or has no such file. Not tried again.
+
+        Only differences of two such times of one store mean anything.
+        """
+        try:
+            return self._calls.ask("look at", path, OutputError, lambda files, url: files.modified(url), ONCE)
+        except OutputError:  # not there, not allowed, or not implemented by this client
+            return None
 
     def create(self, path: str, content: bytes) -> bool:
         """Write a small document under a name that is free; False, and nothing changed, where it is not.
@@ -169,35 +135,25 @@ class Store:
         An answer that is lost or unclear is settled by reading, as is a refusal where the name was free just before (a
         client tries again by itself): what is equal to `content` counts as written by us.
         """
-        url = self._locate(path)
         absent: bool | None = False  # True: it was so before our first try, and what is equal later is ours
 
-        def write() -> bool:
+        def write(files: Files, url: str) -> bool:
             nonlocal absent
             if not absent:
-                absent = self._absent(url)
+                absent = _absent(files, url)
                 if absent is False:
                     return False
             try:
-                if self._files.create(url, content):
+                if files.create(url, content):
                     return True
             except RunnerError:
                 raise
             except Exception as error:
-                if publish_answer(error) != "unclear" or self._files.read(url) is None:
+                if publish_answer(error) != "unclear" or files.read(url) is None:
                     raise
-            return bool(absent) and self._files.read(url) == content
+            return bool(absent) and files.read(url) == content
 
-        return self._ask("write", url, OutputError, write)
-
-    def _absent(self, url: str) -> bool | None:
-        """None where it cannot be told, such as without a right to read."""
-        try:
-            return self._files.stat(url) is None
-        except Exception as error:
-            if publish_answer(error) == "unclear":
-                raise
-            return None
+        return self._calls.ask("write", path, OutputError, write)
 
     def replace(self, path: str, content: bytes) -> None:
         """Write a small document whether the name is free or not; readers see the old one or the new one.
@@ -205,8 +161,7 @@ class Store:
         Gives up after a few tries: what is replaced are heartbeats and caches. Over HDFS a reader may meet it
         half-written.
         """
-        url = self._locate(path)
-        self._ask("write", url, OutputError, lambda: self._files.replace(url, content), BEST_EFFORT)
+        self._calls.ask("write", path, OutputError, lambda files, url: files.replace(url, content), BEST_EFFORT)
 
     def publish(self, spool: Path, path: str, staging: str, *, part_bytes: int = 0) -> bool:
         """Give the finished local file `spool` its final name, unless the name is taken. Not tried again by itself.
@@ -221,34 +176,24 @@ class Store:
         raises:      StorageError or OutputError whose fact `answer` (an `Answer`) is "unclear": look at `path` before
                      anything else; or "failed": nothing is at `path` by this call.
         """
-        url, staged = self._locate(path), self._locate(f"{staging}/{path}")
-        return self._settle("publish", url, lambda: self._files.publish(spool, url, staged, part_bytes))
+        staged = self._calls.locate(f"{staging}/{path}")
+        return self._calls.settle("publish", path, lambda files, url: files.publish(spool, url, staged, part_bytes))
 
     # staged mode: upload under a name of the attempt, later moved by the driver
 
     def upload(self, spool: Path, path: str, patience: Patience = READ) -> None:
         """Put the finished file `spool` under `path`, a name that belongs to one attempt or one driver alone."""
-        url = self._locate(path)
-        self._ask("upload", url, OutputError, lambda: self._files.upload(spool, url), patience)
+        self._calls.ask("upload", path, OutputError, lambda files, url: files.upload(spool, url), patience)
 
     def promote(self, staged: str, path: str) -> bool:
         """Give the uploaded object `staged` its final name, if that is free when looked at. As `publish` otherwise.
 
         On an object store the upload stays where it is (a copy is made), elsewhere it is moved.
         """
-        source, url = self._locate(staged), self._locate(path)
-        return self._settle("promote", url, lambda: self._files.promote(source, url))
+        source = self._calls.locate(staged)
+        return self._calls.settle("promote", path, lambda files, url: files.promote(source, url))
 
-    def _settle(self, doing: str, url: str, call: Callable[[], bool]) -> bool:
-        def once() -> bool:
-            try:
-                return call()
-            except RunnerError as error:
-                error.facts.setdefault("answer", "failed")  # our own refusals come before anything is written
-                raise
-
-        with self._errors(doing, url, OutputError, publishing=True):
-            return self._refreshing(once)
+    # folders
 
     def names(self, folder: str) -> Names:
         """Names directly in `folder`, sorted; those of folders end in '/'. Empty where there is no such folder."""
@@ -259,20 +204,12 @@ class Store:
         return {child.name: child.size for child in self._children(folder) if not child.folder}
 
     def _children(self, folder: str) -> Sequence[Child]:
-        url = self._locate(folder)
-
-        def children() -> Sequence[Child]:
-            try:
-                return [*self._files.children(url)]
-            except FileNotFoundError:
-                return []
-
-        return self._ask("list", url, OutputError, children)
+        return self._calls.ask("list", folder, OutputError, lambda files, url: files.children(url))
 
     def tree(self, most: int, folder: str = "") -> FileStats:
         """Every file below `folder`, hidden ones included, sorted by url; the first `most` and a few more of a larger
         one."""
-        url, files, folders = self._locate(folder), FileStats(), Names()
+        url, files, folders = self._calls.locate(folder), FileStats(), Names()
         for child in sorted(self._children(url)):
             if child.folder:
                 folders.append(child.name)
@@ -283,15 +220,39 @@ class Store:
                 files += self.tree(most - len(files), f"{url.rstrip('/')}/{name}")
         return sorted(files, key=lambda file: file.url)
 
+    def remove(self, path: str) -> None:
+        """Delete one file; it need not be there. Not tried again.
+
+        raises: OutputError where that is not allowed, StorageError.
+        """
+
+        def remove(files: Files, url: str) -> None:
+            with suppress(FileNotFoundError):
+                files.remove(url)
+
+        self._calls.ask("remove", path, OutputError, remove, ONCE)
+
+    def remove_folder(self, folder: str) -> None:
+        """Delete a folder with all that is in it. raises: OutputError where that is not allowed, StorageError."""
+        for name in self.names(folder):
+            if name.endswith("/"):
+                self.remove_folder(f"{folder}/{name[:-1]}")
+            else:
+                self.remove(f"{folder}/{name}")
+        self.discard(folder)  # what is left of it: a folder, where the store has folders
+
+    # what belongs to one attempt
+
     def spool(self, staging: str) -> Path:
         """A fresh local folder that only this user can read: `staging` itself where the store is local."""
-        url = self._locate(staging)
-        with self._errors("create", url, OutputError):
-            if isinstance(self._files, LocalFiles):
-                return self._files.spool(url)
-            folder = scratch_folder(Path(staging).name)
-            self._spools[staging] = folder
-            return folder
+
+        def spool(files: Files, url: str) -> Path:
+            own = files.spool(url)
+            if own is None:
+                own = self._spools[staging] = scratch_folder(Path(staging).name)
+            return own
+
+        return self._calls.ask("create", staging, OutputError, spool, ONCE)
 
     def release(self, staging: str) -> None:
         """Drop the local spool of `staging`, not what was uploaded there; never fails."""
@@ -304,90 +265,46 @@ class Store:
         On an object store nothing is staged in direct mode, and no right to delete is needed: see `sweep`.
         """
         self.release(staging)
-        with suppress(Exception):  # garbage below `_run/` harms nobody
-            self._refreshing(lambda: self._files.discard(self._locate(staging)))
+        if not self.kind.conditional_put:
+            self.sweep(staging)
 
     def sweep(self, folder: str) -> None:
         """Drop whatever is below `folder`, on object stores too; never fails, and may leave all of it."""
         self.release(folder)
-        with suppress(Exception):
-            self._refreshing(lambda: self._files.sweep(self._locate(folder)))
+        with suppress(Exception):  # garbage below `_run/` harms nothing
+            files, url = self._calls.files, self._calls.locate(folder)
+            files.using(lambda: files.sweep(url))
 
-    # names and errors
 
-    @cached_property
-    def _files(self) -> LocalFiles | RemoteFiles:
-        if self.scheme == "file":
-            if self._options:
-                raise JobError(
-                    f"cannot use '{self.url}' with options {one_of(list(self._options))}: a local path takes none"
-                )
-            return LocalFiles(self.url)
-        with self._errors("reach", self.url, JobError):
-            return RemoteFiles(self._connected(fresh=False), self.scheme, lambda: self._connected(fresh=True))
+def _expand(files: Files, url: str, suffixes: Sequence[str]) -> list[FileStat]:
+    """The files that one url means."""
+    named = files.stat(url)  # first: a name may hold what looks like a wildcard
+    if named is not None:
+        return [named]
+    if files.read_only:
+        raise InputError(
+            f"no file at '{redact(url)}': over {scheme_of(url)} each file has to be named", code="NO_INPUT"
+        )
+    literal = not has_wildcard(url) or files.is_folder(url)
+    pattern = Pattern(url) if literal else Pattern.parse(url)
+    if pattern.folder.endswith("://"):
+        raise InputError(f"cannot list '{url}': a wildcard cannot stand for a bucket; name it", code="NO_INPUT")
+    meant, others = [], []
+    for parts, file in files.tree(pattern):
+        if not hidden(parts) and pattern.wants(parts, suffixes):
+            meant.append(file)
+        else:
+            others.append(parts)
+    if not meant:
+        raise InputError(nothing_found(redact(url), pattern, suffixes, others), code="NO_INPUT")
+    return meant
 
-    def _connected(self, *, fresh: bool) -> Any:
-        """fresh: with the references resolved again, and not the client that others use."""
-        options, secrets = resolve(self._options, self.scheme)
-        self._secrets = list(dict.fromkeys((*self._secrets, *secrets)))
-        return connect(self.scheme, self.url, options, fresh)
 
-    def _on_this_store(self, url: str) -> str:
-        if scheme_of(url) != self.scheme:
-            raise JobError(
-                f"cannot reach '{redact(url)}' through '{redact(self.url)}': one job section has one kind of store"
-            )
-        return absolute(url)
-
-    def _locate(self, path: str) -> str:
-        if "://" in path or path.startswith("/"):
-            return self._on_this_store(path)
-        segments = path.split("/") if path else []
-        if any(segment in ("", ".", "..") or not segment.isprintable() for segment in segments):
-            raise OutputError(f"cannot use {path!r} below '{redact(self.url)}': it is no plain relative name")
-        return "/".join((self.url.removesuffix("/"), *segments))
-
-    def _ask(self, doing: str, url: str, wrong: type[JobError], call: Callable[[], T], patience: Patience = READ) -> T:
-        """What `call` returns; tried again while it fails with what may pass."""
-
-        def once() -> T:
-            with self._errors(doing, url, wrong):
-                return self._refreshing(call)
-
-        return patience.call(once, lambda error: error.facts.get("cause") != "full")
-
-    def _refreshing(self, call: Callable[[], T]) -> T:
-        """Credentials expire and connections break: then once more, by a client that was made anew."""
-        files = self._files
-        if isinstance(files, LocalFiles):
-            return call()
-        try:
-            with files.turn():
-                return call()
-        except Exception as error:
-            if not ((denied(error) or files.lost()) and files.refresh()):
-                raise
-        with files.turn():
-            return call()
-
-    @contextmanager
-    def _errors(self, doing: str, url: str, wrong: type[JobError], publishing: bool = False) -> Iterator[None]:
-        """Whatever a client raises becomes one of ours. wrong: the class for what will not pass by itself."""
-        try:
-            yield
-        except RunnerError:
+def _absent(files: Files, url: str) -> bool | None:
+    """Whether there is no such file; None where the store does not say, such as without a right to read."""
+    try:
+        return files.stat(url) is None
+    except Exception as error:
+        if publish_answer(error) == "unclear":
             raise
-        except Exception as error:  # the edge: every client of a store has exceptions of its own
-            cls, cause, found = meaning(error, wrong)
-            facts = {"url": redact(url), "cause": cause}
-            if publishing:
-                facts["answer"] = publish_answer(error)
-                if facts["answer"] == "unclear":
-                    cls = StorageError
-            # `from None`: the original may quote credentials, and a traceback would print it.
-            raise cls(f"cannot {doing} '{redact(url)}': {self._hide(found)}", **facts) from None
-
-    def _hide(self, text: str) -> str:
-        for secret in filter(None, self._secrets):
-            text = text.replace(secret, HIDDEN)
-        return redact(text)
+        return None

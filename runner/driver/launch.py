@@ -120,7 +120,7 @@ def _ready(job: Job, options: RunOptions, pool: Pool) -> Preflight:
     """What there is to do; the pool connects meanwhile, unless all is done."""
     examined = examine(job, options.cache)
     store = Store(job.output.url, job.output.options)
-    if store.in_process and not options.in_process:
+    if store.kind.in_process and not options.in_process:
         raise OutputError(
             f"cannot write to '{store.url}' from workers: each process has a {store.scheme}:// of its own, and the"
             " rows would vanish; choose another output url, or run in this process"

@@ -63,7 +63,7 @@ def inspect(
             return error
 
     waiting, results = iter(files), list[tuple[InputFile, pa.Schema] | InputError]()
-    if files and store.local_path(files[0].url) is not None:
+    if files and store.kind.local:
         wall, busy = time.perf_counter(), time.thread_time()
         results += map(look, islice(waiting, _FOOTERS_TRIED))
         if time.thread_time() - busy > 0.5 * (time.perf_counter() - wall):

@@ -100,7 +100,7 @@ HOMES: dict[str, tuple[str, ...]] = {  # heavy or delicate library -> the only p
     "yaml": ("jobs/load.py",),
     "filelock": ("connectors/models/cache.py", "connectors/store/scratch.py"),
     "google_crc32c": ("connectors/formats/record.py",),
-    "paramiko": ("connectors/store/host_key.py",),  # what fsspec's SFTP client cannot do: believe known hosts only
+    "paramiko": ("connectors/store/sftp.py",),  # what fsspec's SFTP client cannot do: believe known hosts only
     "typer": ("runner/cli/",),
     "IPython": ("runner/report/display.py",),
 }

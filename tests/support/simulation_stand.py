@@ -31,7 +31,7 @@ from runner.pool.pool import Pool
 _SEEN: dict[str, tuple[str, ...]] = {
     "connectors.output.directory": ("Store", "failpoint"),
     "connectors.output.part": ("failpoint",),
-    "connectors.output.epoch": ("datetime", "secrets", "modified", "_boot", "_namespace", "_born"),
+    "connectors.output.epoch": ("datetime", "secrets", "_boot", "_namespace", "_born"),
     "connectors.output.receipts": ("ThreadPoolExecutor",),
     "connectors.output.status": ("ThreadPoolExecutor",),
     "connectors.store.retry": ("time", "random"),
@@ -141,7 +141,6 @@ def simulated(
         "secrets": chance,
         "ThreadPoolExecutor": _Inline,
         "failpoint": lambda name: _failpoint(world, name),
-        "modified": lambda store, path: store.modified(path),
         "_boot": lambda: "",  # every driver is on a machine of its own: nobody knows who is gone
         "_namespace": lambda: "",
         "_born": lambda pid: "",

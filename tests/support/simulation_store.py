@@ -17,6 +17,7 @@ import pyarrow as pa
 from simulation_world import Killed, World, acting, current
 
 from connectors.store.listing import FileStat
+from connectors.store.other import OtherFiles
 from connectors.store.store import Store
 from jobs.errors import DataError, StorageError
 
@@ -75,7 +76,7 @@ class SimulatedStore:
         return super().__new__(cls) if url.startswith(ROOT) else Store(url, options)
 
     def __init__(self, url: str, options: Mapping[str, Any] | None = None) -> None:
-        self.url, self.scheme, self.in_process = url, "sim", False
+        self.url, self.scheme, self.kind = url, "sim", OtherFiles
         self._spools: dict[str, Path] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -16,6 +16,7 @@ import pytest
 from connectors.output import epoch as epochs
 from connectors.output.epoch import FRESH_S, Epochs, Process
 from connectors.output.layout import Layout
+from connectors.store.store import Store
 from jobs.errors import OutputError, SupersededError
 
 NAMES = Layout("ab" * 16, 3, ".parquet")
@@ -84,7 +85,7 @@ def test_a_process_that_got_the_pid_of_a_dead_one_is_not_taken_for_it() -> None:
 
 def aged(place: Any, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """The heartbeat was written `seconds` ago, by the clock of the store."""
-    monkeypatch.setattr(epochs, "modified", lambda store, path: 1e9 + (seconds if path == NAMES.clock else 0.0))
+    monkeypatch.setattr(Store, "modified", lambda store, path: 1e9 + (seconds if path == NAMES.clock else 0.0))
 
 
 def test_a_driver_that_was_silent_for_five_minutes_is_replaced(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,8 +109,6 @@ def test_a_wrong_clock_of_a_machine_changes_nothing(place: Any, monkeypatch: pyt
 
 
 def test_a_local_heartbeat_ages_by_the_time_of_its_file(tmp_path: Path) -> None:
-    from connectors.store.store import Store
-
     store = Store(str(tmp_path))
     first = Epochs(store, NAMES, ELSEWHERE)
     first.begin(takeover=False)
@@ -119,7 +118,7 @@ def test_a_local_heartbeat_ages_by_the_time_of_its_file(tmp_path: Path) -> None:
 
 
 def test_a_store_without_times_is_never_taken_over_unasked(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(epochs, "modified", lambda store, path: None)
+    monkeypatch.setattr(Store, "modified", lambda store, path: None)
     drivers(place).begin(takeover=False)
     with pytest.raises(OutputError, match="at a time that the store does not tell"):
         drivers(place).begin(takeover=False)

@@ -18,7 +18,6 @@ import pytest
 from connectors.formats.arrow_ipc import ArrowEncoder
 from connectors.output.layout import Layout
 from connectors.output.part import Parts
-from connectors.store.remote import RemoteFiles
 from connectors.store.retry import Patience
 from connectors.store.store import Store
 from jobs.attempt import Attempt, InputSlice, Receipt
@@ -181,9 +180,9 @@ def test_a_burst_of_503_is_waited_out_on_reads_and_lists(
 def test_403_is_final_after_one_refresh(s3: Store, fail: Callable[..., None], pauses: list[float]) -> None:
     s3.replace("x", b"1")
     fail("GET", "/out/x", 1, 403)
-    before = s3._files.client  # type: ignore[union-attr]
+    before = s3._calls.files.client  # type: ignore[attr-defined]
     assert s3.read("x") == b"1", "a new client, with credentials read again, may do it"
-    assert s3._files.client is not before  # type: ignore[union-attr]
+    assert s3._calls.files.client is not before  # type: ignore[attr-defined]
     fail("GET", "/out/x", 1000, 403)
     with pytest.raises(OutputError, match=r"permission was denied .*check the credentials"):
         s3.read("x")
@@ -248,7 +247,7 @@ class Client:
 
 def store_of(scheme: str, client: Client) -> Store:
     store = Store(f"{scheme}://bucket/out")
-    store.__dict__["_files"] = RemoteFiles(client, scheme)
+    store._calls.files = store.kind(client)
     return store
 
 

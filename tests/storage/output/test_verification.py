@@ -11,7 +11,6 @@ from three_shards import PLAN, finish_all, opened, plan_of, snapshot, work
 
 from connectors.output.directory import OutputDirectory
 from connectors.output.verification import verify
-from connectors.store.moment import remove
 from jobs.errors import OutputError
 from jobs.job import Output
 
@@ -56,7 +55,7 @@ def test_nothing_to_verify_is_an_error(out: Output) -> None:
 
 def removed(place: Any, directory: OutputDirectory) -> tuple[str, str, str]:
     name = directory.part_name(1)
-    remove(directory.store, name)
+    directory.store.remove(name)
     return "missing", name, "5 rows"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from connectors.store import local
+from connectors.store.objects import S3Files
 from connectors.store.probe import Probe, probe
 from connectors.store.store import Store
 from jobs.errors import OutputError, StorageError
@@ -45,10 +46,8 @@ class Look:
 
 
 def store_of(client: Any) -> Store:
-    from connectors.store.remote import RemoteFiles
-
     store = Store(f"s3://{uuid.uuid4().hex}/out")
-    store.__dict__["_files"] = RemoteFiles(client, "s3")
+    store._calls.files = S3Files(client)
     return store
 
 

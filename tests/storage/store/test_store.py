@@ -19,7 +19,8 @@ import pyarrow as pa
 import pytest
 
 from connectors.store.listing import Child, Pattern, walk
-from connectors.store.remote import RemoteFiles
+from connectors.store.objects import ObjectFiles
+from connectors.store.other import MemoryFiles
 from connectors.store.store import Store, redact
 from jobs.errors import InputError, JobError, OutputError, RunnerError, StorageError
 
@@ -337,7 +338,7 @@ def test_whatever_a_client_raises_becomes_one_of_ours(
     call: Callable[[Store], Any], wrong: type[JobError], error: Exception, permanent: bool
 ) -> None:
     store = Store("s3://bucket/out")
-    store.__dict__["_files"] = RemoteFiles(Broken(error), "s3")
+    store._calls.files = ObjectFiles(Broken(error))
     with pytest.raises(RunnerError) as found:
         call(store)
     assert type(found.value) is (wrong if permanent else StorageError)
@@ -360,7 +361,7 @@ def test_a_secret_that_a_client_quotes_is_cut_out(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("CANARY", "s3cr3t-canary")
     store = Store("memory://x", {"global_store": True, "anything": "env:CANARY"})
     assert store.stat("x") is None  # resolves the options
-    store.__dict__["_files"] = RemoteFiles(Broken(OSError("server said: s3cr3t-canary")), "memory")
+    store._calls.files = MemoryFiles(Broken(OSError("server said: s3cr3t-canary")))
     with pytest.raises(StorageError, match=r"server said: \*\*\*"):
         store.names("")
 
@@ -447,7 +448,7 @@ def test_references_are_resolved_where_the_store_is_opened(tmp_path: Path, monke
             return {}
 
     monkeypatch.setattr(fsspec, "get_filesystem_class", lambda scheme: Client)
-    assert store._files is not None
+    assert store._calls.files is not None
     assert given == {
         "key": "from-env",
         "secret": "from-file",
@@ -506,8 +507,8 @@ def test_local_urls_mean_the_same_file_from_every_working_directory(
     for url in ("a.parquet", "./x/../a.parquet", f"file://{tmp_path}/a.parquet", "*.parquet", "."):
         assert [file.url for file in Store(url).list([url], PARQUET)] == [str(tmp_path / "a.parquet")]
     assert Store("out").url == str(tmp_path / "out")
-    assert Store("out").local_path("part") == str(tmp_path / "out" / "part")
-    assert Store("memory://out").local_path("part") is None
+    assert Store("out").child("part") == str(tmp_path / "out" / "part")
+    assert (Store("out").kind.local, Store("memory://out").kind.local) == (True, False)
 
 
 def test_a_link_below_the_output_is_not_followed(tmp_path: Path) -> None:
@@ -576,7 +577,7 @@ def test_placeholders_of_folders_are_not_files() -> None:
         def find(self, key: str, detail: bool) -> dict[str, Any]:
             return {f"{key}/{name}": {"type": "file", "size": size, "ETag": '"e"'} for name, size in sizes.items()}
 
-    listed = RemoteFiles(Client(OSError()), "s3").tree(Pattern("s3://b/in"))
+    listed = ObjectFiles(Client(OSError())).tree(Pattern("s3://b/in"))
     assert [("/".join(parts), file.url, file.version) for parts, file in listed] == [
         ("empty.parquet", "s3://b/in/empty.parquet", "e"),
         ("y.parquet/a.parquet", "s3://b/in/y.parquet/a.parquet", "e"),
@@ -596,7 +597,7 @@ def test_an_object_store_is_asked_to_refuse_a_second_object(tmp_path: Path) -> N
             raise self.error
 
     store = Store("s3://bucket/out")
-    store.__dict__["_files"] = RemoteFiles(Client(FileExistsError("taken")), "s3")
+    store._calls.files = ObjectFiles(Client(FileExistsError("taken")))
     assert store.publish(tmp_path / "spool", "part-0", "_run/a1") is False
     assert store.create("plan.json", json.dumps({}).encode()) is False
     assert asked == [("s3://bucket/out/part-0", "create"), ("s3://bucket/out/plan.json", "create")]

@@ -223,7 +223,7 @@ import os, signal, sys
 from connectors.store.store import Store
 
 store = Store(sys.argv[1], {"endpoint_url": sys.argv[2], "key": "env:CANARY", "secret": "env:CANARY"})
-client = store._files.client
+client = store._calls.files.client
 call, parts = client._call_s3, []
 
 async def until_the_second(method, *arguments, **facts):
@@ -343,6 +343,38 @@ def test_wrong_credentials_are_final_and_quoted_nowhere(site: Site, pauses: list
         assert "permission was denied" in error.value.message
         assert "canary" not in repr(error.value) + repr(error.value.facts) + repr(error.value.__cause__)
     assert pauses == []
+
+
+# removing
+
+
+def test_a_removed_file_is_gone_and_may_have_been_so_before(site: Site) -> None:
+    store = site.store()
+    store.replace("_run/x/1.json", b"1")
+    store.replace("_run/x/2.json", b"2")
+    store.remove("_run/x/1.json")
+    store.remove("_run/x/1.json")
+    assert store.names("_run/x") == ["2.json"]
+
+
+def test_a_removed_folder_is_gone_with_all_that_is_in_it(site: Site) -> None:
+    store = site.store()
+    for name in ("_run/x/receipts/1.json", "_run/x/receipts/deep/er/2.json", "_run/x/plan.json"):
+        store.replace(name, b"1")
+    store.remove_folder("_run/x/receipts")
+    store.remove_folder("_run/x/receipts")
+    assert store.names("_run/x") == ["plan.json"]
+
+
+def test_a_file_was_written_no_later_than_the_one_after_it_by_the_clock_of_the_store(site: Site) -> None:
+    store = site.store()
+    store.replace("1.json", b"1")
+    store.replace("2.json", b"2")
+    first, second = store.modified("1.json"), store.modified("2.json")
+    assert store.modified("3.json") is None
+    assert first is not None
+    assert second is not None
+    assert first <= second
 
 
 # staged mode

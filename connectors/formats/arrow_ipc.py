@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from connectors.formats.buffered import HeldFile
+from connectors.formats.buffered import BufferedFile
 from connectors.formats.fault import (
     bad_row_group,
     check_unchanged,
@@ -97,7 +97,7 @@ class FlatTable:
         return int(struct.unpack_from(kind, self._data, place)[0])
 
 
-def read_blocks(file: HeldFile) -> list[Block]:
+def read_blocks(file: BufferedFile) -> list[Block]:
     """Find the footer and look at the metadata of each batch.
 
     raises: InputError FILE_EMPTY, FILE_MAGIC, FILE_TRUNCATED, FILE_FOOTER, FILE_UNSUPPORTED.
@@ -119,7 +119,7 @@ def read_blocks(file: HeldFile) -> list[Block]:
         raise unreadable(file, "FILE_FOOTER", f"its footer cannot be parsed: {error}") from error
 
 
-def _check_listed(file: HeldFile, places: Sequence[tuple[int, int]]) -> None:
+def _check_listed(file: BufferedFile, places: Sequence[tuple[int, int]]) -> None:
     """Every message of the file is in the list of its footer, once: or rows would be lost or doubled, and nothing told.
 
     raises: InputError FILE_FOOTER; struct.error.
@@ -135,7 +135,7 @@ def _check_listed(file: HeldFile, places: Sequence[tuple[int, int]]) -> None:
         at = stop
 
 
-def _block(file: HeldFile, offset: int, metadata_bytes: int, body_bytes: int) -> Block:
+def _block(file: BufferedFile, offset: int, metadata_bytes: int, body_bytes: int) -> Block:
     if min(offset, metadata_bytes, body_bytes) < 0 or offset + metadata_bytes + body_bytes > file.size:
         raise struct.error(f"a batch at {offset} with {metadata_bytes} + {body_bytes} bytes is not inside the file")
     data = bytes(file.take(offset, offset + metadata_bytes))
@@ -149,7 +149,7 @@ def _block(file: HeldFile, offset: int, metadata_bytes: int, body_bytes: int) ->
     return Block(offset, metadata_bytes, body_bytes, rows)
 
 
-def _footer_bytes(file: HeldFile) -> pa.Buffer:
+def _footer_bytes(file: BufferedFile) -> pa.Buffer:
     if file.size == 0:
         raise unreadable(file, "FILE_EMPTY", "it has zero bytes")
     end = bytes(file.tail()[-10:])
@@ -172,7 +172,7 @@ def _footer_bytes(file: HeldFile) -> pa.Buffer:
     return file.take(file.size - len(end) - length, file.size - len(end))
 
 
-def _reader(file: HeldFile, columns: Sequence[int] = ()) -> pa.RecordBatchFileReader:
+def _reader(file: BufferedFile, columns: Sequence[int] = ()) -> pa.RecordBatchFileReader:
     """A reader of the top-level fields at the indices `columns`; none given: all.
 
     raises: InputError FILE_UNSUPPORTED, FILE_SCHEMA, FILE_FOOTER.
@@ -199,13 +199,13 @@ class ArrowSource:
         self._schema: pa.Schema | None = None
 
     def schema(self, store: Store, file: FileStat) -> pa.Schema:
-        with HeldFile(store.open(file.url), file.url, file.size) as held:
+        with BufferedFile(store.open(file.url), file.url, file.size) as held:
             read_blocks(held)
             return self._known(plain_schema(_reader(held).schema))
 
     def inspect(self, store: Store, file: FileStat, columns: Sequence[str]) -> tuple[InputFile, pa.Schema]:
         """Row groups and schema; bytes are exact for columns of fixed width, and a share of the file for others."""
-        with HeldFile(store.open(file.url), file.url, file.size) as held:
+        with BufferedFile(store.open(file.url), file.url, file.size) as held:
             blocks = read_blocks(held)
             schema = self._known(plain_schema(_reader(held).schema))
         groups = tuple(RowGroup(block.rows, _decoded_bytes(block, schema, columns)) for block in blocks)
@@ -214,7 +214,7 @@ class ArrowSource:
     @contextmanager
     def open(self, store: Store, inputs: InputSlice, columns: Sequence[str]) -> Iterator[ArrowReader]:
         check_unchanged(store, inputs)
-        with HeldFile(store.open(inputs.url), inputs.url, inputs.size) as held:
+        with BufferedFile(store.open(inputs.url), inputs.url, inputs.size) as held:
             try:
                 blocks = read_blocks(held)
                 schema = _reader(held).schema
@@ -262,7 +262,7 @@ class ArrowReader:
     def __init__(
         self,
         store: Store,
-        file: HeldFile,
+        file: BufferedFile,
         reader: pa.RecordBatchFileReader,
         blocks: Sequence[Block],
         inputs: InputSlice,
@@ -328,7 +328,7 @@ class ArrowEncoder:
             return _header(held, blocks), sum(block.rows for block in blocks)
 
 
-def _header(file: HeldFile, blocks: Sequence[Block]) -> dict[str, object] | None:
+def _header(file: BufferedFile, blocks: Sequence[Block]) -> dict[str, object] | None:
     reader = _reader(file)
     if not blocks or blocks[-1].rows:
         return None
@@ -359,5 +359,5 @@ class ArrowWriter(SpoolWriter):
 
     @staticmethod
     def _rows_of(spool: Path) -> int:
-        with HeldFile(spool.open("rb"), str(spool), spool.stat().st_size) as file:
+        with BufferedFile(spool.open("rb"), str(spool), spool.stat().st_size) as file:
             return sum(block.rows for block in read_blocks(file))

@@ -22,7 +22,7 @@ TAIL_BYTES = 64 * 1024  # holds nearly every footer; the first read that pyarrow
 _GAP_BYTES = 256 * 1024  # takes about as long to fetch as the round trip that it saves
 
 
-class HeldFile(io.RawIOBase):
+class BufferedFile(io.RawIOBase):
     """A readable file of known size. `hold` fetches byte ranges; reads inside them cost no I/O, others pass through.
 
     raises (all that read): StorageError where bytes could not be fetched, or fewer came than the file should have.

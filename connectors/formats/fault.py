@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from connectors.formats.buffered import HeldFile
+from connectors.formats.buffered import BufferedFile
 from connectors.secret import redact
 from connectors.store.store import Store
 from jobs.attempt import InputSlice
@@ -48,12 +48,12 @@ def check_unchanged(store: Store, inputs: InputSlice) -> None:
     )
 
 
-def unreadable(file: HeldFile, code: str, found: object) -> InputError:
+def unreadable(file: BufferedFile, code: str, found: object) -> InputError:
     """The error for a file that cannot be read at all. found: what is wrong, or the exception that says so."""
     return InputError(f"cannot read '{redact(file.url)}': {one_line(found)}", code=code, file=file.url)
 
 
-def wrong_magic(file: HeldFile, wanted: str, hint: str = "") -> InputError:
+def wrong_magic(file: BufferedFile, wanted: str, hint: str = "") -> InputError:
     """FILE_MAGIC: says the first bytes in hex, and what such bytes mean where that is known."""
     head = bytes(file.take(0, min(8, file.size)))
     known = next((meaning for start, meaning in _KNOWN_STARTS.items() if head.startswith(start)), "")

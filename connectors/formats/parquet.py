@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from connectors.formats.buffered import HeldFile
+from connectors.formats.buffered import BufferedFile
 from connectors.formats.fault import (
     MAX_ROW_GROUP_BYTES,
     bad_row_group,
@@ -79,7 +79,7 @@ class Footer:
     same columns opened by the reader first, which does catch, on a file of which only the footer can be read.
     """
 
-    def __init__(self, file: HeldFile) -> None:
+    def __init__(self, file: BufferedFile) -> None:
         """file: with its footer held. raises: what pyarrow raises for a bad footer."""
         self._file = file
         self._probe = _FooterFile(file)
@@ -128,12 +128,12 @@ class Footer:
         return None
 
 
-class _FooterFile(HeldFile):
+class _FooterFile(BufferedFile):
     """After `seal`, has a size and no bytes, and notes that some were asked for."""
 
-    def __init__(self, file: HeldFile) -> None:
+    def __init__(self, file: BufferedFile) -> None:
         super().__init__(io.BytesIO(), file.url, file.size)
-        self._whole: HeldFile | None = file
+        self._whole: BufferedFile | None = file
         self.reached = False
 
     def seal(self) -> None:
@@ -146,7 +146,7 @@ class _FooterFile(HeldFile):
         return pa.py_buffer(b"")
 
 
-def read_footer(file: HeldFile, known: FileSchema | None = None) -> Footer:
+def read_footer(file: BufferedFile, known: FileSchema | None = None) -> Footer:
     """Find, fetch and parse the footer.
 
     known:  the schema of another file, used again if this file has the same.
@@ -167,7 +167,7 @@ def read_footer(file: HeldFile, known: FileSchema | None = None) -> Footer:
 
 
 @contextmanager
-def _refusing(file: HeldFile, code: str, found: str) -> Iterator[None]:
+def _refusing(file: BufferedFile, code: str, found: str) -> Iterator[None]:
     try:
         yield
     except UnicodeDecodeError as error:
@@ -178,7 +178,7 @@ def _refusing(file: HeldFile, code: str, found: str) -> Iterator[None]:
         raise unreadable(file, code, f"{found}: {one_line(error)}") from error
 
 
-def _hold_footer(file: HeldFile) -> None:
+def _hold_footer(file: BufferedFile) -> None:
     if file.size == 0:
         raise unreadable(file, "FILE_EMPTY", "it has zero bytes")
     tail = file.tail()
@@ -199,7 +199,7 @@ def _hold_footer(file: HeldFile) -> None:
         file.hold([(file.size - length - 8, file.size)])
 
 
-def _check_rows(file: HeldFile, metadata: pq.FileMetaData) -> None:
+def _check_rows(file: BufferedFile, metadata: pq.FileMetaData) -> None:
     rows = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
     if min(rows, default=0) < 0:
         raise unreadable(file, "FILE_FOOTER", f"a row group claims {min(rows)} rows")
@@ -219,12 +219,12 @@ class ParquetSource:
         self._last: FileSchema | None = None
 
     def schema(self, store: Store, file: FileStat) -> pa.Schema:
-        with HeldFile(store.open(file.url), file.url, file.size) as held:
+        with BufferedFile(store.open(file.url), file.url, file.size) as held:
             return self._footer(held).schema.plain
 
     def inspect(self, store: Store, file: FileStat, columns: Sequence[str]) -> tuple[InputFile, pa.Schema]:
         """Row groups and schema. Columns that the file lacks are left out of the count: `unify` reports them."""
-        with HeldFile(store.open(file.url), file.url, file.size) as held:
+        with BufferedFile(store.open(file.url), file.url, file.size) as held:
             footer = self._footer(held)
             names = [name for name in dict.fromkeys(columns) if name in footer.schema.raw.names]
             groups = tuple(_row_group(held, footer, index, names) for index in range(footer.metadata.num_row_groups))
@@ -233,20 +233,20 @@ class ParquetSource:
     @contextmanager
     def open(self, store: Store, inputs: InputSlice, columns: Sequence[str]) -> Iterator[ParquetReader]:
         check_unchanged(store, inputs)
-        with HeldFile(store.open(inputs.url), inputs.url, inputs.size) as held:
+        with BufferedFile(store.open(inputs.url), inputs.url, inputs.size) as held:
             try:
                 footer = self._footer(held)
             except InputError as error:
                 raise while_running(error) from error
             yield ParquetReader(store, held, footer, inputs, columns)
 
-    def _footer(self, file: HeldFile) -> Footer:
+    def _footer(self, file: BufferedFile) -> Footer:
         footer = read_footer(file, self._last)
         self._last = footer.schema
         return footer
 
 
-def _row_group(file: HeldFile, footer: Footer, index: int, columns: Sequence[str]) -> RowGroup:
+def _row_group(file: BufferedFile, footer: Footer, index: int, columns: Sequence[str]) -> RowGroup:
     chunks = footer.chunks(index, columns)
     rows = footer.metadata.row_group(index).num_rows
     if not rows and any(chunk.num_values for chunk in chunks):  # or its rows would be lost, and nothing told
@@ -269,7 +269,7 @@ class ParquetReader:
     """An open file; see `connectors.formats.base.RowGroupReader`. Holds the encoded bytes of one row group at most."""
 
     def __init__(
-        self, store: Store, file: HeldFile, footer: Footer, inputs: InputSlice, columns: Sequence[str]
+        self, store: Store, file: BufferedFile, footer: Footer, inputs: InputSlice, columns: Sequence[str]
     ) -> None:
         for name in columns:
             position(footer.schema.plain, name, inputs.url)  # missing names would be left out, silently

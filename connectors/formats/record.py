@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from connectors.formats.buffered import HeldFile
+from connectors.formats.buffered import BufferedFile
 from connectors.formats.example import binary
 from connectors.formats.fault import unreadable, wrong_magic
 from jobs.errors import InputError, JobError
@@ -53,7 +53,7 @@ class Packed:
 
     size: int | None = None  # known at the end only
 
-    def __init__(self, file: HeldFile) -> None:
+    def __init__(self, file: BufferedFile) -> None:
         self._file = file
         self._restart()
 
@@ -101,7 +101,7 @@ class Packed:
 class Plain:
     """The content of a file that is not packed."""
 
-    def __init__(self, file: HeldFile) -> None:
+    def __init__(self, file: BufferedFile) -> None:
         self.size: int | None = file.size
         self._file = file
 
@@ -113,7 +113,7 @@ class Plain:
 Content = Plain | Packed
 
 
-def content_of(file: HeldFile) -> Content:
+def content_of(file: BufferedFile) -> Content:
     """raises: InputError FILE_MAGIC where it begins neither with a record nor as gzip; an empty file has no records."""
     head = bytes(file.take(0, min(_HEAD.size, file.size)))
     whole = len(head) == _HEAD.size
@@ -126,7 +126,7 @@ def content_of(file: HeldFile) -> Content:
     raise unreadable(file, "FILE_TRUNCATED", f"its {file.size} bytes are less than the head of a record")
 
 
-def lengths(file: HeldFile, content: Content) -> Iterator[int]:
+def lengths(file: BufferedFile, content: Content) -> Iterator[int]:
     """The length of each record, in order; their bytes are not looked at.
 
     raises: InputError RECORD_CRC where a length is damaged, FILE_TRUNCATED where the last record is not whole,
@@ -153,7 +153,7 @@ def lengths(file: HeldFile, content: Content) -> Iterator[int]:
         at, number = at + FRAME_BYTES + length, number + 1
 
 
-def _cut(file: HeldFile, number: int) -> InputError:
+def _cut(file: BufferedFile, number: int) -> InputError:
     return unreadable(file, "FILE_TRUNCATED", f"it ends in the middle of record {number}")
 
 

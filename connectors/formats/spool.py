@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from connectors.formats.buffered import HeldFile
+from connectors.formats.buffered import BufferedFile
 from connectors.formats.fault import one_line
 from connectors.secret import redact
 from connectors.store.store import Store
@@ -130,12 +130,12 @@ def empty_batch(schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema)
 
 
-def open_part(store: Store, path: str) -> HeldFile:
+def open_part(store: Store, path: str) -> BufferedFile:
     """Open a published part. raises: DataError PART_UNREADABLE if there is none."""
     stat = store.stat(path)
     if stat is None:
         raise DataError(f"cannot read '{redact(path)}': there is no such file", code="PART_UNREADABLE", file=path)
-    return HeldFile(store.open(path), path, stat.size)
+    return BufferedFile(store.open(path), path, stat.size)
 
 
 @contextmanager

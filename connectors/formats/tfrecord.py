@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from connectors.formats.buffered import HeldFile
+from connectors.formats.buffered import BufferedFile
 from connectors.formats.example import RowsError, encode, kind_of
 from connectors.formats.example_columns import COLUMN_TYPES, decode, infer
 from connectors.formats.fault import bad_row_group, check_unchanged, unreadable, while_running, wrong_rows
@@ -45,7 +45,7 @@ class Group:
     rows: int
 
 
-def groups(file: HeldFile) -> list[Group]:
+def groups(file: BufferedFile) -> list[Group]:
     """The row groups of a file; the same whoever asks. raises: as `content_of` and `lengths`."""
     found: list[Group] = []
     start = stop = rows = 0
@@ -71,13 +71,13 @@ class TFRecordSource:
         self._known: dict[tuple[str, int, str], list[Group]] = {}
 
     def schema(self, store: Store, file: FileStat) -> pa.Schema:
-        with HeldFile(store.open(file.url), file.url, file.size) as held:
+        with BufferedFile(store.open(file.url), file.url, file.size) as held:
             content_of(held)
         return self._schema
 
     def inspect(self, store: Store, file: FileStat, columns: Sequence[str]) -> tuple[InputFile, pa.Schema]:
         """cost: walks through the whole file."""
-        with HeldFile(store.open(file.url), file.url, file.size) as held:
+        with BufferedFile(store.open(file.url), file.url, file.size) as held:
             found = groups(held)
         size = len(columns) > 0
         planned = tuple(RowGroup(group.rows, (group.stop - group.start) * size) for group in found)
@@ -88,7 +88,7 @@ class TFRecordSource:
         check_unchanged(store, inputs)
         for name in columns:
             position(self._schema, name, inputs.url)
-        with HeldFile(store.open(inputs.url), inputs.url, inputs.size) as held:
+        with BufferedFile(store.open(inputs.url), inputs.url, inputs.size) as held:
             try:
                 yield TFRecordReader(store, held, self._groups(held, inputs), inputs, self._chosen(columns))
             except InputError as error:
@@ -100,7 +100,7 @@ class TFRecordSource:
         raises: InputError RECORD_EXAMPLE where they are no tf.Examples, and as `schema`.
         """
         for file in files:
-            with HeldFile(store.open(file.url), file.url, file.size) as held:
+            with BufferedFile(store.open(file.url), file.url, file.size) as held:
                 content, stop, rows = content_of(held), 0, 0
                 for length in lengths(held, content):
                     stop, rows = stop + FRAME_BYTES + length, rows + 1
@@ -121,7 +121,7 @@ class TFRecordSource:
     def _chosen(self, columns: Sequence[str]) -> dict[str, str] | None:
         return None if self._examples is None else {name: self._examples[name] for name in columns}
 
-    def _groups(self, held: HeldFile, inputs: InputSlice) -> list[Group]:
+    def _groups(self, held: BufferedFile, inputs: InputSlice) -> list[Group]:
         key = (inputs.url, inputs.size, inputs.version)
         if key not in self._known:
             while len(self._known) >= _KNOWN_FILES:
@@ -136,7 +136,7 @@ class TFRecordReader:
     def __init__(
         self,
         store: Store,
-        held: HeldFile,
+        held: BufferedFile,
         found: Sequence[Group],
         inputs: InputSlice,
         columns: Mapping[str, str] | None,
@@ -247,5 +247,5 @@ class TFRecordWriter(SpoolWriter):
 
     @staticmethod
     def _rows_of(spool: Path) -> int:
-        with HeldFile(spool.open("rb"), str(spool), spool.stat().st_size) as file:
+        with BufferedFile(spool.open("rb"), str(spool), spool.stat().st_size) as file:
             return sum(1 for _ in lengths(file, content_of(file)))

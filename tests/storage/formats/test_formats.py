@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.formats import spool
-from connectors.formats.buffered import HeldFile, coalesced
+from connectors.formats.buffered import BufferedFile, coalesced
 from connectors.formats.registry import ENCODERS, SOURCES, load_class
 from connectors.formats.schema import plain_schema, plain_table
 from connectors.store.store import FileStat, Store
@@ -451,7 +451,7 @@ def test_bytes_damaged_on_the_way_are_fetched_again(name: str, tmp_path: Path) -
 
 def test_fewer_bytes_than_the_file_should_have_are_a_storage_error() -> None:
     with (
-        HeldFile(io.BytesIO(bytes(50)), "s3://b/f", 100) as file,
+        BufferedFile(io.BytesIO(bytes(50)), "s3://b/f", 100) as file,
         pytest.raises(StorageError, match="'s3://b/f': 100 bytes at 0 asked for, 50 came"),
     ):
         file.tail()

@@ -160,6 +160,63 @@ def test_an_example_is_the_protobuf_message_byte_by_byte() -> None:
     assert example_bytes({"a": "x"}) == example_bytes({"a": [b"x"]})
 
 
+@pytest.mark.parametrize(
+    ("values", "feature"),
+    [
+        ([], "0a00"),  # of no kind that can be known: an empty list of bytes
+        ((), "0a00"),
+        (["x", b"y", ""], "0a080a01780a01790a00"),
+        (b"", "0a020a00"),
+        ([True, False, 7], "1a050a03010007"),
+        ([16777217], "1a060a0481808008"),
+        ([2**63 - 1, -(2**63), 0, -1], "1a200a1effffffffffffffff7f8080808080808080800100ffffffffffffffffff01"),
+        ([1, 0.5], "120a0a080000803f0000003f"),
+        ([True, 2.5], "120a0a080000803f00002040"),
+        ([16777217, 0.5], "120a0a080000804b0000003f"),  # as a float32 it is 16777216
+        ([2**63], "12060a040000005f"),  # no int64 holds it
+        ([2**63, 1], "120a0a080000005f0000803f"),
+        ([2**64 + 1], "12060a040000805f"),
+        ([-(2**63) - 1], "12060a04000000df"),
+        ([float("nan")], "12060a040000c07f"),
+        ([float("inf")], "12060a040000807f"),
+        ([-0.0], "12060a0400000080"),
+        ([1e-46], "12060a0400000000"),
+        ([float("-inf"), 1], "120a0a08000080ff0000803f"),
+    ],
+    ids=str,
+)
+def test_a_feature_has_the_bytes_that_its_values_call_for(values: Any, feature: str) -> None:
+    content = bytes.fromhex(feature)
+    entry = b"\x0a\x01a\x12" + bytes([len(content)]) + content
+    assert example_bytes({"a": values}) == b"\x0a" + bytes([len(entry) + 2]) + b"\x0a" + bytes([len(entry)]) + entry
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+def test_a_number_beyond_float32_is_written_as_infinity() -> None:
+    assert example_bytes({"a": [1e300, -1e300]}) == example_bytes({"a": [float("inf"), float("-inf")]})
+    assert example_bytes({"a": [2**200]}) == example_bytes({"a": [float("inf")]})
+
+
+def test_features_keep_their_order_and_long_names_and_values_are_counted_in_bytes() -> None:
+    first, second = example_bytes({"b": [1]})[2:], example_bytes({"a": [2]})[2:]
+    assert example_bytes({"b": [1], "a": [2]}) == b"\x0a" + bytes([len(first + second)]) + first + second
+    name, value = "ä" * 80, "x" * 300
+    entry = b"\x0a\xa0\x01" + name.encode() + b"\x12\xb2\x02" + b"\x0a\xaf\x02" + b"\x0a\xac\x02" + value.encode()
+    assert example_bytes({name: [value]}) == b"\x0a\xdb\x03" + b"\x0a\xd8\x03" + entry
+    assert example_bytes({"": [1]}) == bytes.fromhex("0a0b0a090a0012051a030a0101")
+
+
+@pytest.mark.parametrize(
+    ("values", "kinds"),
+    [(None, "'NoneType'"), ([1, "b"], "'number', 'str'"), ([[1]], "'list'"), ([1j, 1], "'complex', 'number'")],
+    ids=str,
+)
+def test_values_that_no_feature_holds_are_refused_by_its_name(values: Any, kinds: str) -> None:
+    with pytest.raises(JobError) as caught:
+        example_bytes({"a": values})
+    assert caught.value.message == (f"cannot write feature 'a': it holds {kinds}; expected numbers, or text, alone")
+
+
 # Arrays and tensors
 
 

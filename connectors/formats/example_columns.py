@@ -271,7 +271,7 @@ def _integers(rows: _Spans) -> tuple[Array, pa.Array]:
 
 
 def _read_varint(data: Array, at: Array, stop: Array, owner: Array) -> tuple[Array, Array]:
-    """A varint at each place, and where it ends."""
+    """A varint at each place, and where it ends: all places at once, which no reader of one number could do."""
     _require(at < stop, owner)
     byte = data[at].astype(np.int64)
     value, end = byte & 0x7F, at + 1

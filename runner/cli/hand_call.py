@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from connectors.formats.example import encode
 from jobs.errors import JobError, OutputError, one_of
 from runner.cli import expression
 from runner.engine import EngineOptions, load
@@ -116,38 +117,23 @@ def output_files(signature: Signature, folder: Path, overwrite: bool) -> dict[st
 def example_bytes(features: Mapping[str, Sequence[Any]]) -> bytes:
     """A serialized tf.Example. features: name -> integers, floats, or text and bytes, all of one kind.
 
-    source: tensorflow/core/example/{example,feature}.proto: one map entry for each feature.
+    raises: JobError naming a feature of another kind.
     """
-    entries = [
-        _field(1, _field(1, name.encode()) + _field(2, _feature(name, values))) for name, values in features.items()
-    ]
-    return _field(1, b"".join(entries))
+    return bytes(encode([(name, _feature(name, values)) for name, values in features.items()], 1)[0].as_py())
 
 
-def _feature(name: str, values: Sequence[Any]) -> bytes:
+def _feature(name: str, values: Sequence[Any]) -> pa.ListArray:
+    """A column of one row."""
     if not isinstance(values, list | tuple):
         values = [values]
     kinds = {"number" if isinstance(each, bool | int) else type(each).__name__ for each in values}
     if kinds <= {"str", "bytes"}:
-        return _field(1, b"".join(_field(1, each.encode() if isinstance(each, str) else each) for each in values))
+        return pa.array([[each.encode() if isinstance(each, str) else each for each in values]], pa.list_(pa.binary()))
     if kinds == {"number"} and all(each in _INT64 for each in values):
-        return _field(3, _field(1, b"".join(_varint(each % 2**64) for each in values)))
+        return pa.array([[int(each) for each in values]], pa.list_(pa.int64()))
     if kinds <= {"number", "float"}:
-        return _field(2, _field(1, np.array(values, "<f4").tobytes()))
+        return pa.array([np.array(values, np.float32)], pa.list_(pa.float32()))
     raise JobError(f"cannot write feature {name!r}: it holds {one_of(sorted(kinds))}; expected numbers, or text, alone")
-
-
-def _field(number: int, content: bytes) -> bytes:
-    """A protobuf field of bytes: tag, length, content."""
-    return _varint(number << 3 | 2) + _varint(len(content)) + content
-
-
-def _varint(number: int) -> bytes:
-    groups = bytearray()
-    while number > 0x7F:
-        groups.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*groups, number])
 
 
 def _examples(key: str, text: str) -> npt.NDArray[Any]:

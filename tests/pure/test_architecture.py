@@ -83,7 +83,7 @@ MAY: dict[str, tuple[str, ...]] = {
     "runner/cli": (
         *("runner/__init__.py", "runner/driver", "runner/cluster", "runner/preflight", "runner/engine", "runner/scan"),
         *("runner/binding", "runner/model", "runner/report", "runner/tensor.py", "connectors/output"),
-        *("connectors/models", "connectors/store", "connectors/secret.py", "jobs"),
+        *("connectors/models", "connectors/formats", "connectors/store", "connectors/secret.py", "jobs"),
     ),
     "runner/cli/view": (
         *("runner/driver", "runner/preflight", "runner/scan", "runner/binding", "runner/model", "runner/report"),

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import pairwise
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -157,6 +158,10 @@ def _cut(file: BufferedFile, number: int) -> InputError:
     return unreadable(file, "FILE_TRUNCATED", f"it ends in the middle of record {number}")
 
 
+class CutError(Exception):
+    """No whole record follows, and the file goes on."""
+
+
 class DamagedError(Exception):
     """A record that does not fit its CRC. Becomes an error of ours where the file is known."""
 
@@ -182,6 +187,20 @@ def records(content: bytes) -> list[bytes]:
         found.append(record)
         at = stop + _CRC.size
     return found
+
+
+def unchecked(file: BinaryIO, most: int) -> Iterator[bytes]:
+    """The records of an open file, one at a time. No CRC is looked at, and no package for that is needed.
+
+    most:   bytes of a record: only shorter ones are read.
+    raises: CutError behind the last record that is whole, where the file does not end there.
+    """
+    while head := file.read(_HEAD.size):
+        length = _HEAD.unpack(head)[0] if len(head) == _HEAD.size else most
+        record = file.read(length) if length < most else b""
+        if len(record) != length or len(file.read(_CRC.size)) != _CRC.size:
+            raise CutError
+        yield record
 
 
 def framed(values: pa.LargeBinaryArray) -> pa.Buffer:

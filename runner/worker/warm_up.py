@@ -7,7 +7,6 @@ row is counted, and a model that a call would change is not called.
 
 from __future__ import annotations
 
-import struct
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 from google.protobuf.message import DecodeError
 
+from connectors.formats.record import CutError, unchecked
 from jobs.errors import RunnerError
 from runner.binding.binding import Binding
 from runner.engine import Engine
@@ -145,12 +145,9 @@ def _is_of(name: str, signature: Signature) -> bool:
 
 
 def _records(path: Path) -> Iterator[bytes]:
-    """TFRecord: length (8 bytes, little-endian), its checksum (4), content, its checksum (4). The checksums are not
-    looked at: the digest of the model covers the file."""
-    with path.open("rb") as file:
-        while head := file.read(12):
-            size = struct.unpack("<Q", head[:8])[0] if len(head) == 12 else _MOST_BYTES
-            content = file.read(size) if size < _MOST_BYTES else b""
-            if len(content) != size or len(file.read(4)) != 4:
-                raise ValueError(f"'{REQUESTS}' is no TFRecord file, or was cut off")
-            yield content
+    """The checksums are not looked at: the digest of the model covers the file."""
+    try:
+        with path.open("rb") as file:
+            yield from unchecked(file, _MOST_BYTES)
+    except CutError as error:
+        raise ValueError(f"'{REQUESTS}' is no TFRecord file, or was cut off") from error

@@ -1,4 +1,4 @@
-"""The jobs API of a running cluster: the only file beside `ray_pool.py` that imports Ray.
+"""The jobs API of a running cluster, as Ray's own client speaks it.
 
 Owns how the cluster is reached: its address, its token, how long an answer may take. Refuses to know what a job is.
 The invariants: a token goes only to a cluster that asked for one, and no call waits for ever.

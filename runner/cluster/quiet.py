@@ -6,7 +6,7 @@ import logging
 import os
 
 # Ray would otherwise warn, on the user's terminal, about what it will do in a later release. A worker without a
-# GPU hides them itself (see ray_pool.py), because Ray leaves all of them visible.
+# GPU hides them itself (see actor.py), because Ray leaves all of them visible.
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 logging.getLogger("ray.widgets").setLevel(logging.WARNING)  # it recommends packages to every notebook that imports it
 

@@ -1,6 +1,6 @@
 """A Job as a Ray job: its name, what is sent, and what counts in the end.
 
-Knows the jobs API of a cluster as a protocol only; `submission.py` is the real one. The invariants: one name is given
+Knows the jobs API of a cluster as a protocol only; `jobs_api.py` is the real one. The invariants: one name is given
 once, so of two people who submit the same job at once one finds the other's; no secret is in what is sent; and the
 end is read from the output, never from what Ray says about the job.
 """

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.cluster import pool as ray_pool
+from runner.cluster.fault import raise_interruption
 
 Answers = Callable[[Path, int], None]
 SHARDS = 40
@@ -140,5 +140,5 @@ def test_an_interruption_is_told_from_a_failure_of_ray_where_ray_wraps_it() -> N
     wrapped = SystemError("returned a result with an exception set")
     wrapped.__cause__ = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
-        ray_pool._raise_ours(wrapped)
-    ray_pool._raise_ours(SystemError("of Ray's own"))
+        raise_interruption(wrapped)
+    raise_interruption(SystemError("of Ray's own"))

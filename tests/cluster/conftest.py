@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobs.job import Job
-from runner.cluster import pool as ray_pool  # sets what Ray reads from its environment before it is started
-
-ray = ray_pool.ray
+from runner.cluster.quiet import ray  # sets what Ray reads from its environment before it is started
 
 
 @pytest.fixture(scope="session")

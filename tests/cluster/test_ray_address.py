@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from runner.cluster.pool import ray
+from runner.cluster.quiet import ray
 
 
 def test_a_job_joins_a_running_cluster_and_leaves_it_running(

@@ -19,10 +19,9 @@ import runner
 from connectors.output.directory import read_status
 from jobs.errors import CapacityError, StorageError
 from jobs.job import Output
-from runner.cluster import pool as ray_pool
+from runner.cluster.quiet import ray
 from runner.driver import launch
 
-ray = ray_pool.ray
 LONE = str(Path(__file__).parents[1] / "support" / "lone_attempt.py")
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 SHARDS, CALLS = 8, 16

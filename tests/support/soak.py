@@ -29,7 +29,7 @@ from typing import Any
 import yaml
 from exactly_once import require_exactly_once, write_file
 
-from runner.cluster.pool import ray
+from runner.cluster.quiet import ray
 
 TESTS = Path(__file__).resolve().parents[1]
 FILES, ROWS, SHARD_ROWS, BATCH_ROWS = 200, 1000, 250, 50  # of one job: more than a minute on two cores

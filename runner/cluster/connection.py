@@ -1,0 +1,123 @@
+"""The connection to Ray: begun in the background, waited for within bounds, and given back.
+
+Owns which Ray it is, and whether this process started it; refuses to know workers. The invariant: nothing here waits
+for Ray longer than its constant says, because the head may be gone at any moment.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from jobs.errors import CapacityError, JobError
+from runner.cluster.quiet import ray
+
+_STORE_BYTES = 80 * 2**20  # Ray's smallest object store: nothing of ours goes through it
+_START_S = 120.0  # how long a local Ray may take to start on a busy machine
+_SHUTDOWN_S = 15.0
+
+
+class Connection:
+    """To the Ray at `address`, or to one that this process has started already, or to a local one that it starts.
+
+    raises: JobError for the address of a Ray Client.
+    """
+
+    def __init__(self, address: str | None = None) -> None:
+        if address is not None and address.startswith("ray://"):
+            raise JobError(
+                f"cannot use '{address}': the driver must be part of the cluster, not a Ray Client; run it on a node of"
+                " the cluster, with --address HOST:6379 or --address auto"
+            )
+        self._address = address
+        self._owned = not ray.is_initialized()
+        self._refusal: Exception | None = None
+        self._thread: threading.Thread | None = None
+        self._settled = threading.Event()  # connected, or refused
+        self._closed = threading.Event()
+
+    @property
+    def local(self) -> bool:
+        """Whether Ray is started here, for this run alone: it will never have more than it has at the start."""
+        return self._owned and self._address is None
+
+    @property
+    def target(self) -> str:
+        """As messages name it."""
+        return f"Ray at '{self._address}'" if self._address else "the local Ray"
+
+    def begin(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._live, name="ray-connect", daemon=True)
+            self._thread.start()
+
+    def wait(self) -> None:
+        """Begin, unless that was done, and return when Ray answers. raises: CapacityError where it does not."""
+        self.begin()
+        target = f"Ray at '{self._address}'" if self._address else "a local Ray"
+        if not self._settled.wait(_START_S):
+            raise CapacityError(
+                f"{target} did not answer within {_START_S:.0f} s; look at its logs, or name another address"
+            )
+        if self._refusal is not None:
+            reason = str(self._refusal).strip().splitlines()[0] if str(self._refusal).strip() else repr(self._refusal)
+            raise CapacityError(f"cannot connect to {target}: {reason}") from self._refusal
+        if threading.current_thread() is threading.main_thread():
+            # Ray's core installs a handler that prints a stack and aborts; ours stops the workers first.
+            signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
+
+    def close(self) -> None:
+        """End the Ray that was started here, or leave the cluster that was joined. Another's connection stays."""
+        if self._thread is None or not self._owned:
+            return
+        self._settled.wait(_START_S)  # a Ray left half-started would leave its processes behind
+        if ray.is_initialized():
+            bounded(ray.shutdown, _SHUTDOWN_S)
+        self._closed.set()
+
+    def _live(self) -> None:
+        """The life of the connecting thread.
+
+        It outlives the connection: the kernel kills the processes of a local Ray when the thread that started them
+        ends (Ray sets PR_SET_PDEATHSIG, which follows the thread, not the process).
+        """
+        try:
+            if self._owned:
+                self._init()
+            else:
+                self._refusal = self._stranger()
+        except Exception as error:  # `wait` raises it
+            self._refusal = error
+        self._settled.set()
+        self._closed.wait()
+
+    def _init(self) -> None:
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        if self._address is not None:
+            ray.init(address=self._address, **quiet)
+        else:
+            ray.init(address="local", include_dashboard=False, object_store_memory=_STORE_BYTES, **quiet)
+
+    def _stranger(self) -> Exception | None:
+        """Why the Ray that this process is connected to is not the one that the address names."""
+        here = ray.get_runtime_context().gcs_address
+        if self._address in (None, "auto", here):
+            return None
+        return ConnectionError(
+            f"this process is connected to a Ray at '{here}'; leave the address out, or shut that down"
+        )
+
+
+def bounded(call: Callable[[], None], seconds: float) -> None:
+    """`call`, for so long at most; then it goes on alone. Its errors do not matter: what it ends is gone already."""
+
+    def run() -> None:
+        with suppress(Exception):
+            call()
+
+    thread = threading.Thread(target=run, name="ray-bounded", daemon=True)
+    thread.start()
+    thread.join(seconds)

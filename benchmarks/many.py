@@ -25,7 +25,7 @@ from measure import program
 from workloads import CACHE, WORKLOADS
 
 from connectors.output.directory import OutputDirectory
-from jobs.attempt import Attempt, Failure, Receipt
+from jobs.attempt import Attempt, Failure, Measured, Receipt, Success
 from jobs.job import Job, Limits, Output
 from jobs.plan import InputFile, Plan, RowGroup, plan
 from jobs.schedule.draw import Draw
@@ -134,10 +134,10 @@ class InstantPool:
             rows_in=attempt.rows,
             rows_out=attempt.rows,
             worker=worker,
-            seconds={"run": 0.1, "wait_read": 0.1, "publish": 0.05},
-            figures={"cpu_s": 0.2, "cpus": 1.0, "batch_rows": 10.0},
         )
-        self._events.append(AttemptSucceeded(time.monotonic(), worker, receipt))
+        seconds = {"run": 0.1, "wait_read": 0.1, "publish": 0.05}
+        success = Success(receipt, Measured(seconds, {"cpu_s": 0.2, "cpus": 1.0, "batch_rows": 10.0}))
+        self._events.append(AttemptSucceeded(time.monotonic(), worker, success))
 
     def stop(self, worker: str) -> None: ...
 
@@ -160,7 +160,7 @@ class NoStorage:
     def adopt(self, shard: int) -> Receipt | None:
         return None
 
-    def record(self, receipt: Receipt, failures: Sequence[Failure]) -> None: ...
+    def record(self, success: Success, failures: Sequence[Failure]) -> None: ...
 
     def renew(self, epoch: int, progress: Mapping[str, object]) -> None: ...
 

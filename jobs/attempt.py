@@ -1,8 +1,9 @@
-"""An Attempt at a Shard, and what comes back: a Receipt or a Failure. Small values; they cross processes."""
+"""An Attempt at a Shard, and what comes back: a Success or a Failure. Small values; they cross processes."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from jobs.errors import RunnerError
@@ -57,13 +58,11 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What an attempt that published reports. rows_in = rows_out + rows_rejected = rows of the shard in the plan.
+    """What is known of a published part. rows_in = rows_out + rows_rejected = rows of the shard in the plan.
 
     codes:      code -> rows that were rejected with it.
     bad_files:  url -> rows that could not be read, of those rejected.
     nan_rows:   rows written with a NaN in an output.
-    safe_rows:  as in `Attempt`, as this worker knows them now.
-    recycle:    why the process wants to be replaced; "" where it does not.
     """
 
     shard: int
@@ -77,23 +76,56 @@ class Receipt:
     rows_out: int
     rows_rejected: int = 0
     worker: str = ""
-    seconds: dict[str, float] = field(default_factory=dict)  # stage -> seconds, see runner/measure/stage.py
-    figures: dict[str, float] = field(default_factory=dict)  # measured by the worker, see runner/worker/gauge.py
     adopted: bool = False  # another attempt had published already
     staged: str = ""  # name of the upload that the driver is to promote to `part`; "" where that is done
     reject_file: str = ""  # name of the file with the rejected rows; "" where there are none
     codes: dict[str, int] = field(default_factory=dict)
     bad_files: dict[str, int] = field(default_factory=dict)
     nan_rows: int = 0
-    safe_rows: dict[str, int] = field(default_factory=dict)
-    recycle: str = ""
-
-    def document(self) -> dict[str, Any]:
-        return asdict(self)
 
     @classmethod
-    def from_document(cls, document: dict[str, Any]) -> Receipt:
-        return cls(**document)
+    def from_document(cls, document: Mapping[str, Any]) -> Receipt:
+        """The receipt in the document of a Success. raises: TypeError where a key is missing or not known."""
+        return cls(**{key: value for key, value in document.items() if key not in _BESIDE})
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a worker measured during an attempt.
+
+    seconds: stage -> seconds, see `runner.measure.stage`. figures: see `runner.worker.gauge`.
+    """
+
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What a worker advises for the attempts that follow.
+
+    safe_rows: as in `Attempt`, as this worker knows them now.
+    recycle:   why its process wants to be replaced; "" where it does not.
+    """
+
+    safe_rows: Mapping[str, int] = field(default_factory=dict)
+    recycle: str = ""
+
+
+_BESIDE = frozenset(value.name for kind in (Measured, Advice) for value in fields(kind))  # the receipt in a document
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """What an attempt that published reports, or one that met a published part."""
+
+    receipt: Receipt
+    measured: Measured = field(default_factory=Measured)
+    advice: Advice = field(default_factory=Advice)
+
+    def document(self) -> dict[str, Any]:
+        """As plain JSON values, all on one level; `Receipt.from_document` reads the receipt back."""
+        return asdict(self.receipt) | asdict(self.measured) | asdict(self.advice)
 
 
 @dataclass(frozen=True, slots=True)

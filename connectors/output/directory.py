@@ -25,7 +25,7 @@ from connectors.output.status import Status, read_status
 from connectors.store.probe import WEAKER, Mode, Probe, probe
 from connectors.store.retry import BEST_EFFORT
 from connectors.store.store import Store, redact
-from jobs.attempt import Attempt, Failure, Receipt
+from jobs.attempt import Attempt, Failure, Receipt, Success
 from jobs.errors import OutputError, RunnerError, one_of
 from jobs.job import OptionValue, Output, canonical
 from jobs.manifest import manifest, receipts_of, totals
@@ -128,16 +128,16 @@ class OutputDirectory:
         self._check_parts(found, parts, "use the finished", "see 'runner verify'; --overwrite begins anew")
         return {receipt.shard: receipt for receipt in found}
 
-    def record(self, receipt: Receipt, failures: Sequence[Failure]) -> Receipt:
+    def record(self, success: Success, failures: Sequence[Failure]) -> Receipt:
         """Note a receipt, and the attempts that failed before it; a staged part gets its final name by it.
 
         returns:  the receipt that counts: of a staged shard that was recorded before, the first one.
         raises:   StorageError where a staged part could not be recorded and promoted; else best effort.
         """
-        if self.mode == "direct" or receipt.adopted:
-            self._ledger.note(receipt, failures)
-            return receipt
-        counts = self._ledger.commit(receipt, failures)
+        if self.mode == "direct" or success.receipt.adopted:
+            self._ledger.note(success, failures)
+            return success.receipt
+        counts = self._ledger.commit(success, failures)
         failpoint("D7.receipt")
         return self._parts.promote(counts)
 

@@ -184,10 +184,9 @@ class Part:
                 raise
         return self._writer
 
-    def publish(self, seconds: Mapping[str, float], losses: Losses | None = None) -> Receipt:
+    def publish(self, losses: Losses | None = None) -> Receipt:
         """Finish the file, prove it, and give it its final name; or adopt the part that is there already.
 
-        seconds:  stage -> seconds so far, for the receipt.
         losses:   what of the shard is not in the part; its reject file is there before the part names it.
         raises:   InternalError where rows are missing or too many; StorageError where the spool does not read back;
                   OutputError where something else is at the final name.
@@ -228,7 +227,6 @@ class Part:
             rows_out=self._rows,
             rows_rejected=self._losses.rows,
             worker=self._worker,
-            seconds=dict(seconds),
             staged=staged,
             reject_file=self._reject_file or "",
             codes=dict(self._losses.codes),

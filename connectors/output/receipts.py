@@ -11,18 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
 
 from connectors.output.layout import Layout, decode, encode, shard_of_receipt
 from connectors.output.part import Parts
 from connectors.store.store import Store
-from jobs.attempt import Failure, Receipt
+from jobs.attempt import Failure, Receipt, Success
 from jobs.errors import OutputError, StorageError
 from jobs.plan import Plan, Shard
 
 _THREADS = 16  # receipts and headers are small: reading them is waiting
 _AT_ONCE = 4096  # asked for together: a million futures would cost more memory than the receipts
-_UNKNOWN: dict[str, float] = {}  # shared: a million empty dicts are 64 MB
 
 
 def provisional(receipt: Receipt) -> bool:
@@ -70,24 +68,25 @@ class Ledger:
         read = {receipt.shard: receipt for receipt in self._read(there, listed)}
         return [read.get(receipt.shard, receipt) if provisional(receipt) else receipt for receipt in given]
 
-    def note(self, receipt: Receipt, failures: Sequence[Failure]) -> None:
-        """Keep a receipt, and the attempts that failed before it. A cache: that it cannot be kept harms nobody."""
+    def note(self, success: Success, failures: Sequence[Failure]) -> None:
+        """Keep a receipt, and the attempts that failed before it. A cache: a run goes on where it cannot be kept."""
         with suppress(StorageError):
-            self.store.replace(self.names.receipt(receipt.shard), encode(_document(receipt, failures)))
+            self.store.replace(self.names.receipt(success.receipt.shard), _content(success, failures))
 
-    def commit(self, receipt: Receipt, failures: Sequence[Failure]) -> Receipt:
+    def commit(self, success: Success, failures: Sequence[Failure]) -> Receipt:
         """Decide that a staged part counts, before it gets its name. The first receipt of a shard wins.
 
         returns:  the receipt that counts. raises: StorageError where it could not be written.
         """
+        receipt, content = success.receipt, _content(success, failures)
         name = self.names.receipt(receipt.shard)
-        if self.store.create(name, encode(_document(receipt, failures))):
+        if self.store.create(name, content):
             return receipt
         first = self._decoded(receipt.shard)
         if first is None or (first.staged and self.store.stat(first.staged) is None):
             # Torn, or what it stands for is gone: it promises what nobody can keep.
             if self.parts.find(receipt.shard) is None:
-                self.store.replace(name, encode(_document(receipt, failures)))
+                self.store.replace(name, content)
             return receipt
         return first
 
@@ -136,9 +135,9 @@ class Ledger:
         return None
 
 
-def _document(receipt: Receipt, failures: Sequence[Failure]) -> dict[str, Any]:
-    return receipt.document() | {"failures": [failure.document() for failure in failures]}
+def _content(success: Success, failures: Sequence[Failure]) -> bytes:
+    return encode(success.document() | {"failures": [failure.document() for failure in failures]})
 
 
 def _provisional(shard: Shard, name: str, size: int) -> Receipt:
-    return Receipt(shard.index, "", 0, 0, name, size, "", shard.rows, shard.rows, 0, "", _UNKNOWN, adopted=True)
+    return Receipt(shard.index, "", 0, 0, name, size, "", shard.rows, shard.rows, adopted=True)

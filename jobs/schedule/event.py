@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jobs.attempt import Attempt, Failure, Receipt
+from jobs.attempt import Attempt, Failure, Success
 from jobs.errors import RunnerError
 
 # Events: what happened. `now` is in seconds of a clock that never goes back.
@@ -64,7 +64,7 @@ class WorkerProgressed:
 class AttemptSucceeded:
     now: float
     worker: str
-    receipt: Receipt
+    success: Success
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ class Dispatch:
 class Record:
     """failures: of this shard in this run, before it succeeded."""
 
-    receipt: Receipt
+    success: Success
     failures: tuple[Failure, ...]
 
 

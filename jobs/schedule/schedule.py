@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from functools import partial
 
-from jobs.attempt import Failure, Receipt, attempt
+from jobs.attempt import Failure, Success, attempt
 from jobs.errors import RunnerError, WorkerError
 from jobs.plan import Plan
 from jobs.rejection import Rejections
@@ -130,8 +130,8 @@ class Schedule:
                 worker = self.assignments.workers.get(name)
                 if worker is not None and (batch_s := worker.progress(now, attempt_id, rows)) is not None:
                     self._pace.note_batch(batch_s)
-            case AttemptSucceeded(now, name, receipt):
-                yield from self._note_success(now, name, receipt)
+            case AttemptSucceeded(now, name, success):
+                yield from self._note_success(now, name, success)
             case AttemptFailed(now, name, failure):
                 yield from self._note_failure(now, name, failure)
             case ClusterSeen(now, others):
@@ -186,8 +186,9 @@ class Schedule:
             self.assignments.put_down(now, name, held.shard)
             self._give_back(now, name, held.shard)
 
-    def _note_success(self, now: float, name: str, receipt: Receipt) -> Iterator[Action]:
+    def _note_success(self, now: float, name: str, success: Success) -> Iterator[Action]:
         """A published part is done, also where a worker thought lost reports it."""
+        receipt, advice = success.receipt, success.advice
         shard = receipt.shard
         worker = self.assignments.workers.get(name)
         if worker is not None:
@@ -200,11 +201,11 @@ class Schedule:
             slow = self.assignments.finish(shard, name)
             self.supply.note_finished()
             self._rejections.note(receipt)
-            self._safe_rows.update(receipt.safe_rows)
-            yield Record(receipt, self.shards.finish(shard))
+            self._safe_rows.update(advice.safe_rows)
+            yield Record(success, self.shards.finish(shard))
             if slow is not None and self.shards.left:
                 yield from self._let_go(now, slow)
-        if worker is not None and (receipt.recycle or worker.careful) and self.shards.left:
+        if worker is not None and (advice.recycle or worker.careful) and self.shards.left:
             yield from self._let_go(now, name)
         yield from self._end_of_drain(now, name)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from jobs.attempt import Failure, Receipt
+from jobs.attempt import Failure, Success
 from runner.cluster.quiet import Counter, Gauge, Histogram
 from runner.measure.snapshot import Snapshot
 
@@ -46,17 +46,18 @@ class WorkerMetrics:
         if padding:
             self._padding.inc(padding)
 
-    def ended(self, result: Receipt | Failure) -> None:
+    def ended(self, result: Success | Failure) -> None:
         if isinstance(result, Failure):
             self._attempts.inc(1, {"outcome": result.error.failure_class})
             return
         self._attempts.inc(1, {"outcome": "ok"})
-        for outcome, rows in (("written", result.rows_out), ("rejected", result.rows_rejected)):
+        receipt = result.receipt
+        for outcome, rows in (("written", receipt.rows_out), ("rejected", receipt.rows_rejected)):
             if rows:
                 self._rows.inc(rows, {"outcome": outcome})
-        if result.size:
-            self._bytes.inc(result.size)
-        for stage, seconds in result.seconds.items():
+        if receipt.size:
+            self._bytes.inc(receipt.size)
+        for stage, seconds in result.measured.seconds.items():
             if seconds > 0:
                 self._stages.inc(seconds, {"stage": stage})
 

@@ -2,7 +2,7 @@
 
 Owns actors, GPU assignment and the translation of Ray's errors into events. Refuses to retry anything: Ray's own
 retries and restarts are 0, the Schedule is the only authority. Rows never enter Ray's object store; a call carries
-an Attempt in and a Receipt or a Failure out. Ray's head may be gone at any moment: whatever would wait for it is done
+an Attempt in and a Success or a Failure out. Ray's head may be gone at any moment: whatever would wait for it is done
 in a thread that can be left behind.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.attempt import Attempt, Receipt
+from jobs.attempt import Attempt, Success
 from jobs.errors import CapacityError, MemoryLimitError, RunnerError, WorkerError
 from jobs.job import Workers
 from jobs.schedule.event import (
@@ -184,7 +184,7 @@ class RayPool:
                 return WorkerFailedToStart(now, worker, answer)
             live.facts = answer if what == "start" else live.facts | {"trial": answer}
             return WorkerReady(now, worker, live.node)
-        if isinstance(answer, Receipt):
+        if isinstance(answer, Success):
             return AttemptSucceeded(now, worker, answer)
         return AttemptFailed(now, worker, answer)
 

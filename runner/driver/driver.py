@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from connectors.failpoint import failpoint
 from connectors.output.directory import OutputDirectory
-from jobs.attempt import Failure, Receipt
+from jobs.attempt import Failure, Receipt, Success
 from jobs.errors import RunnerError
 from jobs.schedule.event import (
     Action,
@@ -38,8 +38,6 @@ _POLL_S = 0.25  # how long the loop sleeps at most; progress and Ctrl-C are look
 _RENEW_S = 30.0  # how often the driver says on storage that it lives
 
 Clock = Callable[[], float]
-
-_TOLD: dict[str, float] = {}  # shared: what a million receipts say of their times is in the history, and on storage
 
 
 @dataclass
@@ -116,23 +114,24 @@ class Driver:
                 self.history.dispatched(self.clock(), worker, attempt.id, attempt.shard, attempt.number)
                 published = self.output.adopt(attempt.shard) if adopt else None
                 if published is not None:  # the earlier attempt died after its part was published: no model call
-                    self._handle(AttemptSucceeded(self.clock(), worker, published))
+                    self._handle(AttemptSucceeded(self.clock(), worker, Success(published)))
                 else:
                     if self.fragile:
                         self._show(renew=True)  # first: the process may be gone a moment later
                     self.pool.dispatch(worker, attempt)
-            case Record(receipt, failures):
-                self._record(receipt, failures)
+            case Record(success, failures):
+                self._record(success, failures)
             case GiveUp(error):
                 self._over, self._error = True, error
             case Finish():
                 self._over = True
 
-    def _record(self, receipt: Receipt, failures: tuple[Failure, ...]) -> None:
-        self.receipts[receipt.shard] = replace(receipt, seconds=_TOLD, figures=_TOLD)
+    def _record(self, success: Success, failures: tuple[Failure, ...]) -> None:
+        receipt = success.receipt
+        self.receipts[receipt.shard] = receipt
         self._rows_committed += receipt.rows_in
         failpoint("D7.before")
-        self.output.record(receipt, failures)
+        self.output.record(success, failures)
 
     def _show(self, renew: bool = False) -> None:
         snapshot = self._snapshot()

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from jobs.attempt import Failure, Receipt
+from jobs.attempt import Failure, Success
 from jobs.schedule.event import AttemptFailed, AttemptSucceeded, Event, WorkerLost
 from runner.measure.ceiling import Use, computing_s
 
@@ -44,10 +44,9 @@ class _Tally:
     bytes: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     cpu_s: float = 0.0
-    last: dict[str, float] = field(default_factory=dict)  # its latest figures
+    last: Mapping[str, float] = field(default_factory=dict)  # its latest figures
     padded: Counter[str] = field(default_factory=Counter)  # 'pad_places' and 'pad_values', see `Use`
     ended: float = 0.0  # when its last attempt did
-    sizes: set[int] = field(default_factory=set)  # of batches
 
 
 class History:
@@ -73,8 +72,8 @@ class History:
     def note(self, event: Event) -> None:
         """Anything else that happened; most of it changes nothing here."""
         match event:
-            case AttemptSucceeded(now, worker, receipt):
-                self._note_success(now, worker, receipt)
+            case AttemptSucceeded(now, worker, success):
+                self._note_success(now, worker, success)
             case AttemptFailed(now, worker, failure):
                 self._note_failure(now, worker, failure)
             case WorkerLost(now, worker):
@@ -85,26 +84,26 @@ class History:
         for attempt in [name for name, given in self._given.items() if given[1] == worker]:
             self._end(now, attempt, "lost")
 
-    def _note_success(self, now: float, worker: str, receipt: Receipt) -> None:
+    def _note_success(self, now: float, worker: str, success: Success) -> None:
+        receipt, seconds, figures = success.receipt, success.measured.seconds, success.measured.figures
         self._last = now
         self.first_part = now if self.first_part is None else self.first_part
         if receipt.attempt not in self._given:  # found published: whoever did it is gone
             return
-        if receipt.adopted or not receipt.seconds:
+        if receipt.adopted or not seconds:
             self._end(now, receipt.attempt, "adopted")
             return
         tally = self._tally(worker)
         tally.rows += receipt.rows_in
         tally.shards += 1
         tally.bytes += receipt.size
-        tally.cpu_s += receipt.figures.get("cpu_s", 0.0)
-        tally.last = receipt.figures
-        tally.padded.update({name: int(receipt.figures.get(name, 0)) for name in ("pad_places", "pad_values")})
-        tally.sizes.add(int(receipt.figures.get("batch_rows", 0)))
-        for stage, seconds in receipt.seconds.items():
-            tally.seconds[stage] = tally.seconds.get(stage, 0.0) + seconds
-        behind = receipt.seconds.get("wait_encode", 0.0) + receipt.seconds.get("publish", 0.0)
-        busy = computing_s(receipt.seconds) + receipt.seconds.get("tune", 0.0)
+        tally.cpu_s += figures.get("cpu_s", 0.0)
+        tally.last = figures
+        tally.padded.update({name: int(figures.get(name, 0)) for name in ("pad_places", "pad_values")})
+        for stage, spent in seconds.items():
+            tally.seconds[stage] = tally.seconds.get(stage, 0.0) + spent
+        behind = seconds.get("wait_encode", 0.0) + seconds.get("publish", 0.0)
+        busy = computing_s(seconds) + seconds.get("tune", 0.0)
         self._end(now, receipt.attempt, "published", receipt.rows_in, behind, busy)
 
     def _note_failure(self, now: float, worker: str, failure: Failure) -> None:

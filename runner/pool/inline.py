@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
-from jobs.attempt import Attempt, Receipt
+from jobs.attempt import Attempt, Success
 from jobs.schedule.event import AttemptFailed, AttemptSucceeded, Event, WorkerFailedToStart, WorkerReady
 from runner.engine import EngineOptions
 from runner.engine.quiet import native_notes_dropped
@@ -117,7 +117,7 @@ class InlinePool:
 
     def _attempt(self, worker: Worker, attempt: Attempt, number: int) -> None:
         result = worker.attempt(attempt, number)
-        if isinstance(result, Receipt):
+        if isinstance(result, Success):
             self._events.put(AttemptSucceeded(self._clock(), worker.name, result))
         else:
             self._events.put(AttemptFailed(self._clock(), worker.name, result))

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from connectors.secret import redact
-from jobs.attempt import Attempt, Failure, Receipt
+from jobs.attempt import Attempt, Failure, Success
 from jobs.errors import RunnerError
 from jobs.schedule.event import (
     Action,
@@ -80,10 +80,10 @@ def _facts(what: Event | Action) -> dict[str, Any]:
     for name in type(what).__dataclass_fields__:
         value = getattr(what, name)
         match value:
-            case Receipt():
-                facts |= {"shard": value.shard, "attempt": value.attempt, "number": value.number}
-                facts |= {"rows": value.rows_out, "rejected": value.rows_rejected, "bytes": value.size}
-                facts |= {"seconds": {stage: round(seconds, 4) for stage, seconds in value.seconds.items()}}
+            case Success(receipt, measured):
+                facts |= {"shard": receipt.shard, "attempt": receipt.attempt, "number": receipt.number}
+                facts |= {"rows": receipt.rows_out, "rejected": receipt.rows_rejected, "bytes": receipt.size}
+                facts |= {"seconds": {stage: round(seconds, 4) for stage, seconds in measured.seconds.items()}}
             case Failure():
                 document = value.document()
                 facts |= document | {"message": redact(str(document["message"]))}

@@ -98,7 +98,7 @@ class AttemptRun:
                 for rows in self._scored(score, row_groups):
                     encode(rows)
             flush()
-            return timed("publish", self._part.publish)({}, self._rejects.losses())
+            return timed("publish", self._part.publish)(self._rejects.losses())
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

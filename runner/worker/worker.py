@@ -22,7 +22,7 @@ from connectors.failpoint import failpoint
 from connectors.formats.registry import source_of
 from connectors.output.directory import OutputDirectory
 from connectors.store.store import Store
-from jobs.attempt import Attempt, Failure, Receipt
+from jobs.attempt import Advice, Attempt, Failure, Measured, Receipt, Success
 from jobs.errors import (
     DeviceError,
     InternalError,
@@ -105,12 +105,12 @@ class Worker:
             self._engine, spec.binding, spec.signature, self._sample, spec.batch_rows, spec.model.url, draws=spec.draws
         )
 
-    def run(self, attempt: Attempt, number: int) -> Receipt:
+    def run(self, attempt: Attempt, number: int) -> Success:
         """Carry one shard through, see `AttemptRun.run`. number: its place in the order of attempts."""
         run = AttemptRun(self._bench, attempt, number)
         return self._reported(run.run(), run.seconds)
 
-    def attempt(self, attempt: Attempt, number: int | None = None) -> Receipt | Failure:
+    def attempt(self, attempt: Attempt, number: int | None = None) -> Success | Failure:
         """`run` behind the boundary of the worker: whatever goes wrong comes back as a Failure.
 
         number: counts the attempts of this worker from 0, in the order in which they were given out, where several
@@ -208,15 +208,10 @@ class Worker:
             self._health.note(error)  # before the next attempt has its turn
             raise
 
-    def _reported(self, receipt: Receipt, seconds: Mapping[str, float]) -> Receipt:
-        """The receipt with what the driver is to know of this process."""
-        return dataclasses.replace(
-            receipt,
-            seconds=dict(seconds),
-            figures=self._gauge.figures(),
-            safe_rows=self._headroom.limits,
-            recycle=self._health.after_shard(),
-        )
+    def _reported(self, receipt: Receipt, seconds: Mapping[str, float]) -> Success:
+        """The receipt, with what the driver is to know of this process."""
+        measured = Measured(dict(seconds), self._gauge.figures())
+        return Success(receipt, measured, Advice(self._headroom.limits, self._health.after_shard()))
 
     def _leave(self, number: int) -> None:
         """Let the next attempt read and compute, whether this one came so far or not."""

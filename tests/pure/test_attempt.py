@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import pickle
 
-from jobs.attempt import Failure, InputSlice, Receipt, attempt
+import pytest
+
+from jobs.attempt import Advice, Failure, InputSlice, Measured, Receipt, Success, attempt
 from jobs.errors import DataError
 from jobs.job import Limits
 from jobs.plan import InputFile, RowGroup, plan
@@ -22,9 +24,33 @@ def test_an_attempt_names_exactly_the_row_groups_of_its_shard() -> None:
     assert pickle.loads(pickle.dumps(second)) == second  # noqa: S301
 
 
+RECEIPT = Receipt(3, "e1-a1-x", 1, 1, "part-3", 99, "ab", 10, 9, 1, "w1", adopted=True)
+KEYS = (  # of receipts/*.json since the first version; an older reader refuses any other
+    *("shard", "attempt", "number", "epoch", "part", "size", "sha256", "rows_in", "rows_out", "rows_rejected"),
+    *("worker", "seconds", "figures", "adopted", "staged", "reject_file", "codes", "bad_files", "nan_rows"),
+    *("safe_rows", "recycle"),
+)
+
+
 def test_a_receipt_round_trips_through_json() -> None:
-    receipt = Receipt(3, "e1-a1-x", 1, 1, "part-3", 99, "ab", 10, 9, 1, "w1", {"read": 0.5}, adopted=True)
-    assert Receipt.from_document(json.loads(json.dumps(receipt.document()))) == receipt
+    success = Success(RECEIPT, Measured({"read": 0.5}, {"cpus": 2}), Advice({"x[]": 50}, "memory ran out"))
+    document = json.loads(json.dumps(success.document()))
+    assert sorted(document) == sorted(KEYS)
+    assert (document["seconds"], document["figures"]) == ({"read": 0.5}, {"cpus": 2})
+    assert (document["safe_rows"], document["recycle"]) == ({"x[]": 50}, "memory ran out")
+    assert Receipt.from_document(document) == RECEIPT
+
+
+@pytest.mark.parametrize("missing", ["seconds", "figures", "safe_rows", "recycle"])
+def test_a_receipt_is_read_without_what_its_worker_measured_and_advised(missing: str) -> None:
+    document = Success(RECEIPT).document()
+    del document[missing]
+    assert Receipt.from_document(document) == RECEIPT
+
+
+def test_a_receipt_with_a_key_that_is_not_known_is_refused() -> None:
+    with pytest.raises(TypeError, match="colour"):
+        Receipt.from_document(Success(RECEIPT).document() | {"colour": "blue"})
 
 
 def test_a_failure_keeps_its_error_between_processes_and_tells_its_kind_in_json() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.attempt import Receipt
+from jobs.attempt import Measured, Receipt, Success
 from jobs.errors import JobError
 from jobs.html import Report, facts, table
 from jobs.job import Job, Limits
@@ -44,8 +44,8 @@ def test_a_job_and_a_plan_show_what_they_were_given() -> None:
 def result() -> Result:
     history = History()
     history.dispatched(0.0, "w1", "e1-a1-0", 0, 1)
-    receipt = Receipt(0, "e1-a1-0", 1, 1, "part", 100, "", 10, 10, seconds={"run": 1.5})
-    history.note(AttemptSucceeded(2.0, "w1", receipt))
+    receipt = Receipt(0, "e1-a1-0", 1, 1, "part", 100, "", 10, 10)
+    history.note(AttemptSucceeded(2.0, "w1", Success(receipt, Measured({"run": 1.5}))))
     job = Job.model_validate({"model": {"url": "/m"}, "input": {"url": "/in"}, "output": {"url": "/out"}})
     told = account(job, history).document({})
     return Result("/out", "id", 10, ("/out/part",), 2.0, 10, 1, 100, account=told)

@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from jobs.attempt import Receipt, attempt
+from jobs.attempt import Success, attempt
 from jobs.load import load_job
 from runner.engine import EngineOptions
 from runner.preflight.preflight import preflight
@@ -24,7 +24,7 @@ def main(file: str, shard: int) -> int:
     given = attempt(ready.plan, ready.plan.shards[shard], 1, 1, os.urandom(6).hex())
     answer = worker.attempt(given)
     print(json.dumps(answer.document()))
-    return 0 if isinstance(answer, Receipt) else 1
+    return 0 if isinstance(answer, Success) else 1
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jobs.attempt import Attempt, Failure, Receipt
+from jobs.attempt import Advice, Attempt, Failure, Receipt, Success
 from jobs.errors import RunnerError, StorageError, WorkerError
 from jobs.plan import Plan
 from jobs.rejection import Rejections
@@ -34,9 +34,11 @@ LOST = WorkerError("the process was killed")
 SLOW = StorageError("timed out")
 
 
-def receipt_of(attempt: Attempt, worker: str) -> Receipt:
+def success_of(attempt: Attempt, worker: str, advice: Advice | None = None, **changes: Any) -> Success:
+    """changes: of its receipt."""
     part = f"part-{attempt.shard}"
-    return Receipt(attempt.shard, attempt.id, attempt.number, attempt.epoch, part, 1, "", 10, 10, worker=worker)
+    receipt = Receipt(attempt.shard, attempt.id, attempt.number, attempt.epoch, part, 1, "", 10, 10, worker=worker)
+    return Success(dataclasses.replace(receipt, **changes), advice=advice or Advice())
 
 
 def draw(chance: random.Random) -> Draw:
@@ -115,7 +117,7 @@ class Play:
         return self.tell(Tick)
 
     def succeed(self, worker: str, shard: int) -> list[Action]:
-        return self.tell(AttemptSucceeded, worker, receipt_of(self.held[worker, shard], worker))
+        return self.tell(AttemptSucceeded, worker, success_of(self.held[worker, shard], worker))
 
     def fail(self, worker: str, shard: int, error: RunnerError = SLOW) -> list[Action]:
         attempt = self.held[worker, shard]

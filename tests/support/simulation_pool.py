@@ -14,7 +14,7 @@ import pyarrow as pa
 from simulation_world import FOREVER, Actor, Killed, World, current
 
 from connectors.output.directory import OutputDirectory
-from jobs.attempt import Attempt, Failure, Receipt
+from jobs.attempt import Attempt, Failure, Receipt, Success
 from jobs.errors import RunnerError, StorageError, WorkerError
 from jobs.schedule.event import (
     AttemptFailed,
@@ -187,7 +187,7 @@ class SimulatedPool:
                 result = self._attempt(mine, directory, name, mine.hand[0])
                 mine.progress = Progress()
                 mine.hand.popleft()
-                if isinstance(result, Receipt):
+                if isinstance(result, Success):
                     self._report(mine, AttemptSucceeded(self._world.now, name, result))
                 else:
                     self._report(mine, AttemptFailed(self._world.now, name, result))
@@ -201,10 +201,10 @@ class SimulatedPool:
         if not worker.gone or self._world.random.random() < self._nature.late:
             self._post(event)
 
-    def _attempt(self, mine: WorkerActor, directory: OutputDirectory, name: str, attempt: Attempt) -> Receipt | Failure:
+    def _attempt(self, mine: WorkerActor, directory: OutputDirectory, name: str, attempt: Attempt) -> Success | Failure:
         mine.progress = Progress(attempt.id)
         try:
-            return self._run(mine, directory, name, attempt)
+            return Success(self._run(mine, directory, name, attempt))
         except RunnerError as error:
             return Failure(attempt.shard, attempt.id, attempt.number, name, error)
 
@@ -215,7 +215,7 @@ class SimulatedPool:
                     self._compute(attempt, piece.first + offset)
                     part.write(rows_of(int(piece.url), piece.first + offset, rows))
                     mine.progress = Progress(attempt.id, mine.progress.rows + rows)
-            return part.publish({})
+            return part.publish()
 
     def _compute(self, attempt: Attempt, row_group: int) -> None:
         def fail(effect: str) -> None:

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from jobs.attempt import Attempt, Failure, Receipt
+from jobs.attempt import Attempt, Failure, Receipt, Success
 from jobs.errors import ModelCallError, RunnerError, StoppedError, WorkerError
 from jobs.job import Limits
 from jobs.plan import InputFile, RowGroup, plan
@@ -77,7 +77,8 @@ class MemoryOutput:
     def adopt(self, shard: int) -> Receipt | None:
         return self.published.get(shard)
 
-    def record(self, receipt: Receipt, failures: Sequence[Failure]) -> None:
+    def record(self, success: Success, failures: Sequence[Failure]) -> None:
+        receipt = success.receipt
         assert receipt.shard not in self.recorded, "a shard is recorded once"
         self.recorded[receipt.shard] = (receipt, tuple(failures))
 
@@ -90,7 +91,7 @@ def receipt_of(attempt: Attempt) -> Receipt:
 
 
 def succeed(worker: str, attempt: Attempt) -> Event:
-    return AttemptSucceeded(0.0, worker, receipt_of(attempt))
+    return AttemptSucceeded(0.0, worker, Success(receipt_of(attempt)))
 
 
 def drive(

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from schedule_play import Play, receipt_of
+from schedule_play import Play, success_of
 
 from jobs.attempt import Failure
 from jobs.errors import StorageError
@@ -35,7 +35,7 @@ def test_what_happens_to_a_shard_can_be_followed_by_its_keys(plan_of: PlanOf) ->
     failure = Failure(0, attempt.id, 1, "w1", StorageError("no answer from s3://k:hunter2@host/x"))
     notes += [AttemptFailed(2.0, "w1", failure), *play.fail("w1", 0), *play.wait(60)]
     again = play.held["w1", 0]
-    notes += [AttemptSucceeded(3.0, "w1", receipt_of(again, "w1")), *play.succeed("w1", 0)]
+    notes += [AttemptSucceeded(3.0, "w1", success_of(again, "w1")), *play.succeed("w1", 0)]
     lines = logged(notes)
     assert [line["event"] for line in lines] == [
         "start_worker",

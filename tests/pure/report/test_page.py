@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from jobs.attempt import Failure, Receipt
+from jobs.attempt import Failure, Measured, Receipt, Success
 from jobs.errors import WorkerError
 from jobs.job import Job
 from jobs.schedule.event import AttemptFailed, AttemptSucceeded
@@ -49,7 +49,8 @@ def told(shards: int = 20) -> History:
         seconds = {"run": 0.6, "wait_read": 0.3, "publish": 0.1, "decode": 0.4, "encode": 0.1}
         figures = {"cpus": 2, "batch_rows": 64, "ceiling_rows_per_s": 150.0, "cpu_s": 1.0, "rss_bytes": 2**28}
         attempt, number = ("b3", 2) if shard == 3 else (f"a{shard}", 1)
-        done = Receipt(shard, attempt, number, 1, "p", 9, "", 75, 75, worker=worker, seconds=seconds, figures=figures)
+        receipt = Receipt(shard, attempt, number, 1, "p", 9, "", 75, 75, worker=worker)
+        done = Success(receipt, Measured(seconds, figures))
         history.note(AttemptSucceeded(began + 1.0, worker, done))
     return history
 

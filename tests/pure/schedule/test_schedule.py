@@ -8,7 +8,7 @@ import tracemalloc
 from collections import Counter
 
 import pytest
-from schedule_play import LOST, SLOW, LongestWait, PlanOf, Play, draw, error_of, given, receipt_of
+from schedule_play import LOST, SLOW, LongestWait, PlanOf, Play, draw, error_of, given, success_of
 
 from jobs.attempt import Attempt, Failure
 from jobs.errors import (
@@ -83,11 +83,11 @@ def test_the_last_shards_are_kept_for_hands_that_are_empty(plan_of: PlanOf) -> N
 def test_a_success_is_recorded_once_and_the_last_one_stops_all_workers_and_finishes(plan_of: PlanOf) -> None:
     play = Play(plan_of([1, 1]), workers=2)
     play.start("w1", "w2")
-    first = receipt_of(play.held["w1", 0], "w1")
+    first = success_of(play.held["w1", 0], "w1")
     assert play.succeed("w1", 0) == [Record(first, ())]
     assert play.succeed("w1", 0) == []
     assert play.schedule.assignments.idle == ("w1",)
-    last = receipt_of(play.held["w2", 1], "w2")
+    last = success_of(play.held["w2", 1], "w2")
     assert play.succeed("w2", 1) == [Record(last, ()), StopWorker("w1"), StopWorker("w2"), Finish()]
     assert play.succeed("w2", 1) == []
 
@@ -149,7 +149,7 @@ def test_a_success_after_failures_carries_them(plan_of: PlanOf) -> None:
     record = play.succeed("w1", 0)[0]
     assert isinstance(record, Record)
     assert [failure.number for failure in record.failures] == [1]
-    assert record.receipt.number == 2
+    assert record.success.receipt.number == 2
 
 
 @pytest.mark.parametrize(("error", "code"), [(SLOW, 70), (LOST, 70), (CapacityError("none"), 69)])
@@ -468,9 +468,10 @@ class Puppet:
             case Dispatch(worker, attempt, adopt):
                 self.check_dispatch(worker, attempt, adopt)
                 self.hands[worker].append(attempt)
-            case Record(receipt, failures):
-                self.recorded[receipt.shard] += 1
-                assert len(failures) < self.max_attempts + (receipt.shard in self.backed)
+            case Record(success, failures):
+                shard = success.receipt.shard
+                self.recorded[shard] += 1
+                assert len(failures) < self.max_attempts + (shard in self.backed)
             case GiveUp() | Finish():
                 self.end = action
 
@@ -524,7 +525,7 @@ class Puppet:
             failed = AttemptFailed(self.now, worker, Failure(attempt.shard, attempt.id, attempt.number, worker, error))
             self.late.append(failed)
             return failed
-        done = AttemptSucceeded(self.now, worker, receipt_of(attempt, worker))
+        done = AttemptSucceeded(self.now, worker, success_of(attempt, worker))
         self.late.append(done)
         return done
 
@@ -540,7 +541,7 @@ class Puppet:
         if draw < 0.01:
             self.draining.add(worker)
             for attempt in hand[1:]:  # it goes on to run them, and may publish
-                self.late.append(AttemptSucceeded(self.now, worker, receipt_of(attempt, worker)))
+                self.late.append(AttemptSucceeded(self.now, worker, success_of(attempt, worker)))
             del hand[1:]
             return WorkerDraining(self.now, worker, self.random.choice([0.0, 20.0, float("inf")]))
         if draw < 0.02:
@@ -558,7 +559,7 @@ class Puppet:
             if order == 0:
                 self.failed_on[attempt.shard] = worker
             if self.random.random() < 0.2:  # it was published after all, and the news is late
-                self.late.append(AttemptSucceeded(self.now, worker, receipt_of(attempt, worker)))
+                self.late.append(AttemptSucceeded(self.now, worker, success_of(attempt, worker)))
         return WorkerLost(self.now, worker, LOST)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pytest
-from schedule_play import LOST, PlanOf, Play, error_of, given, receipt_of, stopped
+from schedule_play import LOST, PlanOf, Play, error_of, given, stopped, success_of
 
+from jobs.attempt import Advice
 from jobs.errors import DataError, DeviceError, MemoryLimitError, PoisonError
 from jobs.job import Limits, allowed
 from jobs.rejection import Rejections
@@ -49,9 +49,8 @@ def test_a_budget_is_a_number_or_a_share_rounded_down(budget: int | str, total: 
 
 
 def rejecting(play: Play, worker: str, shard: int, rows: int, **facts: Any) -> list[Any]:
-    receipt = receipt_of(play.held[worker, shard], worker)
-    changed = dataclasses.replace(receipt, rows_out=10 - rows, rows_rejected=rows, codes={"ROW_NULL": rows}, **facts)
-    return play.tell(AttemptSucceeded, worker, changed)
+    changes = {"rows_out": 10 - rows, "rows_rejected": rows, "codes": {"ROW_NULL": rows}} | facts
+    return play.tell(AttemptSucceeded, worker, success_of(play.held[worker, shard], worker, **changes))
 
 
 def test_rows_rejected_by_all_shards_together_are_held_against_the_budget(plan_of: PlanOf) -> None:
@@ -124,8 +123,8 @@ def test_row_24_a_worker_that_the_system_ended_for_want_of_memory_is_followed_by
 def test_what_one_worker_learned_of_memory_all_are_told(plan_of: PlanOf) -> None:
     play = Play(plan_of([1] * 5), workers=2, in_hand=1)
     play.start("w1", "w2")
-    receipt = dataclasses.replace(receipt_of(play.held["w1", 0], "w1"), safe_rows={"x[4]": 128})
-    (attempt,) = attempts(play.tell(AttemptSucceeded, "w1", receipt))
+    success = success_of(play.held["w1", 0], "w1", Advice(safe_rows={"x[4]": 128}))
+    (attempt,) = attempts(play.tell(AttemptSucceeded, "w1", success))
     assert attempt.safe_rows == {"x[4]": 128}
     (attempt,) = attempts(play.succeed("w2", 1))
     assert attempt.safe_rows == {"x[4]": 128}
@@ -134,8 +133,8 @@ def test_what_one_worker_learned_of_memory_all_are_told(plan_of: PlanOf) -> None
 def test_a_worker_that_asks_to_be_recycled_is_replaced_between_shards_at_no_cost(plan_of: PlanOf) -> None:
     play = Play(plan_of([1] * 4))
     play.start("w1")
-    receipt = dataclasses.replace(receipt_of(play.held["w1", 0], "w1"), recycle="it holds 2 GiB")
-    actions = play.tell(AttemptSucceeded, "w1", receipt)
+    success = success_of(play.held["w1", 0], "w1", Advice(recycle="it holds 2 GiB"))
+    actions = play.tell(AttemptSucceeded, "w1", success)
     assert (stopped(actions), started(actions)) == (["w1"], [("w2", False)])
     assert play.schedule.shards.failures == ()
     assert play.fail("w1", 1, LOST) == [], "what it says of the shard behind is no longer heard"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from schedule_play import LOST, SLOW, LongestWait, PlanOf, Play, error_of, given, receipt_of, stopped
+from schedule_play import LOST, SLOW, LongestWait, PlanOf, Play, error_of, given, stopped, success_of
 
 from jobs.attempt import Failure
 from jobs.errors import DataError, PoisonError, RunnerError, StoppedError
@@ -273,7 +273,7 @@ def test_a_straggler_is_given_to_an_idle_worker_once_and_the_first_success_wins(
     assert play.schedule.assignments.in_hand == (0,)
     assert (play.schedule.shards.backed, play.schedule.shards.retries) == ({0}, 0)
     assert play.succeed("w2", 0) == [
-        Record(receipt_of(play.held["w2", 0], "w2"), ()),
+        Record(success_of(play.held["w2", 0], "w2"), ()),
         StopWorker("w1"),
         StopWorker("w2"),
         Finish(),

@@ -12,7 +12,7 @@ from three_shards import PLAN, finish_all, killed, opened, work
 
 import runner
 from connectors.output.directory import OutputDirectory
-from jobs.attempt import Failure
+from jobs.attempt import Failure, Success
 from jobs.errors import RunnerError, StorageError
 from jobs.job import Output
 from runner.cli.view.follow import follow
@@ -47,7 +47,7 @@ def begun(out: Output) -> OutputDirectory:
 def publish(directory: OutputDirectory, shard: int, failures: int = 0) -> None:
     receipt = work(directory, shard)
     tries = [Failure(shard, f"e1-a{n}-0", n, "w1", StorageError("slow")) for n in range(failures)]
-    directory.record(receipt, tries)
+    directory.record(Success(receipt), tries)
 
 
 def test_it_waits_for_the_first_driver_and_sees_the_end(out: Output) -> None:

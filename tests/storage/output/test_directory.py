@@ -27,7 +27,7 @@ from three_shards import (
 )
 
 from connectors.output.directory import Claim, open_dataset, read_status
-from jobs.attempt import Failure, Receipt
+from jobs.attempt import Advice, Failure, Measured, Receipt, Success
 from jobs.errors import InternalError, OutputError, StorageError, SupersededError
 from jobs.job import Output
 from jobs.plan import Plan
@@ -47,7 +47,7 @@ def test_a_job_from_its_claim_to_its_success(out: Output) -> None:
     assert directory.published(PLAN) == {}
     receipts = [work(directory, shard) for shard in (2, 0, 1)]
     for receipt in receipts:
-        directory.record(receipt, [])
+        directory.record(Success(receipt), [])
     directory.finish(PLAN, receipts, 1)
     names = directory.store.names("")
     suffix = directory.part_name(0).rpartition(".")[2]
@@ -78,7 +78,7 @@ def test_a_receipt_says_what_was_written(out: Output) -> None:
     directory = opened(out)
     receipt = work(directory, 1)
     assert dataclasses.replace(receipt, size=0, sha256="") == Receipt(
-        1, "e1-a1-000000000000", 1, 1, directory.part_name(1), 0, "", 5, 5, 0, "worker-1", {"run": 0.5}
+        1, "e1-a1-000000000000", 1, 1, directory.part_name(1), 0, "", 5, 5, 0, "worker-1"
     )
     assert receipt.size == directory.store.sizes("")[receipt.part]
     assert len(receipt.sha256) == 64
@@ -142,7 +142,7 @@ def test_a_part_with_other_rows_than_planned_is_not_published(out: Output, count
         directory.open_part(attempt_of(0), SCHEMA, "digest", "w") as part,
     ):
         part.write(rows(count))
-        part.publish({})
+        part.publish()
     assert snapshot(directory) == {}
 
 
@@ -164,7 +164,7 @@ def test_a_spool_that_does_not_read_back_is_not_published(out: Output, harm: Cal
             return count
 
         part._writer.close = close_and_harm  # type: ignore[method-assign]
-        part.publish({})
+        part.publish()
     assert snapshot(directory) == {}
 
 
@@ -176,7 +176,7 @@ def test_a_second_attempt_adopts_the_part_of_the_first(out: Output) -> None:
     first = work(directory, 0, "a" * 12)
     before = snapshot(directory)
     second = work(directory, 0, "b" * 12, number=2)
-    assert second == dataclasses.replace(first, sha256="", seconds={}, adopted=True)
+    assert second == dataclasses.replace(first, sha256="", adopted=True)
     assert snapshot(directory) == before
 
 
@@ -188,7 +188,7 @@ def test_attempts_that_publish_in_the_same_instant_agree_on_one_part(out: Output
         with directory.open_part(tried, SCHEMA, "digest", f"worker-{number}") as part:
             part.write(rows(4))
             barrier.wait(30)
-            return part.publish({})
+            return part.publish()
 
     with ThreadPoolExecutor(8) as threads:
         receipts = list(threads.map(race, range(8)))
@@ -200,7 +200,7 @@ def test_a_part_whose_report_was_lost_is_adopted(out: Output) -> None:
     directory = opened(out)
     assert directory.adopt(0) is None
     lost = work(directory, 0)
-    assert directory.adopt(0) == dataclasses.replace(lost, sha256="", seconds={}, adopted=True)
+    assert directory.adopt(0) == dataclasses.replace(lost, sha256="", adopted=True)
 
 
 def test_an_own_part_whose_answer_was_lost_is_own(out: Output, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,24 +244,35 @@ def test_a_resumed_job_knows_what_is_done(out: Output) -> None:
     directory = opened(out)
     directory.claim(PLAN)
     receipt = work(directory, 1)
-    directory.record(receipt, [])
+    directory.record(Success(receipt), [])
     killed(directory)
     again = opened(out)
     assert again.claim(PLAN) == Claim("resumed", 2)
     assert again.published(PLAN) == {1: receipt}
 
 
+def test_a_receipt_is_stored_with_what_its_worker_measured_and_advised_and_read_without(out: Output) -> None:
+    directory = opened(out)
+    directory.claim(PLAN)
+    receipt = work(directory, 1)
+    directory.record(Success(receipt, Measured({"run": 0.5}, {"cpus": 2}), Advice({"x[]": 50}, "tired")), [])
+    stored = json.loads(directory.store.read(f"_run/{PLAN.id[:8]}/receipts/00001.json") or b"")
+    assert (stored["seconds"], stored["figures"]) == ({"run": 0.5}, {"cpus": 2})
+    assert (stored["safe_rows"], stored["recycle"], stored["failures"]) == ({"x[]": 50}, "tired", [])
+    assert directory.published(PLAN) == {1: receipt}
+
+
 def test_receipts_that_are_lost_or_torn_are_rebuilt_from_the_parts(out: Output, place: Any) -> None:
     directory = opened(out)
     directory.claim(PLAN)
     receipts = {shard: work(directory, shard) for shard in range(3)}
-    directory.record(receipts[1], [])
-    directory.record(receipts[2], [])
+    directory.record(Success(receipts[1]), [])
+    directory.record(Success(receipts[2]), [])
     folder = f"out/_run/{PLAN.id[:8]}/receipts"
     place.put(f"{folder}/00001.json", b'{"shard": 1, "atte')
-    edited = receipts[2].document() | {"rows_in": 7, "rows_out": 7}
+    edited = Success(receipts[2]).document() | {"rows_in": 7, "rows_out": 7}
     place.put(f"{folder}/00002.json", json.dumps(edited).encode())
-    rebuilt = {s: dataclasses.replace(r, sha256="", seconds={}, adopted=True) for s, r in receipts.items()}
+    rebuilt = {s: dataclasses.replace(r, sha256="", adopted=True) for s, r in receipts.items()}
     assert directory.published(PLAN) == rebuilt
     directory.finish(PLAN, directory.published(PLAN), 1)
 
@@ -272,8 +283,8 @@ def test_a_receipt_that_does_not_fit_its_part_is_rebuilt(out: Output, place: Any
     directory.claim(PLAN)
     receipt = work(directory, 0)
     path = f"out/_run/{PLAN.id[:8]}/receipts/00000.json"
-    place.put(path, json.dumps(receipt.document() | change).encode())
-    assert directory.published(PLAN) == {0: dataclasses.replace(receipt, sha256="", seconds={}, adopted=True)}
+    place.put(path, json.dumps(Success(receipt).document() | change).encode())
+    assert directory.published(PLAN) == {0: dataclasses.replace(receipt, sha256="", adopted=True)}
 
 
 def test_a_part_whose_header_does_not_fit_its_rows_is_not_adopted(out: Output, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,8 +311,8 @@ def test_a_receipt_without_its_part_does_not_count(out: Output, place: Any) -> N
     directory = opened(out)
     directory.claim(PLAN)
     receipt = work(directory, 0)
-    directory.record(receipt, [])
-    directory.record(dataclasses.replace(receipt, shard=1, part=directory.part_name(1)), [])
+    directory.record(Success(receipt), [])
+    directory.record(Success(dataclasses.replace(receipt, shard=1, part=directory.part_name(1))), [])
     assert list(directory.published(PLAN)) == [0]
 
 
@@ -441,7 +452,7 @@ def test_a_driver_that_died_before_success_is_finished_by_the_next(out: Output) 
     directory = opened(out)
     directory.claim(PLAN)
     for shard in range(3):
-        directory.record(work(directory, shard), [])
+        directory.record(Success(work(directory, shard)), [])
     again = killed(directory) and opened(out)
     claim = again.claim(PLAN)
     again.finish(PLAN, again.done(PLAN), claim.epoch)
@@ -462,7 +473,7 @@ def test_the_status_of_a_job_from_nothing_to_finished(out: Output) -> None:
     failure = Failure(0, "e1-a1-x", 1, "worker-2", StorageError("timed out"))
     running = Failure(1, "e1-a1-y", 1, "worker-1", StorageError("reset"))
     receipt = work(directory, 0)
-    directory.record(receipt, [failure])
+    directory.record(Success(receipt), [failure])
     directory.renew(claim.epoch, {"heartbeat": "2026-01-01", "failures": [failure.document(), running.document()]})
     status = read_status(out)
     assert (status.state, status.plan_id, status.epoch, status.heartbeat) == ("running", PLAN.id, 1, "2026-01-01")
@@ -492,6 +503,6 @@ def test_a_receipt_that_cannot_be_noted_fails_nothing(out: Output, monkeypatch: 
         raise StorageError("503")
 
     monkeypatch.setattr(directory.store, "replace", down)
-    directory.record(receipt, [])
+    directory.record(Success(receipt), [])
     directory.renew(1, {})
     assert list(directory.published(PLAN)) == [0]

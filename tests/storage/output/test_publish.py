@@ -31,7 +31,7 @@ def work(store: Store, number: int = 1) -> Receipt:
     attempt = Attempt(f"e1-a{number}-{number:012x}", 0, number, 1, (InputSlice(0, "/in", 1, "v", 0, (4,)),), 4)
     with Parts(store, Layout("a" * 32, 1, ".arrow"), ArrowEncoder(), "zstd").open(attempt, SCHEMA, "d", "w") as part:
         part.write(pa.record_batch([pa.array(range(4), pa.int64())], schema=SCHEMA))
-        return part.publish({})
+        return part.publish()
 
 
 # patience

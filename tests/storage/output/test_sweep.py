@@ -9,6 +9,7 @@ import pytest
 from three_shards import PLAN, killed, opened, snapshot, work
 
 from connectors.output.sweep import sweep
+from jobs.attempt import Success
 from jobs.job import Output
 
 STAGING = f"_run/{PLAN.id[:8]}/staging"
@@ -21,7 +22,7 @@ def out(place: Any) -> Output:
     out = Output(url=f"{place.url}/out", options=place.options)
     directory = opened(out)
     directory.claim(PLAN)
-    directory.record(work(directory, 0), [])
+    directory.record(Success(work(directory, 0)), [])
     killed(directory)
     place.put(f"out/{DEAD}/part", b"half")
     place.put(f"out/{OLD}/deep/part", b"whole")

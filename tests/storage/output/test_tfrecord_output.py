@@ -14,7 +14,7 @@ from three_shards import work as work_as
 from connectors.formats.record import framed
 from connectors.output.directory import OutputDirectory, open_dataset
 from connectors.output.verification import verify
-from jobs.attempt import Receipt
+from jobs.attempt import Receipt, Success
 from jobs.errors import OutputError
 from jobs.job import Output
 
@@ -31,7 +31,7 @@ def work(directory: OutputDirectory, shard: int, letter: str = "a") -> Receipt:
 
 def finish_all(directory: OutputDirectory) -> None:
     claim = directory.claim(PLAN)
-    receipts = {shard: directory.record(work(directory, shard), []) for shard in range(3)}
+    receipts = {shard: directory.record(Success(work(directory, shard)), []) for shard in range(3)}
     directory.finish(PLAN, receipts, claim.epoch)
 
 
@@ -45,7 +45,7 @@ def test_parts_are_staged_recorded_and_promoted_and_the_output_holds(out: Output
         receipt = work(directory, shard)
         assert receipt.staged
         assert directory.adopt(shard) is None  # not before it is recorded
-        receipts[shard] = directory.record(receipt, [])
+        receipts[shard] = directory.record(Success(receipt), [])
     directory.finish(PLAN, receipts, claim.epoch)
     names = directory.store.names("")
     assert names == ["_SUCCESS", "_run/", *(f"part-{i:05d}-of-00003-{PLAN.id[:8]}.tfrecord" for i in range(3))]
@@ -66,12 +66,12 @@ def test_a_worker_stages_what_the_driver_says(out: Output) -> None:
 def test_a_resumed_job_promotes_what_was_recorded_and_recomputes_the_rest(out: Output, monkeypatch: Any) -> None:
     directory = opened(out)
     directory.claim(PLAN)
-    directory.record(work(directory, 0), [])
+    directory.record(Success(work(directory, 0)), [])
     second = work(directory, 1)
     promote = directory.store.promote
     monkeypatch.setattr(directory.store, "promote", lambda staged, path: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):  # the driver dies between the receipt and the name
-        directory.record(second, [])
+        directory.record(Success(second), [])
     monkeypatch.setattr(directory.store, "promote", promote)
     resumed = opened(out)
     killed(directory)
@@ -79,7 +79,7 @@ def test_a_resumed_job_promotes_what_was_recorded_and_recomputes_the_rest(out: O
     assert (claim.state, resumed.mode) == ("resumed", "staged")
     done = resumed.done(PLAN)
     assert sorted(done) == [0, 1]
-    done[2] = resumed.record(work(resumed, 2, "b"), [])
+    done[2] = resumed.record(Success(work(resumed, 2, "b")), [])
     resumed.finish(PLAN, done, claim.epoch)
     assert verify(out, deep=True).holds
 
@@ -88,13 +88,13 @@ def test_the_first_receipt_of_a_shard_counts(out: Output) -> None:
     directory = opened(out)
     claim = directory.claim(PLAN)
     first, second = work(directory, 0, "a"), work(directory, 0, "b")
-    counts = directory.record(first, [])
-    again = directory.record(second, [])
+    counts = directory.record(Success(first), [])
+    again = directory.record(Success(second), [])
     assert counts.attempt == again.attempt == first.attempt
     adopted = directory.adopt(0)
     assert adopted is not None
     assert (adopted.attempt, adopted.rows_out, adopted.adopted) == (first.attempt, 4, True)
-    receipts = {0: again, **{shard: directory.record(work(directory, shard), []) for shard in (1, 2)}}
+    receipts = {0: again, **{shard: directory.record(Success(work(directory, shard)), []) for shard in (1, 2)}}
     directory.finish(PLAN, receipts, claim.epoch)
     assert verify(out).holds
 
@@ -106,7 +106,7 @@ def test_a_foreign_object_at_a_final_name_fails_the_job_and_stays(out: Output, p
     name = directory.part_name(0)
     place.put(f"out/{name}", content)
     with pytest.raises(OutputError, match=name):
-        directory.record(work(directory, 0), [])
+        directory.record(Success(work(directory, 0)), [])
     assert directory.store.read(name) == content
 
 
@@ -124,7 +124,7 @@ def test_a_part_that_was_exchanged_is_found(out: Output, place: Any) -> None:
 def test_another_file_with_as_many_rows_is_not_taken_for_a_part(out: Output, place: Any) -> None:
     directory = opened(out)
     directory.claim(PLAN)
-    directory.record(work(directory, 1), [])
+    directory.record(Success(work(directory, 1)), [])
     name = directory.part_name(1)
     place.put(f"out/{name}", framed(pa.array([b"a record of another size"] * 5, pa.large_binary())).to_pybytes())
     with pytest.raises(OutputError, match="it is not a part of plan"):
@@ -148,7 +148,7 @@ def test_overwrite_removes_what_an_earlier_job_wrote_and_nothing_else(out: Outpu
 def test_an_unfinished_output_is_cleared_by_its_receipts(out: Output) -> None:
     directory = opened(out)
     directory.claim(PLAN)
-    directory.record(work(directory, 0), [])
+    directory.record(Success(work(directory, 0)), [])
     killed(directory)
     other = plan_of({"model": {"digest": "bb"}})
     fresh = OutputDirectory(out, other.id, len(other.shards))

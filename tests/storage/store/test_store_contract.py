@@ -427,7 +427,7 @@ def rows(count: int) -> pa.RecordBatch:
 def work(parts: Parts, number: int) -> Receipt:
     with parts.open(attempt_of(number), SCHEMA, "digest", f"w{number}") as part:
         part.write(rows(4))
-        return part.publish({})
+        return part.publish()
 
 
 def test_the_second_attempt_adopts_the_part_of_the_first(site: Site) -> None:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from connectors.output.directory import OutputDirectory
-from jobs.attempt import Receipt, attempt
+from jobs.attempt import Success, attempt
 from jobs.errors import JobError, ModelError
 from jobs.job import Job
 from jobs.load import load_job
@@ -195,8 +195,8 @@ def test_with_xla_every_batch_has_one_size_and_no_row_is_lost(models: Path, tmp_
         return run(feeds, fetches)
 
     worker._engine.run = watched  # type: ignore[method-assign]
-    receipt = worker.attempt(attempt(found.plan, found.plan.shards[0], 1, 1, "0" * 12))
-    assert isinstance(receipt, Receipt)
+    success = worker.attempt(attempt(found.plan, found.plan.shards[0], 1, 1, "0" * 12))
+    assert isinstance(success, Success)
     assert set(sizes) == {48}
     assert pq.read_table(next((tmp_path / "out").glob("part-*")))["id"].to_pylist() == list(range(128))
 

@@ -14,7 +14,7 @@ import pytest
 from connectors.output.directory import OutputDirectory
 from connectors.output.reject import read_rejected
 from connectors.output.verification import verify
-from jobs.attempt import Attempt, Failure, Receipt, attempt
+from jobs.attempt import Attempt, Failure, Success, attempt
 from jobs.errors import DataError, InputError
 from jobs.job import Job, Output
 from runner.driver.launch import RunOptions, launch
@@ -356,10 +356,10 @@ def test_rejects_are_kept_in_staged_mode_too(job: Callable[..., Job], tmp_path: 
     worker = Worker(found.spec(output.output), "w1", EngineOptions(threads=1))
     receipts = []
     for shard in found.plan.shards:
-        receipt = worker.attempt(attempt(found.plan, shard, 1, 1, f"{shard.index:012x}"))
-        assert isinstance(receipt, Receipt)
-        assert receipt.staged
-        receipts.append(output.record(receipt, []))
+        success = worker.attempt(attempt(found.plan, shard, 1, 1, f"{shard.index:012x}"))
+        assert isinstance(success, Success)
+        assert success.receipt.staged
+        receipts.append(output.record(success, []))
     output.finish(found.plan, receipts, 1)
     assert read_rejected(Output(url=str(tmp_path / "out"))).codes() == {"ROW_NULL": 1}
     assert verify(Output(url=str(tmp_path / "out")), deep=True).holds

@@ -14,7 +14,7 @@ from moody_model import ABORT, FLOOD, HANG, HUGE, REFUSE, example
 
 from connectors.output.directory import OutputDirectory
 from connectors.output.reject import read_rejected
-from jobs.attempt import Failure, Receipt, attempt
+from jobs.attempt import Failure, Success, attempt
 from jobs.errors import DataError, ModelCallError, PoisonError
 from jobs.job import Job, Output
 from runner.engine import EngineOptions
@@ -55,7 +55,7 @@ def ready(moody: Path, tmp_path: Path) -> Callable[..., Preflight]:
     return make
 
 
-def carefully(found: Preflight, memory: int | None = None) -> Receipt | Failure:
+def carefully(found: Preflight, memory: int | None = None) -> Success | Failure:
     worker = Worker(found.spec(found.job.output), "w1", EngineOptions(threads=1), careful=True, memory=memory)
     try:
         return worker.attempt(attempt(found.plan, found.plan.shards[0], 3, 1, "0" * 12, careful=True))
@@ -71,9 +71,9 @@ def rejected(tmp_path: Path) -> dict[int, tuple[str, str]]:
 def test_row_27_a_row_that_aborts_is_found_and_all_others_are_scored(
     ready: Callable[..., Preflight], tmp_path: Path
 ) -> None:
-    receipt = carefully(ready({5: ABORT, 9: REFUSE}))
-    assert isinstance(receipt, Receipt), receipt
-    assert (receipt.rows_out, receipt.codes) == (14, {"process_abort": 1, "MODEL_ROW": 1})
+    success = carefully(ready({5: ABORT, 9: REFUSE}))
+    assert isinstance(success, Success), success
+    assert (success.receipt.rows_out, success.receipt.codes) == (14, {"process_abort": 1, "MODEL_ROW": 1})
     found = rejected(tmp_path)
     assert found[5][0] == "process_abort"
     assert found[5][1] == "a process that ran the model on this row alone was ended by SIGABRT"
@@ -86,9 +86,9 @@ def test_row_27_a_row_that_aborts_is_found_and_all_others_are_scored(
 
 
 def test_row_28_a_row_that_hangs_is_rejected_as_timeout(ready: Callable[..., Preflight], tmp_path: Path) -> None:
-    receipt = carefully(ready({2: HANG}, rows=4, stall_s=5.0))
-    assert isinstance(receipt, Receipt), receipt
-    assert (receipt.rows_out, receipt.codes) == (3, {"timeout": 1})
+    success = carefully(ready({2: HANG}, rows=4, stall_s=5.0))
+    assert isinstance(success, Success), success
+    assert (success.receipt.rows_out, success.receipt.codes) == (3, {"timeout": 1})
     assert rejected(tmp_path)[2][1].endswith("gave no answer for 5 s; it was ended")
 
 
@@ -96,18 +96,18 @@ def test_a_row_that_floods_the_memory_is_ended_before_the_system_ends_others(
     ready: Callable[..., Preflight], tmp_path: Path
 ) -> None:
     allowed = max(800 * 2**20, 2 * resident_bytes())  # this process is measured too, and tests before grew it
-    receipt = carefully(ready({1: FLOOD}, rows=2), memory=allowed)
-    assert isinstance(receipt, Receipt), receipt
-    assert (receipt.rows_out, receipt.codes) == (1, {"oom": 1})
+    success = carefully(ready({1: FLOOD}, rows=2), memory=allowed)
+    assert isinstance(success, Success), success
+    assert (success.receipt.rows_out, success.receipt.codes) == (1, {"oom": 1})
     assert f"{mebibytes(allowed)} are allowed" in rejected(tmp_path)[1][1]
 
 
 def test_a_row_that_tensorflow_has_no_memory_for_is_rejected_as_oom(
     ready: Callable[..., Preflight], tmp_path: Path
 ) -> None:
-    receipt = carefully(ready({0: HUGE}, rows=1))
-    assert isinstance(receipt, Receipt), receipt
-    assert receipt.codes == {"oom": 1}
+    success = carefully(ready({0: HUGE}, rows=1))
+    assert isinstance(success, Success), success
+    assert success.receipt.codes == {"oom": 1}
     assert "OOM when allocating" in rejected(tmp_path)[0][1]
 
 

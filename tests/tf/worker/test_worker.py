@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from connectors.output.directory import OutputDirectory, Part
-from jobs.attempt import Attempt, Failure, Receipt, attempt
+from jobs.attempt import Attempt, Failure, Receipt, Success, attempt
 from jobs.errors import DataError, MemoryLimitError, ModelError, StoppedError
 from jobs.job import Job
 from runner.batch.batches import Where
@@ -76,10 +76,11 @@ Ready = Callable[..., tuple[Preflight, Worker]]
 
 def test_a_shard_becomes_one_part_with_its_rows_in_order(ready: Ready, tmp_path: Path) -> None:
     found, worker = ready()
-    receipt = worker.attempt(attempt_at(found, 1))
-    assert isinstance(receipt, Receipt)
+    success = worker.attempt(attempt_at(found, 1))
+    assert isinstance(success, Success)
+    receipt = success.receipt
     assert (receipt.rows_in, receipt.rows_out, receipt.worker) == (200, 200, "w1")
-    assert receipt.seconds["run"] > 0
+    assert success.measured.seconds["run"] > 0
     (part,) = parts(tmp_path)
     table = pq.read_table(part)
     assert table["id"].to_pylist() == list(range(200, 400))
@@ -89,7 +90,7 @@ def test_a_shard_becomes_one_part_with_its_rows_in_order(ready: Ready, tmp_path:
 
 def test_batches_smaller_than_a_row_group_give_the_same_rows(ready: Ready, tmp_path: Path) -> None:
     found, worker = ready(limits={"shard_rows": 2000, "batch_rows": 7})
-    assert isinstance(worker.attempt(attempt_at(found, 0)), Receipt)
+    assert isinstance(worker.attempt(attempt_at(found, 0)), Success)
     table = pq.read_table(parts(tmp_path)[0])
     assert table["id"].to_pylist() == list(range(2000))
     np.testing.assert_array_equal(table["y"].to_numpy(), np.arange(2000, dtype=np.float32) / 2 + 2)
@@ -101,7 +102,7 @@ def test_a_model_of_a_fixed_batch_is_fed_across_row_groups_and_its_tail_is_cut(
     model = {"url": str(half_plus_two), "signature": "sixteen"}
     found, worker = ready(limits={"shard_rows": 1990}, model=model)
     assert found.batch_rows == 16
-    assert isinstance(worker.attempt(attempt_at(found, 0)), Receipt)
+    assert isinstance(worker.attempt(attempt_at(found, 0)), Success)
     table = pq.read_table(parts(tmp_path)[0])
     np.testing.assert_array_equal(table["y"].to_numpy(), np.arange(1900, dtype=np.float32) / 2 + 2)
 
@@ -111,9 +112,9 @@ def test_a_second_attempt_at_a_published_shard_adopts_the_first(ready: Ready, tm
     first = worker.attempt(attempt_at(found, 0, "a" * 12))
     content = parts(tmp_path)[0].read_bytes()
     second = worker.attempt(attempt_at(found, 0, "b" * 12))
-    assert isinstance(first, Receipt)
-    assert isinstance(second, Receipt)
-    assert (second.adopted, second.attempt) == (True, first.attempt)
+    assert isinstance(first, Success)
+    assert isinstance(second, Success)
+    assert (second.receipt.adopted, second.receipt.attempt) == (True, first.receipt.attempt)
     assert parts(tmp_path)[0].read_bytes() == content
     assert leftovers(tmp_path) == []
 
@@ -168,7 +169,7 @@ def test_both_engines_give_the_same_part(ready: Ready, tmp_path: Path, half_plus
         found, worker = ready(
             model={"url": str(half_plus_two), "engine": engine}, output={"url": str(tmp_path / engine)}
         )
-        assert isinstance(worker.attempt(attempt_at(found, 2)), Receipt)
+        assert isinstance(worker.attempt(attempt_at(found, 2)), Success)
         tables[engine] = pq.read_table(next((tmp_path / engine).glob("part-*")))
     assert tables["session"].equals(tables["eager"])
 
@@ -183,9 +184,9 @@ def test_a_worker_pickles_its_spec_without_loss(ready: Ready) -> None:
     assert again.binding.output_schema.equals(spec.binding.output_schema)
 
 
-def both(worker: Worker, attempts: list[Attempt], order: tuple[int, ...] = (1, 0)) -> dict[int, Receipt | Failure]:
+def both(worker: Worker, attempts: list[Attempt], order: tuple[int, ...] = (1, 0)) -> dict[int, Success | Failure]:
     """Attempts in hand at once, each in a thread of its own, started in `order`: number -> what came back."""
-    results: dict[int, Receipt | Failure] = {}
+    results: dict[int, Success | Failure] = {}
 
     def run(number: int) -> None:
         results[number] = worker.attempt(attempts[number], number)
@@ -201,8 +202,8 @@ def both(worker: Worker, attempts: list[Attempt], order: tuple[int, ...] = (1, 0
 def test_of_two_attempts_in_hand_each_publishes_exactly_its_rows(ready: Ready, tmp_path: Path) -> None:
     found, worker = ready(limits={"shard_rows": 250, "batch_rows": 13}, workers={"readers": 3})
     results = both(worker, [attempt_at(found, 0), attempt_at(found, 1, "1" * 12)])
-    assert [results[number].shard for number in (0, 1)] == [0, 1]
-    assert all(isinstance(result, Receipt) for result in results.values())
+    done = [result for _, result in sorted(results.items()) if isinstance(result, Success)]
+    assert [success.receipt.shard for success in done] == [0, 1]
     for number, part in enumerate(parts(tmp_path)):
         table = pq.read_table(part)
         assert table["id"].to_pylist() == list(range(200 * number, 200 * number + 200))
@@ -218,17 +219,17 @@ def test_the_next_attempt_is_read_and_computed_while_the_first_is_published(
     found, worker = ready()
     second_computed, publish = threading.Event(), Part.publish
 
-    def slow(part: Part, seconds: Any, losses: Any) -> Receipt:
+    def slow(part: Part, losses: Any) -> Receipt:
         if part._attempt.shard == 1:
             second_computed.set()
         else:  # the first is not published before the second is ready for it too
             assert second_computed.wait(30)
             assert worker.progress == Progress(attempt_at(found, 0).id, 200, 200)
-        return publish(part, seconds, losses)
+        return publish(part, losses)
 
     monkeypatch.setattr(Part, "publish", slow)
     results = both(worker, [attempt_at(found, 0), attempt_at(found, 1, "1" * 12)])
-    assert all(isinstance(result, Receipt) for result in results.values())
+    assert all(isinstance(result, Success) for result in results.values())
 
 
 def test_an_attempt_that_fails_does_not_hold_up_or_harm_the_next(ready: Ready, tmp_path: Path) -> None:
@@ -237,8 +238,8 @@ def test_an_attempt_that_fails_does_not_hold_up_or_harm_the_next(ready: Ready, t
     results = both(worker, [wrong, attempt_at(found, 1, "1" * 12), attempt_at(found, 2, "2" * 12)], (2, 0, 1))
     assert isinstance(results[0], Failure)
     assert "200 rows written, 7 planned" in results[0].error.message
-    assert isinstance(results[1], Receipt)
-    assert isinstance(results[2], Receipt)
+    assert isinstance(results[1], Success)
+    assert isinstance(results[2], Success)
     assert [part.name[:10] for part in parts(tmp_path)] == ["part-00001", "part-00002"]
     assert leftovers(tmp_path) == []
 
@@ -252,23 +253,24 @@ def test_an_attempt_that_waits_for_its_turn_is_stopped_too(ready: Ready, tmp_pat
     assert parts(tmp_path) == leftovers(tmp_path) == []
 
 
-def test_a_receipt_tells_what_the_worker_measured_of_itself(ready: Ready) -> None:
+def test_a_success_tells_what_the_worker_measured_of_itself(ready: Ready) -> None:
     found, worker = ready()
-    receipt = worker.attempt(attempt_at(found, 0))
-    assert isinstance(receipt, Receipt)
-    assert set(receipt.figures) == {"cpus", "calls", "batch_rows", "ceiling_rows_per_s", "cpu_s", "rss_bytes"}
-    assert receipt.figures["ceiling_rows_per_s"] > 0
-    assert receipt.figures["rss_bytes"] > 2**20
-    assert receipt.seconds["tune"] > 0
+    success = worker.attempt(attempt_at(found, 0))
+    assert isinstance(success, Success)
+    figures = success.measured.figures
+    assert set(figures) == {"cpus", "calls", "batch_rows", "ceiling_rows_per_s", "cpu_s", "rss_bytes"}
+    assert figures["ceiling_rows_per_s"] > 0
+    assert figures["rss_bytes"] > 2**20
+    assert success.measured.seconds["tune"] > 0
     again = worker.attempt(attempt_at(found, 1))
-    assert isinstance(again, Receipt)
-    assert again.seconds["tune"] == 0, "once per worker"
+    assert isinstance(again, Success)
+    assert again.measured.seconds["tune"] == 0, "once per worker"
 
 
 def test_two_calls_in_flight_give_the_same_part(ready: Ready, tmp_path: Path) -> None:
     found, worker = ready(limits={"shard_rows": 2000, "batch_rows": 9})
     worker._calls = 2  # as on a GPU
-    assert isinstance(worker.attempt(attempt_at(found, 0)), Receipt)
+    assert isinstance(worker.attempt(attempt_at(found, 0)), Success)
     table = pq.read_table(parts(tmp_path)[0])
     assert table["id"].to_pylist() == list(range(2000))
     np.testing.assert_array_equal(table["y"].to_numpy(), np.arange(2000, dtype=np.float32) / 2 + 2)
@@ -287,11 +289,10 @@ def test_memory_that_runs_out_halves_the_batch_for_the_attempts_that_follow_wher
         return run(feeds, fetches)
 
     monkeypatch.setattr(worker._engine, "run", small_memory)
-    receipt = worker.attempt(attempt_at(found, 0))
-    assert isinstance(receipt, Receipt)
-    assert receipt.rows_out == 2000
-    assert receipt.rows_rejected == 0
-    assert receipt.safe_rows["x[]"] <= 50, "which all workers are told"
+    success = worker.attempt(attempt_at(found, 0))
+    assert isinstance(success, Success)
+    assert (success.receipt.rows_out, success.receipt.rows_rejected) == (2000, 0)
+    assert success.advice.safe_rows["x[]"] <= 50, "which all workers are told"
     assert sum(size > 50 for size in sizes) <= 4, "a larger one is tried again only after many that went well"
 
 
@@ -370,7 +371,7 @@ def test_whatever_the_sizes_the_parts_are_what_a_plain_loop_writes(
     shards = range(len(found.plan.shards))
     results = both(worker, [attempt_at(found, shard, f"{shard:012x}") for shard in shards], tuple(reversed(shards)))
     worker.close()
-    assert all(isinstance(result, Receipt) for result in results.values()), results
+    assert all(isinstance(result, Success) for result in results.values()), results
     written = pa.concat_tables(pq.read_table(part) for part in sorted((root / "out").glob("part-*")))
     expected = [pq.read_table(path) for path in sorted((root / "in").glob("*.parquet"))]  # the loop without the runner
     plain = pa.concat_tables(expected)

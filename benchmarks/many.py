@@ -35,6 +35,7 @@ from jobs.schedule.policy import Policy
 from jobs.schedule.schedule import Schedule
 from runner.driver.driver import Driver
 from runner.preflight.preflight import preflight
+from runner.worker.facts import WorkerFacts
 from runner.worker.spec import Progress, WorkerSpec
 
 _LINKS = 30_000  # names of one file; file systems allow some more
@@ -148,7 +149,7 @@ class InstantPool:
     def progress(self) -> Mapping[str, Progress]:
         return {}
 
-    def facts(self) -> Mapping[str, Mapping[str, object]]:
+    def facts(self) -> Mapping[str, WorkerFacts]:
         return {}
 
     def close(self) -> None: ...

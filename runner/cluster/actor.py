@@ -12,8 +12,11 @@ from jobs.job import Workers
 from runner.cluster.metrics import WorkerMetrics
 from runner.cluster.quiet import ray
 from runner.engine import EngineOptions
+from runner.measure.place import Place
+from runner.pool.facts import WorkerFacts
 from runner.pool.pool import as_runner_error
 from runner.worker.spec import Progress, WorkerSpec
+from runner.worker.trial import Trial
 from runner.worker.worker import Worker
 
 
@@ -27,8 +30,8 @@ class WorkerActor:
         self._worker: Worker | None = None
         self._metrics = WorkerMetrics()
 
-    def start(self, spec: WorkerSpec, careful: bool) -> dict[str, Any] | RunnerError:
-        """Load the model; returns where this worker lives."""
+    def start(self, spec: WorkerSpec, careful: bool) -> WorkerFacts | RunnerError:
+        """Load the model; returns what is known of this worker."""
         share = self._workers.gpus if 0 < self._workers.gpus < 1 else None
         options = EngineOptions(
             threads=max(1, int(self._workers.cpus)), gpu=self._workers.gpus > 0, gpu_memory_fraction=share
@@ -41,20 +44,20 @@ class WorkerActor:
         self._metrics.loaded(time.monotonic() - began)
         self._worker.observe = self._metrics.batch
         context = ray.get_runtime_context()
-        return {
-            "pid": os.getpid(),
-            "node": ray.util.get_node_ip_address(),
-            "node_id": context.get_node_id(),
-            "gpus": context.get_accelerator_ids().get("GPU", []),
-            "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
-            "devices": list(self._worker.devices),
-            "warm_up": self._worker.warm_up.document(),
-        }
+        place = Place(
+            devices=self._worker.devices,
+            pid=os.getpid(),
+            node=ray.util.get_node_ip_address(),
+            node_id=context.get_node_id(),
+            gpus=tuple(context.get_accelerator_ids().get("GPU", ())),
+            cuda_visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+        )
+        return WorkerFacts(place, self._worker.warm_up)
 
-    def trial(self) -> dict[str, Any] | RunnerError:
+    def trial(self) -> Trial | RunnerError:
         assert self._worker is not None  # the pool asks workers that are ready
         try:
-            return self._worker.trial().document()
+            return self._worker.trial()
         except Exception as error:
             return as_runner_error(error, self._name)
 

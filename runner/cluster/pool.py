@@ -36,6 +36,7 @@ from runner.cluster.metrics import RunMetrics
 from runner.cluster.nodes import Watch, alive_nodes
 from runner.cluster.quiet import NodeAffinitySchedulingStrategy, OutOfMemoryError, RayActorError, ray
 from runner.measure.snapshot import Snapshot
+from runner.pool.facts import WorkerFacts
 from runner.pool.pool import Clock
 from runner.worker.spec import Progress, WorkerSpec
 
@@ -49,7 +50,7 @@ class _Live:
     """One actor as the pool knows it."""
 
     handle: Any
-    facts: dict[str, object] = field(default_factory=dict)
+    facts: WorkerFacts | None = None  # once it is ready
     progress: Progress = field(default_factory=Progress)
     asked: float = 0.0  # when it was last asked for its progress
     leaving: bool = False  # its node drains, and that was told
@@ -57,7 +58,7 @@ class _Live:
 
     @property
     def node(self) -> str:
-        return str(self.facts.get("node_id", ""))
+        return self.facts.place.node_id if self.facts else ""
 
 
 class RayPool:
@@ -154,7 +155,7 @@ class RayPool:
         self._metrics = self._metrics or RunMetrics()
         self._metrics.show(at)
 
-    def facts(self) -> Mapping[str, Mapping[str, object]]:
+    def facts(self) -> Mapping[str, WorkerFacts]:
         return {name: live.facts for name, live in self._live.items() if live.facts}
 
     def close(self) -> None:
@@ -182,7 +183,10 @@ class RayPool:
             if isinstance(answer, RunnerError):
                 self.stop(worker)
                 return WorkerFailedToStart(now, worker, answer)
-            live.facts = answer if what == "start" else live.facts | {"trial": answer}
+            if what == "start":
+                live.facts = answer
+            elif live.facts is not None:
+                live.facts = dataclasses.replace(live.facts, trial=answer)
             return WorkerReady(now, worker, live.node)
         if isinstance(answer, Success):
             return AttemptSucceeded(now, worker, answer)
@@ -191,7 +195,7 @@ class RayPool:
     def _lost(self, worker: str, now: float, error: Exception) -> Event:
         live = self._live[worker]
         facts = live.facts
-        where = f" (pid {facts['pid']} on node {facts['node']})" if facts else ""
+        where = f" (pid {facts.place.pid} on node {facts.place.node})" if facts else ""
         kind = MemoryLimitError if isinstance(error, OutOfMemoryError) else WorkerError
         lost = kind(f"worker {worker}{where} was lost: {cause(error)}")
         draining = self._watch.draining if self._watch is not None else {}

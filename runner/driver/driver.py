@@ -7,7 +7,7 @@ the output directory's. Every wait is bounded by `_POLL_S`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from connectors.failpoint import failpoint
@@ -31,6 +31,7 @@ from jobs.schedule.event import (
 from jobs.schedule.schedule import Schedule
 from runner.measure.history import History
 from runner.measure.snapshot import Snapshot
+from runner.pool.facts import WorkerFacts
 from runner.pool.pool import Pool
 from runner.worker.spec import Progress
 
@@ -54,7 +55,7 @@ class Driver:
     clock: Clock = time.monotonic
     receipts: dict[int, Receipt] = field(default_factory=dict)
     history: History = field(default_factory=History)
-    facts: dict[str, Mapping[str, object]] = field(default_factory=dict)  # worker -> where it lives, or lived
+    facts: dict[str, WorkerFacts] = field(default_factory=dict)  # of workers that live, or lived
     rows_before: int = 0  # done by earlier runs
     note: Callable[[Event | Action], None] = lambda what: None  # told of all that happens, for a log
     command: str = ""  # that continues this run, for whoever looks at the output
@@ -140,7 +141,8 @@ class Driver:
         news = (snapshot.workers_ready, snapshot.retries)
         if renew or snapshot.seconds - self._renewed[0] >= _RENEW_S or news != self._renewed[1]:
             self._renewed = (snapshot.seconds, news)
-            facts: dict[str, object] = {"failures": self._failures(), "workers": self.facts, "command": self.command}
+            workers = {name: known.document() for name, known in self.facts.items()}
+            facts: dict[str, object] = {"failures": self._failures(), "workers": workers, "command": self.command}
             if self.fragile:
                 facts["in_hand"] = list(self.schedule.assignments.in_hand)
             self.output.renew(self.epoch, snapshot.document() | facts)

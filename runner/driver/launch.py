@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
 
 from connectors.models.cache import CacheSettings
 from connectors.output.directory import OutputDirectory
@@ -27,6 +26,7 @@ from runner.driver.driver import Driver
 from runner.driver.ending import accounted, ending
 from runner.driver.result import Result
 from runner.engine import EngineOptions
+from runner.measure.account import Account
 from runner.measure.snapshot import Snapshot
 from runner.model.planned import ModelWatch
 from runner.pool.inline import InlinePool
@@ -168,7 +168,7 @@ def _finish(
     display: Callable[[], Display],
     watch: Callable[[Snapshot], None],
     began: float,
-) -> tuple[dict[int, Receipt], dict[str, Any]]:
+) -> tuple[dict[int, Receipt], Account | None]:
     """Drive the run to its end: all receipts, and its account, which is left on storage however the run ends."""
     try:
         receipts = _drive(driver, display, watch)
@@ -226,7 +226,7 @@ def _result(
     retries: int,
     run: dict[int, Receipt],
     seconds: float,
-    account: dict[str, Any] | None = None,
+    account: Account | None = None,
 ) -> Result:
     ordered = [receipts[shard] for shard in sorted(receipts)]
     lost = Rejections.of(ready.plan, job.limits)
@@ -245,7 +245,7 @@ def _result(
         codes=dict(lost.codes.most_common()),
         bad_files=lost.named,
         nan_rows=sum(receipt.nan_rows for receipt in ordered),
-        account=account or {},
+        account=account,
         page=output.report_url,
         options=job.output.options,
     )

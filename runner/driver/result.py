@@ -12,6 +12,7 @@ from connectors.output.reject import read_rejected
 from jobs.errors import JobError
 from jobs.html import Report, facts
 from jobs.job import OptionValue, Output
+from runner.measure.account import Account
 from runner.report.text import account_lines, byte_count, duration, rate
 
 
@@ -39,7 +40,7 @@ class Result:
     codes: dict[str, int] = field(default_factory=dict)
     bad_files: dict[str, str] = field(default_factory=dict)
     nan_rows: int = 0
-    account: dict[str, Any] = field(default_factory=dict, repr=False)  # see `runner.measure.account`
+    account: Account | None = field(default=None, repr=False)  # None: nothing was done, or it could not be written
     page: str = ""  # URL of the same for people, as HTML
     options: Mapping[str, OptionValue] = field(default_factory=dict, repr=False)  # to reach the output again
 
@@ -60,7 +61,7 @@ class Result:
             "seconds": round(self.seconds, 3),
             "rows_per_s": round(self.rows_run / self.seconds, 1) if self.seconds else 0.0,
             "retries": self.retries,
-            **self.account,
+            **({} if self.account is None else self.account.document()),
         }
         return Report(report)
 
@@ -99,7 +100,7 @@ class Result:
             f"done: {self.rows:,} rows{before} in {len(self.parts)} parts ({byte_count(self.bytes)}),"
             f" {duration(self.seconds)}{speed}, {self.retries} retried",
         ]
-        if self.account:
+        if self.account is not None:
             lines += account_lines(self.account)
             lines.append(f"report: {self.page}")
         return "\n".join([*lines, *self._losses(), f"output: {self.output}"])

@@ -1,28 +1,63 @@
-"""The account of a run, as plain values: `report.json`, and what the summary and the page are made of.
+"""The account of a run: `report.json`, and what the summary and the page are made of.
 
-Owns the keys; they are the same in every run. Refuses to know where it is written.
+Owns the keys of the document; they are the same in every run. Refuses to know where it is written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from jobs.job import Job, reader_threads
 from runner.measure.ceiling import Bottleneck, Ceilings, Settings, Use, bottleneck, ceilings, together, waits
 from runner.measure.history import History
+from runner.measure.place import Place
 from runner.measure.stage import STAGES
 
 
 @dataclass(frozen=True)
+class Heading:
+    """Which run an account is of. ended_at: ISO time. ending: 'finished', or the error that ended it.
+
+    rows, shards: of the plan. rows_run: that this run worked on itself; rows_before: done by earlier runs.
+    """
+
+    plan_id: str
+    epoch: int
+    output: str
+    model: str
+    signature: str
+    ended_at: str
+    ending: str
+    rows: int
+    rows_run: int
+    rows_before: int
+    shards: int
+    shards_done: int
+    seconds: float
+    retries: int
+
+    def document(self) -> dict[str, Any]:
+        return asdict(self) | {"seconds": round(self.seconds, 3)}
+
+
+@dataclass(frozen=True)
 class Account:
-    """What a run came to, as far as its workers told."""
+    """What a run came to, as far as its workers reported. uses, places: by worker; not every worker's place is known.
+
+    busy_s:       from the first dispatch to the last commit, without tuning.
+    warm_up_s:    of all workers together, before any row was counted.
+    first_part_s: from the start to the first commit; None: nothing was committed.
+    """
 
     uses: Mapping[str, Use]
+    places: Mapping[str, Place]
     reached: Ceilings
     bottleneck: Bottleneck
     busy_s: float
+    warm_up_s: float = 0.0
+    first_part_s: float | None = None
 
     @property
     def padding(self) -> float | None:
@@ -34,8 +69,7 @@ class Account:
         """By stage, over all workers."""
         return dict(together(self.uses.values()).seconds)
 
-    def document(self, facts: Mapping[str, Mapping[str, object]]) -> dict[str, Any]:
-        """facts: worker -> where it lived."""
+    def document(self) -> dict[str, Any]:
         return {
             "working_s": round(self.busy_s, 3),
             "speed": self.reached.document(),
@@ -46,27 +80,20 @@ class Account:
             },
             **({} if self.padding is None else {"padding": round(self.padding, 4)}),
             "stage_seconds": _rounded(self.seconds),
-            "workers": {
-                name: {
-                    "rows": use.rows,
-                    "shards": use.shards,
-                    "bytes": use.bytes,
-                    "cpus": use.cpus,
-                    "batch_rows": use.batch_rows,
-                    "stage_seconds": _rounded(use.seconds),
-                    "waited_for": _rounded(waits(use)),
-                    "cpu_seconds": round(use.cpu_s, 3),
-                    "ceiling_rows_per_s": use.ceiling,
-                    "peak_rss_bytes": use.rss_bytes,
-                    **{key: value for key, value in facts.get(name, {}).items() if key in ("node", "pid", "devices")},
-                }
-                for name, use in self.uses.items()
-            },
+            "workers": {name: _worker(use, self.places.get(name)) for name, use in self.uses.items()},
+            "warm_up_seconds": round(self.warm_up_s, 3),
+            "first_part_s": None if self.first_part_s is None else round(self.first_part_s, 3),
         }
 
 
-def account(job: Job, history: History) -> Account:
-    """What the history of a run says of its speed."""
+def account(
+    job: Job,
+    history: History,
+    places: Mapping[str, Place],
+    warm_up_s: float = 0.0,
+    first_part_s: float | None = None,
+) -> Account:
+    """What the history of a run says of its speed. The rest is as in `Account`."""
     uses = history.uses()
     use = together(uses.values())
     reached = ceilings(use, history.busy_s)
@@ -77,7 +104,25 @@ def account(job: Job, history: History) -> Account:
         batch_rows=None if job.limits.batch_rows == "auto" else job.limits.batch_rows,
         gpus=workers.gpus,
     )
-    return Account(uses, reached, bottleneck(use, reached, settings), history.busy_s)
+    held_by = bottleneck(use, reached, settings)
+    return Account(uses, places, reached, held_by, history.busy_s, warm_up_s, first_part_s)
+
+
+def _worker(use: Use, place: Place | None) -> dict[str, Any]:
+    lived = {} if place is None else place.document()
+    return {
+        "rows": use.rows,
+        "shards": use.shards,
+        "bytes": use.bytes,
+        "cpus": use.cpus,
+        "batch_rows": use.batch_rows,
+        "stage_seconds": _rounded(use.seconds),
+        "waited_for": _rounded(waits(use)),
+        "cpu_seconds": round(use.cpu_s, 3),
+        "ceiling_rows_per_s": use.ceiling,
+        "peak_rss_bytes": use.rss_bytes,
+        **{key: lived[key] for key in ("pid", "node", "devices") if key in lived},
+    }
 
 
 def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:

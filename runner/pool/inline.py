@@ -12,9 +12,12 @@ from jobs.attempt import Attempt, Success
 from jobs.schedule.event import AttemptFailed, AttemptSucceeded, Event, WorkerFailedToStart, WorkerReady
 from runner.engine import EngineOptions
 from runner.engine.quiet import native_notes_dropped
+from runner.measure.place import Place
 from runner.measure.snapshot import Snapshot
+from runner.pool.facts import WorkerFacts
 from runner.pool.pool import Clock, as_runner_error
 from runner.worker.spec import Progress, WorkerSpec
+from runner.worker.trial import Trial
 from runner.worker.worker import Worker
 
 _loading = threading.Lock()  # the redirection below belongs to the process
@@ -28,7 +31,7 @@ class InlinePool:
         self._spec: WorkerSpec | None = None
         self._events: queue.Queue[Event] = queue.Queue()
         self._attempts: dict[str, queue.Queue[Attempt | type[_Trial] | None]] = {}
-        self._trials: dict[str, dict[str, object]] = {}
+        self._trials: dict[str, Trial] = {}
         self._workers: dict[str, Worker] = {}
         self._stopped: set[str] = set()
 
@@ -71,9 +74,9 @@ class InlinePool:
 
     def observe(self, at: Snapshot) -> None: ...
 
-    def facts(self) -> Mapping[str, Mapping[str, object]]:
+    def facts(self) -> Mapping[str, WorkerFacts]:
         return {
-            name: {"devices": list(worker.devices), "warm_up": worker.warm_up.document()} | self._trials.get(name, {})
+            name: WorkerFacts(Place(worker.devices), worker.warm_up, self._trials.get(name))
             for name, worker in list(self._workers.items())
         }
 
@@ -125,7 +128,7 @@ class InlinePool:
     def _try_out(self, worker: Worker) -> bool:
         try:
             with _loading, native_notes_dropped():
-                self._trials[worker.name] = {"trial": worker.trial().document()}
+                self._trials[worker.name] = worker.trial()
         except Exception as error:
             self._workers.pop(worker.name, None)
             self._events.put(WorkerFailedToStart(self._clock(), worker.name, as_runner_error(error, worker.name)))

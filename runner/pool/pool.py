@@ -12,6 +12,7 @@ from jobs.attempt import Attempt
 from jobs.errors import InternalError, RunnerError
 from jobs.schedule.event import Event
 from runner.measure.snapshot import Snapshot
+from runner.pool.facts import WorkerFacts
 from runner.worker.spec import Progress, WorkerSpec
 
 Clock = Callable[[], float]
@@ -64,8 +65,8 @@ class Pool(Protocol):
         """How the run is, for whoever measures it."""
         ...
 
-    def facts(self) -> Mapping[str, Mapping[str, object]]:
-        """Worker -> where it lives: node, pid, devices."""
+    def facts(self) -> Mapping[str, WorkerFacts]:
+        """Of the workers that are ready, or were when they became busy."""
         ...
 
     def close(self) -> None:

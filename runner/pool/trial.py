@@ -13,6 +13,7 @@ from jobs.attempt import Attempt
 from jobs.errors import ModelError
 from jobs.schedule.event import Event, WorkerDraining, WorkerFailedToStart, WorkerLost, WorkerReady
 from runner.measure.snapshot import Snapshot
+from runner.pool.facts import WorkerFacts
 from runner.pool.pool import Pool
 from runner.worker.spec import Progress, WorkerSpec
 
@@ -63,7 +64,7 @@ class TrialPool:
     def progress(self) -> Mapping[str, Progress]:
         return self._pool.progress()
 
-    def facts(self) -> Mapping[str, Mapping[str, object]]:
+    def facts(self) -> Mapping[str, WorkerFacts]:
         return self._pool.facts()
 
     def observe(self, at: Snapshot) -> None:
@@ -104,9 +105,9 @@ class TrialPool:
             self._pool.trial(self._trying)
 
     def _tell(self, worker: str) -> None:
-        found = self._pool.facts().get(worker, {}).get("trial")
-        for note in found.get("notes", ()) if isinstance(found, dict) else ():
-            self._warn(str(note))
+        facts = self._pool.facts().get(worker)
+        for note in facts.trial.notes if facts is not None and facts.trial is not None else ():
+            self._warn(note)
 
     def _deadly(self, reason: str) -> ModelError:
         name, signature = (self._spec.model.url, self._spec.signature.name) if self._spec else ("", "")

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from typing import Any
 
+from jobs.attempt import Failure
+from runner.measure.account import Account, Heading
+from runner.measure.ceiling import Bottleneck, Ceilings, Use
 from runner.measure.history import History, Span
+from runner.measure.place import Place
 from runner.measure.stage import COMPUTE
 from runner.report.chart import curve, rates, stacked, timeline
 from runner.report.text import byte_count, duration, rate
@@ -65,20 +68,18 @@ th,td{padding:5px 10px;border-bottom:1px solid var(--line);vertical-align:top}tr
 """
 
 
-def page(
-    head: Mapping[str, Any], account: Mapping[str, Any], history: History, failures: Sequence[Mapping[str, Any]]
-) -> str:
-    """head: see `runner.measure.account.heading`. failures: documents of the last ones."""
+def page(head: Heading, account: Account, history: History, failures: Sequence[Failure]) -> str:
+    """The page as HTML. failures: the last ones."""
     spans = list(history.spans())
     seconds = max([span.ended for span in spans] or [0.0])
     parts = [
         _header(head),
-        _tiles(head, account),
-        _call(account["bottleneck"]),
+        _tiles(head, account.reached),
+        _call(account.bottleneck),
         _section("Workers over time", timeline(spans, seconds) + _legend(_attempt_kinds(spans))) if spans else "",
-        _section("Rows per second", curve(rates(spans, seconds), seconds, _marks(account["speed"]))) if spans else "",
-        _section("Where the time of the model's threads went", _stages(account)) if account["workers"] else "",
-        _section("Workers", _workers(account["workers"])) if account["workers"] else "",
+        _section("Rows per second", curve(rates(spans, seconds), seconds, _marks(account.reached))) if spans else "",
+        _section("Where the time of the model's threads went", _stages(account)) if account.uses else "",
+        _section("Workers", _workers(account.uses, account.places)) if account.uses else "",
         _section("Failed attempts", _failures(failures)) if failures else "",
     ]
     policy = "default-src 'none'; style-src 'unsafe-inline'"
@@ -86,7 +87,7 @@ def page(
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Run {escape(head['plan_id'][:8])}</title><style>{_STYLE}</style></head>\n"
+        f"<title>Run {escape(head.plan_id[:8])}</title><style>{_STYLE}</style></head>\n"
         f"<body><main>{''.join(parts)}</main></body></html>\n"
     )
 
@@ -95,30 +96,26 @@ def _section(title: str, content: str) -> str:
     return f"<section><h2>{escape(title)}</h2>{content}</section>\n"
 
 
-def _header(head: Mapping[str, Any]) -> str:
-    done = head["ending"] == "finished"
+def _header(head: Heading) -> str:
+    done = head.ending == "finished"
     badge = f'<span class="ended{"" if done else " not"}">{"finished" if done else "not finished"}</span>'
-    why = "" if done else f"<p>{escape(head['ending'])}</p>"
-    facts = " · ".join(escape(str(head[key])) for key in ("ended_at", "signature", "model") if head.get(key))
+    why = "" if done else f"<p>{escape(head.ending)}</p>"
+    facts = " · ".join(escape(fact) for fact in (head.ended_at, head.signature, head.model) if fact)
     return (
-        f'<header><h1>Run {escape(head["plan_id"][:8])} {badge}</h1>{why}<p class="soft">{facts}</p>'
-        f'<p class="mono soft">{escape(head["output"])}</p></header>\n'
+        f'<header><h1>Run {escape(head.plan_id[:8])} {badge}</h1>{why}<p class="soft">{facts}</p>'
+        f'<p class="mono soft">{escape(head.output)}</p></header>\n'
     )
 
 
-def _tiles(head: Mapping[str, Any], account: Mapping[str, Any]) -> str:
-    speed = account["speed"]
-    before = head["rows_before"]
+def _tiles(head: Heading, reached: Ceilings) -> str:
+    before = head.rows_before
     tiles = [
-        (f"{head['rows_run']:,}", "rows in this run" + (f", {before:,} before" if before else "")),
-        (duration(head["seconds"]), "from start to end"),
-        (rate(speed["rows_per_s"]), "while working"),
-        (
-            f"{speed['of_compute']:.0%}" if speed["compute_rows_per_s"] else "not known",
-            "of what the model reaches alone",
-        ),
-        (f"{speed['of_machine']:.0%}" if speed["machine_rows_per_s"] else "not known", "of what the cores reach"),
-        (f"{head['shards_done']:,} of {head['shards']:,}", f"shards done, {head['retries']} retried"),
+        (f"{head.rows_run:,}", "rows in this run" + (f", {before:,} before" if before else "")),
+        (duration(head.seconds), "from start to end"),
+        (rate(reached.rows_per_s), "while working"),
+        (f"{reached.of_compute:.0%}" if reached.compute else "not known", "of what the model reaches alone"),
+        (f"{reached.of_machine:.0%}" if reached.machine else "not known", "of what the cores reach"),
+        (f"{head.shards_done:,} of {head.shards:,}", f"shards done, {head.retries} retried"),
     ]
     inside = "".join(
         f'<div class="tile"><b>{escape(value)}</b><span>{escape(name)}</span></div>' for value, name in tiles
@@ -126,16 +123,16 @@ def _tiles(head: Mapping[str, Any], account: Mapping[str, Any]) -> str:
     return f'<div class="tiles">{inside}</div>\n'
 
 
-def _call(found: Mapping[str, str]) -> str:
-    sentence, suggestion = (escape(found[key][:1].upper() + found[key][1:]) for key in ("sentence", "suggestion"))
+def _call(held_by: Bottleneck) -> str:
+    sentence, suggestion = (escape(text[:1].upper() + text[1:]) for text in (held_by.sentence, held_by.suggestion))
     more = f"<p>{suggestion}.</p>" if suggestion else ""
     return f'<section class="call"><p><b>{sentence}.</b></p>{more}</section>\n'
 
 
-def _marks(speed: Mapping[str, float]) -> dict[str, float]:
+def _marks(reached: Ceilings) -> dict[str, float]:
     """The ceilings, as far as they are near enough to leave the curve readable."""
-    marks = {"the model alone": speed["compute_rows_per_s"], "the cores": speed["machine_rows_per_s"]}
-    return {name: value for name, value in marks.items() if 0 < value <= 4 * max(speed["rows_per_s"], 1e-9)}
+    marks = {"the model alone": reached.compute, "the cores": reached.machine}
+    return {name: value for name, value in marks.items() if 0 < value <= 4 * max(reached.rows_per_s, 1e-9)}
 
 
 def _attempt_kinds(spans: Iterable[Span]) -> dict[str, str]:
@@ -157,13 +154,12 @@ def _legend(kinds: Mapping[str, str]) -> str:
     )
 
 
-def _stages(account: Mapping[str, Any]) -> str:
+def _stages(account: Account) -> str:
     lanes = {
-        name: {stage: worker["stage_seconds"].get(stage, 0.0) for stage in _BARS}
-        for name, worker in list(account["workers"].items())[:60]
+        name: {stage: use.seconds.get(stage, 0.0) for stage in _BARS} for name, use in list(account.uses.items())[:60]
     }
     bars = stacked(lanes) + _legend({f"s-{stage}": stage for stage in _BARS})
-    seconds = account["stage_seconds"]
+    seconds = account.seconds
     whole = sum(seconds.get(stage, 0.0) for stage in ("idle", *COMPUTE)) or 1e-9
     rows = [
         (
@@ -177,19 +173,22 @@ def _stages(account: Mapping[str, Any]) -> str:
     return bars + _table(("stage", "all workers", "share", "what was done"), rows, numbers=(1, 2))
 
 
-def _workers(workers: Mapping[str, Mapping[str, Any]]) -> str:
+def _workers(uses: Mapping[str, Use], places: Mapping[str, Place]) -> str:
     rows = []
-    for name, told in workers.items():
-        where = " ".join(str(told[key]) for key in ("node", "pid") if told.get(key))
-        ceiling = rate(told["ceiling_rows_per_s"]) if told["ceiling_rows_per_s"] else "not known"
-        sizes = (f"{told['cpus']:g}", f"{told['batch_rows']:,}", byte_count(told["peak_rss_bytes"]))
-        rows.append((name, where, f"{told['shards']:,}", f"{told['rows']:,}", ceiling, *sizes))
+    for name, use in uses.items():
+        place = places.get(name, Place())
+        where = " ".join(str(part) for part in (place.node, place.pid) if part)
+        ceiling = rate(use.ceiling) if use.ceiling else "not known"
+        sizes = (f"{use.cpus:g}", f"{use.batch_rows:,}", byte_count(use.rss_bytes))
+        rows.append((name, where, f"{use.shards:,}", f"{use.rows:,}", ceiling, *sizes))
     heads = ("worker", "node and pid", "shards", "rows", "the model alone", "cpus", "batch rows", "peak memory")
     return _table(heads, rows, numbers=range(2, 8))
 
 
-def _failures(failures: Sequence[Mapping[str, Any]]) -> str:
-    rows = [(str(one["shard"]), str(one["number"]), one["worker"], one["error"], one["message"]) for one in failures]
+def _failures(failures: Sequence[Failure]) -> str:
+    rows = [
+        (str(one.shard), str(one.number), one.worker, type(one.error).__name__, one.error.message) for one in failures
+    ]
     return _table(("shard", "attempt", "worker", "error", "message"), rows, numbers=(0, 1))
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from runner.measure.account import Account
 from runner.measure.snapshot import Snapshot
 from runner.measure.stage import COMPUTE
 
@@ -46,22 +46,21 @@ def byte_count(size: float) -> str:
     return f"{size:.1f} TiB"
 
 
-def account_lines(account: Mapping[str, Any]) -> list[str]:
-    """The account of a run (see `runner.measure.account`) for the end of a summary: speed, time, bottleneck."""
-    speed = account["speed"]
+def account_lines(account: Account) -> list[str]:
+    """The account of a run for the end of a summary: speed, time, bottleneck."""
+    reached = account.reached
     of = [
-        f"{speed[share]:.0%} of what {who} can do ({rate(speed[ceiling])})"
-        for share, ceiling, who in (
-            ("of_compute", "compute_rows_per_s", "the model alone"),
-            ("of_machine", "machine_rows_per_s", "the cores"),
+        f"{share:.0%} of what {what} can do ({rate(ceiling)})"
+        for share, ceiling, what in (
+            (reached.of_compute, reached.compute, "the model alone"),
+            (reached.of_machine, reached.machine, "the cores"),
         )
-        if speed[ceiling]
+        if ceiling
     ]
-    lines = [f"while working: {rate(speed['rows_per_s'])}" + (f", {' and '.join(of)}" if of else "")]
-    if sentence := stage_sentence(account["stage_seconds"]):
+    lines = [f"while working: {rate(reached.rows_per_s)}" + (f", {' and '.join(of)}" if of else "")]
+    if sentence := stage_sentence(account.seconds):
         lines.append(f"workers' time: {sentence}")
-    found = account["bottleneck"]
-    return [*lines, "; ".join(filter(None, (found["sentence"], found["suggestion"])))]
+    return [*lines, str(account.bottleneck)]
 
 
 def stage_sentence(seconds: Mapping[str, float]) -> str:

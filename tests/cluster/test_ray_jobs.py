@@ -132,7 +132,7 @@ def start_workers(tmp_path: Path, write_numbers: Callable[..., Path], numbers_jo
             for number in range(count):
                 pool.start(f"w{number + 1}")
             await_that(lambda: pool.poll(0.5) is not None and len(pool.facts()) == count, f"{count} ready workers")
-            return [dict(facts) for facts in pool.facts().values()]
+            return [facts.document() for facts in pool.facts().values()]
         finally:
             pool.close()
 

@@ -47,8 +47,7 @@ def result() -> Result:
     receipt = Receipt(0, "e1-a1-0", 1, 1, "part", 100, "", 10, 10)
     history.note(AttemptSucceeded(2.0, "w1", Success(receipt, Measured({"run": 1.5}))))
     job = Job.model_validate({"model": {"url": "/m"}, "input": {"url": "/in"}, "output": {"url": "/out"}})
-    told = account(job, history).document({})
-    return Result("/out", "id", 10, ("/out/part",), 2.0, 10, 1, 100, account=told)
+    return Result("/out", "id", 10, ("/out/part",), 2.0, 10, 1, 100, account=account(job, history, {}))
 
 
 def test_a_result_shows_its_summary_and_its_report_is_a_table() -> None:

@@ -26,6 +26,7 @@ from jobs.schedule.event import (
     WorkerReady,
 )
 from runner.measure.snapshot import Snapshot
+from runner.pool.facts import WorkerFacts
 from runner.worker.spec import Progress
 
 SCHEMA = pa.schema([pa.field("file", pa.int64()), pa.field("row", pa.int64())])
@@ -110,7 +111,7 @@ class SimulatedPool:
 
     def observe(self, at: Snapshot) -> None: ...
 
-    def facts(self) -> Mapping[str, Mapping[str, object]]:
+    def facts(self) -> Mapping[str, WorkerFacts]:
         return {}
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ from jobs.schedule.policy import Policy
 from jobs.schedule.schedule import Schedule
 from runner.driver.driver import Driver
 from runner.measure.snapshot import Snapshot
+from runner.pool.facts import WorkerFacts
 from runner.worker.spec import Progress, WorkerSpec
 
 
@@ -60,7 +61,7 @@ class PuppetPool:
     def progress(self) -> Mapping[str, Progress]:
         return self.rows
 
-    def facts(self) -> Mapping[str, Mapping[str, object]]:
+    def facts(self) -> Mapping[str, WorkerFacts]:
         return {}
 
     def close(self) -> None: ...

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from jobs.errors import ModelError, WorkerError
 from jobs.schedule.event import Event, WorkerFailedToStart, WorkerLost, WorkerReady
+from runner.measure.place import Place
+from runner.pool.facts import WorkerFacts
 from runner.pool.trial import TrialPool
+from runner.worker.trial import Trial
+from runner.worker.warm_up import WarmUp
 
 
 class Puppet:
@@ -27,8 +30,9 @@ class Puppet:
         events, self.next = self.next, []
         return events
 
-    def facts(self) -> Mapping[str, Mapping[str, Any]]:
-        return {worker: {"trial": {"notes": self.notes}} for worker in self.asked}
+    def facts(self) -> Mapping[str, WorkerFacts]:
+        trial = Trial("input", proved=True, notes=tuple(self.notes))
+        return {worker: WorkerFacts(Place(), WarmUp(), trial) for worker in self.asked}
 
 
 def ready(worker: str) -> WorkerReady:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import subprocess
 from html.parser import HTMLParser
@@ -14,26 +15,29 @@ from jobs.attempt import Failure, Measured, Receipt, Success
 from jobs.errors import WorkerError
 from jobs.job import Job
 from jobs.schedule.event import AttemptFailed, AttemptSucceeded
-from runner.measure.account import account
+from runner.measure.account import Heading, account
 from runner.measure.history import History, Span
+from runner.measure.place import Place
 from runner.report.chart import clock, curve, rates, short, stacked, timeline
 from runner.report.page import page
 
 EVIL = "<script>alert('x')</script>&\"'"
-HEAD: dict[str, Any] = {
-    "plan_id": "3f9c1a7e" + "0" * 24,
-    "output": f"/out/{EVIL}",
-    "model": EVIL,
-    "signature": EVIL,
-    "ended_at": "2026-11-25T12:00:00+00:00",
-    "ending": "finished",
-    "rows_run": 1500,
-    "rows_before": 500,
-    "shards": 20,
-    "shards_done": 20,
-    "seconds": 12.5,
-    "retries": 1,
-}
+HEAD = Heading(
+    plan_id="3f9c1a7e" + "0" * 24,
+    epoch=1,
+    output=f"/out/{EVIL}",
+    model=EVIL,
+    signature=EVIL,
+    ended_at="2026-11-25T12:00:00+00:00",
+    ending="finished",
+    rows=2000,
+    rows_run=1500,
+    rows_before=500,
+    shards=20,
+    shards_done=20,
+    seconds=12.5,
+    retries=1,
+)
 JOB = Job.model_validate({"model": {"url": "m"}, "input": {"url": "i"}, "output": {"url": "o"}})
 
 
@@ -55,10 +59,10 @@ def told(shards: int = 20) -> History:
     return history
 
 
-def rendered(history: History, **head: object) -> str:
-    facts = {"w1": {"node": EVIL, "pid": 7}}
-    failures = [Failure(3, "a3", 1, "w2", WorkerError(EVIL)).document()]
-    return page(HEAD | head, account(JOB, history).document(facts), history, failures)
+def rendered(history: History, **head: Any) -> str:
+    places = {"w1": Place(node=EVIL, pid=7)}
+    failures = [Failure(3, "a3", 1, "w2", WorkerError(EVIL))]
+    return page(dataclasses.replace(HEAD, **head), account(JOB, history, places), history, failures)
 
 
 class Strict(HTMLParser):

@@ -1,0 +1,84 @@
+"""The document of a run's account: its keys are read by scripts, so they stay."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from jobs.attempt import Measured, Receipt, Success
+from jobs.job import Job
+from jobs.schedule.event import AttemptSucceeded
+from runner.measure.account import Account, Heading, account
+from runner.measure.history import History
+from runner.measure.place import Place
+
+JOB = Job.model_validate({"model": {"url": "m"}, "input": {"url": "i"}, "output": {"url": "o"}})
+KEYS = ["working_s", "speed", "bottleneck", "stage_seconds", "workers", "warm_up_seconds", "first_part_s"]
+WORKER = (
+    *("rows", "shards", "bytes", "cpus", "batch_rows", "stage_seconds", "waited_for", "cpu_seconds"),
+    *("ceiling_rows_per_s", "peak_rss_bytes"),
+)
+
+
+def history_of(*workers: str, **figures: float) -> History:
+    history = History()
+    for shard, worker in enumerate(workers):
+        history.dispatched(0.0, worker, f"a{shard}", shard, 1)
+        receipt = Receipt(shard, f"a{shard}", 1, 1, "part", 7, "", 100, 100)
+        measured = Measured({"run": 0.75, "read": 0.12345}, {"cpus": 2, "batch_rows": 64} | figures)
+        history.note(AttemptSucceeded(2.0, worker, Success(receipt, measured)))
+    return history
+
+
+def document_of(made: Account) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(json.dumps(made.document()))
+    return document
+
+
+def test_the_keys_of_an_account_are_the_same_in_every_run() -> None:
+    idle, busy = (document_of(account(JOB, history, {})) for history in (History(), history_of("w1")))
+    assert list(idle) == list(busy) == KEYS
+    assert list(busy["speed"]) == ["rows_per_s", "compute_rows_per_s", "machine_rows_per_s", "of_compute", "of_machine"]
+    assert list(busy["bottleneck"]) == ["is", "sentence", "suggestion"]
+    assert list(busy["workers"]["w1"]) == list(WORKER)
+    assert (busy["working_s"], busy["stage_seconds"]["read"]) == (2.0, 0.123)
+    assert (idle["workers"], idle["first_part_s"], idle["warm_up_seconds"]) == ({}, None, 0.0)
+
+
+def test_padding_is_told_where_an_input_is_padded() -> None:
+    padded = history_of("w1", pad_places=3, pad_values=2)
+    assert document_of(account(JOB, padded, {}))["padding"] == 0.3333
+
+
+def test_a_worker_is_told_with_its_place_as_far_as_that_is_known() -> None:
+    places = {"w1": Place(("/device:CPU:0",)), "w2": Place(("/device:CPU:0",), 7, "10.0.0.1", "ab"), "w9": Place()}
+    document = document_of(account(JOB, history_of("w1", "w2", "w3"), places, 0.12345, 1.23456))
+    workers = {
+        name: {key: worker[key] for key in worker.keys() - {*WORKER}} for name, worker in document["workers"].items()
+    }
+    assert workers == {
+        "w1": {"devices": ["/device:CPU:0"]},
+        "w2": {"pid": 7, "node": "10.0.0.1", "devices": ["/device:CPU:0"]},
+        "w3": {},
+    }
+    assert (document["warm_up_seconds"], document["first_part_s"]) == (0.123, 1.235)
+
+
+def test_the_keys_of_a_heading() -> None:
+    heading = Heading("id", 2, "/out", "m", "s", "2026-11-25T12:00:00+00:00", "finished", 20, 15, 5, 4, 4, 1.23456, 1)
+    assert heading.document() == {
+        "plan_id": "id",
+        "epoch": 2,
+        "output": "/out",
+        "model": "m",
+        "signature": "s",
+        "ended_at": "2026-11-25T12:00:00+00:00",
+        "ending": "finished",
+        "rows": 20,
+        "rows_run": 15,
+        "rows_before": 5,
+        "shards": 4,
+        "shards_done": 4,
+        "seconds": 1.235,
+        "retries": 1,
+    }

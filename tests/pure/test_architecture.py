@@ -20,6 +20,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 OURS = ("jobs", "connectors", "runner")
 MOST_FILES, MOST_FLOORS = 16, 12
+MOST_LINES, MOST_PARAMETERS, MOST_ATTRIBUTES, MOST_METHODS = 60, 10, 30, 25
 SUITES = ("pure", "storage", "tf")
 
 FILES = [
@@ -313,6 +314,56 @@ def _crowded(files: Sequence[str]) -> dict[str, int]:
 def test_a_folder_holds_few_files() -> None:
     assert _crowded(FILES) == {}
     assert _crowded([f"runner/cli/{number}.py" for number in range(17)]) == {"runner/cli": 17}
+
+
+def _too_large(source: str) -> list[str]:
+    """What is too large in a module: functions by lines and parameters, classes by attributes and methods."""
+    large = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            named = [one.arg for one in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+            parameters = len([name for name in named if name not in ("self", "cls")])
+            if lines > MOST_LINES or parameters > MOST_PARAMETERS:
+                large.append(f"{node.name}: {lines} lines, {parameters} parameters")
+        elif isinstance(node, ast.ClassDef):
+            methods = [one for one in node.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)]
+            fields = {
+                one.target.id
+                for one in node.body
+                if isinstance(one, ast.AnnAssign | ast.AugAssign) and isinstance(one.target, ast.Name)
+            }
+            stored = {
+                one.attr
+                for one in ast.walk(node)
+                if isinstance(one, ast.Attribute)
+                and isinstance(one.ctx, ast.Store)
+                and isinstance(one.value, ast.Name)
+                and one.value.id == "self"
+            }
+            if len(methods) > MOST_METHODS or len(fields | stored) > MOST_ATTRIBUTES:
+                large.append(f"{node.name}: {len(methods)} methods, {len(fields | stored)} attributes")
+    return large
+
+
+def test_no_function_and_no_class_is_too_large() -> None:
+    large = {path: sizes for path in FILES if (sizes := _too_large((ROOT / path).read_text()))}
+    most = f"{MOST_LINES} lines, {MOST_PARAMETERS} parameters, {MOST_METHODS} methods, {MOST_ATTRIBUTES} attributes"
+    assert not large, f"at most {most}"
+
+
+def test_what_is_too_large_is_seen() -> None:
+    body = "\n".join(f"    x{line} = {line}" for line in range(MOST_LINES))
+    parameters = ", ".join(f"p{number}" for number in range(MOST_PARAMETERS + 1))
+    methods = "\n".join(f"    def m{number}(self): self.a{number % 3} = 1" for number in range(MOST_METHODS + 1))
+    attributes = "\n".join(f"    a{number}: int = 0" for number in range(MOST_ATTRIBUTES + 1))
+    for source, size in {
+        f"def f():\n{body}": f"f: {MOST_LINES + 1} lines, 0 parameters",
+        f"def f(self, *, {parameters}): ...": f"f: 1 lines, {MOST_PARAMETERS + 1} parameters",
+        f"class C:\n{methods}": f"C: {MOST_METHODS + 1} methods, 3 attributes",
+        f"class C:\n{attributes}": f"C: 0 methods, {MOST_ATTRIBUTES + 1} attributes",
+    }.items():
+        assert _too_large(source) == [size]
 
 
 def test_every_folder_is_packaged_and_says_its_question() -> None:

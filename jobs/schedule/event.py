@@ -52,7 +52,7 @@ class WorkerDraining:
 
 @dataclass(frozen=True, slots=True)
 class WorkerProgressed:
-    """rows: of `attempt`, the one that runs, as last heard. Told when it changes; what does not change is a stall."""
+    """rows: of `attempt`, the one that runs, as last heard. Sent when it changes; what does not change is a stall."""
 
     now: float
     worker: str

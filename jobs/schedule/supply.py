@@ -1,7 +1,7 @@
 """The supply of workers: starts that fail, workers that are lost, a cluster that has no room.
 
-Owns what speaks for and against waiting for workers; refuses to know which worker does what. The invariant: a run
-without a usable worker either may start one, or waits for one that starts, or ends within `policy.capacity_s`.
+Owns what speaks for and against waiting for workers; refuses to know which worker does what. The invariant: a
+run that has begun is not without a usable worker for longer than `policy.capacity_s`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ _START_TRIES = 3  # in a row; a constructor that fails three times will not mend
 
 
 class Supply:
+    """How the workers of one run come and go. Each `note_` may answer with the error that ends the run."""
+
     def __init__(self, wanted: int, needs: str, policy: Policy, draw: Draw) -> None:
         """wanted: how many workers. needs: see `Demand`."""
         self._wanted, self._policy, self._draw = wanted, policy, draw
@@ -47,7 +49,7 @@ class Supply:
             self._unusable_since, self._failed_starts = now, 0
 
     def note_failed_start(self, now: float, name: str, error: RunnerError, last: bool) -> RunnerError | None:
-        """last: there is no other worker. Returns why the run ends, None where it goes on."""
+        """last: there is no other worker."""
         self._failed_starts += 1
         self._no_start_before = now + self._draw.back_off_s(self._failed_starts)
         if error.failure_class in ("config", "stopped"):
@@ -58,7 +60,6 @@ class Supply:
         return ended_by(error, story, worker=name)
 
     def note_loss(self, name: str, error: RunnerError) -> RunnerError | None:
-        """Returns why the run ends, None where it goes on."""
         self._losses += 1
         if self._losses <= self._policy.max_attempts * self._wanted:
             return None

@@ -7,7 +7,7 @@ RunnerError                     every error a user meets; carries an exit code a
 │   ├── BindingError            schema and signature disagree; lists all offenders
 │   └── OutputError             the output cannot be written, or belongs to another job
 ├── DataError             65    a row or a file is bad, found while running
-├── CapacityError         69    no cluster, or not the resources asked for
+├── CapacityError         69    no cluster, or not the wanted resources
 ├── ModelCallError        70    the model refused a batch (the same batch fails again)
 ├── DeviceError           70    the device or the runtime under the model failed (another process may do better)
 ├── MemoryLimitError      70    a batch did not fit into memory

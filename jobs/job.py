@@ -203,8 +203,8 @@ class Pad(Section):
     def _one_rising_policy(self) -> Pad:
         given = [name for name in ("to", "multiple_of", "buckets") if getattr(self, name) is not None]
         if len(given) != 1:
-            found = " and ".join(repr(name) for name in given) or "none of them"
-            raise ValueError(f"give exactly one of 'to: max', 'multiple_of', 'buckets'; found {found}")
+            listed = " and ".join(repr(name) for name in given) or "none of them"
+            raise ValueError(f"give exactly one of 'to: max', 'multiple_of', 'buckets'; found {listed}")
         if self.buckets and list(self.buckets) != sorted(set(self.buckets)):
             raise ValueError(f"buckets {list(self.buckets)} do not rise")
         return self
@@ -239,8 +239,8 @@ class InputColumn(Section, populate_by_name=True):
     def _exactly_one(self) -> InputColumn:
         given = [name for name in ("column", "stack", "example", "constant") if getattr(self, name) is not None]
         if len(given) != 1:
-            found = " and ".join(repr(name) for name in given) or "none of them"
-            raise ValueError(f"give exactly one of 'column', 'stack', 'example', 'constant'; found {found}")
+            listed = " and ".join(repr(name) for name in given) or "none of them"
+            raise ValueError(f"give exactly one of 'column', 'stack', 'example', 'constant'; found {listed}")
         return self
 
 
@@ -396,14 +396,14 @@ class Job(Section):
     @property
     def fingerprint(self) -> str:
         """Hash of what can change the result: without workers, retries, batch size, and how a store is reached."""
-        asked = self.model_dump(mode="json", exclude={"workers": True}, by_alias=True)
+        document = self.model_dump(mode="json", exclude={"workers": True}, by_alias=True)
         for section in ("model", "input", "output"):
-            asked[section].pop("options")
-        asked["model"].pop("trust")
+            document[section].pop("options")
+        document["model"].pop("trust")
         for name in _PATIENCE:
-            asked["limits"].pop(name)
-        asked["order"] = list(self.columns.outputs or ())  # of the columns written; canonical JSON sorts keys
-        return digest(asked)
+            document["limits"].pop(name)
+        document["order"] = list(self.columns.outputs or ())  # of the columns written; canonical JSON sorts keys
+        return digest(document)
 
 
 def canonical(value: Any) -> str:

@@ -1,7 +1,7 @@
-"""Text -> Job: YAML or JSON, overrides, flags. Owns how a mistake in a job file is told to its author.
+"""Text -> Job: YAML or JSON, overrides, flags. Owns how a mistake in a job file is said to its author.
 
 Refuses to know files: the caller reads the text. Relative paths inside a job stay as written, so they are relative
-to the current directory and not to the job file. The invariant: all that is wrong is told at once, and no value
+to the current directory and not to the job file. The invariant: all that is wrong is said at once, and no value
 under `options` and no URL that holds a secret is ever repeated in a message.
 """
 
@@ -156,12 +156,12 @@ def _parse(text: str, what: str) -> Any:
 
 
 def _unique(pairs: Sequence[tuple[str, Any]], what: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    mapping: dict[str, Any] = {}
     for key, value in pairs:
-        if key in found:
+        if key in mapping:
             raise JobError(f"cannot read {what}: key {key!r} is given twice; give it once")
-        found[key] = value
-    return found
+        mapping[key] = value
+    return mapping
 
 
 def _override(document: dict[str, Any], override: str) -> Key:
@@ -190,12 +190,12 @@ def _override(document: dict[str, Any], override: str) -> Key:
 
 def _problems(error: ValidationError, document: dict[str, Any], name: str, changed: Sequence[Key]) -> list[str]:
     """One line per key that is wrong, in the order of the sections."""
-    found: dict[Key, list[Any]] = {}
+    by_path: dict[Key, list[Any]] = {}
     for detail in error.errors(include_url=False):
-        found.setdefault(_path(detail, document), []).append(detail)
+        by_path.setdefault(_path(detail, document), []).append(detail)
     lines = []
-    for path, details in found.items():
-        if any(len(other) > len(path) and other[: len(path)] == path for other in found):
+    for path, details in by_path.items():
+        if any(len(other) > len(path) and other[: len(path)] == path for other in by_path):
             continue  # an alternative that was not meant: the problem lies deeper
         source = "--set" if any(path[: len(key)] == key for key in changed) else name
         lines.append(f"{source}: {_problem(path, details, document)}")

@@ -148,8 +148,8 @@ class ModelCache:
 
     def entries(self) -> list[Entry]:
         """Whole copies, the one used last first."""
-        found = [self._entry(marker.stem) for marker in self.folder.glob("*.json")]
-        return sorted((entry for entry in found if entry is not None), key=lambda entry: -entry.used)
+        entries = [self._entry(marker.stem) for marker in self.folder.glob("*.json")]
+        return sorted((entry for entry in entries if entry is not None), key=lambda entry: -entry.used)
 
     def clean(self, unused_s: float = 0.0) -> tuple[list[Entry], list[Entry]]:
         """Remove the entries that were not used for `unused_s` seconds, and what dead processes left behind.
@@ -174,14 +174,14 @@ class ModelCache:
         """The entry `key`, if its marker can be read and its files have their sizes."""
         marker = self._marker(key)
         try:
-            found = json.loads(marker.read_text(encoding="utf-8"))
+            document = json.loads(marker.read_text(encoding="utf-8"))
             entry = Entry(
                 key=key,
-                url=str(found["url"]),
-                folder=self.folder / str(found["folder"]),
-                digest=str(found["digest"]),
-                files={str(path): int(size) for path, size in found["files"].items()},
-                staged=float(found["staged"]),
+                url=str(document["url"]),
+                folder=self.folder / str(document["folder"]),
+                digest=str(document["digest"]),
+                files={str(path): int(size) for path, size in document["files"].items()},
+                staged=float(document["staged"]),
                 used=marker.stat().st_mtime,
             )
             whole = entry.folder.parent == self.folder and all(
@@ -189,7 +189,7 @@ class ModelCache:
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
-        return entry if whole and found.get("v") == _MARKER_VERSION else None
+        return entry if whole and document.get("v") == _MARKER_VERSION else None
 
     @contextmanager
     def _locked(self, key: str, wait_s: float = _LOCK_S) -> Iterator[None]:
@@ -330,16 +330,16 @@ def _download(store: Store, files: Mapping[str, FileStat], folder: Path) -> None
             threads.shutdown(wait=False, cancel_futures=True)
             raise
     for path, file in files.items():
-        found = (folder / path).stat().st_size
-        if found != file.size:
-            raise StorageError(f"cannot copy '{redact(file.url)}': it has {file.size} bytes, {found} came")
+        size = (folder / path).stat().st_size
+        if size != file.size:
+            raise StorageError(f"cannot copy '{redact(file.url)}': it has {file.size} bytes, {size} came")
 
 
 def _digest(entry: Entry) -> str:
     """Of what is on the disk now; "" where a file cannot be read, or is not the entry's."""
     try:
-        there = {path.relative_to(entry.folder).as_posix() for path in entry.folder.rglob("*") if not path.is_dir()}
-        return folder_digest(entry.folder, entry.files) if there == set(entry.files) else ""
+        present = {path.relative_to(entry.folder).as_posix() for path in entry.folder.rglob("*") if not path.is_dir()}
+        return folder_digest(entry.folder, entry.files) if present == set(entry.files) else ""
     except OSError:
         return ""
 

@@ -36,8 +36,8 @@ def list_model(url: str, options: Mapping[str, OptionValue]) -> tuple[RemoteMode
     store = Store(url, options)
     files: dict[str, FileStat] = {}
     with reading(url):
-        found = store.tree(most=MAX_FILES)
-    for file in found:
+        tree = store.tree(most=MAX_FILES)
+    for file in tree:
         path = file.url.removeprefix(store.url.rstrip("/") + "/")
         if any(part in ("", ".", "..") or not part.isprintable() for part in path.split("/")):
             raise ModelError(f"cannot use model '{redact(url)}': {path!r} is no name of a file below it")
@@ -61,8 +61,8 @@ def reading(url: str) -> Iterator[None]:
         raise ModelError(f"cannot read model '{redact(url)}': {error.message}", **error.facts) from None
 
 
-def changed(url: str, found: str, planned: str) -> ModelError:
+def changed(url: str, digest: str, planned: str) -> ModelError:
     return ModelError(
         f"cannot use model '{redact(url)}': its files changed since the plan was made"
-        f" (digest {found[:12]}, planned {planned[:12]}); restore it, or run again with a new output"
+        f" (digest {digest[:12]}, planned {planned[:12]}); restore it, or run again with a new output"
     )

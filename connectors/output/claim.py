@@ -1,7 +1,7 @@
 """Whether a directory may be taken for a plan: what is there already, whose it is, and what makes room for it.
 
 The invariant: nothing is removed but `_SUCCESS`, the parts that an old manifest lists or that carry the header of an
-old plan, and the receipts of those; and only when asked for.
+old plan, and the receipts of those; and only with `--overwrite`.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ class Claim:
     warning: str = field(default="", compare=False)
 
 
-def refuse_other_parts(store: Store, names: Layout, plan: Plan, there: Iterable[str]) -> None:
+def refuse_other_parts(store: Store, names: Layout, plan: Plan, present: Iterable[str]) -> None:
     """raises: OutputError where a `part-*` is there that is not one of this plan's names."""
     ours = {names.part(shard.index) for shard in plan.shards}
-    for name in sorted(name for name in there if name.startswith(PART_PREFIX) and name not in ours):
+    for name in sorted(name for name in present if name.startswith(PART_PREFIX) and name not in ours):
         plan8 = plan8_of_part(name)
         if plan8 is None or plan8 == names.plan8:
             raise OutputError(
@@ -71,11 +71,11 @@ def _other(store: Store, plan: Plan, plan8: str, name: str) -> OutputError:
 
 def read_success(store: Store, plan: Plan) -> dict[str, Any]:
     """`_SUCCESS`, where it is of this plan. raises: OutputError where it is not."""
-    found = decode(store.read(SUCCESS)) or {}
-    if found.get("plan_id") == plan.id and isinstance(found.get("epoch"), int):
-        return found
-    if isinstance(found.get("plan_id"), str):
-        raise _other(store, plan, Layout(found["plan_id"]).plan8, SUCCESS)
+    success = decode(store.read(SUCCESS)) or {}
+    if success.get("plan_id") == plan.id and isinstance(success.get("epoch"), int):
+        return success
+    if isinstance(success.get("plan_id"), str):
+        raise _other(store, plan, Layout(success["plan_id"]).plan8, SUCCESS)
     raise OutputError(f"cannot write into '{store.url}': its '{SUCCESS}' was not written by this runner; {OTHER_WAY}")
 
 
@@ -83,23 +83,23 @@ def read_manifest(store: Store, success: Mapping[str, Any]) -> dict[str, Any]:
     """The manifest that `_SUCCESS` names. raises: OutputError where it is not the one that was written."""
     name = str(success.get("manifest", ""))
     content = store.read(name) if name.startswith(f"{RUN}/") else None
-    found = decode(content) or {}
+    manifest = decode(content) or {}
     expected = success.get("manifest_sha256")
     edited = expected is not None and hashlib.sha256(content or b"").hexdigest() != expected
-    if edited or found.get("plan_id") != success.get("plan_id") or not isinstance(found.get("parts"), list):
+    if edited or manifest.get("plan_id") != success.get("plan_id") or not isinstance(manifest.get("parts"), list):
         what = "is not there" if content is None else "was changed after it was written"
         raise OutputError(
             f"cannot use the output '{store.url}': its manifest '{name}' {what}; restore it, or replace the output "
             "with --overwrite"
         )
-    return found
+    return manifest
 
 
 def check_plan(store: Store, names: Layout, plan: Plan) -> None:
     """raises: OutputError where the plan that is there is not `plan`, byte for byte."""
-    found = decode(store.read(names.plan)) or {}
-    then = {key: value for key, value in found.items() if key != "plan_id"}
-    if found.get("plan_id") != plan.id or digest(then) != plan.id:
+    document = decode(store.read(names.plan)) or {}
+    then = {key: value for key, value in document.items() if key != "plan_id"}
+    if document.get("plan_id") != plan.id or digest(then) != plan.id:
         differs = difference(then, plan.document()) if then else "it is torn or empty"
         raise OutputError(
             f"cannot resume in '{store.url}': '{names.plan}' was changed after it was written: {differs}"
@@ -112,13 +112,13 @@ def clear(store: Store, *, takeover: bool) -> None:
 
     raises: OutputError where a driver still writes here, or where `_SUCCESS` or its manifest is not ours or not whole.
     """
-    there = store.names("")
-    success = decode(store.read(SUCCESS)) if SUCCESS in there else None
-    if SUCCESS in there and not isinstance((success or {}).get("plan_id"), str):
+    present = store.names("")
+    success = decode(store.read(SUCCESS)) if SUCCESS in present else None
+    if SUCCESS in present and not isinstance((success or {}).get("plan_id"), str):
         raise OutputError(f"cannot replace '{store.url}': its '{SUCCESS}' was not written by this runner; remove it")
     finished = Layout((success or {}).get("plan_id", "")).plan8
     listed = {str(part.get("name")) for part in _listed(store, success or {})}
-    grammatical = {name: plan8 for name in there if (plan8 := plan8_of_part(name))}
+    grammatical = {name: plan8 for name in present if (plan8 := plan8_of_part(name))}
     parts = {
         name: plan8
         for name, plan8 in grammatical.items()
@@ -165,7 +165,9 @@ def _carries_header(store: Store, name: str, plan8: str) -> bool:
                 return False
             if not encoder.carries_header and (stat := store.stat(name)) is not None:
                 header = stated(store, Layout(plan8), shard_of_part(name), stat.size)
-            found: Mapping[str, Any] = header or {}
-            ours = str(found.get("plan_id", ""))[:8] == plan8 and found.get("shard") == shard_of_part(name)
-            return ours and found.get("rows_out") == rows
+            header_facts: Mapping[str, Any] = header or {}
+            ours = str(header_facts.get("plan_id", ""))[:8] == plan8 and header_facts.get("shard") == shard_of_part(
+                name
+            )
+            return ours and header_facts.get("rows_out") == rows
     return False

@@ -70,10 +70,10 @@ class Heartbeat:
 
     def writer(self) -> str:
         """ "driver 3 on host 'a' (pid 7, since 2026-01-01T00:00:00+00:00)" """
-        found = self.document
+        document = self.document
         return (
-            f"driver {self.epoch} on host '{found.get('host', '?')}' (pid {found.get('pid', '?')}, "
-            f"since {found.get('started') or '?'})"
+            f"driver {self.epoch} on host '{document.get('host', '?')}' (pid {document.get('pid', '?')}, "
+            f"since {document.get('started') or '?'})"
         )
 
     def heard(self) -> str:
@@ -104,27 +104,27 @@ class Epochs:
     def noted(self, fact: str) -> Any:
         """The latest `fact` that a driver kept in its document, None where none did. Writes nothing."""
         for epoch in reversed(self.numbers()):
-            found = self.document(epoch)
-            if fact in found:
-                return found[fact]
+            document = self.document(epoch)
+            if fact in document:
+                return document[fact]
         return None
 
     def heartbeat(self, epoch: int) -> Heartbeat:
         name = self.names.epoch(epoch)
-        found = self.document(epoch)
-        ended = found.get("ended") or Process.of(found).gone()
-        return Heartbeat(epoch, found, None if ended else self.age(name))
+        document = self.document(epoch)
+        ended = document.get("ended") or Process.of(document).gone()
+        return Heartbeat(epoch, document, None if ended else self.age(name))
 
     def age(self, name: str) -> float | None:
         """Seconds since `name` was written, by the clock of the store: a small file is written to read it."""
-        with suppress(RunnerError):  # not allowed to write here: then nobody can say
+        with suppress(RunnerError):  # not allowed to write here: then it cannot be known
             self.store.replace(self.names.clock, encode({"purpose": "its modification time is the store's clock"}))
             then, now = self.store.modified(name), self.store.modified(self.names.clock)
             return None if then is None or now is None else now - then
         return None
 
     def begin(self, *, takeover: bool) -> int:
-        """Take the next epoch. From then on whoever holds a lower one stops, and must not finish.
+        """Take the next epoch. From then on a driver with a lower one stops, and must not finish.
 
         raises: OutputError where another driver writes here, and not `takeover`.
         """
@@ -171,8 +171,8 @@ class Epochs:
         """Say that this driver writes no more, so that the next need not wait. Best effort."""
         with suppress(RunnerError):
             name = self.names.epoch(epoch)
-            found = decode(self.store.read(name)) or self._document(epoch)
-            self.store.replace(name, encode(found | {"ended": how, "heartbeat": _now()}))
+            document = decode(self.store.read(name)) or self._document(epoch)
+            self.store.replace(name, encode(document | {"ended": how, "heartbeat": _now()}))
 
     def _refuse(self, rival: Heartbeat | None) -> None:
         if rival is not None and rival.alive:

@@ -51,16 +51,16 @@ class Parts:
         raises: OutputError naming the object, where it is not a whole part of this plan.
         """
         name = self.names.part(shard)
-        found = self.store.stat(name)
-        if found is None:
+        present = self.store.stat(name)
+        if present is None:
             return None
         try:
-            header, rows = self.header(name, shard, found.size)
+            header, rows = self.header(name, shard, present.size)
         except DataError as error:
             raise OutputError(
                 f"cannot use '{self.store.child(name)}': {error.message}; it stays as it is; {OTHER_WAY}"
             ) from error
-        receipt = _receipt(cast(Mapping[str, Any], header or {}), self.names, shard, found.size)
+        receipt = _receipt(cast(Mapping[str, Any], header or {}), self.names, shard, present.size)
         if receipt is None or receipt.rows_out != rows:
             raise OutputError(
                 f"cannot use '{self.store.child(name)}': it is not a part of plan '{self.names.plan_id}' for shard "
@@ -77,19 +77,19 @@ class Parts:
         return (header if self.encoder.carries_header else stated(self.store, self.names, shard, size)), rows
 
     def promote(self, receipt: Receipt) -> Receipt:
-        """Give a staged part its final name, once however often it is asked; only receipts are promoted.
+        """Give a staged part its final name, once however often it is called; only receipts are promoted.
 
-        returns: the receipt of the part that is at the final name: this one, or of whoever was there first.
+        returns: the receipt of the part that is at the final name: this one, or of the attempt that was first.
         raises:  OutputError where something else is there, StorageError where the store does not answer.
         """
         if not receipt.staged:
             return receipt
-        found = self.find(receipt.shard)  # first: where it was promoted before, the upload is gone
-        if found is None:
-            found = self.settle(receipt.shard, lambda: self.store.promote(receipt.staged, receipt.part))
-        if found is None or found.attempt == receipt.attempt:
+        present = self.find(receipt.shard)  # first: where it was promoted before, the upload is gone
+        if present is None:
+            present = self.settle(receipt.shard, lambda: self.store.promote(receipt.staged, receipt.part))
+        if present is None or present.attempt == receipt.attempt:
             return replace(receipt, staged="")
-        return found
+        return present
 
     def settle(self, shard: int, publish: Callable[[], bool]) -> Receipt | None:
         """Publish until it is certain what is at the final name of `shard`: an answer alone is not trusted.
@@ -111,10 +111,10 @@ class Parts:
                 if raised.facts.get("answer") == "failed":
                     raise
                 error = raised
-            found = self.find(shard)
-            if found is None:
+            present = self.find(shard)
+            if present is None:
                 raise error
-            return found
+            return present
 
         return self.patience.call(once, lambda error: error.facts.get("answer") != "failed")
 
@@ -248,13 +248,13 @@ class Part:
         try:
             for batch in self._losses.batches:
                 writer.write(batch)
-            found = writer.close({"v": PROTOCOL_VERSION, "plan_id": self._parts.names.plan_id, "attempt": attempt.id})
+            written = writer.close({"v": PROTOCOL_VERSION, "plan_id": self._parts.names.plan_id, "attempt": attempt.id})
         except BaseException:
             writer.abort()
             raise
-        if found != self._losses.rows:
+        if written != self._losses.rows:
             raise InternalError(
-                f"cannot publish shard {attempt.shard}: {self._losses.rows} rows rejected, {found} in the reject file"
+                f"cannot publish shard {attempt.shard}: {self._losses.rows} rows rejected, {written} in the reject file"
             )
         store.upload(spool, self._reject_file)
         failpoint("W5.after")
@@ -262,14 +262,14 @@ class Part:
     def _publish(self, name: str, size: int) -> Receipt | None:
         """None: the part at the final name is ours; else the receipt of the one that won."""
         attempt, parts = self._attempt, self._parts
-        found = parts.settle(attempt.shard, lambda: parts.store.publish(self._spool, name, self._staging))
-        if found is None:
+        present = parts.settle(attempt.shard, lambda: parts.store.publish(self._spool, name, self._staging))
+        if present is None:
             return None
-        if found.attempt != attempt.id:
-            return found
-        if found.size != size:
+        if present.attempt != attempt.id:
+            return present
+        if present.size != size:
             raise OutputError(
-                f"cannot use '{parts.store.child(name)}': it holds {found.size} bytes of this attempt, {size} were "
+                f"cannot use '{parts.store.child(name)}': it holds {present.size} bytes of this attempt, {size} were "
                 f"written; it stays as it is; {OTHER_WAY}"
             )
         return None
@@ -317,7 +317,7 @@ class Part:
 def stated(store: Store, names: Layout, shard: int, size: int) -> dict[str, object] | None:
     """What the receipt of a part of `size` bytes says in the place of its commit header; None where there is none.
 
-    Only what was recorded is ever promoted, so that a part without its receipt is of somebody else.
+    Only what was recorded is ever promoted, so that a part without its receipt is another run's.
     """
     receipt = decode(store.read(names.receipt(shard))) or {}
     if receipt.get("size") != size or receipt.get("shard") != shard:

@@ -20,7 +20,7 @@ from jobs.errors import OutputError, StorageError
 from jobs.plan import Plan, Shard
 
 _THREADS = 16  # receipts and headers are small: reading them is waiting
-_AT_ONCE = 4096  # asked for together: a million futures would cost more memory than the receipts
+_AT_ONCE = 4096  # read together: a million futures would cost more memory than the receipts
 
 
 def provisional(receipt: Receipt) -> bool:
@@ -38,22 +38,22 @@ class Ledger:
         """The shards whose parts are listed: what is left to do, without reading a million documents.
 
         returns:  receipts; provisional ones, with the rows of the plan, where both part and receipt are listed:
-                  `complete` reads them. Parts without a receipt are looked into now: what is not ours is told.
+                  `complete` reads them. Parts without a receipt are looked into now: what is not ours is an error.
         cost:     two listings; below 1 kB for each shard.
         """
         listed = self.store.sizes("")
         noted = {shard_of_receipt(name) for name in self.store.names(self.names.receipts)}
-        found: dict[int, Receipt] = {}
+        known: dict[int, Receipt] = {}
         unread: list[Shard] = []
         for shard in plan.shards:
             name = self.names.part(shard.index)
             size = listed.get(name)
             if size is not None and shard.index in noted:
-                found[shard.index] = _provisional(shard, name, size)
+                known[shard.index] = _provisional(shard, name, size)
             elif size is not None:
                 unread.append(shard)
-        found |= {receipt.shard: receipt for receipt in self._read(unread, listed)}
-        return found
+        known |= {receipt.shard: receipt for receipt in self._read(unread, listed)}
+        return known
 
     def published(self, plan: Plan) -> dict[int, Receipt]:
         """As `done`, every receipt read."""
@@ -64,8 +64,8 @@ class Ledger:
     def complete(self, plan: Plan, receipts: Iterable[Receipt], listed: Mapping[str, int]) -> list[Receipt]:
         """`receipts` with the provisional ones read. raises: OutputError where a part is not ours."""
         given = list(receipts)
-        there = [plan.shards[r.shard] for r in given if provisional(r) and r.part in listed]
-        read = {receipt.shard: receipt for receipt in self._read(there, listed)}
+        present = [plan.shards[r.shard] for r in given if provisional(r) and r.part in listed]
+        read = {receipt.shard: receipt for receipt in self._read(present, listed)}
         return [read.get(receipt.shard, receipt) if provisional(receipt) else receipt for receipt in given]
 
     def note(self, success: Success, failures: Sequence[Failure]) -> None:
@@ -84,7 +84,7 @@ class Ledger:
             return receipt
         first = self._decoded(receipt.shard)
         if first is None or (first.staged and self.store.stat(first.staged) is None):
-            # Torn, or what it stands for is gone: it promises what nobody can keep.
+            # Torn, or what it stands for is gone: it promises what is not so.
             if self.parts.find(receipt.shard) is None:
                 self.store.replace(name, content)
             return receipt
@@ -122,10 +122,10 @@ class Ledger:
 
     def _decoded(self, shard: int) -> Receipt | None:
         """None where there is none, or one that was torn, edited, or written by another version."""
-        found = decode(self.store.read(self.names.receipt(shard))) or {}
-        found.pop("failures", None)
+        document = decode(self.store.read(self.names.receipt(shard))) or {}
+        document.pop("failures", None)
         with suppress(TypeError):
-            receipt = Receipt.from_document(found)
+            receipt = Receipt.from_document(document)
             if (
                 receipt.shard == shard
                 and receipt.attempt

@@ -97,7 +97,7 @@ class Status:
 def read_status(output: Output, seen: dict[str, dict[str, Any]] | None = None) -> Status:
     """How far the job in `output` is.
 
-    seen:    receipts by name; whoever looks again gives it again, and none is read twice.
+    seen:    receipts by name; given again with the next look, none is read twice.
     raises:  OutputError where the directory cannot be read, or its plan is not whole.
     """
     store = Store(output.url, output.options)
@@ -179,12 +179,12 @@ def _last_document(store: Store, names: Layout) -> dict[str, Any]:
 
 
 def _receipts(store: Store, names: Layout, seen: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    there = list(islice(store.names(names.receipts), _MOST_RECEIPTS))
-    new = [name for name in there if name not in seen]
+    listed = list(islice(store.names(names.receipts), _MOST_RECEIPTS))
+    new = [name for name in listed if name not in seen]
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="status") as threads:
         read = threads.map(lambda name: decode(store.read(f"{names.receipts}/{name}")), new)
-        seen |= {name: found for name, found in zip(new, read, strict=True) if found is not None}  # else torn
-    return [seen[name] for name in there if name in seen]
+        seen |= {name: receipt for name, receipt in zip(new, read, strict=True) if receipt is not None}  # else torn
+    return [seen[name] for name in listed if name in seen]
 
 
 def _failures(receipts: Sequence[Mapping[str, Any]], last: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

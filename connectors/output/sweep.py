@@ -1,4 +1,4 @@
-"""What attempts left behind that nobody will ever come back to: found, told, and removed.
+"""What dead attempts left behind: listed and removed.
 
 The invariant: nothing is touched but `_run/<plan>/staging/<attempt>` and documents that were never finished (they have
 no name of their own yet); nothing of a driver that may still write, and nothing that a receipt without its part stands
@@ -58,12 +58,12 @@ def sweep(output: Output, *, dry_run: bool = False) -> Sweep:
     """
     store = Store(output.url, output.options)
     plans = _plans(store)
-    found = tuple(one for names in plans for one in (*_leftovers(store, names), *_unfinished(store, names)))
+    leftovers = tuple(one for names in plans for one in (*_leftovers(store, names), *_unfinished(store, names)))
     if not dry_run:
-        for one in found:
+        for one in leftovers:
             if not one.kept:
                 (store.remove if is_temporary(one.name.rpartition("/")[2]) else store.remove_folder)(one.name)
-    return Sweep(store.url, dry_run, found)
+    return Sweep(store.url, dry_run, leftovers)
 
 
 def _plans(store: Store) -> list[Layout]:
@@ -89,14 +89,14 @@ def _leftovers(store: Store, names: Layout) -> Iterator[Leftover]:
 
 def _unfinished(store: Store, names: Layout) -> Iterator[Leftover]:
     """Documents that a killed process was writing. A driver that lives may be writing one now: then all stay."""
-    found = [
+    uploads = [
         Leftover(f"{folder}/{name}", 1, size)
         for folder in (names.folder, names.epochs, names.receipts)
         for name, size in store.sizes(folder).items()
         if is_temporary(name)
     ]
-    if found and not _living(store, names):
-        yield from found
+    if uploads and not _living(store, names):
+        yield from uploads
 
 
 def _living(store: Store, names: Layout) -> set[int]:

@@ -129,7 +129,7 @@ def train(digits: Digits, path: Path) -> float:
     """Train a small network on what is not held out, and export it to `path` as a SavedModel.
 
     The signature takes `image` (n, 8, 8) uint8 and answers `digit` (n,) int64 and `probabilities` (n, 10) float32:
-    casting and scaling are inside the model, so whoever calls it feeds pixels as they are stored.
+    casting and scaling are inside the model, so a caller feeds pixels as they are stored.
     returns: accuracy on the digits held out.
     raises:  ModelError, and writes nothing, if that is below LEAST_ACCURACY.
     """
@@ -262,8 +262,8 @@ def _images(column: pa.ChunkedArray) -> npt.NDArray[np.uint8]:
     return np.concatenate([chunk.to_numpy_ndarray() for chunk in column.chunks])  # (n, 8, 8)
 
 
-def _check_ids(wanted: npt.NDArray[np.int64], found: npt.NDArray[np.int64], output: Path) -> None:
-    ids, counts = np.unique(found, return_counts=True)
+def _check_ids(wanted: npt.NDArray[np.int64], scored: npt.NDArray[np.int64], output: Path) -> None:
+    ids, counts = np.unique(scored, return_counts=True)
     doubled, missing, unknown = ids[counts > 1], np.setdiff1d(wanted, ids), np.setdiff1d(ids, wanted)
     kinds = (("more than once", doubled), ("not there", missing), ("not in the input", unknown))
     problems = [f"{len(group):,} {kind}, the first is {group[0]}" for kind, group in kinds if len(group)]

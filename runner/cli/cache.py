@@ -69,7 +69,7 @@ def clean(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Remove the copies that nobody uses now, and what dead processes left behind."""
+    """Remove the copies that are not in use, and what dead processes left behind."""
     from connectors.models.cache import ModelCache
     from runner.report.text import byte_count
 

@@ -43,12 +43,12 @@ def array(text: str) -> npt.NDArray[Any]:
     try:
         return np.asarray(_value(ast.parse(text.strip(), mode="eval").body))
     except _NotUnderstoodError as error:
-        found = ast.unparse(error.node)
+        why = ast.unparse(error.node)
     except SyntaxError as error:
-        found = f"{text!r}: {error.msg}"
+        why = f"{text!r}: {error.msg}"
     except (TypeError, ValueError, ArithmeticError, MemoryError, RecursionError) as error:
         raise JobError(f"cannot make an array of {_short(text)!r}: {error}; correct the expression") from error
-    raise JobError(f"cannot make an array of {_short(text)!r}: {_short(found)} is not understood; expected {_FORMS}")
+    raise JobError(f"cannot make an array of {_short(text)!r}: {_short(why)} is not understood; expected {_FORMS}")
 
 
 def literal(text: str) -> Any:
@@ -96,7 +96,7 @@ def _called(call: ast.Call, of: ast.expr, name: str) -> Any:
 
 
 def _number(node: ast.expr) -> Any:
-    """An operand: text and lists would be repeated and joined, which nobody means in an array."""
+    """An operand: text and lists would be repeated and joined, which is not meant in an array."""
     value = _value(node)
     if not isinstance(value, int | float | complex | np.ndarray | np.generic):
         raise _NotUnderstoodError(node)

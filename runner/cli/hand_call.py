@@ -1,6 +1,6 @@
 """One call of a signature by hand: inputs from files, expressions or examples; outputs as arrays.
 
-Knows neither jobs nor columns. The invariant: nothing that is given is run as code, unless a pickle is asked for.
+Knows neither jobs nor columns. The invariant: nothing that is given is run as code, unless a pickle is allowed.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ def inputs_of(inputs: Sequence[str], exprs: Sequence[str], examples: Sequence[st
     examples: 'x=[{"age": [22], "education": ["BS"]}]': a serialized tf.Example for each dict.
     raises:   JobError naming the key.
     """
-    found: Arrays = {}
+    arrays: Arrays = {}
     for text in inputs:
         for key, value in _pairs(text.split(";"), "key=file"):
-            _add(found, key, _file(key, value, allow_pickle))
+            _add(arrays, key, _file(key, value, allow_pickle))
     for text in exprs:
         for key, value in _pairs(_parts(text), "key=expression"):
-            _add(found, key, expression.array(value))
+            _add(arrays, key, expression.array(value))
     for text in examples:
         for key, value in _pairs(_parts(text), "key=[{...}]"):
-            _add(found, key, _examples(key, value))
-    return found
+            _add(arrays, key, _examples(key, value))
+    return arrays
 
 
 def call(model: ModelSpec, tags: Sequence[str], signature: Signature, given: Mapping[str, npt.NDArray[Any]]) -> Outputs:
@@ -86,8 +86,8 @@ def tensor_of(value: npt.NDArray[Any], spec: TensorSpec) -> Tensor:
         return Strings(pa.array([_bytes(each, spec) for each in value.reshape(-1)], pa.large_binary()), value.shape)
     wanted = np.dtype(np.float32) if spec.dtype == "bfloat16" else carrier(spec.dtype)
     if value.dtype.kind not in "biufc" or not _fits(value, wanted):
-        found = tensor_text(str(value.dtype), value.shape)
-        raise JobError(f"cannot feed input {spec.name!r}: {found} does not fit {spec} without loss; give that dtype")
+        given = tensor_text(str(value.dtype), value.shape)
+        raise JobError(f"cannot feed input {spec.name!r}: {given} does not fit {spec} without loss; give that dtype")
     converted = np.ascontiguousarray(value.astype(wanted)).reshape(value.shape)  # the former makes () to (1,)
     return bfloat16_bits(converted).reshape(value.shape) if spec.dtype == "bfloat16" else converted
 
@@ -164,8 +164,8 @@ def _file(key: str, text: str, allow_pickle: bool) -> npt.NDArray[Any]:
     if name is None and len(names) == 1:
         name = names[0]
     if name not in names:
-        asked = "several arrays" if name is None else f"no array {name!r}"
-        raise JobError(f"cannot read '{path}' for input {key!r}: {asked} in it; choose one, '{path}[{names[0]}]', of "
+        wanted = "several arrays" if name is None else f"no array {name!r}"
+        raise JobError(f"cannot read '{path}' for input {key!r}: {wanted} in it; choose one, '{path}[{names[0]}]', of "
                        f"{one_of(names, name)}")  # fmt: skip
     return np.asarray(loaded[name])
 
@@ -194,10 +194,10 @@ def _parts(text: str) -> list[str]:
     return re.findall(r"""(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[^;])+""", text)
 
 
-def _add(found: Arrays, key: str, value: npt.NDArray[Any]) -> None:
-    if key in found:
+def _add(arrays: Arrays, key: str, value: npt.NDArray[Any]) -> None:
+    if key in arrays:
         raise JobError(f"input {key!r} is given twice: give it once")
-    found[key] = value
+    arrays[key] = value
 
 
 def _bytes(value: Any, spec: TensorSpec) -> bytes:

@@ -40,7 +40,7 @@ app.add_typer(cache.app, name="cache")
 
 
 class _Signal(BaseException):
-    """No `Exception`: whoever is interrupted in the middle of a call must not take it for a failure of that call."""
+    """No `Exception`: code that is interrupted in the middle of a call must not take it for a failure of that call."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -65,7 +65,7 @@ def main() -> NoReturn:
             code = _explain(JobError(error.format_message()))
         else:
             story = (
-                f"nobody foresaw this: {type(error).__name__}: {error}; please report it with RUNNER_TRACEBACK=1 set"
+                f"an unforeseen error: {type(error).__name__}: {error}; please report it with RUNNER_TRACEBACK=1 set"
             )
             code = _explain(InternalError(story), error)
     sys.stdout.flush()

@@ -97,14 +97,14 @@ def launch(
         for story in (claim.warning, *ready.warnings):
             if story:
                 warn(story)
-        asked = stopper or Stopper()
+        stop = stopper or Stopper()
         with ending(output, claim.epoch, pool), closing(ModelWatch(ready.planned)) as model:
             done = output.done(ready.plan)
             if done and ready.job.limits.may_lose:
                 done |= output.published(ready.plan)  # what they rejected counts
             fragile = options.in_process and ready.job.limits.may_lose
             driver = _driver(ready, pool, output, claim.epoch, done, fragile)
-            driver.command, driver.stop_requested = options.command, lambda: asked.requested() or model.error()
+            driver.command, driver.stop_requested = options.command, lambda: stop.requested() or model.error()
             if log is not None:
                 log.run = f"{ready.plan.id[:8]}-{claim.epoch}"
                 driver.note = log.note

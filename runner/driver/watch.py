@@ -1,6 +1,6 @@
 """Follow a run from its output alone: no driver, no Ray, from any machine that can read it.
 
-Owns the rate and the end as somebody sees them who only looks; refuses to know how a status is read. The invariant:
+Owns the rate and the end as the documents on storage show them; refuses to know how a status is read. The invariant:
 looking changes nothing, and a watch ends when the run does, whatever became of its driver.
 """
 
@@ -57,7 +57,7 @@ class Watch:
 
     @property
     def ended(self) -> bool:
-        """Finished, or without a driver that could finish it. A run that nobody has begun yet has not ended."""
+        """Finished, or without a driver that could finish it. A run that has not begun has not ended."""
         return self.status.state == "finished" or (self.status.state == "stopped" and self.status.epoch > 0)
 
     @property

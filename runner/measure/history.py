@@ -1,6 +1,6 @@
 """What happened in a run: every attempt with its times, and what each worker used.
 
-Told by the driver; refuses to know clocks and files. The invariant: some 40 bytes for each attempt, however many.
+Fed by the driver; refuses to know clocks and files. The invariant: some 40 bytes for each attempt, however many.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class History:
                 self.stopped(now, worker)
 
     def stopped(self, now: float, worker: str) -> None:
-        """A worker is gone, or is told to go: with it, what it had in hand."""
+        """A worker is gone, or is stopped: with it, what it had in hand."""
         for attempt in [name for name, given in self._given.items() if given[1] == worker]:
             self._end(now, attempt, "lost")
 
@@ -88,7 +88,7 @@ class History:
         receipt, seconds, figures = success.receipt, success.measured.seconds, success.measured.figures
         self._last = now
         self.first_part = now if self.first_part is None else self.first_part
-        if receipt.attempt not in self._given:  # found published: whoever did it is gone
+        if receipt.attempt not in self._given:  # it was published before: the attempt that did it is gone
             return
         if receipt.adopted or not seconds:
             self._end(now, receipt.attempt, "adopted")

@@ -62,7 +62,7 @@ class Pool(Protocol):
         ...
 
     def observe(self, at: Snapshot) -> None:
-        """How the run is, for whoever measures it."""
+        """How the run is, for metrics."""
         ...
 
     def facts(self) -> Mapping[str, WorkerFacts]:

@@ -85,10 +85,10 @@ def _bar(spans: Sequence[Span], y: float, seconds: float) -> str:
     kind = first.outcome if first.number == 1 or first.outcome != "published" else "retried"
     what = f"shard {first.shard}, attempt {first.number}" if len(spans) == 1 else f"{len(spans)} shards"
     rows = sum(span.rows for span in spans)
-    told = f"{what} on {first.worker}: {first.outcome}, {rows:,} rows, {first.began:.2f} s to {last.ended:.2f} s"
+    title = f"{what} on {first.worker}: {first.outcome}, {rows:,} rows, {first.began:.2f} s to {last.ended:.2f} s"
     tail = f'<rect x="{middle}" y="{y}" width="{max(right - middle, 0):.2f}" height="{_BAR}" class="{kind} tail"/>'
     return (
-        f"<g><title>{escape(told)}</title>"
+        f"<g><title>{escape(title)}</title>"
         f'<rect x="{left}" y="{y}" width="{max(middle - left, 1.2):.2f}" height="{_BAR}" rx="2" class="{kind}"/>'
         f"{tail if right > middle else ''}</g>"
     )
@@ -151,10 +151,10 @@ def stacked(rows: Mapping[str, Mapping[str, float]]) -> str:
         drawn.append(text(_LEFT - 8, y + 11, name, "lane", "end"))
         for part, seconds in parts.items():
             width = (WIDTH - _LEFT - _RIGHT) * seconds / longest
-            told = escape(f"{name}: {part} {seconds:.2f} s ({seconds / (sum(parts.values()) or 1e-9):.0%})")
+            title = escape(f"{name}: {part} {seconds:.2f} s ({seconds / (sum(parts.values()) or 1e-9):.0%})")
             drawn.append(
                 f'<rect x="{x:.2f}" y="{y}" width="{width:.2f}" height="{_BAR}" class="s-{escape(part)}">'
-                f"<title>{told}</title></rect>"
+                f"<title>{title}</title></rect>"
             )
             x += width
     return _svg(_LANE * max(1, len(rows)) + 8, "where the time of the workers went", drawn)

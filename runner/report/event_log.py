@@ -32,7 +32,7 @@ from jobs.schedule.event import (
 from runner.measure.snapshot import Snapshot
 
 _EVERY_S = 10.0  # of progress
-_SILENT = (Tick, WorkerProgressed, Record)  # too often, or told by another event
+_SILENT = (Tick, WorkerProgressed, Record)  # too often, or said by another event
 _WARNINGS = (AttemptFailed, WorkerLost, WorkerFailedToStart)
 _WORD = re.compile(r"(?<!^)(?=[A-Z])")
 

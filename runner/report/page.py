@@ -136,7 +136,7 @@ def _marks(reached: Ceilings) -> dict[str, float]:
 
 
 def _attempt_kinds(spans: Iterable[Span]) -> dict[str, str]:
-    there = {span.outcome for span in spans}
+    outcomes = {span.outcome for span in spans}
     again = any(span.number > 1 and span.outcome == "published" for span in spans)
     names = {
         "published": "computed, then (light) published",
@@ -144,7 +144,7 @@ def _attempt_kinds(spans: Iterable[Span]) -> dict[str, str]:
         "failed": "failed",
     }
     names |= {"lost": "lost with its worker", "adopted": "found published"}
-    return {kind: name for kind, name in names.items() if kind in there or (kind == "retried" and again)}
+    return {kind: name for kind, name in names.items() if kind in outcomes or (kind == "retried" and again)}
 
 
 def _legend(kinds: Mapping[str, str]) -> str:

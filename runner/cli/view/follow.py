@@ -1,4 +1,4 @@
-"""A run as somebody else's terminal shows it: drawn from its output directory until it ends."""
+"""A run of another process: drawn from its output directory until it ends."""
 
 from __future__ import annotations
 

@@ -99,8 +99,8 @@ def _load_lines(program: Program | None) -> list[RenderableType]:
     if program.init_ops:
         lines.append(Text(f"  runs at load: {printable(', '.join(program.init_ops))}", style="dim"))
     if refused := sorted({finding.op for finding in scan([program])}):
-        told = printable(", ".join(refused))
-        lines.append(Text(f"  may do more than compute: {told}; `runner scan` says where", style="bold red"))
+        effects = printable(", ".join(refused))
+        lines.append(Text(f"  may do more than compute: {effects}; `runner scan` says where", style="bold red"))
     return list(lines)
 
 
@@ -110,7 +110,7 @@ def _warning_lines(program: Program | None, signature: Signature) -> list[Render
 
 
 def _function_lines(program: Program) -> list[RenderableType]:
-    """What Python gets from `tf.saved_model.load`, and nobody else can call."""
+    """What Python gets from `tf.saved_model.load`, and nothing else can call."""
     options = [(name, option) for name, options in callables(program).items() for option in options]
     lines = [Text(f"    {printable(name)}({printable(option)})") for name, option in options]
     return [Text(), Text("  Python functions of `tf.saved_model.load`", style="dim"), *lines] if lines else []

@@ -81,39 +81,39 @@ def _causes(status: Status) -> list[Any]:
     return [head, table]
 
 
-def render_verification(found: Verification) -> Group:
+def render_verification(verified: Verification) -> Group:
     counts = (
-        f"{found.rows_found:,} of {found.rows:,} rows in {found.parts_found:,} of {found.parts:,} parts"
-        f" ({byte_count(found.bytes)})"
+        f"{verified.rows_found:,} of {verified.rows:,} rows in {verified.parts_found:,} of {verified.parts:,} parts"
+        f" ({byte_count(verified.bytes)})"
     )
-    rejected = f", and {found.rows_rejected:,} in reject files" if found.rows_rejected else ""
-    skipped = [Text(f"left out as bad: {line}", style="yellow") for line in _bad_files(found.files_skipped)]
-    if found.holds:
-        how = "every byte read again, all checksums agree" if found.deep else "by headers and counts"
-        unknown = f" (but for {found.unchecked:,} parts whose SHA-256 nobody kept)" if found.unchecked else ""
+    rejected = f", and {verified.rows_rejected:,} in reject files" if verified.rows_rejected else ""
+    skipped = [Text(f"left out as bad: {line}", style="yellow") for line in _bad_files(verified.files_skipped)]
+    if verified.holds:
+        how = "every byte read again, all checksums agree" if verified.deep else "by headers and counts"
+        unknown = f" (but for {verified.unchecked:,} parts whose SHA-256 was not kept)" if verified.unchecked else ""
         return Group(
             Text.assemble(("holds: ", "bold green"), f"every input row is in exactly one place: {counts}{rejected}"),
             Text(f"{how}{unknown}"),
             *skipped,
         )
-    kinds = Counter(problem.kind for problem in found.problems)
+    kinds = Counter(problem.kind for problem in verified.problems)
     said = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
-    lines = [Text(f"  {one.kind:<10} {one.name}: {one.story}") for one in found.problems[:_MOST_PROBLEMS]]
-    if len(found.problems) > _MOST_PROBLEMS:
-        lines.append(Text(f"  and {len(found.problems) - _MOST_PROBLEMS:,} more; --json lists them all"))
+    lines = [Text(f"  {one.kind:<10} {one.name}: {one.story}") for one in verified.problems[:_MOST_PROBLEMS]]
+    if len(verified.problems) > _MOST_PROBLEMS:
+        lines.append(Text(f"  and {len(verified.problems) - _MOST_PROBLEMS:,} more; --json lists them all"))
     return Group(Text.assemble(("does not hold: ", "bold red"), f"{said}; {counts}{rejected}"), *lines, *skipped)
 
 
-def render_sweep(found: Sweep) -> Group:
-    verb = "would remove" if found.dry_run else "removed"
-    total = sum(one.bytes for one in found.removed)
-    what = f"{len(found.removed):,} {_folders(len(found.removed))} of dead attempts ({byte_count(total)})"
-    head = f"{verb} {what} from {found.output}"
+def render_sweep(swept: Sweep) -> Group:
+    verb = "would remove" if swept.dry_run else "removed"
+    total = sum(one.bytes for one in swept.removed)
+    what = f"{len(swept.removed):,} {_folders(len(swept.removed))} of dead attempts ({byte_count(total)})"
+    head = f"{verb} {what} from {swept.output}"
     lines = [
         Text(f"  kept     {one.name}: {one.kept}" if one.kept else f"  {verb}  {one.name}: {one.files:,} files")
-        for one in found.leftovers
+        for one in swept.leftovers
     ]
-    return Group(Text(head if found.leftovers else f"nothing to remove in {found.output}"), *lines)
+    return Group(Text(head if swept.leftovers else f"nothing to remove in {swept.output}"), *lines)
 
 
 def _folders(count: int) -> str:

@@ -15,27 +15,27 @@ from connectors.output.reject import Rejected
 from connectors.secret import redact
 from jobs.errors import JobError, one_of
 
-_SHOWN = 20  # rows in the table where nobody says how many
+_SHOWN = 20  # rows in the table where no limit is given
 _LETTERS = 60  # of a kept value
 
 
-def document(found: Rejected, code: str | None = None, limit: int | None = None) -> dict[str, Any]:
+def document(rejected: Rejected, code: str | None = None, limit: int | None = None) -> dict[str, Any]:
     """For scripts; every row with all that its reject file says. raises: JobError for a code that no row has."""
-    _check(found, code)
+    _check(rejected, code)
     return {
-        "output": found.output,
-        "plan_id": found.plan.id,
-        "rows_rejected": found.rows,
-        "codes": dict(found.codes().most_common()),
-        "files_skipped": found.skipped,
-        "rows": [*rows(found, code, limit)],
+        "output": rejected.output,
+        "plan_id": rejected.plan.id,
+        "rows_rejected": rejected.rows,
+        "codes": dict(rejected.codes().most_common()),
+        "files_skipped": rejected.skipped,
+        "rows": [*rows(rejected, code, limit)],
     }
 
 
-def rows(found: Rejected, code: str | None = None, limit: int | None = None) -> Iterator[dict[str, Any]]:
+def rows(rejected: Rejected, code: str | None = None, limit: int | None = None) -> Iterator[dict[str, Any]]:
     """The rejected rows, in the order of the input."""
-    left = found.rows if limit is None else limit
-    for table in found.tables():
+    left = rejected.rows if limit is None else limit
+    for table in rejected.tables():
         if left <= 0:
             return
         chosen = table if code is None else table.filter(pc.equal(table["code"], code))
@@ -44,18 +44,18 @@ def rows(found: Rejected, code: str | None = None, limit: int | None = None) -> 
         yield from some
 
 
-def render(found: Rejected, code: str | None = None, limit: int | None = None) -> Group:
+def render(rejected: Rejected, code: str | None = None, limit: int | None = None) -> Group:
     """Counts by code, and a table of the first rows. raises: JobError for a code that no row has."""
-    _check(found, code)
+    _check(rejected, code)
     limit = _SHOWN if limit is None else limit
-    codes = found.codes()
-    head = Text(f"{found.rows:,} of {found.plan.rows:,} rows rejected in {found.output}")
+    codes = rejected.codes()
+    head = Text(f"{rejected.rows:,} of {rejected.plan.rows:,} rows rejected in {rejected.output}")
     counts = [Text(f"  {count:>9,}  {name}") for name, count in codes.most_common()]
-    skipped = [Text(f"  skipped    {redact(url)}: {why}", style="yellow") for url, why in found.skipped.items()]
-    shown = [*rows(found, code, limit)]
+    skipped = [Text(f"  skipped    {redact(url)}: {why}", style="yellow") for url, why in rejected.skipped.items()]
+    shown = [*rows(rejected, code, limit)]
     if not shown:
         return Group(head, *counts, *skipped)
-    many = codes[code] if code is not None else found.rows
+    many = codes[code] if code is not None else rejected.rows
     more = [Text(f"and {many - len(shown):,} more: --limit N, or --json")] if many > len(shown) else []
     return Group(head, *counts, *skipped, Text(), _table(shown), *more)
 
@@ -78,11 +78,11 @@ def _short(value: Any) -> str:
     return text if len(text) <= _LETTERS else text[: _LETTERS - 3] + "..."
 
 
-def _check(found: Rejected, code: str | None) -> None:
-    codes = found.codes()
+def _check(rejected: Rejected, code: str | None) -> None:
+    codes = rejected.codes()
     if code is not None and code not in codes:
-        there = one_of([*codes], code)
-        raise JobError(f"no row of '{redact(found.output)}' was rejected with code '{code}': there is {there}")
+        present = one_of([*codes], code)
+        raise JobError(f"no row of '{redact(rejected.output)}' was rejected with code '{code}': there is {present}")
 
 
 def plain(value: Any) -> str:

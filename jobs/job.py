@@ -23,6 +23,15 @@ from pydantic import (
 )
 
 from jobs import html
+from jobs.format import (
+    DEFAULT_CODEC,
+    DEFAULT_FORMAT,
+    EXAMPLES_FORMAT,
+    Codec,
+    FileFormat,
+    check_codec,
+    default_codec,
+)
 
 _BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _BYTES |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -147,16 +156,21 @@ FeatureType = Literal["float", "int64", "bytes", "list<float>", "list<int64>", "
 
 class Input(Location):
     url: Annotated[tuple[Url, ...], BeforeValidator(_listed), Field(min_length=1)]
-    format: Literal["parquet", "arrow", "tfrecord"] | None = None  # None: by the suffix of the first file
+    format: FileFormat | None = None  # None: by the suffix of the first file
     # TFRecord: tf.Examples become columns, as found in the first records, or feature -> type. None: column 'record'.
     examples: Literal["infer"] | Annotated[dict[str, FeatureType], Field(min_length=1)] | None = None
     only_rejects: Url | None = None  # the output of a job: of the files above, only the rows that it rejected
 
     @model_validator(mode="after")
     def _examples_of_tfrecord(self) -> Input:
-        if self.examples is not None and self.format not in (None, "tfrecord"):
+        if self.examples is not None and self.format not in (None, EXAMPLES_FORMAT):
             raise ValueError(f"'examples' is for TFRecord files, and the format is {self.format!r}")
         return self
+
+    @property
+    def stated_format(self) -> FileFormat | None:
+        """The format as far as the job says it: by name, or by what only one format has."""
+        return self.format or (EXAMPLES_FORMAT if self.examples else None)
 
 
 def _plain(value: Any) -> Any:
@@ -282,22 +296,20 @@ class Columns(Section):
 
 class Output(Location):
     url: Url
-    format: Literal["parquet", "arrow", "tfrecord"] = "parquet"
-    compression: Literal["zstd", "snappy", "lz4", "gzip", "none"] = "zstd"
+    format: FileFormat = DEFAULT_FORMAT
+    compression: Codec = DEFAULT_CODEC
     tensor_encoding: Literal["fixed_shape_tensor", "list", "binary"] = "fixed_shape_tensor"
 
     @model_validator(mode="before")
     @classmethod
     def _default_of_the_format(cls, value: Any) -> Any:
-        plain = isinstance(value, dict) and value.get("format") == "tfrecord"
-        return {"compression": "none", **value} if plain else value
+        if not isinstance(value, dict) or (codec := default_codec(value.get("format"))) == DEFAULT_CODEC:
+            return value
+        return {"compression": codec, **value}
 
     @model_validator(mode="after")
     def _codec_of_the_format(self) -> Output:
-        if self.format == "tfrecord" and self.compression not in ("gzip", "none"):
-            raise ValueError(f"compression {self.compression!r} is not read with TFRecord files; choose gzip or none")
-        if self.format == "arrow" and self.compression not in ("zstd", "lz4", "none"):
-            raise ValueError(f"compression {self.compression!r} is not part of Arrow IPC; choose zstd, lz4 or none")
+        check_codec(self.format, self.compression)
         return self
 
 

@@ -322,6 +322,9 @@ class ArrowEncoder:
     def open(self, spool: Path, schema: pa.Schema, compression: str) -> ArrowWriter:
         return ArrowWriter(spool, schema, compression)
 
+    def dataset(self, url: str) -> str:
+        return "ipc"
+
     def read_header(self, store: Store, path: str) -> tuple[dict[str, object] | None, int]:
         with open_part(store, path) as held, whole_part(path):
             blocks = read_blocks(held)
@@ -361,3 +364,6 @@ class ArrowWriter(SpoolWriter):
     def _rows_of(spool: Path) -> int:
         with BufferedFile(spool.open("rb"), str(spool), spool.stat().st_size) as file:
             return sum(block.rows for block in read_blocks(file))
+
+
+SOURCE, ENCODER = ArrowSource, ArrowEncoder

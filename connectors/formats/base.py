@@ -35,7 +35,7 @@ class RowGroupReader(Protocol):
 class Source(Protocol):
     """One input format."""
 
-    suffixes: tuple[str, ...]
+    suffixes: tuple[str, ...]  # of its files, in small letters; the first one is that of its parts
 
     def schema(self, store: Store, file: FileStat) -> pa.Schema:
         """The Arrow schema of all columns, of plain types (no dictionaries, runs, views), without metadata of its own.
@@ -66,7 +66,7 @@ class Source(Protocol):
 class Encoder(Protocol):
     """One output format: encodes record batches into a local spool file, in order."""
 
-    suffix: str
+    suffix: str  # of its parts
     carries_header: bool  # False: its parts are staged, and their receipts say whose they are
 
     def check(self, schema: pa.Schema) -> None:
@@ -75,6 +75,14 @@ class Encoder(Protocol):
 
     def open(self, spool: Path, schema: pa.Schema, compression: str) -> Writer:
         """Create `spool` and write into it."""
+        ...
+
+    def dataset(self, url: str) -> str:
+        """The name of the format in pyarrow.dataset.
+
+        url:    of a part, for the message.
+        raises: OutputError where its parts are no tables, with what reads them.
+        """
         ...
 
     def read_header(self, store: Store, path: str) -> tuple[dict[str, object] | None, int]:

@@ -361,6 +361,9 @@ class ParquetEncoder:
     def open(self, spool: Path, schema: pa.Schema, compression: str) -> ParquetWriter:
         return ParquetWriter(spool, schema, compression)
 
+    def dataset(self, url: str) -> str:
+        return "parquet"
+
     def read_header(self, store: Store, path: str) -> tuple[dict[str, object] | None, int]:
         with open_part(store, path) as held, whole_part(path):
             metadata = read_footer(held).metadata
@@ -411,3 +414,6 @@ def dictionary_columns(schema: pa.Schema) -> list[str]:
         for leaf in (leaves.column(index) for index in range(len(leaves)))
         if leaf.physical_type not in ("FLOAT", "DOUBLE", "BOOLEAN") and leaf.logical_type.type != "FLOAT16"
     ]
+
+
+SOURCE, ENCODER = ParquetSource, ParquetEncoder

@@ -1,40 +1,62 @@
-"""The registry of formats: a name in a job file -> the class that reads or writes it.
+"""The registry of formats: a name in a job file -> the file of this folder that reads and writes it.
 
-Two plain dicts; a new format is a new file and a line in one of them.
+A format is one file with a `SOURCE` and an `ENCODER`, and one line here. Nothing else compares the name or the suffix
+of a format: what is particular to one, its classes say. A file is imported on first use, so that unused ones cost
+nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobs.job import Input
 
-SOURCES: dict[str, str] = {
-    "parquet": "connectors.formats.parquet:ParquetSource",
-    "arrow": "connectors.formats.arrow_ipc:ArrowSource",
-    "tfrecord": "connectors.formats.tfrecord:TFRecordSource",
+if TYPE_CHECKING:
+    from connectors.formats.base import Encoder, Source
+    from connectors.store.store import FileStat, Store
+
+FORMATS: dict[str, str] = {
+    "parquet": "connectors.formats.parquet",
+    "arrow": "connectors.formats.arrow_ipc",
+    "tfrecord": "connectors.formats.tfrecord",
 }
 
-ENCODERS: dict[str, str] = {
-    "parquet": "connectors.formats.parquet:ParquetEncoder",
-    "arrow": "connectors.formats.arrow_ipc:ArrowEncoder",
-    "tfrecord": "connectors.formats.tfrecord:TFRecordEncoder",
-}
+
+def make_encoder(name: str) -> Encoder:
+    made: Encoder = _module(name).ENCODER()
+    return made
 
 
-def source_of(input: Input) -> Any:
+def make_source(name: str) -> Source:
+    made: Source = _module(name).SOURCE()
+    return made
+
+
+def source_of(input: Input) -> Source:
     """The source of a job's input, whose format is resolved."""
-    made = load_class(SOURCES, input.format or "")
-    return made() if input.examples is None else made(input.examples)
+    if input.examples is None:
+        return make_source(input.format or "")
+    made: Source = _module(input.format or "").SOURCE(input.examples)
+    return made
+
+
+def infer_examples(name: str, store: Store, files: Sequence[FileStat]) -> dict[str, str]:
+    """The features of tf.Examples and the types of their columns. raises: as `TFRecordSource.infer`."""
+    made: dict[str, str] = _module(name).SOURCE().infer(store, files)
+    return made
 
 
 def format_of(name: str) -> str | None:
-    """The format whose suffix the file `name` has; None where it is none that parts are written in."""
-    return next((kind for kind in ENCODERS if name.endswith(load_class(ENCODERS, kind).suffix)), None)
+    """The format whose suffix the part `name` has; None where it is none that parts are written in."""
+    return next((kind for kind in FORMATS if name.endswith(make_encoder(kind).suffix)), None)
 
 
-def load_class(registry: dict[str, str], name: str) -> Any:
-    """The class registered under `name`; imported on first use, so that unused formats cost nothing."""
-    module, _, attribute = registry[name].partition(":")
-    return getattr(import_module(module), attribute)
+def format_by_suffix(url: str) -> str | None:
+    """The format of an input, where its url ends as the files of one do, in capitals or not."""
+    return next((kind for kind in FORMATS if url.lower().endswith(make_source(kind).suffixes)), None)
+
+
+def _module(name: str) -> Any:
+    return import_module(FORMATS[name])

@@ -22,6 +22,7 @@ from connectors.formats.fault import bad_row_group, check_unchanged, unreadable,
 from connectors.formats.record import FRAME_BYTES, DamagedError, content_of, framed, lengths, records
 from connectors.formats.schema import position
 from connectors.formats.spool import SpoolWriter, open_part, whole_part
+from connectors.secret import redact
 from connectors.store.store import FileStat, Store
 from jobs.attempt import InputSlice
 from jobs.errors import DataError, InputError, OutputError, RunnerError, offenders
@@ -214,6 +215,9 @@ class TFRecordEncoder:
     def open(self, spool: Path, schema: pa.Schema, compression: str) -> TFRecordWriter:
         return TFRecordWriter(spool, schema, compression)
 
+    def dataset(self, url: str) -> str:
+        raise OutputError(f"cannot open '{redact(url)}' as a table: read it with tf.data.TFRecordDataset")
+
     def read_header(self, store: Store, path: str) -> tuple[dict[str, object] | None, int]:
         with open_part(store, path) as held, whole_part(path):
             return None, sum(1 for _ in lengths(held, content_of(held)))
@@ -249,3 +253,6 @@ class TFRecordWriter(SpoolWriter):
     def _rows_of(spool: Path) -> int:
         with BufferedFile(spool.open("rb"), str(spool), spool.stat().st_size) as file:
             return sum(1 for _ in lengths(file, content_of(file)))
+
+
+SOURCE, ENCODER = TFRecordSource, TFRecordEncoder

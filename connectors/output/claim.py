@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from connectors.formats.base import Encoder
-from connectors.formats.registry import ENCODERS, load_class
+from connectors.formats.registry import format_of, make_encoder
 from connectors.output.epoch import Epochs
 from connectors.output.layout import (
     PART_PREFIX,
@@ -156,18 +155,16 @@ def _fence(store: Store, plan8: str, *, takeover: bool) -> Callable[[], None]:
 
 
 def _carries_header(store: Store, name: str, plan8: str) -> bool:
-    for kind in ENCODERS:
-        encoder: Encoder = load_class(ENCODERS, kind)()
-        if name.endswith(encoder.suffix):
-            try:
-                header, rows = encoder.read_header(store, name)
-            except DataError:
-                return False
-            if not encoder.carries_header and (stat := store.stat(name)) is not None:
-                header = stated(store, Layout(plan8), shard_of_part(name), stat.size)
-            header_facts: Mapping[str, Any] = header or {}
-            ours = str(header_facts.get("plan_id", ""))[:8] == plan8 and header_facts.get("shard") == shard_of_part(
-                name
-            )
-            return ours and header_facts.get("rows_out") == rows
-    return False
+    kind = format_of(name)
+    if kind is None:
+        return False
+    encoder = make_encoder(kind)
+    try:
+        header, rows = encoder.read_header(store, name)
+    except DataError:
+        return False
+    if not encoder.carries_header and (stat := store.stat(name)) is not None:
+        header = stated(store, Layout(plan8), shard_of_part(name), stat.size)
+    facts: Mapping[str, Any] = header or {}
+    ours = str(facts.get("plan_id", ""))[:8] == plan8 and facts.get("shard") == shard_of_part(name)
+    return ours and facts.get("rows_out") == rows

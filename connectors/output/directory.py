@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from connectors.failpoint import failpoint
 from connectors.formats.base import Encoder
-from connectors.formats.registry import ENCODERS, load_class
+from connectors.formats.registry import format_of, make_encoder
 from connectors.output.claim import Claim, check_plan, clear, read_manifest, read_success, refuse_other_parts
 from connectors.output.epoch import Ending, Epochs
 from connectors.output.layout import PART_PREFIX, SUCCESS, Layout, encode
@@ -27,6 +27,7 @@ from connectors.store.retry import BEST_EFFORT
 from connectors.store.store import Store, redact
 from jobs.attempt import Attempt, Failure, Receipt, Success
 from jobs.errors import OutputError, RunnerError, one_of
+from jobs.format import DEFAULT_FORMAT
 from jobs.job import OptionValue, Output, canonical
 from jobs.manifest import manifest, receipts_of, totals
 from jobs.plan import PROTOCOL_VERSION, Plan
@@ -47,7 +48,7 @@ class OutputDirectory:
             raise OutputError(f"cannot write to '{redact(output.url)}': there is no writing over {self.store.scheme}")
         # The url as this process understood it: a relative one means another place in another working directory.
         self.output = output.model_copy(update={"url": self.store.url})
-        self._encoder: Encoder = load_class(ENCODERS, output.format)()
+        self._encoder: Encoder = make_encoder(output.format)
         self._names = Layout(plan_id, shards, self._encoder.suffix)
         self._mode = mode
         self.epochs = Epochs(self.store, self._names)
@@ -261,9 +262,8 @@ class OutputDirectory:
 
 def open_dataset(urls: Sequence[str], options: Mapping[str, OptionValue] | None = None) -> Any:
     """A pyarrow.dataset.Dataset over exactly these parts, in this order. options: of the output, to reach it."""
-    if urls[0].endswith(".tfrecord"):
-        raise OutputError(f"cannot open '{redact(urls[0])}' as a table: read it with tf.data.TFRecordDataset")
+    kind = make_encoder(format_of(urls[0]) or DEFAULT_FORMAT).dataset(urls[0])
     from pyarrow.dataset import dataset  # 0.2 s that no worker and no other command should spend
 
     files, paths = Store(urls[0], options).arrow(urls)
-    return dataset(paths, filesystem=files, format="ipc" if paths[0].endswith(".arrow") else "parquet")
+    return dataset(paths, filesystem=files, format=kind)

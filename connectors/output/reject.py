@@ -20,6 +20,7 @@ from connectors.output.verification import read_plan
 from connectors.store.store import Store
 from jobs.attempt import InputSlice, Receipt
 from jobs.errors import OutputError
+from jobs.format import DEFAULT_FORMAT
 from jobs.job import Output
 from jobs.plan import Plan
 
@@ -96,7 +97,7 @@ def read_rejected(output: Output) -> Rejected:
     """
     store = Store(output.url, output.options)
     names, plan = read_plan(store, store.sizes(""))
-    written = output.model_copy(update={"format": format_of(names.suffix) or "parquet"})
+    written = output.model_copy(update={"format": format_of(names.suffix) or DEFAULT_FORMAT})
     directory = OutputDirectory(written, plan.id, len(plan.shards))
     receipts = directory.published(plan)
     rejecting = [receipts[shard] for shard in sorted(receipts) if receipts[shard].rows_rejected]

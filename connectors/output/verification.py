@@ -11,8 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from connectors.formats.base import Encoder, Source
-from connectors.formats.registry import ENCODERS, SOURCES, format_of, load_class
+from connectors.formats.registry import FORMATS, format_of, make_encoder, make_source
 from connectors.output.claim import read_manifest
 from connectors.output.layout import PART_PREFIX, RUN, SUCCESS, Layout, decode, shard_of_part
 from connectors.output.part import stated
@@ -20,6 +19,7 @@ from connectors.output.status import current_layout
 from connectors.store.store import Store
 from jobs.attempt import InputSlice
 from jobs.errors import DataError, OutputError, RunnerError
+from jobs.format import DEFAULT_FORMAT
 from jobs.identity import output_format
 from jobs.job import Output, digest
 from jobs.plan import Plan, Shard
@@ -133,14 +133,14 @@ def read_plan(store: Store, listed: Mapping[str, int]) -> tuple[Layout, Plan]:
         )
     plan = Plan.from_document(then)
     kind = output_format(plan.identity)
-    suffix = load_class(ENCODERS, kind).suffix if kind in ENCODERS else _suffix(listed, names.plan8)
+    suffix = make_encoder(kind).suffix if kind in FORMATS else _suffix(listed, names.plan8)
     return Layout(plan.id, len(plan.shards), suffix), plan
 
 
 def _suffix(listed: Mapping[str, int], plan8: str) -> str:
     """Of the parts that are there: the plan of an old version does not tell."""
     ours = [name for name in listed if name.startswith(PART_PREFIX) and f"-{plan8}." in name]
-    return f".{ours[0].rpartition('.')[2]}" if ours else ".parquet"
+    return f".{ours[0].rpartition('.')[2]}" if ours else make_encoder(DEFAULT_FORMAT).suffix
 
 
 def _unfinished(plan: Plan) -> Problem:
@@ -174,8 +174,7 @@ class _Check:
 
     def concerns(self, name: str) -> bool:
         """Whether a reader of the directory as a table would read it."""
-        suffixes = {load_class(ENCODERS, kind).suffix for kind in ENCODERS}
-        return name.startswith(PART_PREFIX) or (not name.startswith(("_", ".")) and name.endswith(tuple(suffixes)))
+        return name.startswith(PART_PREFIX) or (not name.startswith(("_", ".")) and format_of(name) is not None)
 
     def file(self, name: str, size: int) -> _Found:
         try:
@@ -235,7 +234,7 @@ class _Check:
             yield f"{header.get('rows_rejected')} rows were rejected, and no reject file is named"
             return
         try:
-            header_of, rows = self._encoder(name).read_header(self.store, name)
+            header_of, rows = make_encoder(_format(name)).read_header(self.store, name)
             of = header_of or {}
             decoded = self._decoded(name) if self.deep else rows
         except RunnerError as error:
@@ -262,7 +261,7 @@ class _Check:
         return sha256.hexdigest(), [] if read == rows else [f"{read:,} rows decode, {rows:,} are stated"]
 
     def _decoded(self, name: str) -> int:
-        source = self._source(name)
+        source = make_source(_format(name))
         stat = self.store.stat(name)
         if stat is None:
             raise DataError(f"'{name}' is gone", code="PART_UNREADABLE")
@@ -274,7 +273,7 @@ class _Check:
             return sum(reader.read(index).num_rows for index in range(len(groups)))
 
     def _header(self, name: str, size: int) -> tuple[Mapping[str, Any], int]:
-        encoder, shard = self._encoder(name), shard_of_part(name)
+        encoder, shard = make_encoder(_format(name)), shard_of_part(name)
         header, rows = encoder.read_header(self.store, name)
         if not encoder.carries_header and 0 <= shard < len(self.plan.shards):
             header = stated(self.store, self.names, shard, size)
@@ -285,12 +284,6 @@ class _Check:
     def _expected(self, name: str) -> bool:
         stem = f"-of-{len(self.plan.shards):05d}-{self.names.plan8}{self.names.suffix}"
         return name.startswith(PART_PREFIX) and name.endswith(stem)
-
-    def _encoder(self, name: str) -> Encoder:
-        return load_class(ENCODERS, _format(name))()  # type: ignore[no-any-return]
-
-    def _source(self, name: str) -> Source:
-        return load_class(SOURCES, _format(name))()  # type: ignore[no-any-return]
 
 
 def _format(name: str) -> str:

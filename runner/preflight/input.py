@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from connectors.formats.base import Source
-from connectors.formats.registry import SOURCES, load_class, source_of
+from connectors.formats.registry import FORMATS, format_by_suffix, infer_examples, make_source, source_of
 from connectors.store.listing import Pattern, has_wildcard, hidden
 from connectors.store.store import FileStat, Store, redact
 from jobs.errors import InputError, OutputError
@@ -14,16 +14,12 @@ from jobs.job import Job
 
 def listed(job: Job, store: Store) -> tuple[Job, Source, Sequence[FileStat]]:
     """The input files and their format: the job's, else that of the first URL's suffix, else the first with files."""
-    url = job.input.url[0].lower()
-    by_suffix = {end: known for known in SOURCES for end in load_class(SOURCES, known).suffixes}
-    told = job.input.format or ("tfrecord" if job.input.examples else None)
-    named: str | None = told or next((by_suffix[end] for end in by_suffix if url.endswith(end)), None)
-    names = [named] if named else list(SOURCES)
+    named = job.input.stated_format or format_by_suffix(job.input.url[0])
+    names = [named] if named else list(FORMATS)
     refusal: InputError | None = None
     for name in names:
-        source: Source = load_class(SOURCES, name)()
         try:
-            files = store.list(job.input.url, source.suffixes)
+            files = store.list(job.input.url, make_source(name).suffixes)
         except InputError as error:
             if error.facts.get("code") != "NO_INPUT":
                 raise
@@ -31,7 +27,7 @@ def listed(job: Job, store: Store) -> tuple[Job, Source, Sequence[FileStat]]:
             continue
         resolved = job.input.model_copy(update={"format": name})
         if resolved.examples == "infer":
-            resolved = resolved.model_copy(update={"examples": load_class(SOURCES, name)().infer(store, files)})
+            resolved = resolved.model_copy(update={"examples": infer_examples(name, store, files)})
         return job.model_copy(update={"input": resolved}), source_of(resolved), files
     assert refusal is not None  # there is at least one format
     raise refusal

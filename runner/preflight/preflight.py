@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from connectors.formats.base import Source
-from connectors.formats.registry import ENCODERS, load_class
+from connectors.formats.registry import make_encoder
 from connectors.formats.schema import unify
 from connectors.models.cache import CacheSettings
 from connectors.store.store import FileStat, Store
@@ -164,7 +164,7 @@ def complete(examined: Examined) -> Preflight:
             f"\n{offenders(problems)}"
         )
     binding = bind(job.columns, schema, signature, job.output.tensor_encoding)
-    load_class(ENCODERS, job.output.format)().check(binding.output_schema)
+    make_encoder(job.output.format).check(binding.output_schema)
     if job.limits.nonfinite == "reject":
         binding = binding.finite()
     model = model_identity(job, examined.model, examined.metagraph, signature, examined.options, examined.trusted)

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from connectors.formats.registry import SOURCES, load_class
+from connectors.formats.registry import make_source
 from connectors.store.store import Store
 from jobs.attempt import InputSlice
 from jobs.errors import RunnerError
@@ -51,7 +51,7 @@ def decoder(kind: str) -> Callable[[list[bytes]], list[str]]:
     def outcome(data: bytes) -> str:
         path = folder / f"damaged.{'parquet' if kind == 'parquet' else 'arrow'}"
         path.write_bytes(data)
-        store, source = Store(str(folder)), load_class(SOURCES, kind)()
+        store, source = Store(str(folder)), make_source(kind)
         stat: Any = store.stat(path.name)
         try:
             file, schema = source.inspect(store, stat, whole.schema.names)

@@ -150,6 +150,6 @@ def simulated(
         "complete": lambda job: _Ready(job, plan_of(job)),
         "_pool": lambda *_: pool(),
     }
-    encoders = mock.patch.dict(registry.ENCODERS, {"arrow": "simulation_store:JsonLinesEncoder"})
+    encoders = mock.patch.dict(registry.FORMATS, {"arrow": "simulation_store"})
     with encoders, replaced(_SEEN, stand_ins):
         yield

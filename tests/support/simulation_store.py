@@ -240,3 +240,6 @@ class JsonLinesWriter:
 
     def abort(self) -> None:
         self._spool.unlink(missing_ok=True)
+
+
+ENCODER = JsonLinesEncoder  # as `connectors.formats.registry` looks for it

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from connectors.formats import spool
 from connectors.formats.buffered import BufferedFile, coalesced
-from connectors.formats.registry import ENCODERS, SOURCES, load_class
+from connectors.formats.registry import make_encoder, make_source
 from connectors.formats.schema import plain_schema, plain_table
 from connectors.store.store import FileStat, Store
 from jobs.attempt import InputSlice
@@ -103,7 +103,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 def write(name: str, path: Path, table: pa.Table, cut: Sequence[int] = (), compression: str = "zstd") -> Path:
     """Encode `table`, cut into batches at the rows `cut`."""
-    writer = load_class(ENCODERS, name)().open(path, table.schema, compression)
+    writer = make_encoder(name).open(path, table.schema, compression)
     edges = [0, *sorted(cut), table.num_rows]
     for start, stop in pairwise(edges):
         for batch in table.slice(start, stop - start).to_batches():
@@ -116,14 +116,14 @@ def write(name: str, path: Path, table: pa.Table, cut: Sequence[int] = (), compr
 def planned(name: str, store: Store, path: Path, columns: Sequence[str]) -> tuple[InputFile, InputSlice, pa.Schema]:
     stat = store.stat(str(path))
     assert stat is not None
-    file, schema = load_class(SOURCES, name)().inspect(store, stat, columns)
+    file, schema = make_source(name).inspect(store, stat, columns)
     rows = tuple(group.rows for group in file.row_groups)
     return file, InputSlice(0, file.url, file.size, file.version, 0, rows), schema
 
 
 def read(name: str, store: Store, path: Path, columns: Sequence[str]) -> pa.Table:
     _, inputs, schema = planned(name, store, path, columns)
-    with load_class(SOURCES, name)().open(store, inputs, columns) as reader:
+    with make_source(name).open(store, inputs, columns) as reader:
         groups = [reader.read(index) for index in range(len(inputs.rows))]
     assert [group.num_rows for group in groups] == list(inputs.rows)
     if not groups:
@@ -171,13 +171,13 @@ def test_every_compression_of_a_job_is_written(name: str, tmp_path: Path, compre
 
 def test_the_commit_header_is_inside_the_file(name: str, tmp_path: Path) -> None:
     path = write(name, tmp_path / "part", pa.table({"id": np.arange(1000)}))
-    assert load_class(ENCODERS, name)().read_header(Store(str(tmp_path)), "part") == (HEADER, 1000)
+    assert make_encoder(name).read_header(Store(str(tmp_path)), "part") == (HEADER, 1000)
     assert ds.dataset(str(path), format=name).to_table().num_rows == 1000
 
 
 def test_a_part_without_rows_has_a_header_too(name: str, tmp_path: Path) -> None:
     path = write(name, tmp_path / "part", pa.table({"id": pa.array([], pa.int64()), "t": tensors(0)}))
-    assert load_class(ENCODERS, name)().read_header(Store(str(tmp_path)), "part") == (HEADER, 0)
+    assert make_encoder(name).read_header(Store(str(tmp_path)), "part") == (HEADER, 0)
     assert read(name, Store(str(tmp_path)), path, ["t", "id"]).num_rows == 0
 
 
@@ -202,7 +202,7 @@ def test_row_groups_end_where_bytes_or_rows_are_enough(
 def test_no_file_is_left_after_abort(name: str, tmp_path: Path) -> None:
     table = pa.table({"id": np.arange(1000)})
     for closed in (False, True):
-        writer = load_class(ENCODERS, name)().open(tmp_path / "part", table.schema, "zstd")
+        writer = make_encoder(name).open(tmp_path / "part", table.schema, "zstd")
         writer.write(table.to_batches()[0])
         if closed:
             writer.close(HEADER)
@@ -216,7 +216,7 @@ def test_no_file_is_left_after_abort(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("closing", [True, False])
 def test_abort_after_the_disk_failed_is_quiet(name: str, tmp_path: Path, closing: bool) -> None:
     table = pa.table({"id": np.arange(1000)})
-    writer = load_class(ENCODERS, name)().open(tmp_path / "part", table.schema, "zstd")
+    writer = make_encoder(name).open(tmp_path / "part", table.schema, "zstd")
     writer.write(table.to_batches()[0])
     writer._sink.close()
     if closing:
@@ -229,7 +229,7 @@ def test_abort_after_the_disk_failed_is_quiet(name: str, tmp_path: Path, closing
 
 
 def test_a_batch_of_another_schema_is_refused(name: str, tmp_path: Path) -> None:
-    writer = load_class(ENCODERS, name)().open(tmp_path / "part", pa.schema([("id", pa.int64())]), "zstd")
+    writer = make_encoder(name).open(tmp_path / "part", pa.schema([("id", pa.int64())]), "zstd")
     with pytest.raises(InternalError, match="'id': int32"):
         writer.write(pa.record_batch({"id": pa.array([1], pa.int32())}))
     writer.abort()
@@ -247,7 +247,7 @@ def test_the_header_of_a_file_without_one_is_none(name: str, tmp_path: Path) -> 
     table = pa.table({"id": [1, 2, 3]})
     ds.write_dataset(table, tmp_path / "d", format=name)
     (path,) = (tmp_path / "d").iterdir()
-    assert load_class(ENCODERS, name)().read_header(Store(str(tmp_path / "d")), path.name) == (None, 3)
+    assert make_encoder(name).read_header(Store(str(tmp_path / "d")), path.name) == (None, 3)
 
 
 def test_a_part_that_is_not_whole_is_unreadable(name: str, tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_a_part_that_is_not_whole_is_unreadable(name: str, tmp_path: Path) -> No
     path.write_bytes(path.read_bytes()[:-7])
     for missing in ("part", "gone"):
         with pytest.raises(DataError) as caught:
-            load_class(ENCODERS, name)().read_header(Store(str(tmp_path)), missing)
+            make_encoder(name).read_header(Store(str(tmp_path)), missing)
         assert caught.value.facts["code"] == "PART_UNREADABLE"
 
 
@@ -277,7 +277,7 @@ def test_a_column_that_is_missing_or_there_twice_is_refused(name: str, tmp_path:
     store, path = Store(str(tmp_path)), write(name, tmp_path / "f", table)
     assert read(name, store, path, ["once"]).to_pydict() == {"once": [3]}
     _, inputs, _ = planned(name, store, path, [wanted])
-    with pytest.raises(DataError) as caught, load_class(SOURCES, name)().open(store, inputs, [wanted]):
+    with pytest.raises(DataError) as caught, make_source(name).open(store, inputs, [wanted]):
         pass
     assert (caught.value.facts["code"], caught.value.facts["column"]) == (code, wanted)
 
@@ -290,7 +290,7 @@ def test_the_exact_name_wins_over_the_path_of_a_struct(name: str, tmp_path: Path
 
 
 def test_files_with_one_schema_share_the_object(name: str, tmp_path: Path) -> None:
-    source, store = load_class(SOURCES, name)(), Store(str(tmp_path))
+    source, store = make_source(name), Store(str(tmp_path))
     stats = [store.stat(str(write(name, tmp_path / f"{i}", pa.table({"a": [i]})))) for i in range(2)]
     (_, first), (_, second) = [source.inspect(store, stat, ["a"]) for stat in stats]
     assert first is second
@@ -334,7 +334,7 @@ def test_a_file_that_changed_since_the_plan_is_not_read(name: str, tmp_path: Pat
         path.unlink()
     with (
         pytest.raises(DataError, match="changed since plan") as caught,
-        load_class(SOURCES, name)().open(store, inputs, ["a"]),
+        make_source(name).open(store, inputs, ["a"]),
     ):
         pass
     assert caught.value.facts["code"] == "FILE_CHANGED"
@@ -344,7 +344,7 @@ def test_other_rows_than_planned_are_an_error(name: str, tmp_path: Path) -> None
     store, path = Store(str(tmp_path)), write(name, tmp_path / "f", pa.table({"a": [1, 2, 3]}))
     _, inputs, _ = planned(name, store, path, ["a"])
     wrong = InputSlice(0, inputs.url, inputs.size, inputs.version, 0, (4, 1, 1))
-    with load_class(SOURCES, name)().open(store, wrong, ["a"]) as reader:
+    with make_source(name).open(store, wrong, ["a"]) as reader:
         with pytest.raises(DataError, match="3 rows found, 4 expected") as caught:
             reader.read(0)
         with pytest.raises(DataError, match="0 rows found, 1 expected"):
@@ -420,7 +420,7 @@ class Faulty:
 def attempt(name: str, content: bytes, faults: Sequence[Any]) -> pa.Table:
     """Read the one row group of a file whose footer came well; `faults` befall the reads after that."""
     store: Any = Faulty(content, [])
-    source = load_class(SOURCES, name)()
+    source = make_source(name)
     file, _ = source.inspect(store, store.stat("f"), ["a"])
     inputs = InputSlice(0, "f", file.size, file.version, 0, tuple(group.rows for group in file.row_groups))
     with source.open(store, inputs, ["a"]) as reader:
@@ -470,7 +470,7 @@ def test_no_row_group_stays_in_memory_after_it_was_dropped(name: str, tmp_path: 
     store = Store(str(tmp_path))
     _, inputs, _ = planned(name, store, path, ["a"])
     before = pa.total_allocated_bytes()
-    with load_class(SOURCES, name)().open(store, inputs, ["a"]) as reader:
+    with make_source(name).open(store, inputs, ["a"]) as reader:
         for index in range(10):
             assert reader.read(index).num_rows == 50_000
             assert pa.total_allocated_bytes() - before < 200_000, "one row group has 400,000 bytes"

@@ -61,7 +61,7 @@ class WorkerState:
         """The running attempt has done `rows` rows. Returns the seconds since the rows before, if any."""
         if self.running is None or self.running.id != attempt_id:
             return None
-        if self.careful:  # it is alive, whatever it reports: it looks for stalls itself
+        if self.careful:  # whatever it reports, it is alive, and it looks for stalls itself
             self.moved = now
         if rows <= self.rows:
             return None

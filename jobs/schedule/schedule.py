@@ -46,7 +46,10 @@ from jobs.schedule.verdict import ended_by, poisoned
 
 
 class Schedule:
-    """One run of `plan`, from Started to Finish or GiveUp. `shards`, `assignments`, `supply`: to be read."""
+    """One run of `plan`, from Started to Finish or GiveUp. Nine bytes a shard, O(log n) an event.
+
+    `shards`, `assignments` and `supply` say how far it is; only the Schedule changes them.
+    """
 
     def __init__(
         self,
@@ -60,7 +63,7 @@ class Schedule:
     ) -> None:
         """
         done:       indexes of the shards that earlier runs published.
-        rejections: what the job may lose, with what the shards that are done have lost already; None: everything.
+        rejections: what the job may lose, with what the shards that are done have lost already.
         suspects:   shards that an earlier run died of: they are tried carefully at once, where the policy allows it.
         raises:     ValueError where shards are left and no worker is wanted.
         """
@@ -221,11 +224,11 @@ class Schedule:
         if not self.shards.is_done(failure.shard):
             worker.failed.append(failure.shard)
             self._charge(now, failure, worker.node, death=spent and self._policy.careful)
-        # What it allocated, or what broke, does not come back.
+        # What a process allocated, or what broke in it, does not come back.
         broken = spent or worker.careful or error.failure_class == "memory"
-        # Several shards in a row: it is not the shards.
-        suspect = len(worker.failed) >= self._policy.worker and len(set(worker.failed)) > 1
-        if (broken or suspect) and self._verdict is None:
+        # Where several shards fail in a row, the worker is at fault and not the shards.
+        at_fault = len(worker.failed) >= self._policy.worker and len(set(worker.failed)) > 1
+        if (broken or at_fault) and self._verdict is None:
             yield from self._let_go(now, name)
         yield from self._end_of_drain(now, name)
 
@@ -237,7 +240,7 @@ class Schedule:
         self.supply.note_usable(now, self.assignments.usable)
         for order, held in enumerate(worker.attempts.values()):
             if self.shards.is_done(held.shard):
-                continue  # by another worker, meanwhile
+                continue  # another worker did it meanwhile
             if order == 0 and error is not None:
                 failure = Failure(held.shard, held.id, held.number, name, error)
                 self._charge(now, failure, worker.node, death=True)
@@ -261,10 +264,10 @@ class Schedule:
     def _charge(self, now: float, failure: Failure, node: str, death: bool = False) -> None:
         """One try of the shard is used up: another one later, or the end. death: the process died, or stalled."""
         shard, error = failure.shard, failure.error
-        free = self.assignments.release(failure.worker, shard)  # no other worker is at it
+        free = self.assignments.release(failure.worker, shard)  # no other worker has it in hand
         place = Place(failure.worker, node if error.failure_class == "infrastructure" else "")
         state = self.shards.note_failure(failure, place, death)
-        for _ in range(2 if error.breaks_device else 1):  # a bad device is avoided sooner, with its node
+        for _ in range(2 if error.breaks_device else 1):  # a node with a bad device is avoided sooner
             self._nodes.note_failure(node)
         facts = {"shard": shard, "worker": failure.worker, "attempts": len(state.tries)}
         if error.failure_class == "stopped":
@@ -273,7 +276,7 @@ class Schedule:
             story = f"shard {shard} failed on worker {failure.worker} and would fail again"
             self._verdict = ended_by(error, story, **facts)
         elif not free:
-            return
+            pass  # the other worker may still do it
         elif death and self._policy.careful and len(state.deaths) >= self._policy.deaths(error):
             if state.careful:
                 self._verdict = poisoned(self._plan, shard, state.deaths)
@@ -296,7 +299,7 @@ class Schedule:
         for name, worker in list(self.assignments.workers.items()):
             patience_s = stall_s * (self._policy.careful_stall if worker.careful else 1)
             silent_s = now - worker.moved
-            if away:  # the driver itself was: what its workers did meanwhile is not known yet
+            if away:  # the driver did not run for a while, and does not know yet what its workers did meanwhile
                 worker.moved = now
             elif worker.leaves is not None and now >= worker.leaves:
                 yield from self._let_go(now, name)
@@ -313,7 +316,7 @@ class Schedule:
         if not self.supply.may_start(now, self.assignments.usable, len(self.assignments.workers)):
             return
         for name in list(self.assignments.careful)[self.shards.condemned :]:
-            yield from self._let_go(now, name)  # what it was for is done already
+            yield from self._let_go(now, name)  # the shard that it was started for is done
         careful = self.shards.condemned - len(self.assignments.careful)
         while self.assignments.staying < self._target(now, careful > 0):
             name = self.assignments.add(careful > 0)

@@ -75,8 +75,8 @@ class Supply:
         if usable:
             return now >= self._no_start_before
         if self._unusable_since is None or now < self._no_start_before:
-            return False  # before Started, or in a back-off
-        return self._failed_starts < _START_TRIES or not workers  # else all hope is on those that are still starting
+            return False  # the run has not begun, or a back-off has not ended
+        return self._failed_starts < _START_TRIES or not workers  # else those that start are the last hope
 
     def shortage(self, now: float, workers: int) -> CapacityError | None:
         """Why a run without a usable worker ends now, None where it waits on."""

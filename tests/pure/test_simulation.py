@@ -5,6 +5,7 @@ The seeds are SIMULATION_FIRST (0) to SIMULATION_FIRST + SIMULATION_SEEDS (2000)
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from collections import Counter
@@ -15,12 +16,15 @@ from typing import Any
 import pytest
 from mutations import MOST_SEEDS, Mutation, mutations, seeds_until_caught
 from simulation import explain, first_caught, simulate
+from simulation_history import MODEL, drive, history_of
+from simulation_pool import Nature
 from simulation_stand import replaced
 from simulation_store import ROOT, Objects, SimulatedStore, parse
 from simulation_world import World
 
-from connectors.output.layout import SUCCESS
+from connectors.output.layout import SUCCESS, Layout
 from jobs.errors import DataError
+from runner.driver import ending
 
 FIRST = int(os.environ.get("SIMULATION_FIRST", "0"))
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "2000"))
@@ -63,6 +67,33 @@ def test_the_histories_meet_what_they_are_made_for() -> None:
         "names refuse",
     ):
         assert met[wanted], f"no history met '{wanted}'"
+
+
+def test_a_run_leaves_its_report_before_it_says_that_it_ended_well(tmp_path: Path) -> None:
+    history = history_of(1, ((2, 1), (3,)), 2, 2, tmp_path, lambda *step: None, Nature())
+    with history.simulated():
+        history.world.spawn("driver", lambda: drive(history))
+        history.world.run()
+    assert history.world.violation is None
+    names = Layout(history.plan.id, len(history.plan.shards))
+    report = json.loads(history.objects.content[names.report("json")])
+    assert (report["ending"], report["model"], report["rows"], report["failures"]) == ("finished", MODEL, 6, [])
+    assert report["shards_done"] == report["shards"] == len(history.plan.shards)
+    assert b"<html" in history.objects.content[names.report("html")]
+    written = [what for _, _, what in history.world.trace if what.startswith(("upload", "create"))]
+    assert written[-4:] == [
+        *(f"upload {names.report(suffix)}" for suffix in ("json", "html")),
+        *(f"create {name}" for name in (names.manifest(1), SUCCESS)),
+    ]
+
+
+def test_an_exception_that_is_only_logged_fails_a_simulated_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> str:
+        raise KeyError("model")
+
+    monkeypatch.setattr(ending, "page", broken)
+    violation = simulate(0).world.violation
+    assert str(violation) == "the report of this run could not be written: KeyError: 'model'"
 
 
 @pytest.mark.parametrize("mutation", mutations(), ids=lambda mutation: mutation.name.replace(" ", "-"))

@@ -25,10 +25,13 @@ from jobs.schedule.event import (
     WorkerLost,
     WorkerReady,
 )
+from runner.measure.place import Place
 from runner.measure.snapshot import Snapshot
 from runner.pool.facts import WorkerFacts
 from runner.worker.spec import Progress
+from runner.worker.warm_up import WarmUp
 
+FACTS = WorkerFacts(Place(("/CPU:0",), pid=7, node="10.0.0.1"), WarmUp(seconds=1.0, calls=1, rows="made up"))
 SCHEMA = pa.schema([pa.field("file", pa.int64()), pa.field("row", pa.int64())])
 
 
@@ -112,7 +115,7 @@ class SimulatedPool:
     def observe(self, at: Snapshot) -> None: ...
 
     def facts(self) -> Mapping[str, WorkerFacts]:
-        return {}
+        return {name: FACTS for name, worker in self._workers.items() if not worker.gone}
 
     def close(self) -> None:
         if current().killed:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import logging
 import random as stdlib_random
 import time as stdlib_time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ from connectors.formats import registry
 from jobs.job import Job, Output
 from jobs.plan import Plan
 from runner.driver.driver import Driver
+from runner.model.signature import ModelSpec, Signature
 from runner.pool.pool import Pool
 
 # Which module sees which stand-ins. All of them must be there: a simulator that replaces nothing proves nothing.
@@ -91,6 +93,11 @@ class _Ready:
     plan: Plan
     planned: Any = None
     warnings: tuple[str, ...] = ()
+    signature: Signature = Signature("serving_default", "tensorflow/serving/predict", {}, {})  # noqa: RUF009 (frozen)
+
+    @property
+    def model(self) -> ModelSpec:
+        return ModelSpec(self.job.model.url, path="", version=None, metagraphs=(), digest="d", fingerprint={}, files={})
 
     def spec(self, output: Output, *mode: Any) -> Any:
         return SimpleNamespace(model=None, arguments=(output, self.plan.id, len(self.plan.shards), *mode))
@@ -119,6 +126,28 @@ def _date(world: World) -> Any:
     return SimpleNamespace(
         now=lambda zone=None: start + timedelta(seconds=world.now), fromisoformat=datetime.fromisoformat
     )
+
+
+class _NothingSwallowed(logging.Handler):
+    """An exception that is only logged ends a history, too: nobody reads the log of a simulation."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(logging.WARNING)
+        self._world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and (error := record.exc_info[1]) is not None:
+            self._world.violate(f"{record.getMessage()}: {type(error).__name__}: {error}", error)
+
+
+@contextmanager
+def _logged(world: World) -> Iterator[None]:
+    handler = _NothingSwallowed(world)
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
 
 
 def _failpoint(world: World, name: str) -> None:
@@ -151,5 +180,5 @@ def simulated(
         "_pool": lambda *_: pool(),
     }
     encoders = mock.patch.dict(registry.FORMATS, {"arrow": "simulation_store"})
-    with encoders, replaced(_SEEN, stand_ins):
+    with encoders, _logged(world), replaced(_SEEN, stand_ins):
         yield

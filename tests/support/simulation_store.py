@@ -18,6 +18,7 @@ from simulation_world import Killed, World, acting, current
 
 from connectors.store.listing import FileStat
 from connectors.store.other import OtherFiles
+from connectors.store.retry import READ, Patience
 from connectors.store.store import Store
 from jobs.errors import DataError, StorageError
 
@@ -123,7 +124,8 @@ class SimulatedStore:
     def publish(self, spool: Path, path: str, staging: str, *, part_bytes: int = 0) -> bool:
         return self._new("publish", path, spool.read_bytes, overwrites=not self.objects.exclusive)
 
-    def upload(self, spool: Path, path: str) -> None:
+    def upload(self, spool: Path, path: str, patience: Patience = READ) -> None:
+        """What the caller sees after the last try."""
         self._ask("upload", path, lambda: self.objects.put(path, spool.read_bytes()))
 
     def promote(self, staged: str, path: str) -> bool:

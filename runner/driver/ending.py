@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -53,7 +52,7 @@ def accounted(driver: Driver, ready: Preflight, began: float, ending: str) -> Ac
     returns: None where the account could not be written.
     """
     try:
-        heading = _heading(ready, driver, ending, time.monotonic() - began)
+        heading = _heading(ready, driver, ending, driver.clock() - began)
         made = _account(ready, driver, began)
         failures = driver.schedule.shards.failures
         document = heading.document() | made.document() | {"failures": [failure.document() for failure in failures]}

@@ -159,7 +159,9 @@ def _driver(
         rejections=rejections,
         suspects=output.died_with(epoch) if fragile else (),
     )
-    return Driver(schedule, pool, output, epoch, ready.plan.rows, receipts=dict(done), fragile=fragile)
+    return Driver(
+        schedule, pool, output, epoch, ready.plan.rows, clock=time.monotonic, receipts=dict(done), fragile=fragile
+    )
 
 
 def _finish(

@@ -5,6 +5,9 @@ The seeds are SIMULATION_FIRST (0) to SIMULATION_FIRST + SIMULATION_SEEDS (2000)
 
 from __future__ import annotations
 
+import ast
+import importlib
+import inspect
 import json
 import os
 import random
@@ -18,7 +21,7 @@ from mutations import MOST_SEEDS, Mutation, mutations, seeds_until_caught
 from simulation import explain, first_caught, simulate
 from simulation_history import MODEL, drive, history_of
 from simulation_pool import Nature
-from simulation_stand import replaced
+from simulation_stand import SEEN, replaced
 from simulation_store import ROOT, Objects, SimulatedStore, parse
 from simulation_world import World
 
@@ -195,3 +198,13 @@ def test_a_stand_in_that_would_replace_nothing_is_an_error(
 ) -> None:
     with pytest.raises((LookupError, ModuleNotFoundError), match=found), replaced(seen, stand_ins):
         pass
+
+
+@pytest.mark.parametrize(("path", "name"), [(path, name) for path, names in SEEN.items() for name in names])
+def test_what_is_replaced_is_read_by_a_function_while_it_runs(path: str, name: str) -> None:
+    tree = ast.parse(inspect.getsource(importlib.import_module(path)))
+    bodies = [node.body for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    inside = (node for body in bodies for statement in body for node in ast.walk(statement))
+    assert any(isinstance(node, ast.Name) and node.id == name for node in inside), (
+        f"'{path}' reads '{name}' when it is imported: a stand-in comes too late"
+    )

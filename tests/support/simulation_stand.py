@@ -6,7 +6,6 @@ that is not there is an error, so that a rename cannot make the simulator blind.
 
 from __future__ import annotations
 
-import functools
 import importlib
 import logging
 import random as stdlib_random
@@ -25,24 +24,22 @@ from simulation_world import World, acting
 from connectors.formats import registry
 from jobs.job import Job, Output
 from jobs.plan import Plan
-from runner.driver.driver import Driver
 from runner.model.signature import ModelSpec, Signature
 from runner.pool.pool import Pool
 
 # Which module sees which stand-ins. All of them must be there: a simulator that replaces nothing proves nothing.
-_SEEN: dict[str, tuple[str, ...]] = {
+SEEN: dict[str, tuple[str, ...]] = {
     "connectors.output.directory": ("Store", "failpoint"),
     "connectors.output.part": ("failpoint",),
-    "connectors.output.epoch": ("datetime", "secrets", "_boot", "_namespace", "_born"),
+    "connectors.output.epoch": ("datetime", "secrets", "_boot"),
     "connectors.output.receipts": ("ThreadPoolExecutor",),
-    "connectors.output.status": ("ThreadPoolExecutor",),
     "connectors.store.retry": ("time", "random"),
     "connectors.store.probe": ("secrets",),
-    "runner.driver.driver": ("time", "failpoint"),
-    "runner.driver.ending": ("time", "datetime"),
+    "runner.driver.driver": ("failpoint",),
+    "runner.driver.ending": ("datetime",),
     "runner.driver.launch": (
         *("Store", "time", "random", "secrets"),
-        *("Driver", "examine", "ModelWatch", "complete", "_pool"),
+        *("examine", "ModelWatch", "complete", "_pool"),
     ),
 }
 
@@ -171,14 +168,11 @@ def simulated(
         "ThreadPoolExecutor": _Inline,
         "failpoint": lambda name: _failpoint(world, name),
         "_boot": lambda: "",  # every driver is on a machine of its own: nobody knows who is gone
-        "_namespace": lambda: "",
-        "_born": lambda pid: "",
-        "Driver": functools.partial(Driver, clock=lambda: world.now),
         "examine": lambda job, cache: job,
         "ModelWatch": lambda model: SimpleNamespace(error=lambda: None, close=lambda: None),
         "complete": lambda job: _Ready(job, plan_of(job)),
         "_pool": lambda *_: pool(),
     }
     encoders = mock.patch.dict(registry.FORMATS, {"arrow": "simulation_store"})
-    with encoders, _logged(world), replaced(_SEEN, stand_ins):
+    with encoders, _logged(world), replaced(SEEN, stand_ins):
         yield

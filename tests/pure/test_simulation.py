@@ -26,6 +26,7 @@ from simulation_store import ROOT, Objects, SimulatedStore, parse
 from simulation_world import World
 
 from connectors.output.layout import SUCCESS, Layout
+from connectors.store.store import Store
 from jobs.errors import DataError
 from runner.driver import ending
 
@@ -122,6 +123,14 @@ def on_a_store(tmp_path: Path) -> Callable[[Callable[[SimulatedStore], None]], O
         return SimulatedStore.objects
 
     return run
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in vars(SimulatedStore) if not name.startswith("_") and name != "objects"]
+)
+def test_the_simulated_store_takes_what_the_real_one_takes(name: str) -> None:
+    simulated, real = (inspect.signature(getattr(store, name)) for store in (SimulatedStore, Store))
+    assert list(simulated.parameters) == list(real.parameters)
 
 
 def test_the_simulated_store_creates_only_what_is_absent_and_replaces_when_asked(

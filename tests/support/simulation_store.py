@@ -149,14 +149,14 @@ class SimulatedStore:
         self.release(staging)
         self.sweep(staging)
 
-    def sweep(self, staging: str) -> None:
+    def sweep(self, folder: str) -> None:
         def drop() -> None:
-            for name in [name for name in self.objects.content if name.startswith(f"{staging}/")]:
+            for name in [name for name in self.objects.content if name.startswith(f"{folder}/")]:
                 self.objects.drop(name)
 
-        if any(name.startswith(f"{staging}/") for name in self.objects.content):
+        if any(name.startswith(f"{folder}/") for name in self.objects.content):
             try:
-                self._ask("discard", staging, drop)
+                self._ask("discard", folder, drop)
             except StorageError:
                 return
 

@@ -41,11 +41,8 @@ def flattened(command: Callable[..., None]) -> Callable[..., None]:
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
     flags: list[Parameter] = []
-    for name, parameter in signature(command).parameters.items():
-        if name in groups:
-            flags += _flags(groups[name])
-        else:
-            flags.append(parameter.replace(annotation=hints[name]))
+    for parameter in _parameters(command):
+        flags += _parameters(groups[parameter.name]) if parameter.name in groups else [parameter]
 
     @wraps(command)
     def call(*arguments: Any, **values: Any) -> None:
@@ -59,12 +56,10 @@ def flattened(command: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
-def _flags(group: Any) -> list[Parameter]:
-    hints = get_type_hints(group, include_extras=True)
-    return [
-        Parameter(field.name, Parameter.POSITIONAL_OR_KEYWORD, default=field.default, annotation=hints[field.name])
-        for field in fields(group)
-    ]
+def _parameters(of: Callable[..., Any]) -> list[Parameter]:
+    """With the types that the annotations name."""
+    hints = get_type_hints(of, include_extras=True)
+    return [parameter.replace(annotation=hints[name]) for name, parameter in signature(of).parameters.items()]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ the output directory's. Every wait is bounded by `_POLL_S`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from connectors.failpoint import failpoint
@@ -33,6 +33,7 @@ from runner.measure.history import History
 from runner.measure.snapshot import Snapshot
 from runner.pool.facts import WorkerFacts
 from runner.pool.pool import Pool
+from runner.pool.trial import TrialGate
 from runner.worker.spec import Progress
 
 _POLL_S = 0.25  # how long the loop sleeps at most; progress and Ctrl-C are looked at this often
@@ -41,25 +42,50 @@ _RENEW_S = 30.0  # how often the driver says on storage that it lives
 Clock = Callable[[], float]
 
 
+@dataclass(frozen=True)
+class Listeners:
+    """What learns of a run, and decides nothing.
+
+    notes: called with all that happens, before it is carried out.
+    shows: called with a Snapshot several times a second, and once more at the end.
+    """
+
+    notes: Sequence[Callable[[Event | Action], None]] = ()
+    shows: Sequence[Callable[[Snapshot], None]] = ()
+
+    def note(self, what: Event | Action) -> None:
+        for note in self.notes:
+            note(what)
+
+    def show(self, at: Snapshot) -> None:
+        for show in self.shows:
+            show(at)
+
+
 @dataclass
 class Driver:
-    """One run of one plan. `watch` is shown a Snapshot several times a second, and once more at the end."""
+    """One run of one plan.
+
+    gate:    what workers pass before the first dispatch; None: those of `pool` are ready when they say so.
+    command: that continues this run, for those who look at the output.
+    fragile: what ends a worker ends this process: the shards in hand are noted for the next run.
+    """
 
     schedule: Schedule
     pool: Pool
     output: OutputDirectory
     epoch: int
     rows: int  # of the plan
-    watch: Callable[[Snapshot], None] = lambda at: None
+    gate: TrialGate | None = None
+    listeners: Listeners = Listeners()
     stop_requested: Callable[[], RunnerError | None] = lambda: None
-    clock: Clock = time.monotonic
     receipts: dict[int, Receipt] = field(default_factory=dict)
-    history: History = field(default_factory=History)
-    facts: dict[str, WorkerFacts] = field(default_factory=dict)  # of workers that live, or lived
-    rows_before: int = 0  # done by earlier runs
-    note: Callable[[Event | Action], None] = lambda what: None  # told of all that happens, for a log
-    command: str = ""  # that continues this run, for whoever looks at the output
-    fragile: bool = False  # what ends a worker ends this process: the shards in hand are noted for the next run
+    command: str = ""
+    fragile: bool = False
+    clock: Clock = time.monotonic
+    history: History = field(default_factory=History, init=False)
+    facts: dict[str, WorkerFacts] = field(default_factory=dict, init=False)  # of workers that live, or lived
+    rows_before: int = field(default=0, init=False)  # done by earlier runs
     _started: float = 0.0
     _rows_committed: int = 0
     _renewed: tuple[float, object] = (float("-inf"), None)  # when, and what was news then
@@ -73,23 +99,27 @@ class Driver:
         self.rows_before = self._rows_committed = sum(receipt.rows_in for receipt in self.receipts.values())
         self._handle(Started(self._started))
         while not self._over:
-            for event in self.pool.poll(_POLL_S):
+            for event in self._events():
                 self._handle(event)
             self._tell_progress()
             self._handle(Tick(self.clock()))
             if (reason := self.stop_requested()) is not None:
                 raise reason
-            self._show()
-        self._show(renew=True)
+            self._renew_when_due(self._show())
+        self._renew(self._show())
         if self._error is not None:
             raise self._error
         return self.receipts
 
+    def _events(self) -> Sequence[Event]:
+        events = self.pool.poll(_POLL_S)
+        return events if self.gate is None else self.gate.admit(events)
+
     def _handle(self, event: Event) -> None:
         self.history.note(event)
-        self.note(event)
+        self.listeners.note(event)
         for action in self.schedule.handle(event):
-            self.note(action)
+            self.listeners.note(action)
             self._carry_out(action)
 
     def _tell_progress(self) -> None:
@@ -111,6 +141,8 @@ class Driver:
             case StopWorker(worker):
                 self.history.stopped(self.clock(), worker)
                 self.pool.stop(worker)
+                if self.gate is not None:
+                    self.gate.stopped(worker)
             case Dispatch(worker, attempt, adopt):
                 self.history.dispatched(self.clock(), worker, attempt.id, attempt.shard, attempt.number)
                 published = self.output.adopt(attempt.shard) if adopt else None
@@ -118,7 +150,7 @@ class Driver:
                     self._handle(AttemptSucceeded(self.clock(), worker, Success(published)))
                 else:
                     if self.fragile:
-                        self._show(renew=True)  # first: the process may be gone a moment later
+                        self._renew(self._snapshot())  # first: the process may be gone a moment later
                     self.pool.dispatch(worker, attempt)
             case Record(success, failures):
                 self._record(success, failures)
@@ -134,18 +166,25 @@ class Driver:
         failpoint("D7.before")
         self.output.record(success, failures)
 
-    def _show(self, renew: bool = False) -> None:
-        snapshot = self._snapshot()
-        self.watch(snapshot)
+    def _show(self) -> Snapshot:
+        at = self._snapshot()
+        self.listeners.show(at)
         self.facts |= self.pool.facts()
-        news = (snapshot.workers_ready, snapshot.retries)
-        if renew or snapshot.seconds - self._renewed[0] >= _RENEW_S or news != self._renewed[1]:
-            self._renewed = (snapshot.seconds, news)
-            workers = {name: known.document() for name, known in self.facts.items()}
-            facts: dict[str, object] = {"failures": self._failures(), "workers": workers, "command": self.command}
-            if self.fragile:
-                facts["in_hand"] = list(self.schedule.assignments.in_hand)
-            self.output.renew(self.epoch, snapshot.document() | facts)
+        return at
+
+    def _renew_when_due(self, at: Snapshot) -> None:
+        if at.seconds - self._renewed[0] >= _RENEW_S or _news(at) != self._renewed[1]:
+            self._renew(at)
+
+    def _renew(self, at: Snapshot) -> None:
+        """Say on storage that this driver lives, how far it is, and what a fragile run has in hand."""
+        self._renewed = (at.seconds, _news(at))
+        self.facts |= self.pool.facts()
+        workers = {name: known.document() for name, known in self.facts.items()}
+        facts: dict[str, object] = {"failures": self._failures(), "workers": workers, "command": self.command}
+        if self.fragile:
+            facts["in_hand"] = list(self.schedule.assignments.in_hand)
+        self.output.renew(self.epoch, at.document() | facts)
 
     def _snapshot(self) -> Snapshot:
         in_hand = [told for told in self.pool.progress().values() if told.attempt]
@@ -166,3 +205,8 @@ class Driver:
 
     def _failures(self) -> list[dict[str, object]]:
         return [failure.document() for failure in self.schedule.shards.failures]
+
+
+def _news(at: Snapshot) -> object:
+    """What is worth a heartbeat of its own when it changes."""
+    return at.workers_ready, at.retries

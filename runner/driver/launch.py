@@ -22,7 +22,7 @@ from jobs.schedule.draw import Draw
 from jobs.schedule.elastic import Demand
 from jobs.schedule.policy import Policy
 from jobs.schedule.schedule import Schedule
-from runner.driver.driver import Driver
+from runner.driver.driver import Driver, Listeners
 from runner.driver.ending import accounted, ending
 from runner.driver.result import Result
 from runner.engine import EngineOptions
@@ -31,7 +31,7 @@ from runner.measure.snapshot import Snapshot
 from runner.model.planned import ModelWatch
 from runner.pool.inline import InlinePool
 from runner.pool.pool import Pool
-from runner.pool.trial import TrialPool
+from runner.pool.trial import TrialGate
 from runner.preflight.preflight import Preflight, complete, examine
 from runner.report.display import Display, NoDisplay
 from runner.report.event_log import EventLog
@@ -87,7 +87,7 @@ def launch(
     raises: the RunnerError that ended it; what was finished stays, and the same call continues.
     """
     began = time.monotonic()
-    pool = _pool(job, options, warn)
+    pool = _pool(job, options)
     try:
         ready = _ready(job, options, pool)
         output = OutputDirectory(job.output, ready.plan.id, len(ready.plan.shards))
@@ -103,12 +103,23 @@ def launch(
             if done and ready.job.limits.may_lose:
                 done |= output.published(ready.plan)  # what they rejected counts
             fragile = options.in_process and ready.job.limits.may_lose
-            driver = _driver(ready, pool, output, claim.epoch, done, fragile)
-            driver.command, driver.stop_requested = options.command, lambda: stop.requested() or model.error()
+            spec = ready.spec(output.output)
+            pool.serve(spec)
+            schedule = _schedule(ready, pool, output, claim.epoch, done, fragile)
             if log is not None:
                 log.run = f"{ready.plan.id[:8]}-{claim.epoch}"
-                driver.note = log.note
-            receipts, account = _finish(driver, ready, display, watch, began)
+            screen = display()
+            driver = Driver(
+                *(schedule, pool, output, claim.epoch, ready.plan.rows),
+                gate=TrialGate(pool, spec, warn),
+                listeners=Listeners([log.note] if log else [], [screen.show, pool.observe, watch]),
+                stop_requested=lambda: stop.requested() or model.error(),
+                clock=time.monotonic,
+                receipts=dict(done),
+                command=options.command,
+                fragile=fragile,
+            )
+            receipts, account = _finish(driver, screen, ready, began)
     finally:
         pool.close()
     run = {shard: receipt for shard, receipt in receipts.items() if shard not in done}
@@ -130,15 +141,14 @@ def _ready(job: Job, options: RunOptions, pool: Pool) -> Preflight:
     return complete(examined)
 
 
-def _driver(
+def _schedule(
     ready: Preflight,
     pool: Pool,
     output: OutputDirectory,
     epoch: int,
     done: dict[int, Receipt],
     fragile: bool,
-) -> Driver:
-    pool.serve(ready.spec(output.output))
+) -> Schedule:
     workers = ready.job.workers
     left = len(ready.plan.shards) - len(done)
     fits = pool.capacity() if left else 0
@@ -146,7 +156,7 @@ def _driver(
     rejections = Rejections.of(ready.plan, limits)
     for receipt in done.values():
         rejections.note(receipt)
-    schedule = Schedule(
+    return Schedule(
         ready.plan,
         done,
         Policy.of(limits),
@@ -159,21 +169,15 @@ def _driver(
         rejections=rejections,
         suspects=output.died_with(epoch) if fragile else (),
     )
-    return Driver(
-        schedule, pool, output, epoch, ready.plan.rows, clock=time.monotonic, receipts=dict(done), fragile=fragile
-    )
 
 
 def _finish(
-    driver: Driver,
-    ready: Preflight,
-    display: Callable[[], Display],
-    watch: Callable[[Snapshot], None],
-    began: float,
+    driver: Driver, screen: Display, ready: Preflight, began: float
 ) -> tuple[dict[int, Receipt], Account | None]:
     """Drive the run to its end: all receipts, and its account, which is left on storage however the run ends."""
     try:
-        receipts = _drive(driver, display, watch)
+        with closing(screen):
+            receipts = driver.run()
         account = accounted(driver, ready, began, "finished")  # before _SUCCESS: afterwards nothing is written
         return driver.output.finish(ready.plan, receipts, driver.epoch), account
     except SupersededError:  # the report is another driver's by now
@@ -183,21 +187,6 @@ def _finish(
         raise
 
 
-def _drive(driver: Driver, display: Callable[[], Display], watch: Callable[[Snapshot], None]) -> dict[int, Receipt]:
-    screen = display()
-
-    def show(at: Snapshot) -> None:
-        screen.show(at)
-        driver.pool.observe(at)
-        watch(at)
-
-    driver.watch = show
-    try:
-        return driver.run()
-    finally:
-        screen.close()
-
-
 def _needs(workers: Workers) -> str:
     """What each worker needs, for the message when none can be had."""
     amounts = {"CPU": workers.cpus, "GPU": workers.gpus, **workers.resources}
@@ -205,11 +194,7 @@ def _needs(workers: Workers) -> str:
     return f"workers with {', '.join(needs)}" + (f" and {byte_count(workers.memory)}" if workers.memory else "")
 
 
-def _pool(job: Job, options: RunOptions, warn: Callable[[str], None]) -> Pool:
-    return TrialPool(_workers_pool(job, options), warn)
-
-
-def _workers_pool(job: Job, options: RunOptions) -> Pool:
+def _pool(job: Job, options: RunOptions) -> Pool:
     if options.in_process:
         workers = job.workers
         cpus = int(workers.cpus) if "cpus" in workers.model_fields_set else os.cpu_count() or 1

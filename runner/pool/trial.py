@@ -1,86 +1,50 @@
-"""A pool whose workers are ready only when one of them, any, has proved the model.
+"""The gate between a pool and the Schedule: workers are ready only when one of them, any, has proved the model.
 
-Between the Schedule and a pool; neither knows. The first worker that is ready tries the model out, the others go on
+Owns which worker tries the model out; refuses to know shards. The first worker that is ready tries, the others go on
 loading, and wait. The invariants: no shard is given out before the model is proved, one worker at a time tries it, and
 once only in a run that succeeds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-from jobs.attempt import Attempt
 from jobs.errors import ModelError
 from jobs.schedule.event import Event, WorkerDraining, WorkerFailedToStart, WorkerLost, WorkerReady
-from runner.measure.snapshot import Snapshot
-from runner.pool.facts import WorkerFacts
 from runner.pool.pool import Pool
-from runner.worker.spec import Progress, WorkerSpec
+from runner.worker.spec import WorkerSpec
 
 _MOST_DEATHS = 2  # of workers that tried the model out; it is the model then
 
 
-class TrialPool:
-    """`pool`, with a trial before the first worker is ready. warn: told what the trial found worth knowing."""
+class TrialGate:
+    """Of the workers of `pool`, which serve `spec`. warn: called with what the trial brought to light."""
 
-    def __init__(self, pool: Pool, warn: Callable[[str], None]) -> None:
-        self._pool, self._warn = pool, warn
-        self._spec: WorkerSpec | None = None
+    def __init__(self, pool: Pool, spec: WorkerSpec, warn: Callable[[str], None]) -> None:
+        self._pool, self._spec, self._warn = pool, spec, warn
         self._waiting: dict[str, WorkerReady] = {}  # ready, in this order; the first of them tries the model out
         self._trying: str | None = None
         self._proved = False
         self._deaths = 0
 
-    def connect(self) -> None:
-        self._pool.connect()
+    def admit(self, events: Sequence[Event]) -> Sequence[Event]:
+        """The events as the Schedule is to see them now: without workers that wait, with those that waited."""
+        if self._proved:
+            return events
+        return [admitted for event in events for admitted in self._admit(event)]
 
-    def serve(self, spec: WorkerSpec) -> None:
-        self._spec = spec
-        self._pool.serve(spec)
-
-    def capacity(self) -> int:
-        return self._pool.capacity()
-
-    def start(self, worker: str, avoid: tuple[str, ...] = (), careful: bool = False) -> None:
-        self._pool.start(worker, avoid, careful)
-
-    def trial(self, worker: str) -> None:
-        self._pool.trial(worker)
-
-    def dispatch(self, worker: str, attempt: Attempt) -> None:
-        self._pool.dispatch(worker, attempt)
-
-    def stop(self, worker: str) -> None:
-        self._pool.stop(worker)
+    def stopped(self, worker: str) -> None:
+        """The driver has stopped it, and no event tells so."""
         self._leave(worker)
         self._try_next()
 
-    def poll(self, timeout_s: float) -> Sequence[Event]:
-        events = self._pool.poll(timeout_s)
-        if self._proved:
-            return events
-        return [passed for event in events for passed in self._pass(event)]
-
-    def progress(self) -> Mapping[str, Progress]:
-        return self._pool.progress()
-
-    def facts(self) -> Mapping[str, WorkerFacts]:
-        return self._pool.facts()
-
-    def observe(self, at: Snapshot) -> None:
-        self._pool.observe(at)
-
-    def close(self) -> None:
-        self._pool.close()
-
-    def _pass(self, event: Event) -> Sequence[Event]:
-        """The event as the Schedule is to see it now, and those that it was waiting for."""
+    def _admit(self, event: Event) -> Sequence[Event]:
         if self._proved:
             return [event]
         match event:
             case WorkerReady(_, worker) if worker == self._trying:
                 self._proved = True
-                self._tell(worker)
+                self._pass_on_notes(worker)
                 return list(self._waiting.values())
             case WorkerReady(_, worker):
                 self._waiting[worker] = event
@@ -104,14 +68,13 @@ class TrialPool:
             self._trying = next(iter(self._waiting))
             self._pool.trial(self._trying)
 
-    def _tell(self, worker: str) -> None:
+    def _pass_on_notes(self, worker: str) -> None:
         facts = self._pool.facts().get(worker)
         for note in facts.trial.notes if facts is not None and facts.trial is not None else ():
             self._warn(note)
 
     def _deadly(self, reason: str) -> ModelError:
-        name, signature = (self._spec.model.url, self._spec.signature.name) if self._spec else ("", "")
         return ModelError(
-            f"cannot run signature {signature!r} of model '{name}': a call with a few rows ended the processes of"
-            f" {self._deaths} workers; the last: {reason}"
+            f"cannot run signature {self._spec.signature.name!r} of model '{self._spec.model.url}': a call with a few"
+            f" rows ended the processes of {self._deaths} workers; the last: {reason}"
         )

@@ -39,7 +39,7 @@ SEEN: dict[str, tuple[str, ...]] = {
     "runner.driver.ending": ("datetime",),
     "runner.driver.launch": (
         *("Store", "time", "random", "secrets"),
-        *("examine", "ModelWatch", "complete", "_pool"),
+        *("examine", "ModelWatch", "complete", "_pool", "TrialGate"),
     ),
 }
 
@@ -168,6 +168,7 @@ def simulated(
         "ThreadPoolExecutor": _Inline,
         "failpoint": lambda name: _failpoint(world, name),
         "_boot": lambda: "",  # every driver is on a machine of its own: nobody knows who is gone
+        "TrialGate": lambda *_: None,  # there is no model that could be tried out
         "examine": lambda job, cache: job,
         "ModelWatch": lambda model: SimpleNamespace(error=lambda: None, close=lambda: None),
         "complete": lambda job: _Ready(job, plan_of(job)),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from random import Random
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,12 +15,24 @@ from jobs.job import Limits
 from jobs.plan import InputFile, RowGroup, plan
 from jobs.schedule.draw import Draw
 from jobs.schedule.elastic import Demand
-from jobs.schedule.event import AttemptFailed, AttemptSucceeded, Event, StartWorker, Tick, WorkerLost, WorkerReady
+from jobs.schedule.event import (
+    Action,
+    AttemptFailed,
+    AttemptSucceeded,
+    Dispatch,
+    Event,
+    StartWorker,
+    StopWorker,
+    Tick,
+    WorkerLost,
+    WorkerReady,
+)
 from jobs.schedule.policy import Policy
 from jobs.schedule.schedule import Schedule
-from runner.driver.driver import Driver
+from runner.driver.driver import Driver, Listeners
 from runner.measure.snapshot import Snapshot
 from runner.pool.facts import WorkerFacts
+from runner.pool.trial import TrialGate
 from runner.worker.spec import Progress, WorkerSpec
 
 
@@ -29,6 +43,7 @@ class PuppetPool:
         self._answer, self._events = answer, list[Event]()
         self.started: list[str] = []
         self.stopped: list[str] = []
+        self.tried: list[tuple[str, int]] = []  # worker, dispatches before
         self.dispatched: list[tuple[str, int]] = []
         self.avoided: dict[str, tuple[str, ...]] = {}
         self.rows: dict[str, Progress] = {}
@@ -44,6 +59,10 @@ class PuppetPool:
     def start(self, worker: str, avoid: tuple[str, ...] = ()) -> None:
         self.started.append(worker)
         self.avoided[worker] = avoid
+        self._events.append(WorkerReady(self.now, worker, f"node of {worker}"))
+
+    def trial(self, worker: str) -> None:
+        self.tried.append((worker, len(self.dispatched)))
         self._events.append(WorkerReady(self.now, worker, f"node of {worker}"))
 
     def dispatch(self, worker: str, attempt: Attempt) -> None:
@@ -104,7 +123,12 @@ def drive(
     draw = Draw(1, lambda: next(nonces), Random(0))
     schedule = Schedule(made, {}, Policy(max_attempts=3), draw, Demand(workers))
     seen: list[Snapshot] = []
-    driver = Driver(schedule, pool, output, 1, made.rows, seen.append, stop, lambda: pool.now)  # type: ignore[arg-type]
+    driver = Driver(
+        *(schedule, pool, output, 1, made.rows),  # type: ignore[arg-type]
+        listeners=Listeners(shows=[seen.append]),
+        stop_requested=stop,
+        clock=lambda: pool.now,
+    )
     return driver, seen
 
 
@@ -207,3 +231,47 @@ def test_a_pool_is_told_which_nodes_to_avoid() -> None:
     driver, _ = drive(pool, MemoryOutput())
     driver._carry_out(StartWorker("w9", avoid=("n1",)))
     assert pool.avoided == {"w9": ("n1",)}
+
+
+def gate_of(pool: PuppetPool) -> TrialGate:
+    spec = SimpleNamespace(model=SimpleNamespace(url="m"), signature=SimpleNamespace(name="s"))
+    return TrialGate(pool, spec, lambda note: None)  # type: ignore[arg-type]
+
+
+def test_no_shard_is_dispatched_before_one_worker_has_tried_the_model_out() -> None:
+    pool, output = PuppetPool(succeed), MemoryOutput()
+    driver, _ = drive(pool, output)
+    assert sorted(replace(driver, gate=gate_of(pool)).run()) == [0, 1, 2, 3]
+    assert pool.tried == [("w1", 0)]
+
+
+def test_the_gate_learns_which_worker_the_driver_stops() -> None:
+    pool = PuppetPool(succeed)
+    driver = replace(drive(pool, MemoryOutput())[0], gate=gate_of(pool))
+    assert driver.gate is not None
+    assert driver.gate.admit([WorkerReady(0.0, "w1"), WorkerReady(0.0, "w2")]) == []
+    driver._carry_out(StopWorker("w1"))
+    assert pool.tried == [("w1", 0), ("w2", 0)]
+
+
+def test_a_fragile_run_writes_the_shards_in_hand_before_each_dispatch() -> None:
+    output = MemoryOutput()
+
+    class Wary(PuppetPool):
+        def dispatch(self, worker: str, attempt: Attempt) -> None:
+            assert attempt.shard in output.renewed[-1]["in_hand"]  # type: ignore[operator]
+            super().dispatch(worker, attempt)
+
+    pool = Wary(succeed)
+    driver, _ = drive(pool, output)
+    assert sorted(replace(driver, fragile=True).run()) == [0, 1, 2, 3]
+    assert len(pool.dispatched) == 4
+
+
+def test_listeners_note_an_action_before_it_is_carried_out() -> None:
+    pool = PuppetPool(succeed)
+    noted: list[tuple[Event | Action, int]] = []
+    driver, _ = drive(pool, MemoryOutput())
+    replace(driver, listeners=Listeners(notes=[lambda what: noted.append((what, len(pool.dispatched)))])).run()
+    dispatches = [before for what, before in noted if isinstance(what, Dispatch)]
+    assert dispatches == [0, 1, 2, 3]

@@ -253,7 +253,8 @@ def test_a_log_in_json_is_a_line_per_event(command: Command, job_file: JobFile) 
     done = command("run", "job.yaml", "--in-process", "--log-format", "json")
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stderr.splitlines()]
-    assert [line["shard"] for line in lines if line["event"] == "attempt_succeeded"] == [0, 1, 2, 3]
+    succeeded = [line["shard"] for line in lines if line["event"] == "attempt_succeeded"]
+    assert sorted(succeeded) == [0, 1, 2, 3]  # two shards are in hand at a time: either may be done first
     assert lines[-1]["event"] == "progress"
     assert len({line["run"] for line in lines}) == 1
     refused = command("run", "job.yaml", "--in-process", "--log-format", "xml")

@@ -34,8 +34,8 @@ from jobs.schedule.event import AttemptSucceeded, Event, WorkerReady
 from jobs.schedule.policy import Policy
 from jobs.schedule.schedule import Schedule
 from runner.driver.driver import Driver
+from runner.pool.facts import WorkerFacts
 from runner.preflight.preflight import preflight
-from runner.worker.facts import WorkerFacts
 from runner.worker.spec import Progress, WorkerSpec
 
 _LINKS = 30_000  # names of one file; file systems allow some more

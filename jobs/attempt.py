@@ -40,7 +40,7 @@ class InputSlice:
 class Attempt:
     """One try of one shard. `id` is never reused, so no two attempts ever write one path.
 
-    careful:   earlier attempts killed or hung their processes: the model runs in a child process that may die.
+    isolated:  earlier attempts killed or hung their processes: the model runs in a child process that may die.
     halvings:  earlier attempts ran out of memory so many times: batches are that many times halved.
     safe_rows: shape of a row -> rows a batch may have, as workers found out (see `runner.batch.headroom`).
     """
@@ -51,7 +51,7 @@ class Attempt:
     epoch: int  # of the driver
     inputs: tuple[InputSlice, ...]
     rows: int  # of the shard, as planned
-    careful: bool = False
+    isolated: bool = False
     halvings: int = 0
     safe_rows: dict[str, int] = field(default_factory=dict)
 

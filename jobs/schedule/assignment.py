@@ -32,7 +32,7 @@ class WorkerState:
     began, moved: when the running attempt began, and when its rows were last seen to grow; rows: what they were.
     leaves:       when a worker that drains must have ended; None for one that stays.
     failed:       shards that failed here in a row.
-    careful:      here for one careful attempt: it never has room for another.
+    isolated:     here for one isolated attempt: it never has room for another.
     """
 
     ready: bool = False
@@ -43,7 +43,7 @@ class WorkerState:
     rows: int = -1
     leaves: float | None = None
     failed: list[int] = field(default_factory=list)
-    careful: bool = False
+    isolated: bool = False
 
     @property
     def usable(self) -> bool:
@@ -61,7 +61,7 @@ class WorkerState:
         """The running attempt has done `rows` rows. Returns the seconds since the rows before, if any."""
         if self.running is None or self.running.id != attempt_id:
             return None
-        if self.careful:  # whatever it reports, it is alive, and it looks for stalls itself
+        if self.isolated:  # whatever it reports, it is alive, and it looks for stalls itself
             self.moved = now
         if rows <= self.rows:
             return None
@@ -81,7 +81,7 @@ class Assignments:
         self.usable = 0
         self.usable_on = Counter[str]()  # by node
         self.draining: set[str] = set()
-        self.careful: dict[str, None] = {}  # workers for careful attempts that wait for one, or start
+        self.isolated: dict[str, None] = {}  # workers for isolated attempts that wait for one, or start
         self.holder: dict[int, str] = {}  # shard that is not done -> worker that has it in hand
         self.backup: dict[int, str] = {}  # the same for the second worker, where there is one
 
@@ -126,11 +126,11 @@ class Assignments:
             return self.workers[name].node == place.node
         return place.worker == name and self.usable > 1
 
-    def add(self, careful: bool = False) -> str:
+    def add(self, isolated: bool = False) -> str:
         """One more worker, which starts. Returns its name, which no other ever had."""
         self._named += 1
         name = f"w{self._named}"
-        self.workers[name] = WorkerState(careful=careful)
+        self.workers[name] = WorkerState(isolated=isolated)
         self._shelve(name)
         return name
 
@@ -201,11 +201,11 @@ class Assignments:
         """Put a worker where its load belongs in `room`, or nowhere if it is full, drains or is gone."""
         for room in self.room:
             room.pop(name, None)
-        self.careful.pop(name, None)
+        self.isolated.pop(name, None)
         worker = self.workers.get(name)
-        if worker is not None and worker.careful:
+        if worker is not None and worker.isolated:
             if not worker.attempts and worker.leaves is None:
-                self.careful[name] = None
+                self.isolated[name] = None
         elif worker is not None and worker.usable and len(worker.attempts) < len(self.room):
             self.room[len(worker.attempts)][name] = None
 
@@ -229,9 +229,9 @@ class Assignments:
         assert all(len(hands[name]) <= 1 for name in self.draining), (
             "a worker that drains ends what it runs, and no more"
         )
-        careful = {name for name, worker in self.workers.items() if worker.careful}
-        assert all(len(hands[name]) <= 1 for name in careful), "one attempt at a time"
-        assert {*self.careful} == {name for name in careful - self.draining if not hands[name]}
+        isolated = {name for name, worker in self.workers.items() if worker.isolated}
+        assert all(len(hands[name]) <= 1 for name in isolated), "one attempt at a time"
+        assert {*self.isolated} == {name for name in isolated - self.draining if not hands[name]}
         assert [set(room) for room in self.room] == [
-            {name for name in usable if len(hands[name]) == load} - careful for load in range(len(self.room))
+            {name for name in usable if len(hands[name]) == load} - isolated for load in range(len(self.room))
         ], "every usable worker with room is found under its load"

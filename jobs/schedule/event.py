@@ -124,12 +124,12 @@ Event = (
 class StartWorker:
     """avoid: nodes where it should not live, if there are others.
 
-    careful: for one careful attempt, and nothing else: it loads no model, its child processes do.
+    isolated: for one isolated attempt, and nothing else: it loads no model, its child processes do.
     """
 
     worker: str
     avoid: tuple[str, ...] = ()
-    careful: bool = False
+    isolated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

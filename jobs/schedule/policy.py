@@ -37,8 +37,8 @@ class Policy:
     never_s:        how long a cluster may lack what a worker needs, before there ever was one: nodes may be joining.
     others_s:       how long others must wait for resources before an elastic run gives up a worker; `give_s` until the
                     next one; `regrow_s` after the last before it asks for more again.
-    careful:        a condemned shard is tried once more, carefully, instead of ending the run; then its stall is
-                    `careful_stall` times as long, because its worker looks for stalls itself.
+    isolated:       a condemned shard is tried once more, in isolation, instead of ending the run; then its stall is
+                    `isolated_stall` times as long, because its worker looks for stalls itself.
     """
 
     max_attempts: int = 4
@@ -58,8 +58,8 @@ class Policy:
     others_s: float = 20.0
     give_s: float = 5.0
     regrow_s: float = 60.0
-    careful: bool = False
-    careful_stall: float = 20.0
+    isolated: bool = False
+    isolated_stall: float = 20.0
 
     @classmethod
     def of(cls, limits: Limits) -> Policy:
@@ -71,7 +71,7 @@ class Policy:
             max_attempts=limits.max_attempts,
             infrastructure=None if "max_attempts" in limits.model_fields_set else _INFRASTRUCTURE_ATTEMPTS,
             stall_s=limits.stall_s,
-            careful=limits.may_lose,
+            isolated=limits.may_lose,
         )
 
     def deaths(self, last: RunnerError) -> int:

@@ -64,11 +64,11 @@ class Schedule:
         """
         done:       indexes of the shards that earlier runs published.
         rejections: what the job may lose, with what the shards that are done have lost already.
-        suspects:   shards that an earlier run died of: they are tried carefully at once, where the policy allows it.
+        suspects:   shards that an earlier run died of: they are tried in isolation at once, where the policy allows it.
         raises:     ValueError where shards are left and no worker is wanted.
         """
         self._plan, self._policy, self._draw = plan, policy, draw
-        self.shards = Shards(plan, done, suspects if policy.careful else ())
+        self.shards = Shards(plan, done, suspects if policy.isolated else ())
         self.assignments = Assignments(policy.in_hand)
         left = self.shards.left
         self._wanted = min(demand.most, left)
@@ -169,8 +169,8 @@ class Schedule:
         self._remove(now, name, error)
         if self._verdict is not None:
             return
-        if running is not None and self._policy.careful and self.shards.state(running.shard).deaths:
-            return  # the shard's own deaths are counted, and lead to a careful attempt
+        if running is not None and self._policy.isolated and self.shards.state(running.shard).deaths:
+            return  # the shard's own deaths are counted, and lead to an isolated attempt
         self._verdict = self.supply.note_loss(name, error)
 
     def _note_draining(self, now: float, name: str, deadline_s: float) -> Iterator[Action]:
@@ -208,7 +208,7 @@ class Schedule:
             yield Record(success, self.shards.finish(shard))
             if slow is not None and self.shards.left:
                 yield from self._let_go(now, slow)
-        if worker is not None and (advice.recycle or worker.careful) and self.shards.left:
+        if worker is not None and (advice.recycle or worker.isolated) and self.shards.left:
             yield from self._let_go(now, name)
         yield from self._end_of_drain(now, name)
 
@@ -223,9 +223,9 @@ class Schedule:
         spent = error.ends_process
         if not self.shards.is_done(failure.shard):
             worker.failed.append(failure.shard)
-            self._charge(now, failure, worker.node, death=spent and self._policy.careful)
+            self._charge(now, failure, worker.node, death=spent and self._policy.isolated)
         # What a process allocated, or what broke in it, does not come back.
-        broken = spent or worker.careful or error.failure_class == "memory"
+        broken = worker.isolated or error.replaces_worker
         # Where several shards fail in a row, the worker is at fault and not the shards.
         at_fault = len(worker.failed) >= self._policy.worker and len(set(worker.failed)) > 1
         if (broken or at_fault) and self._verdict is None:
@@ -277,8 +277,8 @@ class Schedule:
             self._verdict = ended_by(error, story, **facts)
         elif not free:
             pass  # the other worker may still do it
-        elif death and self._policy.careful and len(state.deaths) >= self._policy.deaths(error):
-            if state.careful:
+        elif death and self._policy.isolated and len(state.deaths) >= self._policy.deaths(error):
+            if state.isolated:
                 self._verdict = poisoned(self._plan, shard, state.deaths)
             else:
                 self.shards.condemn(shard)
@@ -297,7 +297,7 @@ class Schedule:
         self._looked = now
         stall_s = self._pace.stall_s()
         for name, worker in list(self.assignments.workers.items()):
-            patience_s = stall_s * (self._policy.careful_stall if worker.careful else 1)
+            patience_s = stall_s * (self._policy.isolated_stall if worker.isolated else 1)
             silent_s = now - worker.moved
             if away:  # the driver did not run for a while, and does not know yet what its workers did meanwhile
                 worker.moved = now
@@ -315,22 +315,22 @@ class Schedule:
     def _starts(self, now: float) -> Iterator[Action]:
         if not self.supply.may_start(now, self.assignments.usable, len(self.assignments.workers)):
             return
-        for name in list(self.assignments.careful)[self.shards.condemned :]:
+        for name in list(self.assignments.isolated)[self.shards.condemned :]:
             yield from self._let_go(now, name)  # the shard that it was started for is done
-        careful = self.shards.condemned - len(self.assignments.careful)
-        while self.assignments.staying < self._target(now, careful > 0):
-            name = self.assignments.add(careful > 0)
-            yield StartWorker(name, tuple(sorted(self._nodes.bad | self.assignments.leaving)), careful > 0)
-            careful -= 1
+        isolated = self.shards.condemned - len(self.assignments.isolated)
+        while self.assignments.staying < self._target(now, isolated > 0):
+            name = self.assignments.add(isolated > 0)
+            yield StartWorker(name, tuple(sorted(self._nodes.bad | self.assignments.leaving)), isolated > 0)
+            isolated -= 1
 
-    def _target(self, now: float, careful: bool = False) -> int:
+    def _target(self, now: float, isolated: bool = False) -> int:
         """How many workers there should be: as long as so many shards are left. Elastic: as there is work for.
 
-        careful: the next one is for a careful attempt. It takes the place of the one that died; an idle one is no
+        isolated: the next one is for an isolated attempt. It takes the place of the one that died; an idle one is no
         reason to do without it.
         """
         most = self._wanted if self._elastic is None else self._elastic.cap(now)
-        if careful:
+        if isolated:
             return most
         return min(most, self.shards.left if self._elastic is None else self.assignments.busy + self.waiting)
 
@@ -345,7 +345,7 @@ class Schedule:
         idle = self.assignments.staying - self._target(now) - 1
         if max(over, idle) <= 0:
             return
-        starting = [name for name in self.assignments.starting if name not in self.assignments.careful]
+        starting = [name for name in self.assignments.starting if name not in self.assignments.isolated]
         for name in [*starting, *self.assignments.idle][: max(over, idle)]:
             over -= 1
             yield from self._let_go(now, name)
@@ -355,7 +355,7 @@ class Schedule:
 
     def _dispatches(self, now: float) -> Iterator[Action]:
         """Empty hands first; a second shard only while more wait than hands are empty, starting workers included."""
-        for name in list(self.assignments.careful):
+        for name in list(self.assignments.isolated):
             if self.shards.condemned and self.assignments.workers[name].usable:
                 yield self._give(now, name, self.shards.take_condemned())
         for load, room in enumerate(self.assignments.room):
@@ -374,7 +374,7 @@ class Schedule:
             return
         overdue = []
         for name, worker in workers.items():
-            for shard in () if worker.careful else worker.attempts:
+            for shard in () if worker.isolated else worker.attempts:
                 usual = max(self._policy.backup_factor * row_s * self._plan.shards[shard].rows, self._policy.backup_s)
                 open_ = not self.shards.is_done(shard) and shard not in self.shards.backed
                 if open_ and now - worker.began > usual:
@@ -394,7 +394,7 @@ class Schedule:
             len(state.tries) + 1,
             self._draw.epoch,
             self._draw.nonce(),
-            careful=state.careful,
+            isolated=state.isolated,
             halvings=state.halvings,
             safe_rows=dict(self._safe_rows),
         )
@@ -410,11 +410,11 @@ class Schedule:
         assert assignments.staying <= (self._wanted if self._elastic is None else self._elastic.most)
         most = self._policy.most_attempts
         assert all(
-            len(state.tries) <= most + (shard in shards.backed) + state.careful
+            len(state.tries) <= most + (shard in shards.backed) + state.isolated
             for shard, state in shards.states.items()
         )
         for shard, name in assignments.holder.items():
-            careful = assignments.workers[name].careful
-            assert shards.state(shard).careful == careful, "what is condemned is with a careful worker"
+            isolated = assignments.workers[name].isolated
+            assert shards.state(shard).isolated == isolated, "what is condemned is with an isolated worker"
         assert assignments.backup.keys() <= shards.backed
         assert len(shards.backed) <= self._policy.backups(shards.total)

@@ -26,13 +26,13 @@ class ShardState:
     tries:   its failures.
     deaths:  of these, the ones that took the process with them.
     avoid:   where it failed last.
-    careful: it is condemned: it is given to workers for careful attempts only.
+    isolated: it is condemned: it is given to workers for isolated attempts only.
     """
 
     tries: list[Failure] = field(default_factory=list)
     deaths: list[Failure] = field(default_factory=list)
     avoid: Place = ANYWHERE
-    careful: bool = False
+    isolated: bool = False
 
     @property
     def halvings(self) -> int:
@@ -50,7 +50,7 @@ class Shards:
         for shard in done:
             self._done[shard] = 1
         self.rows_done = sum(plan.shards[shard].rows for shard in done)
-        self.states = {shard: ShardState(careful=True) for shard in sorted(suspects) if not self._done[shard]}
+        self.states = {shard: ShardState(isolated=True) for shard in sorted(suspects) if not self._done[shard]}
         fresh = (shard for shard in range(self.total) if not self._done[shard] and shard not in self.states)
         # Largest first, else in order.
         self._fresh = array("q", sorted(fresh, key=lambda shard: -plan.shards[shard].bytes))
@@ -58,7 +58,7 @@ class Shards:
         self.left = len(self._fresh) + len(self.states)
         self._later: list[tuple[float, int, int]] = []  # heap: (when, tie, shard)
         self._due: dict[Place, deque[int]] = {}  # what to avoid -> shards to give out again now
-        self._condemned = deque(self.states)  # shards to give to a careful worker now
+        self._condemned = deque(self.states)  # shards to give to an isolated worker now
         self._killers: set[int] = set()  # shards that took a process with them, since one was last finished
         self.backed: set[int] = set()  # shards that ever had a backup
         self.attempts = 0
@@ -75,7 +75,7 @@ class Shards:
 
     @property
     def condemned(self) -> int:
-        """How many wait for a careful worker."""
+        """How many wait for an isolated worker."""
         return len(self._condemned)
 
     @property
@@ -144,8 +144,8 @@ class Shards:
         heappush(self._later, (when, self.attempts, shard))
 
     def condemn(self, shard: int) -> None:
-        """From now on only a careful worker may have it."""
-        self.states[shard].careful = True
+        """From now on only an isolated worker may have it."""
+        self.states[shard].isolated = True
         self._condemned.append(shard)
 
     def end_back_offs(self, now: float) -> None:
@@ -155,7 +155,7 @@ class Shards:
             state = self.states.get(shard)
             if state is None:
                 continue  # it is done: a worker that was thought lost had published it
-            if state.careful:
+            if state.isolated:
                 self._condemned.append(shard)
             else:
                 self._due.setdefault(state.avoid, deque()).append(shard)
@@ -169,7 +169,7 @@ class Shards:
         state = self.states.pop(shard, None)
         if state is None:
             return ()
-        if state.careful and shard in self._condemned:
+        if state.isolated and shard in self._condemned:
             self._condemned.remove(shard)
         return tuple(state.tries)
 
@@ -185,4 +185,4 @@ class Shards:
         assert not self.states.keys() & set(fresh)
         assert not any(self._done[shard] for shard in self.states), "what is done is forgotten"
         assert all(len(state.deaths) <= len(state.tries) for state in self.states.values())
-        assert all(self.states[shard].careful for shard in self._condemned)
+        assert all(self.states[shard].isolated for shard in self._condemned)

@@ -28,7 +28,7 @@ Scored = tuple[pa.RecordBatch, Rows]  # rows to write, and which of the batch th
 
 # What the model says of values that it was given, by TensorFlow's status codes; others speak of device and runtime.
 _OF_ROWS = frozenset({"INVALID_ARGUMENT", "OUT_OF_RANGE", "FAILED_PRECONDITION", "NOT_FOUND", "DATA_LOSS", "UNKNOWN"})
-# What a careful worker says of a call that its child process did not survive; see `runner.worker.careful`.
+# What an isolated worker says of a call that its child process did not survive; see `runner.worker.isolated`.
 FATAL = frozenset({"process_abort", "timeout", "oom"})
 
 

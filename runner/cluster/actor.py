@@ -30,7 +30,7 @@ class WorkerActor:
         self._worker: Worker | None = None
         self._metrics = WorkerMetrics()
 
-    def start(self, spec: WorkerSpec, careful: bool) -> WorkerFacts | RunnerError:
+    def start(self, spec: WorkerSpec, isolated: bool) -> WorkerFacts | RunnerError:
         """Load the model; returns what is known of this worker."""
         share = self._workers.gpus if 0 < self._workers.gpus < 1 else None
         options = EngineOptions(
@@ -38,7 +38,7 @@ class WorkerActor:
         )
         began = time.monotonic()
         try:
-            self._worker = Worker(spec, self._name, options, careful=careful, memory=self._workers.memory)
+            self._worker = Worker(spec, self._name, options, isolated=isolated, memory=self._workers.memory)
         except Exception as error:
             return as_runner_error(error, self._name)
         self._metrics.loaded(time.monotonic() - began)

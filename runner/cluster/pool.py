@@ -92,7 +92,7 @@ class RayPool:
             raise CapacityError(f"no worker can be started: {shortage(self._needs, nodes)}")
         return max(1, room)
 
-    def start(self, worker: str, avoid: tuple[str, ...] = (), careful: bool = False) -> None:
+    def start(self, worker: str, avoid: tuple[str, ...] = (), isolated: bool = False) -> None:
         try:
             actor = ray.remote(concurrency_groups={"health": 1, "attempts": _IN_HAND})(WorkerActor).options(
                 num_cpus=self._workers.cpus,
@@ -104,7 +104,7 @@ class RayPool:
                 scheduling_strategy=self._placement(avoid),
             )
             live = _Live(actor.remote(worker, self._workers))
-            self._calls[live.handle.start.remote(self._spec, careful)] = ("start", worker)
+            self._calls[live.handle.start.remote(self._spec, isolated)] = ("start", worker)
             self._live[worker] = live
         except Exception as error:
             failed = WorkerError(f"worker {worker} could not be started: {cause(error)}")

@@ -132,8 +132,8 @@ class Driver:
 
     def _carry_out(self, action: Action) -> None:
         match action:
-            case StartWorker(worker, avoid, careful) if careful:
-                self.pool.start(worker, avoid, careful)
+            case StartWorker(worker, avoid, isolated) if isolated:
+                self.pool.start(worker, avoid, isolated)
             case StartWorker(worker, avoid) if avoid:
                 self.pool.start(worker, avoid)
             case StartWorker(worker):

@@ -43,9 +43,9 @@ class InlinePool:
     def capacity(self) -> int:
         return self._capacity
 
-    def start(self, worker: str, avoid: tuple[str, ...] = (), careful: bool = False) -> None:
+    def start(self, worker: str, avoid: tuple[str, ...] = (), isolated: bool = False) -> None:
         self._attempts[worker] = queue.Queue()
-        threading.Thread(target=self._live, args=(worker, careful), name=f"worker-{worker}", daemon=True).start()
+        threading.Thread(target=self._live, args=(worker, isolated), name=f"worker-{worker}", daemon=True).start()
 
     def trial(self, worker: str) -> None:
         self._attempts[worker].put(_Trial)
@@ -88,11 +88,11 @@ class InlinePool:
             if thread.name.removeprefix("worker-") in self._attempts:
                 thread.join(max(0.0, deadline - time.monotonic()))
 
-    def _live(self, name: str, careful: bool) -> None:
+    def _live(self, name: str, isolated: bool) -> None:
         assert self._spec is not None  # `serve` comes before `start`
         try:
             with _loading, native_notes_dropped():
-                worker = Worker(self._spec, name, self._options, careful=careful)
+                worker = Worker(self._spec, name, self._options, isolated=isolated)
         except Exception as error:
             self._events.put(WorkerFailedToStart(self._clock(), name, as_runner_error(error, name)))
             return

@@ -33,11 +33,11 @@ class Pool(Protocol):
         """How many workers fit. raises: CapacityError if not even one does."""
         ...
 
-    def start(self, worker: str, avoid: tuple[str, ...] = (), careful: bool = False) -> None:
+    def start(self, worker: str, avoid: tuple[str, ...] = (), isolated: bool = False) -> None:
         """WorkerReady or WorkerFailedToStart follows.
 
         avoid:   nodes it should not live on, if there are others.
-        careful: it is for one careful attempt (see `runner.worker.careful`).
+        isolated: it is for one isolated attempt (see `runner.worker.isolated`).
         """
         ...
 

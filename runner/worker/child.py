@@ -61,7 +61,7 @@ class Child:
             )
         finally:
             theirs.close()
-        from multiprocessing.connection import Connection  # a tenth of a second that only a careful worker spends
+        from multiprocessing.connection import Connection  # a tenth of a second that only an isolated worker spends
 
         self._connection = Connection(ours.detach())
         try:

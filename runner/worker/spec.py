@@ -49,7 +49,7 @@ class WorkerSpec:
 class Progress:
     """Rows done in the oldest attempt in hand; attempt "" while there is none. beside: rows done in those behind it.
 
-    calls: of a careful worker's model, which may take minutes to find one row: it is no stall while they go on.
+    calls: of an isolated worker's model, which may take minutes to find one row: it is no stall while they go on.
     """
 
     attempt: str = ""

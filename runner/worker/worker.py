@@ -38,10 +38,10 @@ from runner.batch.headroom import Headroom
 from runner.model.planned import OpenModel
 from runner.tensor import Feeds, Outputs
 from runner.worker.attempt_run import AttemptRun, Bench
-from runner.worker.careful import CarefulEngine, survive_decoding
 from runner.worker.gauge import Gauge
 from runner.worker.health import Health
 from runner.worker.in_hand import InHand
+from runner.worker.isolated import IsolatedEngine, survive_decoding
 from runner.worker.memory import MemoryLimit
 from runner.worker.reading import Reading, row_groups_ahead
 from runner.worker.sample import DISTINCT_ROWS, Sample, read_rows
@@ -63,16 +63,16 @@ class Worker:
         name: str,
         options: engine.EngineOptions,
         *,
-        careful: bool = False,
+        isolated: bool = False,
         memory: int | None = None,
     ) -> None:
         """Load the model.
 
-        careful: not here but in child processes, which may die of a row; see `runner.worker.careful`.
+        isolated: not here but in child processes, which may die of a row; see `runner.worker.isolated`.
         memory:  bytes that this process may hold: with more it is to be replaced. None: as much as there is.
         raises:  ModelError if the model cannot be loaded, or is no longer the one that was planned.
         """
-        self.name, self._spec, self._careful = name, spec, careful
+        self.name, self._spec, self._isolated = name, spec, isolated
         self.observe: Observe = lambda rows, most, padding, seconds: None  # called for each batch, to measure
         self._stop = threading.Event()
         self._numbers, self._in_hand = itertools.count(), InHand()
@@ -86,7 +86,7 @@ class Worker:
         limit, self._headroom = MemoryLimit(memory), Headroom(spec.most_batch_rows)
         limit.check_start()
         self._health = Health(name, limit, self._headroom)
-        tried = spec.repeatable and not careful  # a careful worker's calls are for the rows that it is there for
+        tried = spec.repeatable and not isolated  # an isolated worker's calls are for the rows that it is there for
         calls = _CALLS_ON_GPU if options.gpu else 1
         fixed = {"cpus": options.threads, "calls": calls}
         self._gauge = Gauge(self._engine, spec.binding, spec.batch_rows, spec.most_batch_rows, tried, fixed)
@@ -97,7 +97,7 @@ class Worker:
         """Prove the model on a few rows. raises: ModelError; see `runner.trial`."""
         failpoint("W1.trial")
         spec = self._spec
-        if self._careful:
+        if self._isolated:
             return Trial("none", False)
         if not spec.repeatable:
             return Trial("none", False)  # a call would change the model; `plan` says so
@@ -153,18 +153,18 @@ class Worker:
         pa.set_io_thread_count(readers)
         spec = self._spec
         source, store = source_of(spec.input), Store(spec.input.url[0], spec.input.options)
-        survive = partial(survive_decoding, spec) if self._careful else None
+        survive = partial(survive_decoding, spec) if self._isolated else None
         return Reading(source, store, spec.binding.columns, spec.input_schema, survive)
 
     def _loaded(self, options: engine.EngineOptions, memory: int | None) -> tuple[engine.Engine, Sample]:
         """The model, and rows to try it on, which are read while it loads."""
         spec, path = self._spec, self._model.path
         with ThreadPoolExecutor(1) as beside:
-            sampled = spec.repeatable and spec.sample is not None and not self._careful
+            sampled = spec.repeatable and spec.sample is not None and not self._isolated
             rows = beside.submit(self._sample_rows) if sampled else None
             loaded: engine.Engine = (
-                CarefulEngine(spec, path, options, memory)
-                if self._careful
+                IsolatedEngine(spec, path, options, memory)
+                if self._isolated
                 else engine.load(spec.engine, path, spec.tags, spec.signature, options)
             )
             return loaded, Sample(spec.binding, spec.signature, rows.result() if rows is not None else None)
@@ -200,7 +200,7 @@ class Worker:
         )
 
     def _call(self, feeds: Feeds) -> Outputs:
-        if self._careful:
+        if self._isolated:
             self._in_hand.count_call()
         try:
             return self._engine.run(feeds, self._spec.binding.fetches)

@@ -45,15 +45,15 @@ def test_a_worker_is_found_under_its_load_while_it_has_room() -> None:
     validate(assignments, 4)
 
 
-def test_a_worker_that_drains_or_is_careful_has_no_room() -> None:
+def test_a_worker_that_drains_or_is_isolated_has_no_room() -> None:
     assignments = ready("n1", "n2", "n3")
-    careful = assignments.add(careful=True)
-    assignments.enter(careful, "n3")
+    isolated = assignments.add(isolated=True)
+    assignments.enter(isolated, "n3")
     assignments.drain("w2", leaves=30.0)
-    assert (assignments.idle, list(assignments.careful), assignments.leaving) == (("w1", "w3"), [careful], {"n2"})
+    assert (assignments.idle, list(assignments.isolated), assignments.leaving) == (("w1", "w3"), [isolated], {"n2"})
     assert (assignments.usable, assignments.staying) == (3, 3)
-    assignments.take(0.0, careful, attempt_of(0))
-    assert list(assignments.careful) == []
+    assignments.take(0.0, isolated, attempt_of(0))
+    assert list(assignments.isolated) == []
     validate(assignments)
 
 
@@ -105,8 +105,8 @@ def test_progress_is_of_the_running_attempt_and_measures_the_time_between_two_ba
     assert (worker.began, worker.moved) == (10.0, 16.0)
 
 
-def test_a_careful_worker_moves_whenever_it_reports() -> None:
-    worker = WorkerState(ready=True, careful=True, attempts={0: attempt_of(0)})
+def test_an_isolated_worker_moves_whenever_it_reports() -> None:
+    worker = WorkerState(ready=True, isolated=True, attempts={0: attempt_of(0)})
     worker.begin(0.0)
     worker.progress(5.0, "e1-a1-0", 0)
     worker.progress(9.0, "e1-a1-0", 0)

@@ -486,8 +486,8 @@ class Puppet:
             assert not self.hands[worker], "only who has nothing else to do"
             self.backed.add(shard)
             self.kinds["backup"] += 1
-        assert len(self.hands[worker]) < (1 if attempt.careful else 2)
-        self.kinds["careful"] += attempt.careful
+        assert len(self.hands[worker]) < (1 if attempt.isolated else 2)
+        self.kinds["isolated"] += attempt.isolated
         assert not self.recorded[shard]
         assert attempt.id not in self.ids
         assert adopt == (self.numbers[shard] > 0)
@@ -597,12 +597,12 @@ def test_every_shard_is_recorded_once_or_the_run_gives_up_with_a_cause(seeds: ra
         assert schedule.handle(Tick(puppet.now)) == []
 
 
-@pytest.mark.parametrize("careful", [False, True], ids=["fail", "careful"])
+@pytest.mark.parametrize("isolated", [False, True], ids=["fail", "isolated"])
 def test_the_same_holds_while_nodes_drain_vanish_and_hang_and_shards_have_backups(
-    plan_of: PlanOf, careful: bool
+    plan_of: PlanOf, isolated: bool
 ) -> None:
     kinds: Counter[str] = Counter()
-    base = Policy(max_attempts=9, stall_s=12, backup_s=2, backup_share=0.2, look_s=0.5, careful=careful)
+    base = Policy(max_attempts=9, stall_s=12, backup_s=2, backup_share=0.2, look_s=0.5, isolated=isolated)
     for seed in range(400):
         chance = random.Random(seed)
         plan = plan_of([chance.randint(1, 5) for _ in range(chance.randint(1, 40))])
@@ -620,7 +620,7 @@ def test_the_same_holds_while_nodes_drain_vanish_and_hang_and_shards_have_backup
         kinds += puppet.kinds
         kinds[type(puppet.end).__name__] += 1
         kinds["stall"] += sum("stalled" in failure.error.message for failure in schedule.shards.failures)
-    assert ("careful" in kinds) == careful
+    assert ("isolated" in kinds) == isolated
     wanted = {"WorkerDraining", "WorkerLost", "WorkerProgressed", "backup", "stall", "Finish", "GiveUp"}
     assert wanted <= kinds.keys(), kinds
     assert all(kinds[kind] >= 10 for kind in wanted), kinds

@@ -25,13 +25,13 @@ from jobs.schedule.event import (
 )
 from jobs.schedule.policy import Policy
 
-CAREFUL = Policy(careful=True, stall_s=20)
+ISOLATED = Policy(isolated=True, stall_s=20)
 TOO_BIG = MemoryLimitError("does not fit")
 ONE_ROW = MemoryLimitError("one row does not fit", rows=1)
 
 
 def started(actions: list[Any]) -> list[tuple[str, bool]]:
-    return [(action.worker, action.careful) for action in actions if isinstance(action, StartWorker)]
+    return [(action.worker, action.isolated) for action in actions if isinstance(action, StartWorker)]
 
 
 def attempts(actions: list[Any]) -> list[Any]:
@@ -112,12 +112,12 @@ def test_a_worker_that_ran_out_of_memory_is_replaced_and_the_batch_halved_four_t
 def test_row_24_a_worker_that_the_system_ended_for_want_of_memory_is_followed_by_one_with_half_the_batch(
     plan_of: PlanOf,
 ) -> None:
-    play = Play(plan_of([1]), policy=CAREFUL)
+    play = Play(plan_of([1]), policy=ISOLATED)
     play.start("w1")
     play.tell(WorkerLost, "w1", TOO_BIG)
     play.wait(1)
     (attempt,) = attempts(play.tell(WorkerReady, "w2"))
-    assert (attempt.halvings, attempt.careful) == (1, False)
+    assert (attempt.halvings, attempt.isolated) == (1, False)
 
 
 def test_what_one_worker_learned_of_memory_all_are_told(plan_of: PlanOf) -> None:
@@ -157,10 +157,10 @@ def test_a_device_that_fails_costs_its_process_and_twice_in_a_row_its_node(plan_
 
 
 @pytest.mark.parametrize("error", [LOST, DeviceError("INTERNAL")], ids=["death", "device"])
-def test_a_shard_that_ended_two_processes_is_given_once_to_a_careful_worker_of_its_own(
+def test_a_shard_that_ended_two_processes_is_given_once_to_an_isolated_worker_of_its_own(
     plan_of: PlanOf, error: Any
 ) -> None:
-    play = Play(plan_of([2, 1, 1, 1]), workers=2, policy=CAREFUL, in_hand=1)
+    play = Play(plan_of([2, 1, 1, 1]), workers=2, policy=ISOLATED, in_hand=1)
     play.start("w1", "w2")
 
     def end(worker: str) -> list[Any]:
@@ -168,13 +168,13 @@ def test_a_shard_that_ended_two_processes_is_given_once_to_a_careful_worker_of_i
 
     assert started(end("w1")) == [("w3", False)]
     play.wait(1)
-    assert attempts(play.tell(WorkerReady, "w3"))[0].careful is False
+    assert attempts(play.tell(WorkerReady, "w3"))[0].isolated is False
     assert play.running("w3").shard == 0
     assert started(end("w3")) == [("w4", True)], "it takes the place of the one that died"
     play.succeed("w2", 1)
     assert play.running("w2").shard == 2, "the others go on"
     (attempt,) = attempts(play.tell(WorkerReady, "w4"))
-    assert (attempt.shard, attempt.careful, attempt.number) == (0, True, 3)
+    assert (attempt.shard, attempt.isolated, attempt.number) == (0, True, 3)
     actions = play.succeed("w4", 0)
     assert (stopped(actions), started(actions)) == (["w4"], [("w5", False)]), "and makes room when it is done"
     assert [len(action.failures) for action in actions if isinstance(action, Record)] == [2]
@@ -183,25 +183,25 @@ def test_a_shard_that_ended_two_processes_is_given_once_to_a_careful_worker_of_i
 
 
 def test_a_row_that_did_not_fit_alone_is_handled_with_care_at_once(plan_of: PlanOf) -> None:
-    play = Play(plan_of([2, 1, 1]), policy=CAREFUL, in_hand=1)
+    play = Play(plan_of([2, 1, 1]), policy=ISOLATED, in_hand=1)
     play.start("w1")
     assert started(play.fail("w1", 0, ONE_ROW)) == [("w2", True)]
-    assert [attempt.careful for attempt in attempts(play.tell(WorkerReady, "w2"))] == [True]
+    assert [attempt.isolated for attempt in attempts(play.tell(WorkerReady, "w2"))] == [True]
 
 
 def test_the_last_shard_is_handled_with_care_even_beside_an_idle_worker(plan_of: PlanOf) -> None:
-    play = Play(plan_of([2, 1]), workers=2, policy=CAREFUL, in_hand=1)
+    play = Play(plan_of([2, 1]), workers=2, policy=ISOLATED, in_hand=1)
     play.start("w1", "w2")
     play.succeed("w2", 1)
     play.tell(WorkerLost, "w1", LOST)
     play.wait(1)
     assert started(play.tell(WorkerLost, "w2", LOST)) == [("w3", True)]
-    assert [attempt.careful for attempt in attempts(play.tell(WorkerReady, "w3"))] == [True]
+    assert [attempt.isolated for attempt in attempts(play.tell(WorkerReady, "w3"))] == [True]
     assert isinstance(play.succeed("w3", 0)[-1], Finish)
 
 
-def test_a_careful_worker_that_dies_too_ends_the_run_with_all_deaths(plan_of: PlanOf) -> None:
-    play = Play(plan_of([1]), policy=CAREFUL)
+def test_an_isolated_worker_that_dies_too_ends_the_run_with_all_deaths(plan_of: PlanOf) -> None:
+    play = Play(plan_of([1]), policy=ISOLATED)
     play.start("w1")
     for name in ("w2", "w3"):
         play.tell(WorkerLost, f"w{int(name[1]) - 1}", LOST)
@@ -213,7 +213,7 @@ def test_a_careful_worker_that_dies_too_ends_the_run_with_all_deaths(plan_of: Pl
 
 
 def test_several_shards_that_kill_are_each_handled_with_care_although_none_is_alone(plan_of: PlanOf) -> None:
-    play = Play(plan_of([3, 2, 1]), workers=3, policy=CAREFUL, in_hand=1)
+    play = Play(plan_of([3, 2, 1]), workers=3, policy=ISOLATED, in_hand=1)
     play.start("w1", "w2", "w3")
     condemned: list[str] = []
     names = iter(range(4, 40))
@@ -224,18 +224,18 @@ def test_several_shards_that_kill_are_each_handled_with_care_although_none_is_al
         actions = play.tell(WorkerLost, living.pop(0), LOST)
         assert not any(isinstance(action, GiveUp) for action in actions), error_of(actions).message
         play.wait(40)
-        for name, careful in started(actions):
+        for name, isolated in started(actions):
             assert name == f"w{next(names)}"
             play.tell(WorkerReady, name)
-            (condemned if careful else living).append(name)
+            (condemned if isolated else living).append(name)
     assert len(condemned) == 3
     for name in condemned:
         actions = play.succeed(name, play.running(name).shard)
     assert isinstance(actions[-1], Finish)
 
 
-def test_a_careful_worker_that_does_not_start_is_started_again(plan_of: PlanOf) -> None:
-    play = Play(plan_of([1, 1]), workers=1, policy=CAREFUL, suspects=[1])
+def test_an_isolated_worker_that_does_not_start_is_started_again(plan_of: PlanOf) -> None:
+    play = Play(plan_of([1, 1]), workers=1, policy=ISOLATED, suspects=[1])
     actions = play.start()
     assert started(actions) == [("w1", True)]
     play.tell(WorkerFailedToStart, "w1", LOST)
@@ -249,8 +249,8 @@ def test_what_an_earlier_run_died_of_is_suspected_only_where_rows_may_be_rejecte
     assert given(play.tell(WorkerReady, "w1")) == [("w1", 0), ("w1", 1)]
 
 
-def test_a_careful_worker_looks_for_stalls_itself_and_is_given_twenty_times_as_long(plan_of: PlanOf) -> None:
-    play = Play(plan_of([1]), policy=CAREFUL, suspects=[0])
+def test_an_isolated_worker_looks_for_stalls_itself_and_is_given_twenty_times_as_long(plan_of: PlanOf) -> None:
+    play = Play(plan_of([1]), policy=ISOLATED, suspects=[0])
     play.start("w1")
     assert stopped(play.pass_time(390)) == []
     play.tell(WorkerProgressed, "w1", play.running("w1").id, 0)  # another call, and no row yet

@@ -151,7 +151,7 @@ def test_suspects_are_condemned_from_the_start_unless_they_are_done(plan_of: Pla
     assert (shards.left, shards.condemned) == (3, 2)
     assert taken(shards) == [2]
     assert [shards.take_condemned(), shards.take_condemned()] == [0, 3]
-    assert shards.state(0).careful
+    assert shards.state(0).isolated
     assert shards.note_given(0) is True, "the earlier run may have published it"
 
 
@@ -201,7 +201,7 @@ def test_whatever_happens_to_a_shard_it_is_in_one_place_and_is_done_in_the_end(p
         shards.end_back_offs(now)
         if chance.random() < 0.5 and (shard := shards.take(lambda place: chance.random() < 0.2)) is not None:
             assert not shards.is_done(shard)
-            assert not shards.state(shard).careful
+            assert not shards.state(shard).isolated
             shards.note_given(shard)
             in_hand.append(shard)
         elif shards.condemned:
@@ -214,7 +214,7 @@ def test_whatever_happens_to_a_shard_it_is_in_one_place_and_is_done_in_the_end(p
                 case 1:
                     failed(shards, shard, Place(chance.choice(["w1", "w2"])))
                     shards.retry(shard, now + chance.random() * 5)
-                case 2 if not shards.state(shard).careful:
+                case 2 if not shards.state(shard).isolated:
                     failed(shards, shard, death=True)
                     shards.condemn(shard)
                 case _:

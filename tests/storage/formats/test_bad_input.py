@@ -33,7 +33,7 @@ ISOLATION, BATCHES, ROWS, CAREFUL = (
     "test_bisection.py",
     "test_batches.py",
     "test_bad_rows.py",
-    "test_careful.py",
+    "test_isolated.py",
 )
 
 SHOWN: dict[int, list[tuple[str, str]]] = {

@@ -1,4 +1,4 @@
-"""Careful mode with a real model: rows that end, hang or flood their process are found, and nothing else is lost."""
+"""Isolated mode with a real model: rows that end, hang or flood their process are found, and nothing else is lost."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from jobs.errors import DataError, ModelCallError, PoisonError
 from jobs.job import Job, Output
 from runner.engine import EngineOptions
 from runner.preflight.preflight import Preflight, preflight
-from runner.worker import careful
+from runner.worker import isolated
 from runner.worker.child import Child, ChildEnded
 from runner.worker.memory import mebibytes, resident_bytes
 from runner.worker.worker import Worker
@@ -55,10 +55,10 @@ def ready(moody: Path, tmp_path: Path) -> Callable[..., Preflight]:
     return make
 
 
-def carefully(found: Preflight, memory: int | None = None) -> Success | Failure:
-    worker = Worker(found.spec(found.job.output), "w1", EngineOptions(threads=1), careful=True, memory=memory)
+def in_isolation(found: Preflight, memory: int | None = None) -> Success | Failure:
+    worker = Worker(found.spec(found.job.output), "w1", EngineOptions(threads=1), isolated=True, memory=memory)
     try:
-        return worker.attempt(attempt(found.plan, found.plan.shards[0], 3, 1, "0" * 12, careful=True))
+        return worker.attempt(attempt(found.plan, found.plan.shards[0], 3, 1, "0" * 12, isolated=True))
     finally:
         worker.close()
 
@@ -71,7 +71,7 @@ def rejected(tmp_path: Path) -> dict[int, tuple[str, str]]:
 def test_row_27_a_row_that_aborts_is_found_and_all_others_are_scored(
     ready: Callable[..., Preflight], tmp_path: Path
 ) -> None:
-    success = carefully(ready({5: ABORT, 9: REFUSE}))
+    success = in_isolation(ready({5: ABORT, 9: REFUSE}))
     assert isinstance(success, Success), success
     assert (success.receipt.rows_out, success.receipt.codes) == (14, {"process_abort": 1, "MODEL_ROW": 1})
     found = rejected(tmp_path)
@@ -86,7 +86,7 @@ def test_row_27_a_row_that_aborts_is_found_and_all_others_are_scored(
 
 
 def test_row_28_a_row_that_hangs_is_rejected_as_timeout(ready: Callable[..., Preflight], tmp_path: Path) -> None:
-    success = carefully(ready({2: HANG}, rows=4, stall_s=5.0))
+    success = in_isolation(ready({2: HANG}, rows=4, stall_s=5.0))
     assert isinstance(success, Success), success
     assert (success.receipt.rows_out, success.receipt.codes) == (3, {"timeout": 1})
     assert rejected(tmp_path)[2][1].endswith("gave no answer for 5 s; it was ended")
@@ -96,7 +96,7 @@ def test_a_row_that_floods_the_memory_is_ended_before_the_system_ends_others(
     ready: Callable[..., Preflight], tmp_path: Path
 ) -> None:
     allowed = max(800 * 2**20, 2 * resident_bytes())  # this process is measured too, and tests before grew it
-    success = carefully(ready({1: FLOOD}, rows=2), memory=allowed)
+    success = in_isolation(ready({1: FLOOD}, rows=2), memory=allowed)
     assert isinstance(success, Success), success
     assert (success.receipt.rows_out, success.receipt.codes) == (1, {"oom": 1})
     assert f"{mebibytes(allowed)} are allowed" in rejected(tmp_path)[1][1]
@@ -105,7 +105,7 @@ def test_a_row_that_floods_the_memory_is_ended_before_the_system_ends_others(
 def test_a_row_that_tensorflow_has_no_memory_for_is_rejected_as_oom(
     ready: Callable[..., Preflight], tmp_path: Path
 ) -> None:
-    success = carefully(ready({0: HUGE}, rows=1))
+    success = in_isolation(ready({0: HUGE}, rows=1))
     assert isinstance(success, Success), success
     assert success.receipt.codes == {"oom": 1}
     assert "OOM when allocating" in rejected(tmp_path)[0][1]
@@ -114,19 +114,19 @@ def test_a_row_that_tensorflow_has_no_memory_for_is_rejected_as_oom(
 def test_a_model_that_no_row_survives_is_told_apart_from_bad_rows(
     ready: Callable[..., Preflight], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(careful, "_HOPELESS", 2)
-    failure = carefully(ready({0: ABORT, 1: ABORT, 2: ABORT}, rows=3, batch_rows=1))
+    monkeypatch.setattr(isolated, "_HOPELESS", 2)
+    failure = in_isolation(ready({0: ABORT, 1: ABORT, 2: ABORT}, rows=3, batch_rows=1))
     assert isinstance(failure, Failure)
     assert isinstance(failure.error, PoisonError)
     assert "survived none of 2 rows" in failure.error.message
 
 
-def test_the_careful_process_itself_does_not_load_tensorflow(ready: Callable[..., Preflight]) -> None:
+def test_the_isolated_process_itself_does_not_load_tensorflow(ready: Callable[..., Preflight]) -> None:
     import subprocess
     import sys
 
     script = (
-        "import sys, runner.worker.worker, runner.worker.careful\n"
+        "import sys, runner.worker.worker, runner.worker.isolated\n"
         "assert not {'tensorflow', 'ray'} & sys.modules.keys()\n"
         "assert 'tensorflow' not in open('/proc/self/maps').read()"
     )
@@ -156,9 +156,9 @@ def test_row_20_a_row_group_that_decodes_to_more_than_there_is_is_a_corrupt_page
     )
     binding = dataclasses.replace(spec.binding, columns=("f",))
     with pytest.raises(DataError, match="needs more than 16 MiB when decoded") as caught:
-        careful.survive_decoding(dataclasses.replace(spec, limits=limits, binding=binding), lying, 0)
+        isolated.survive_decoding(dataclasses.replace(spec, limits=limits, binding=binding), lying, 0)
     assert caught.value.facts["code"] == "PAGE_CORRUPT"
-    careful.survive_decoding(dataclasses.replace(spec, binding=binding), lying, 0)
+    isolated.survive_decoding(dataclasses.replace(spec, binding=binding), lying, 0)
 
 
 # The child itself
@@ -188,7 +188,7 @@ def test_what_a_child_raises_is_raised_here() -> None:
 
 def test_a_call_that_fails_in_the_child_is_the_same_error_here(ready: Callable[..., Preflight]) -> None:
     found = ready({0: REFUSE}, rows=1)
-    engine = careful.CarefulEngine(found.spec(found.job.output), found.model.path, EngineOptions(threads=1), None)
+    engine = isolated.IsolatedEngine(found.spec(found.job.output), found.model.path, EngineOptions(threads=1), None)
     feeds = found.binding.feed(pq.read_table(found.plan.files[0].url.removeprefix("file://")).to_batches()[0])
     with pytest.raises(ModelCallError, match="out of its domain") as caught:
         engine.run(feeds, ("y",))

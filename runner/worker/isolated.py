@@ -1,6 +1,6 @@
-"""Careful mode: the model runs in a child process, so that a row that ends, hangs or floods it is known.
+"""Process isolation: the model runs in a child process, so that a row that ends, hangs or floods it is known.
 
-A careful worker loads no TensorFlow. For all other code it is an engine: a call that the child does not survive is a
+An isolated worker loads no TensorFlow. For all other code it is an engine: a call that the child does not survive is a
 ModelCallError with the code `process_abort`, `timeout` or `oom`, and `runner.batch.bisection` finds the rows as it
 does for any other call that fails. The invariant: a row is condemned only alone, in a process of its own, after the
 whole patience of the job.
@@ -32,7 +32,7 @@ _HOPELESS = 20  # rows that ended a process, one after another, and none that di
 _SHARE = 0.8  # of the memory that is free, for a child without a limit of its own
 
 
-class CarefulEngine:
+class IsolatedEngine:
     """See `runner.engine.Engine`. The first call starts the child, and so does each after one that it did not survive.
 
     path:   of the model on this machine.
@@ -84,7 +84,7 @@ class CarefulEngine:
         spec = self._spec
         memory = self._memory if self._memory is not None else int(_SHARE * available_bytes()) or None
         model = (spec.engine, self._path, spec.tags, spec.signature, self._options)
-        return Child("runner.worker.careful:load_model", model, memory)
+        return Child("runner.worker.isolated:load_model", model, memory)
 
     def _patience(self, alone: bool) -> float:
         if alone or not self._longest:
@@ -117,7 +117,7 @@ def survive_decoding(spec: WorkerSpec, piece: InputSlice, row_group: int) -> Non
     most = min(spec.limits.max_row_group_bytes, available_bytes() // 2 or spec.limits.max_row_group_bytes)
     where = (spec.input, piece, row_group, spec.binding.columns)
     try:
-        child = Child("runner.worker.careful:decoder", most)
+        child = Child("runner.worker.isolated:decoder", most)
         try:
             failed = child.ask(where, spec.limits.stall_s)
         finally:

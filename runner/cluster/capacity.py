@@ -16,7 +16,7 @@ Resources = Mapping[str, float]  # by Ray's names: CPU, GPU, memory in bytes, an
 
 
 @dataclass(frozen=True, slots=True)
-class Demand:
+class Backlog:
     """What waits for room in a cluster, and what could come.
 
     waits:    (resources, how many requests), of every job there.
@@ -63,20 +63,20 @@ def roomiest(
     return best if best is not None and room[best] >= 1 else None
 
 
-def outlook(now: float, need: Resources, nodes: Sequence[Resources], demand: Demand, starting: int) -> ClusterSeen:
+def outlook(now: float, need: Resources, nodes: Sequence[Resources], backlog: Backlog, starting: int) -> ClusterSeen:
     """Who waits for room, and whether workers of ours will ever have any.
 
     starting: workers of ours that do not live yet; requests of the same shape are theirs.
     """
-    alike = sum(count for shape, count in demand.waits if shape == need)
+    alike = sum(count for shape, count in backlog.waits if shape == need)
     ours = min(starting, alike)
-    others = sum(count for _, count in demand.waits) - ours
-    kinds = [*nodes, *demand.kinds]
+    others = sum(count for _, count in backlog.waits) - ours
+    kinds = [*nodes, *backlog.kinds]
     if not any(fits(need, kind) for kind in kinds):
         return ClusterSeen(now, others, shortage(need, kinds))
     if not ours:
         return ClusterSeen(now, others)
-    launched = f"; {demand.launched} nodes are being started" if demand.launched else ""
+    launched = f"; {backlog.launched} nodes are being started" if backlog.launched else ""
     return ClusterSeen(now, others, story=f"no room yet for {ours} x ({_listed(need)}){launched}")
 
 

@@ -10,15 +10,15 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 
-from runner.cluster.capacity import Demand, Resources
+from runner.cluster.capacity import Backlog, Resources
 from runner.cluster.quiet import ray
 
-_WATCH_S = 2.0  # how often the head is asked
+_WATCH_S = 2.0  # between two questions to the head
 _END_S = 2.0  # how long a question may keep its thread
 _HEAD_S = 30.0  # how long it may be silent; after 60 s Ray ends this process itself, without a word of ours
 
 
-class Watch:
+class NodeWatch:
     """Asks the head for the nodes of the cluster, again and again, in a thread of its own: the head may not answer.
 
     now: by the clock of those who `look`.
@@ -27,7 +27,7 @@ class Watch:
     def __init__(self, now: float) -> None:
         self.nodes: Mapping[str, Resources] = {}  # those alive -> what they have
         self.draining: dict[str, float] = {}  # node that drains, or did -> when it ends, in seconds since 1970
-        self.demand = Demand()
+        self.backlog = Backlog()
         self.answers = 0
         self._heard, self._silent_s, self._looked = 0, 0.0, now  # answers, and since when there is none
         self._end = threading.Event()
@@ -61,7 +61,7 @@ class Watch:
             except Exception:  # silence is what counts
                 pass
             with suppress(Exception):
-                self.demand = _demand()
+                self.backlog = _backlog()
             self._end.wait(_WATCH_S)
 
 
@@ -71,7 +71,7 @@ def alive_nodes() -> dict[str, Resources]:
 
 
 def _draining_nodes() -> dict[str, float]:
-    """Node id -> when it will be taken away, in seconds since 1970; infinity where nobody said.
+    """Node id -> when it will be taken away, in seconds since 1970; infinity where Ray does not know.
 
     Ray has no public way to ask. Without this one, nodes that drain are taken for nodes that died, and cost a try.
     """
@@ -84,7 +84,7 @@ def _draining_nodes() -> dict[str, float]:
     return {node: at / 1000 if at else float("inf") for node, at in draining.items()}
 
 
-def _demand() -> Demand:
+def _backlog() -> Backlog:
     """Ray's own autoscaler asks in this way. Where it has changed, nothing is taken to wait."""
     try:
         from ray._private.state import state
@@ -93,11 +93,11 @@ def _demand() -> Demand:
         status = get_cluster_status(ray.get_runtime_context().gcs_address, timeout=5)
         config = state.get_cluster_config()
     except (ImportError, AttributeError):
-        return Demand()
+        return Backlog()
     summary = status.resource_demands
     shapes = [shape for demand in summary.ray_task_actor_demand for shape in demand.bundles_by_count]
     groups = [demand for demand in summary.placement_group_demand for _ in demand.bundles_by_count]
     kinds = [dict(kind.resources) for kind in config.node_group_configs if kind.max_count] if config else []
     launched = sum(request.count for request in status.pending_launches) + len(status.pending_nodes)
     waits = [(dict(shape.bundle), int(shape.count)) for shape in shapes] + [({}, 1) for _ in groups]
-    return Demand(waits, launched, kinds)
+    return Backlog(waits, launched, kinds)

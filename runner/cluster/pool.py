@@ -33,7 +33,7 @@ from runner.cluster.capacity import fits, needs, outlook, roomiest, shortage
 from runner.cluster.connection import Connection, bounded
 from runner.cluster.fault import cause, raise_interruption
 from runner.cluster.metrics import RunMetrics
-from runner.cluster.nodes import Watch, alive_nodes
+from runner.cluster.nodes import NodeWatch, alive_nodes
 from runner.cluster.quiet import NodeAffinitySchedulingStrategy, OutOfMemoryError, RayActorError, ray
 from runner.measure.snapshot import Snapshot
 from runner.pool.facts import WorkerFacts
@@ -41,7 +41,7 @@ from runner.pool.pool import Clock
 from runner.worker.spec import Progress, WorkerSpec
 
 _IN_HAND = 2  # attempts of a worker: the Schedule gives out no more
-_PROGRESS_S = 0.5  # how often a worker is asked for its rows
+_PROGRESS_S = 0.5  # between two questions to a worker for its rows
 _KILL_S = 2.0  # how long the killing of actors may take; it takes milliseconds unless the head is gone
 
 
@@ -52,8 +52,8 @@ class _Live:
     handle: Any
     facts: WorkerFacts | None = None  # once it is ready
     progress: Progress = field(default_factory=Progress)
-    asked: float = 0.0  # when it was last asked for its progress
-    leaving: bool = False  # its node drains, and that was told
+    questioned: float = 0.0  # when a call for its progress was last sent
+    leaving: bool = False  # its node drains, and `WorkerDraining` is sent
     attempts: int = 0  # that were given to it
 
     @property
@@ -71,9 +71,9 @@ class RayPool:
         self._spec: WorkerSpec | None = None
         self._live: dict[str, _Live] = {}
         self._calls: dict[Any, tuple[str, str]] = {}  # object ref -> (what was called, worker)
-        self._watch: Watch | None = None
+        self._watch: NodeWatch | None = None
         self._metrics: RunMetrics | None = None
-        self._seen = ClusterSeen(0.0)  # as last told
+        self._seen = ClusterSeen(0.0)  # as last sent
         self._news: list[Event] = []  # for the next poll
 
     def connect(self) -> None:
@@ -85,7 +85,7 @@ class RayPool:
 
     def capacity(self) -> int:
         self._connection.wait()
-        self._watch = self._watch or Watch(self._clock())
+        self._watch = self._watch or NodeWatch(self._clock())
         nodes = list(alive_nodes().values())
         room = sum(fits(self._needs, node) for node in nodes)
         if room == 0 and self._connection.local:
@@ -228,7 +228,7 @@ class RayPool:
                 events.append(WorkerDraining(now, worker, max(0.0, self._watch.draining[live.node] - time.time())))
         if self._watch.answers:
             starting = sum(not live.facts for live in self._live.values())
-            seen = outlook(now, self._needs, list(self._watch.nodes.values()), self._watch.demand, starting)
+            seen = outlook(now, self._needs, list(self._watch.nodes.values()), self._watch.backlog, starting)
             if seen != dataclasses.replace(self._seen, now=now):
                 self._seen = seen
                 events.append(seen)
@@ -245,6 +245,6 @@ class RayPool:
     def _ask_for_progress(self) -> None:
         now = self._clock()
         for worker, live in self._live.items():
-            if live.facts and now - live.asked >= _PROGRESS_S and ("progress", worker) not in self._calls.values():
-                live.asked = now
+            if live.facts and now - live.questioned >= _PROGRESS_S and ("progress", worker) not in self._calls.values():
+                live.questioned = now
                 self._calls[live.handle.progress.remote()] = ("progress", worker)

@@ -187,8 +187,8 @@ class Driver:
         self.output.renew(self.epoch, at.document() | facts)
 
     def _snapshot(self) -> Snapshot:
-        in_hand = [told for told in self.pool.progress().values() if told.attempt]
-        running = {told.attempt: told.rows + told.beside for told in in_hand}
+        in_hand = [progress for progress in self.pool.progress().values() if progress.attempt]
+        running = {progress.attempt: progress.rows + progress.beside for progress in in_hand}
         return Snapshot(
             rows_total=self.rows,
             rows_done=min(self.rows, self._rows_committed + sum(running.values())),

@@ -10,7 +10,7 @@ import pytest
 
 from jobs.job import Workers
 from jobs.schedule.event import ClusterSeen
-from runner.cluster.capacity import Demand, fits, needs, outlook, roomiest, shortage
+from runner.cluster.capacity import Backlog, fits, needs, outlook, roomiest, shortage
 
 NEED = {"CPU": 2.0, "GPU": 0.5}
 SMALL, LARGE, BARE = {"CPU": 2.0, "GPU": 1.0}, {"CPU": 8.0, "GPU": 2.0}, {"CPU": 64.0}
@@ -52,20 +52,20 @@ def test_the_roomiest_node_is_the_one_that_holds_most_beside_what_lives_there() 
 
 
 def test_an_outlook_without_waiting_has_nothing_to_say() -> None:
-    assert outlook(1.0, NEED, [LARGE], Demand(), starting=2) == ClusterSeen(1.0)
+    assert outlook(1.0, NEED, [LARGE], Backlog(), starting=2) == ClusterSeen(1.0)
 
 
 def test_requests_of_our_shape_are_ours_up_to_the_workers_that_start() -> None:
-    demand = Demand(waits=[(dict(NEED), 3), ({"CPU": 1.0}, 4)], launched=2)
-    seen = outlook(1.0, NEED, [LARGE], demand, starting=2)
+    backlog = Backlog(waits=[(dict(NEED), 3), ({"CPU": 1.0}, 4)], launched=2)
+    seen = outlook(1.0, NEED, [LARGE], backlog, starting=2)
     assert seen == ClusterSeen(1.0, others=5, story="no room yet for 2 x (2 CPU, 0.5 GPU); 2 nodes are being started")
-    assert outlook(1.0, NEED, [LARGE], demand, starting=0) == ClusterSeen(1.0, others=7)
+    assert outlook(1.0, NEED, [LARGE], backlog, starting=0) == ClusterSeen(1.0, others=7)
 
 
 def test_a_worker_that_no_node_can_hold_is_never_placed_unless_an_autoscaler_brings_one() -> None:
-    never = outlook(1.0, NEED, [BARE], Demand(), starting=1)
+    never = outlook(1.0, NEED, [BARE], Backlog(), starting=1)
     assert never.never == "a worker asks for 0.5 GPU, and the largest node has 0; change `workers` in the job"
-    assert outlook(1.0, NEED, [BARE], Demand(kinds=[LARGE]), starting=1) == ClusterSeen(1.0)
+    assert outlook(1.0, NEED, [BARE], Backlog(kinds=[LARGE]), starting=1) == ClusterSeen(1.0)
 
 
 def test_the_arithmetic_does_without_ray() -> None:

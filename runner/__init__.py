@@ -3,7 +3,7 @@
     import runner
     result = runner.run("job.yaml")              # blocks, shows progress
     handle = runner.start(runner.Job(...))       # returns at once
-    runner.attach("scores").wait()               # follow a run of somebody else, from its output alone
+    runner.attach("scores").wait()               # follow a run of another process, from its output alone
     spec = runner.inspect("models/churn")        # what a model declares
     runner.plan("job.yaml")                      # what would be done
     runner.verify("scores").holds                # whether every row is in exactly one part
@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 
 def _refuse_shadows() -> None:
-    """`jobs` and `connectors` are common names: whoever has folders of that name must learn why nothing works."""
+    """`jobs` and `connectors` are common names: a user with folders of that name must learn why nothing works."""
     home = Path(__file__).resolve().parents[1]
     for name in ("jobs", "connectors"):
         spec = find_spec(name)
-        found = list(spec.submodule_search_locations or [spec.origin or ""]) if spec else []
-        if not found or Path(str(found[0])).resolve().parent != home:
+        places = list(spec.submodule_search_locations or [spec.origin or ""]) if spec else []
+        if not places or Path(str(places[0])).resolve().parent != home:
             raise ImportError(
-                f"cannot import the package '{name}' of savedmodel-runner: found {found or 'none'}, expected it in"
+                f"cannot import the package '{name}' of savedmodel-runner: found {places or 'none'}, expected it in"
                 f" '{home}'; something of that name comes first on sys.path: rename it, or start from another folder"
             )
 

@@ -63,10 +63,10 @@ Outputs = Mapping[str, Tensor]  # output name of the signature -> the same
 
 def carrier(dtype: str) -> np.dtype[Any]:
     """The NumPy dtype whose bits carry `dtype`; not for strings."""
-    found = DTYPES[dtype][1]
-    if found is None:
+    kind = DTYPES[dtype][1]
+    if kind is None:
         raise TypeError(f"tensors of dtype {dtype!r} are carried by Strings, not by NumPy")
-    return found
+    return kind
 
 
 def tensor_text(dtype: str, shape: Sequence[int | None] | None) -> str:

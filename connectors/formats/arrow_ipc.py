@@ -120,7 +120,7 @@ def read_blocks(file: BufferedFile) -> list[Block]:
 
 
 def _check_listed(file: BufferedFile, places: Sequence[tuple[int, int]]) -> None:
-    """Every message of the file is in the list of its footer, once: or rows would be lost or doubled, and nothing told.
+    """Every message of the file is in the list of its footer, once: or rows would be lost or doubled without an error.
 
     raises: InputError FILE_FOOTER; struct.error.
     """
@@ -130,8 +130,8 @@ def _check_listed(file: BufferedFile, places: Sequence[tuple[int, int]]) -> None
     footer_bytes = int.from_bytes(bytes(file.take(file.size - 10, file.size - 6)), "little", signed=True)
     for start, stop in [*sorted(places), (file.size - 10 - footer_bytes,) * 2]:
         if start < at or start - at > _PADDING:
-            found = "overlaps the one before" if start < at else f"has {start - at} bytes before it that are in no list"
-            raise unreadable(file, "FILE_FOOTER", f"what its footer lists at {start} {found}")
+            place = "overlaps the one before" if start < at else f"has {start - at} bytes before it that are in no list"
+            raise unreadable(file, "FILE_FOOTER", f"what its footer lists at {start} {place}")
         at = stop
 
 

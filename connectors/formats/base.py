@@ -23,7 +23,7 @@ class RowGroupReader(Protocol):
         ...
 
     def read(self, row_group: int) -> pa.Table:
-        """One decoded row group with exactly the columns asked for, in the order asked for, of plain types.
+        """One decoded row group with exactly the wanted columns, in the wanted order, of plain types.
 
         row_group: its index in the file.
         raises: DataError (`code` PAGE_CRC, PAGE_CORRUPT, ROWGROUP_ROWS, BATCH_INVALID, ...) naming file and row

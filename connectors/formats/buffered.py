@@ -86,7 +86,7 @@ class BufferedFile(io.RawIOBase):
         view, filled, began = memoryview(buffer), 0, time.perf_counter()
         try:
             self._file.seek(start)
-            # One call may bring less than asked for: POSIX reads end at 2 GiB, sockets earlier.
+            # One call may bring less than wanted: POSIX reads end at 2 GiB, sockets earlier.
             while filled < len(view) and (count := self._file.readinto(view[filled:])):  # type: ignore[attr-defined]
                 filled += count
         except OSError as error:

@@ -173,8 +173,8 @@ def _headers(feature: str, kind: Kind, lengths: Array, missing: Array | None, fr
 def _distinct(lengths: Array) -> tuple[Array, Array]:
     """The numbers that occur, and which of them stands at each place."""
     if len(lengths) and lengths.max() < 4 * len(lengths) + 1024:  # without sorting
-        there = np.bincount(lengths) > 0
-        return np.flatnonzero(there), (np.cumsum(there) - 1)[lengths]
+        present = np.bincount(lengths) > 0
+        return np.flatnonzero(present), (np.cumsum(present) - 1)[lengths]
     distinct, place = np.unique(lengths, return_inverse=True)
     return distinct, place
 

@@ -73,11 +73,11 @@ def decode(records: pa.Array, columns: Mapping[str, str], first_row: int = 0) ->
 
 
 def _decoded(records: pa.Array, columns: Mapping[str, str]) -> list[pa.Array]:
-    found = _features(records)
-    names = pc.index_in(found.keys, value_set=pa.array([name.encode() for name in columns], pa.large_binary()))
+    features = _features(records)
+    names = pc.index_in(features.keys, value_set=pa.array([name.encode() for name in columns], pa.large_binary()))
     which = pc.fill_null(names, -1).to_numpy()
     return [
-        _column(found, np.flatnonzero(which == index), len(records), kind, name)
+        _column(features, np.flatnonzero(which == index), len(records), kind, name)
         for index, (name, kind) in enumerate(columns.items())
     ]
 
@@ -88,20 +88,20 @@ def infer(records: pa.Array) -> dict[str, str]:
     A feature that has one value wherever it is there becomes a plain column, any other one a list.
     raises: RowsError RECORD_EXAMPLE, COLUMN_TYPE where a feature is of two kinds.
     """
-    found = _features(records)
+    features = _features(records)
     columns = {}
-    for key in sorted(pc.unique(found.keys).to_pylist()):
-        at = np.flatnonzero(pc.equal(found.keys, pa.scalar(key, pa.large_binary())).to_numpy(zero_copy_only=False))
-        kinds = np.unique(found.kind[at][found.kind[at] > 0])
+    for key in sorted(pc.unique(features.keys).to_pylist()):
+        at = np.flatnonzero(pc.equal(features.keys, pa.scalar(key, pa.large_binary())).to_numpy(zero_copy_only=False))
+        kinds = np.unique(features.kind[at][features.kind[at] > 0])
         if len(kinds) > 1:
-            other = at[(found.kind[at] > 0) & (found.kind[at] != found.kind[at][0])]
+            other = at[(features.kind[at] > 0) & (features.kind[at] != features.kind[at][0])]
             expected = "expected one kind in all records"
             raise RowsError(
-                "COLUMN_TYPE", f"feature {key!r} as {_kind_text(int(kinds[1]))}", expected, found.spans.owner[other]
+                "COLUMN_TYPE", f"feature {key!r} as {_kind_text(int(kinds[1]))}", expected, features.spans.owner[other]
             )
         if not len(kinds):
             continue  # nothing is known of a feature without a value
-        values = found.spans.chosen(at)
+        values = features.spans.chosen(at)
         counts, _ = _values(values, int(kinds[0]))
         name = ("bytes", "float", "int64")[int(kinds[0]) - 1]
         columns[key.decode("utf-8", "surrogateescape")] = name if (counts == 1).all() else f"list<{name}>"
@@ -174,12 +174,12 @@ def _fields(messages: _Spans) -> Iterator[_Field]:
 
 def _numbered(messages: _Spans, number: int, *wires: int) -> _Spans:
     """The fields of one number, in order of their owners. wires: of which they may be."""
-    found: list[tuple[Array, Array, Array]] = [(np.empty(0, np.int64),) * 3]
+    parts: list[tuple[Array, Array, Array]] = [(np.empty(0, np.int64),) * 3]
     for field in _fields(messages):
         here = field.number == number
         _require(_among(field.wire[here], wires), messages.owner[field.message[here]])
-        found.append((field.message[here], field.start[here], field.stop[here]))
-    message, start, stop = (np.concatenate(some) for some in zip(*found, strict=True))
+        parts.append((field.message[here], field.start[here], field.stop[here]))
+    message, start, stop = (np.concatenate(some) for some in zip(*parts, strict=True))
     order = np.argsort(message, kind="stable")
     return _Spans(messages.data, messages.owner[message[order]], start[order], stop[order])
 
@@ -196,22 +196,20 @@ def _last(messages: _Spans, fields: Sequence[_Field], numbers: tuple[int, ...], 
     return _Spans(messages.data, messages.owner, start, stop), number
 
 
-def _column(found: _Features, at: Array, rows: int, kind: str, name: str) -> pa.Array:
+def _column(features: _Features, at: Array, rows: int, kind: str, name: str) -> pa.Array:
     """at: the features of this name."""
-    at = at[found.kind[at] > 0]  # one without a list is as good as none
-    owner = found.spans.owner[at]
+    at = at[features.kind[at] > 0]  # one without a list is as good as none
+    owner = features.spans.owner[at]
     if len(at) > 1:  # of several in one record, the last
         last = np.append(owner[1:] != owner[:-1], True)
         at, owner = at[last], owner[last]
     simple = kind.removeprefix("list<").removesuffix(">")
     wanted = ("bytes", "float", "int64").index(simple) + 1
-    other = found.kind[at] != wanted
+    other = features.kind[at] != wanted
     if other.any():
-        found_kind = _kind_text(int(found.kind[at][other][0]))
-        raise RowsError(
-            "COLUMN_TYPE", f"feature {name!r} as {found_kind}", f"expected {_kind_text(wanted)}", owner[other]
-        )
-    counts, values = _values(found.spans.chosen(at), wanted)
+        stored = _kind_text(int(features.kind[at][other][0]))
+        raise RowsError("COLUMN_TYPE", f"feature {name!r} as {stored}", f"expected {_kind_text(wanted)}", owner[other])
+    counts, values = _values(features.spans.chosen(at), wanted)
     missing = np.ones(rows, np.bool_)
     missing[owner] = False
     if kind == simple:
@@ -264,9 +262,9 @@ def _integers(rows: _Spans) -> tuple[Array, pa.Array]:
     _require(sizes <= _MAX_VARINT, owner)
     values = np.zeros(len(stops), np.uint64)
     for index in range(int(sizes.max(initial=0))):
-        there = sizes > index
-        digit = content[(stops - sizes)[there] + index] & np.uint8(0x7F)
-        values[there] |= digit.astype(np.uint64) << np.uint64(7 * index)
+        reaching = sizes > index
+        digit = content[(stops - sizes)[reaching] + index] & np.uint8(0x7F)
+        values[reaching] |= digit.astype(np.uint64) << np.uint64(7 * index)
     return np.bincount(owner, minlength=len(rows.start)), pa.array(values.view(np.int64))
 
 
@@ -288,10 +286,10 @@ def _read_varint(data: Array, at: Array, stop: Array, owner: Array) -> tuple[Arr
 
 def _among(values: Array, choices: Sequence[int]) -> Array:
     """As numpy.isin, which takes several times as long for a few choices."""
-    found: Array = values == choices[0]
+    among: Array = values == choices[0]
     for choice in choices[1:]:
-        found |= values == choice
-    return found
+        among |= values == choice
+    return among
 
 
 def _require(good: Array, owner: Array) -> None:

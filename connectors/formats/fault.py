@@ -32,13 +32,13 @@ _KNOWN_STARTS = {
 
 def check_unchanged(store: Store, inputs: InputSlice) -> None:
     """raises: DataError FILE_CHANGED if the file is not the one that was planned."""
-    found = store.stat(inputs.url)
-    if found is None:
+    stat = store.stat(inputs.url)
+    if stat is None:
         now = "it is gone"
-    elif found.size != inputs.size:
-        now = f"it has {found.size} bytes now, and had {inputs.size}"
-    elif found.version and inputs.version and found.version != inputs.version:
-        now = f"its version is {found.version!r} now, and was {inputs.version!r}"
+    elif stat.size != inputs.size:
+        now = f"it has {stat.size} bytes now, and had {inputs.size}"
+    elif stat.version and inputs.version and stat.version != inputs.version:
+        now = f"its version is {stat.version!r} now, and was {inputs.version!r}"
     else:
         return
     raise DataError(
@@ -48,17 +48,17 @@ def check_unchanged(store: Store, inputs: InputSlice) -> None:
     )
 
 
-def unreadable(file: BufferedFile, code: str, found: object) -> InputError:
+def unreadable(file: BufferedFile, code: str, cause: object) -> InputError:
     """The error for a file that cannot be read at all. found: what is wrong, or the exception that says so."""
-    return InputError(f"cannot read '{redact(file.url)}': {one_line(found)}", code=code, file=file.url)
+    return InputError(f"cannot read '{redact(file.url)}': {one_line(cause)}", code=code, file=file.url)
 
 
 def wrong_magic(file: BufferedFile, wanted: str, hint: str = "") -> InputError:
     """FILE_MAGIC: says the first bytes in hex, and what such bytes mean where that is known."""
     head = bytes(file.take(0, min(8, file.size)))
     known = next((meaning for start, meaning in _KNOWN_STARTS.items() if head.startswith(start)), "")
-    found = f"not {wanted}: its first bytes are {head.hex(' ')}" + (f" ({known})" if known else "") + hint
-    return unreadable(file, "FILE_MAGIC", found)
+    start = f"not {wanted}: its first bytes are {head.hex(' ')}" + (f" ({known})" if known else "") + hint
+    return unreadable(file, "FILE_MAGIC", start)
 
 
 def while_running(error: InputError) -> DataError:
@@ -67,13 +67,13 @@ def while_running(error: InputError) -> DataError:
 
 
 def bad_row_group(
-    inputs: InputSlice, row_group: int, code: str, found: object, column: str | None = None
+    inputs: InputSlice, row_group: int, code: str, cause: object, column: str | None = None
 ) -> RunnerError:
     """The error for one row group of a file, and one column of it where that is known."""
     where = f"row group {row_group}" + (f" column {column!r}" if column is not None else "")
     facts = {"code": code, "file": inputs.url, "row_group": row_group}
     return DataError(
-        f"cannot read '{redact(inputs.url)}' {where}: {one_line(found)}",
+        f"cannot read '{redact(inputs.url)}' {where}: {one_line(cause)}",
         **facts | ({"column": column} if column is not None else {}),
     )
 
@@ -84,14 +84,14 @@ def wrong_rows(inputs: InputSlice, row_group: int, rows: int, column: str | None
 
 
 def out_of_memory(inputs: InputSlice, row_group: int, code: str, error: MemoryError) -> RunnerError:
-    """Memory ran out, or (DataError with `code`) a damaged length asked for more than there can be."""
-    asked = re.search(r"size (\d+)", str(error))
-    if asked is not None and int(asked[1]) > MAX_ROW_GROUP_BYTES:
+    """Memory ran out, or (DataError with `code`) a damaged length is more than there can be."""
+    wanted = re.search(r"size (\d+)", str(error))
+    if wanted is not None and int(wanted[1]) > MAX_ROW_GROUP_BYTES:
         return bad_row_group(inputs, row_group, code, error)
     return MemoryLimitError(f"no memory to decode '{redact(inputs.url)}' row group {row_group}: {error}")
 
 
-def one_line(found: object, most: int = 300) -> str:
+def one_line(what: object, most: int = 300) -> str:
     """The text of an exception, fit for a message: pyarrow's may hold line breaks and whole schemas."""
-    text = " ".join(str(found).split())
+    text = " ".join(str(what).split())
     return text if len(text) <= most else text[:most] + "..."

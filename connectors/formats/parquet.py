@@ -83,7 +83,7 @@ class Footer:
         """file: with its footer held. raises: what pyarrow raises for a bad footer."""
         self._file = file
         self._probe = _FooterFile(file)
-        # buffer_size: columns are opened without reading, so all are checked before the first page is asked for.
+        # buffer_size: columns are opened without reading, so all are checked before the first page is read.
         self._parquet = pq.ParquetFile(pa.PythonFile(self._probe, mode="r"), buffer_size=4096, pre_buffer=False)
         self._probe.seal()
         self.metadata = self._parquet.metadata
@@ -109,15 +109,15 @@ class Footer:
         ]
 
     def _rehearse(self, row_group: int, columns: Sequence[str]) -> None:
-        found = self._failure(row_group, columns)
-        if found is None:
+        failure = self._failure(row_group, columns)
+        if failure is None:
             return
         # Again one by one, to name the column.
         column = next((name for name in columns if self._failure(row_group, [name]) is not None), None)
-        what = f"row group {row_group} column {column!r}: {one_line(found)}"
-        if "decrypt" in str(found).lower():
-            raise unreadable(self._file, "FILE_ENCRYPTED", f"{what}; encrypted columns are not supported") from found
-        raise unreadable(self._file, "FILE_UNSUPPORTED" if _unsupported(found) else "FILE_FOOTER", what) from found
+        what = f"row group {row_group} column {column!r}: {one_line(failure)}"
+        if "decrypt" in str(failure).lower():
+            raise unreadable(self._file, "FILE_ENCRYPTED", f"{what}; encrypted columns are not supported") from failure
+        raise unreadable(self._file, "FILE_UNSUPPORTED" if _unsupported(failure) else "FILE_FOOTER", what) from failure
 
     def _failure(self, row_group: int, columns: Sequence[str]) -> Exception | None:
         self._probe.reached = False
@@ -129,7 +129,7 @@ class Footer:
 
 
 class _FooterFile(BufferedFile):
-    """After `seal`, has a size and no bytes, and notes that some were asked for."""
+    """After `seal`, has a size and no bytes, and notes that some were wanted."""
 
     def __init__(self, file: BufferedFile) -> None:
         super().__init__(io.BytesIO(), file.url, file.size)
@@ -161,13 +161,13 @@ def read_footer(file: BufferedFile, known: FileSchema | None = None) -> Footer:
         footer.load_schema(known)
     leaves = sum(len(leaf) for leaf in footer.schema.leaves)
     if leaves != footer.metadata.num_columns:
-        found = f"its schema has {leaves} leaf columns, its footer {footer.metadata.num_columns}"
-        raise unreadable(file, "FILE_SCHEMA", found)
+        counts = f"its schema has {leaves} leaf columns, its footer {footer.metadata.num_columns}"
+        raise unreadable(file, "FILE_SCHEMA", counts)
     return footer
 
 
 @contextmanager
-def _refusing(file: BufferedFile, code: str, found: str) -> Iterator[None]:
+def _refusing(file: BufferedFile, code: str, what: str) -> Iterator[None]:
     try:
         yield
     except UnicodeDecodeError as error:
@@ -175,7 +175,7 @@ def _refusing(file: BufferedFile, code: str, found: str) -> Iterator[None]:
     except pa.ArrowNotImplementedError as error:
         raise unreadable(file, "FILE_UNSUPPORTED", error) from error
     except (*_DECODE_ERRORS, MemoryError) as error:
-        raise unreadable(file, code, f"{found}: {one_line(error)}") from error
+        raise unreadable(file, code, f"{what}: {one_line(error)}") from error
 
 
 def _hold_footer(file: BufferedFile) -> None:
@@ -249,7 +249,7 @@ class ParquetSource:
 def _row_group(file: BufferedFile, footer: Footer, index: int, columns: Sequence[str]) -> RowGroup:
     chunks = footer.chunks(index, columns)
     rows = footer.metadata.row_group(index).num_rows
-    if not rows and any(chunk.num_values for chunk in chunks):  # or its rows would be lost, and nothing told
+    if not rows and any(chunk.num_values for chunk in chunks):  # or its rows would be lost without an error
         raise unreadable(file, "FILE_FOOTER", f"row group {index} claims no rows, and its columns hold values")
     decoded = sum(
         max(0, chunk.total_uncompressed_size, chunk.num_values * _VALUE_BYTES.get(chunk.physical_type, 0))

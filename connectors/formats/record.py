@@ -1,7 +1,7 @@
 """The framing of TFRecord files: each record with its length, and the CRC32C of both.
 
-Knows bytes, not what they mean (tensorflow/core/lib/io/record_writer.h). A file has no index and no footer: whoever
-wants to know where its records are walks from length to length through the whole of it.
+Knows bytes, not what they mean (tensorflow/core/lib/io/record_writer.h). A file has no index and no footer:
+where its records are shows only a walk from length to length through the whole of it.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Packed:
         self._inflate = zlib.decompressobj(wbits=31)
 
     def take(self, start: int, stop: int) -> bytes:
-        """The bytes from `start`; fewer than asked for at the end. raises: InputError FILE_TRUNCATED, FILE_CORRUPT."""
+        """The bytes from `start`; fewer than wanted at the end. raises: InputError FILE_TRUNCATED, FILE_CORRUPT."""
         if start < self._at:
             self._restart()
         parts: list[bytes] = []
@@ -172,7 +172,7 @@ class DamagedError(Exception):
 
 def records(content: bytes) -> list[bytes]:
     """The bytes of the records that `content` is made of. raises: DamagedError, its number counted from 0."""
-    found: list[bytes] = []
+    cut: list[bytes] = []
     at, crc32c = 0, _crc32c()
     while at < len(content):
         (length,) = struct.unpack_from("<Q", content, at)
@@ -183,10 +183,10 @@ def records(content: bytes) -> list[bytes]:
             len(content) < stop + 4
             or ((crc >> 15 | crc << 17) + _MASK) & 0xFFFFFFFF != _CRC.unpack_from(content, stop)[0]
         ):
-            raise DamagedError(len(found))
-        found.append(record)
+            raise DamagedError(len(cut))
+        cut.append(record)
         at = stop + _CRC.size
-    return found
+    return cut
 
 
 def unchecked(file: BinaryIO, most: int) -> Iterator[bytes]:

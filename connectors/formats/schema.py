@@ -102,13 +102,15 @@ def leaf_count(kind: pa.DataType) -> int:
 
 def position(schema: pa.Schema, name: str, file: str) -> int:
     """The index of the one top-level column `name`. raises: DataError COLUMN_MISSING, COLUMN_AMBIGUOUS."""
-    found = schema.get_all_field_indices(name)
-    if len(found) == 1:
-        return int(found[0])
+    positions = schema.get_all_field_indices(name)
+    if len(positions) == 1:
+        return int(positions[0])
     problem = (
-        _ambiguous(name, [file]) if found else f"column {name!r} is not in '{redact(file)}': {_instead(schema, name)}"
+        _ambiguous(name, [file])
+        if positions
+        else f"column {name!r} is not in '{redact(file)}': {_instead(schema, name)}"
     )
-    raise DataError(problem, code="COLUMN_AMBIGUOUS" if found else "COLUMN_MISSING", file=file, column=name)
+    raise DataError(problem, code="COLUMN_AMBIGUOUS" if positions else "COLUMN_MISSING", file=file, column=name)
 
 
 def unify(schemas: Sequence[tuple[str, pa.Schema]], columns: Sequence[str]) -> tuple[pa.Schema, list[str]]:
@@ -123,8 +125,8 @@ def unify(schemas: Sequence[tuple[str, pa.Schema]], columns: Sequence[str]) -> t
     fields: list[pa.Field] = []
     problems: list[str] = []
     for name in dict.fromkeys(columns):
-        field, found = _unify_column(groups, name, len(schemas))
-        problems += found
+        field, wrong = _unify_column(groups, name, len(schemas))
+        problems += wrong
         if field is not None:
             fields.append(field)
     return pa.schema(fields), problems
@@ -153,14 +155,14 @@ def _unify_column(groups: Groups, name: str, files: int) -> tuple[pa.Field | Non
     problems: list[str] = []
     like: pa.Schema | None = None
     for schema, urls in groups:
-        found = schema.get_all_field_indices(name)
-        if not found:
+        positions = schema.get_all_field_indices(name)
+        if not positions:
             lacking += urls
             like = like or schema
-        elif len(found) > 1:
+        elif len(positions) > 1:
             doubled += urls
         else:
-            field = _without_ids(schema.field(found[0]))
+            field = _without_ids(schema.field(positions[0]))
             if (field.metadata or {}).get(b"ARROW:extension:name") == _PICKLED:
                 problems.append(
                     f"EXTENSION_REFUSED: column {name!r} is of a pickled extension type in {_named(urls)}: to read it"

@@ -65,10 +65,10 @@ class SpoolWriter(ABC):
         with self._errors():
             self._finish(canonical(header))
             self._sink.close()
-            found = self._rows_of(self._spool)
-        if found != self._rows:
-            raise InternalError(f"cannot use '{self._spool}': {self._rows} rows were written, {found} are in it")
-        return found
+            rows = self._rows_of(self._spool)
+        if rows != self._rows:
+            raise InternalError(f"cannot use '{self._spool}': {self._rows} rows were written, {rows} are in it")
+        return rows
 
     def abort(self) -> None:
         """Drop the spool; safe to call at any time, also after `close`."""

@@ -47,15 +47,15 @@ class Group:
 
 
 def groups(file: BufferedFile) -> list[Group]:
-    """The row groups of a file; the same whoever asks. raises: as `content_of` and `lengths`."""
-    found: list[Group] = []
+    """The row groups of a file; the same for every reader. raises: as `content_of` and `lengths`."""
+    cut: list[Group] = []
     start = stop = rows = 0
     for length in lengths(file, content_of(file)):
         stop, rows = stop + FRAME_BYTES + length, rows + 1
         if rows == _GROUP_RECORDS or stop - start >= _GROUP_BYTES:
-            found.append(Group(start, stop, rows))
+            cut.append(Group(start, stop, rows))
             start, rows = stop, 0
-    return [*found, Group(start, stop, rows)] if rows else found
+    return [*cut, Group(start, stop, rows)] if rows else cut
 
 
 class TFRecordSource:
@@ -79,9 +79,9 @@ class TFRecordSource:
     def inspect(self, store: Store, file: FileStat, columns: Sequence[str]) -> tuple[InputFile, pa.Schema]:
         """cost: walks through the whole file."""
         with BufferedFile(store.open(file.url), file.url, file.size) as held:
-            found = groups(held)
+            cut = groups(held)
         size = len(columns) > 0
-        planned = tuple(RowGroup(group.rows, (group.stop - group.start) * size) for group in found)
+        planned = tuple(RowGroup(group.rows, (group.stop - group.start) * size) for group in cut)
         return InputFile(file.url, file.size, file.version, planned), self._schema
 
     @contextmanager
@@ -110,13 +110,13 @@ class TFRecordSource:
                 if not rows:
                     continue
                 try:
-                    found = infer(pa.array(records(content_of(held).take(0, stop)), pa.binary()))
+                    columns = infer(pa.array(records(content_of(held).take(0, stop)), pa.binary()))
                 except RowsError as error:
                     text = f"record {error.at[0]} holds {error.found}; {error.expected}"
                     raise unreadable(held, error.code, text) from error
                 except DamagedError as damaged:
                     raise unreadable(held, "RECORD_CRC", damaged) from damaged
-            return found
+            return columns
         raise InputError("cannot tell the columns of tf.Examples: there are no records; name them", code="NO_INPUT")
 
     def _chosen(self, columns: Sequence[str]) -> dict[str, str] | None:
@@ -138,11 +138,11 @@ class TFRecordReader:
         self,
         store: Store,
         held: BufferedFile,
-        found: Sequence[Group],
+        planned: Sequence[Group],
         inputs: InputSlice,
         columns: Mapping[str, str] | None,
     ) -> None:
-        self._store, self._held, self._groups, self._inputs = store, held, found, inputs
+        self._store, self._held, self._groups, self._inputs = store, held, planned, inputs
         self._columns = columns
         self._content = content_of(held)
 
@@ -157,12 +157,12 @@ class TFRecordReader:
         if group.rows != self._inputs.rows[row_group - self._inputs.first]:
             raise wrong_rows(self._inputs, row_group, group.rows)
         try:
-            found = records(self._content.take(group.start, group.stop))
+            content = records(self._content.take(group.start, group.stop))
         except DamagedError:
-            found = self._read_again(row_group)
-        if len(found) != group.rows:
-            raise wrong_rows(self._inputs, row_group, len(found))
-        column = _joined(found)
+            content = self._read_again(row_group)
+        if len(content) != group.rows:
+            raise wrong_rows(self._inputs, row_group, len(content))
+        column = _joined(content)
         if self._columns is None:
             return pa.table([column], pa.schema([pa.field(RECORD, pa.binary(), nullable=False)]))
         if not self._columns:
@@ -189,12 +189,12 @@ class TFRecordReader:
         return bad
 
 
-def _joined(found: Sequence[bytes]) -> pa.Array:
+def _joined(content: Sequence[bytes]) -> pa.Array:
     ends = [0]
-    for record in found:
+    for record in content:
         ends.append(ends[-1] + len(record))
     offsets = pa.array(ends, pa.int32()).buffers()[1]
-    return pa.Array.from_buffers(pa.binary(), len(found), [None, offsets, pa.py_buffer(b"".join(found))])
+    return pa.Array.from_buffers(pa.binary(), len(content), [None, offsets, pa.py_buffer(b"".join(content))])
 
 
 class TFRecordEncoder:

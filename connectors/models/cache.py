@@ -71,7 +71,7 @@ class Entry:
 
     @property
     def in_use(self) -> bool:
-        """Whether anybody holds it: this process, or another on this machine."""
+        """Whether a process holds it: this one, or another on this machine."""
         return not _free(self.folder)
 
     def document(self) -> dict[str, Any]:

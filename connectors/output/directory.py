@@ -71,7 +71,9 @@ class OutputDirectory:
 
     def open_part(self, attempt: Attempt, schema: pa.Schema, model_digest: str, worker: str) -> Part:
         """A part to write in a `with` block; leaving the block without `publish` drops everything."""
-        if self._mode is None:  # a worker that was not told; by the exact name, because a listing may lag
+        if (
+            self._mode is None
+        ):  # in a worker, which the driver gives no mode; by the exact name, because a listing may lag
             self._mode = "staged" if self.epochs.document(attempt.epoch).get("mode") == "staged" else "direct"
         return self._parts.open(attempt, schema, model_digest, worker)
 
@@ -91,9 +93,9 @@ class OutputDirectory:
         """
         if overwrite:
             clear(self.store, takeover=takeover)
-        there = set(self.store.names(""))
-        refuse_other_parts(self.store, self._names, plan, there)
-        if SUCCESS in there:
+        present = set(self.store.names(""))
+        refuse_other_parts(self.store, self._names, plan, present)
+        if SUCCESS in present:
             return Claim("finished", int(read_success(self.store, plan)["epoch"]))
         document = {"plan_id": plan.id, **plan.document()}
         if not self.store.create(self._names.plan, canonical(document).encode()):
@@ -123,11 +125,11 @@ class OutputDirectory:
 
         raises: OutputError where the manifest was changed, or a part that it lists is not there any more.
         """
-        found = receipts_of(read_manifest(self.store, read_success(self.store, plan)))
+        receipts = receipts_of(read_manifest(self.store, read_success(self.store, plan)))
         listed = self.store.sizes("")
         parts = {name: size for name, size in listed.items() if name.startswith(PART_PREFIX)}
-        self._check_parts(found, parts, "use the finished", "see 'runner verify'; --overwrite begins anew")
-        return {receipt.shard: receipt for receipt in found}
+        self._check_parts(receipts, parts, "use the finished", "see 'runner verify'; --overwrite begins anew")
+        return {receipt.shard: receipt for receipt in receipts}
 
     def record(self, success: Success, failures: Sequence[Failure]) -> Receipt:
         """Note a receipt, and the attempts that failed before it; a staged part gets its final name by it.
@@ -221,14 +223,14 @@ class OutputDirectory:
     def _probe_store(self, epoch: int) -> str:
         """Ask the store how parts can be published here; returns what it cannot promise."""
         mode, warning = self.epochs.noted("mode"), self.epochs.noted("warning")
-        found = (
+        probed = (
             Probe(mode, str(warning or "")) if mode in ("direct", "staged") else probe(self.store, self._names.staging)
         )
-        if found.mode == "direct" and not self._encoder.carries_header:
-            found = Probe("staged", f"{self.output.format} files carry no commit header: {WEAKER}")
-        self._mode = found.mode
-        self.epochs.note(epoch, {"mode": found.mode, "warning": found.warning})
-        return found.warning
+        if probed.mode == "direct" and not self._encoder.carries_header:
+            probed = Probe("staged", f"{self.output.format} files carry no commit header: {WEAKER}")
+        self._mode = probed.mode
+        self.epochs.note(epoch, {"mode": probed.mode, "warning": probed.warning})
+        return probed.warning
 
     def _promote_committed(self, plan: Plan) -> None:
         for receipt in self._ledger.uncommitted(plan):

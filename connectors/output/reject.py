@@ -1,7 +1,7 @@
 """Reject files: the rows of a shard that were set aside, where they came from and why. One per attempt, Parquet.
 
 Owns their schema and how they are found again. The invariant: a reject file counts only while the part of its shard
-names it, so that whatever an attempt that lost wrote is nobody's.
+names it, so that what an attempt that lost wrote never counts.
 """
 
 from __future__ import annotations
@@ -82,12 +82,12 @@ class Rejected:
 
     def places(self) -> dict[str, dict[int, list[int]]]:
         """file -> row group -> its rejected rows, ascending."""
-        found: dict[str, dict[int, list[int]]] = {}
+        places: dict[str, dict[int, list[int]]] = {}
         for table in self.tables(["file", "row_group", "row"]):
             columns = (table.column(name).to_pylist() for name in ("file", "row_group", "row"))
             for file, row_group, row in zip(*columns, strict=True):
-                found.setdefault(file, {}).setdefault(row_group, []).append(row)
-        return {file: {group: sorted(rows) for group, rows in groups.items()} for file, groups in found.items()}
+                places.setdefault(file, {}).setdefault(row_group, []).append(row)
+        return {file: {group: sorted(rows) for group, rows in groups.items()} for file, groups in places.items()}
 
 
 def read_rejected(output: Output) -> Rejected:

@@ -1,6 +1,6 @@
 """The proof, from storage alone, that every input row is in exactly one part: no driver, no model, no cluster.
 
-Believes the plan (which names itself by its hash), the parts and their commit headers; receipts are not asked.
+Believes the plan (which names itself by its hash), the parts and their commit headers; receipts are not read.
 """
 
 from __future__ import annotations
@@ -93,9 +93,9 @@ def verify(output: Output, *, deep: bool = False) -> Verification:
     check = _Check(store, names, plan, manifest, deep)
     wanted = sorted(name for name in listed if check.concerns(name))
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="verify") as threads:
-        found = list(threads.map(lambda name: check.file(name, listed[name]), wanted))
-    problems += [one.problem for one in found if one.problem is not None]
-    good = {one.shard: one for one in found if one.shard is not None and one.problem is None}
+        checked = list(threads.map(lambda name: check.file(name, listed[name]), wanted))
+    problems += [one.problem for one in checked if one.problem is not None]
+    good = {one.shard: one for one in checked if one.shard is not None and one.problem is None}
     named = {problem.name for problem in problems}
     for shard in plan.shards:
         name = names.part(shard.index)

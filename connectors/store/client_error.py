@@ -27,18 +27,18 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 def meaning(error: Exception, wrong: type[JobError]) -> tuple[type[RunnerError], Cause, str]:
     """Our class for a client's exception, its cause, and the text. wrong: for what will not pass by itself."""
-    told = f"{type(error).__name__}: {error}"
+    text = f"{type(error).__name__}: {error}"
     cause = _cause(error)
     match cause:
         case "absent":
             return wrong, cause, "there is no such file, folder or bucket"
         case "denied":
-            return wrong, cause, f"permission was denied ({told}); check the credentials and what they allow"
+            return wrong, cause, f"permission was denied ({text}); check the credentials and what they allow"
         case "full":
-            return StorageError, cause, f"no space is left ({told})"
+            return StorageError, cause, f"no space is left ({text})"
         case "permanent":
-            return wrong, cause, told
-    return StorageError, cause, f"{told} (may pass)"
+            return wrong, cause, text
+    return StorageError, cause, f"{text} (may pass)"
 
 
 def denied(error: Exception) -> bool:
@@ -49,7 +49,7 @@ def publish_answer(error: Exception) -> Answer:
     """Whether an upload that ended with `error` may have taken effect.
 
     A missing upload id is unclear too: a client that completes an upload a second time, because the first answer was
-    lost, is told so of its own success.
+    lost, hears that of its own success.
     """
     lost_upload = isinstance(error, FileNotFoundError) and "upload" in str(error).lower()
     return "unclear" if lost_upload or _cause(error) == "transient" else "failed"

@@ -72,7 +72,7 @@ def has_wildcard(text: str) -> bool:
 
 
 def hidden(parts: Parts) -> bool:
-    """Names that start with '_' or '.' are of somebody else: markers, metadata, unfinished files."""
+    """Names that start with '_' or '.' are no input: markers, metadata, unfinished files."""
     return any(part.startswith(("_", ".")) for part in parts)
 
 

@@ -73,9 +73,9 @@ def _offer(store: Store, path: str, content: bytes, part_bytes: int) -> bool:
             if error.facts.get("answer") == "failed":
                 raise
             unclear = error
-        found = store.read(path)
-        if found is not None:
-            return found == content
+        read = store.read(path)
+        if read is not None:
+            return read == content
     assert unclear is not None
     raise unclear
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-_LOCK_S = 10.0  # renaming and making folders takes milliseconds: whoever holds the lock for longer is stopped
+_LOCK_S = 10.0  # renaming and making folders takes milliseconds: a process that holds the lock for longer is stopped
 _DEAD = "dead-"
 
 
@@ -60,8 +60,8 @@ def _ours(above: Path) -> bool:
     """Whether `above` is a folder of this user alone: in a temporary folder for all, others may have put it there."""
     with suppress(FileExistsError):
         above.mkdir(mode=0o700)
-    found = above.lstat()
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+    about = above.lstat()
+    return stat.S_ISDIR(about.st_mode) and about.st_uid == os.getuid() and not about.st_mode & 0o077
 
 
 def _lock_of(folder: Path) -> Path:
@@ -70,7 +70,7 @@ def _lock_of(folder: Path) -> Path:
 
 def _ownerless(folder: Path) -> bool:
     if folder.name.startswith(_DEAD):
-        return True  # whoever was to remove it died
+        return True  # the process that was to remove it died
     lock = FileLock(_lock_of(folder), timeout=0)
     try:
         lock.acquire()
@@ -81,7 +81,7 @@ def _ownerless(folder: Path) -> bool:
 
 
 def _renamed(folder: Path) -> Path:
-    """Out of the way, so that nobody else removes it too."""
+    """Out of the way, so that no other process removes it too."""
     if folder.name.startswith(_DEAD):
         return folder
     _lock_of(folder).unlink(missing_ok=True)

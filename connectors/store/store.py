@@ -87,7 +87,7 @@ class Store:
         return self._calls.ask("look at", path, InputError, lambda files, url: files.stat(url))
 
     def open(self, path: str) -> BinaryIO:
-        """Open for random access. Nothing is read ahead: a read fetches exactly the bytes asked for.
+        """Open for random access. Nothing is read ahead: a read fetches exactly these bytes.
 
         raises: InputError where there is no such file or no permission; StorageError, also from the file's methods,
                 where the bytes could not be fetched.

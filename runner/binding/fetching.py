@@ -82,8 +82,8 @@ def output_target(spec: TensorSpec, rule: OutputColumn, batch_rows: int | None, 
         raise mismatch("found a scalar", "expected one row for each row of the input", "MODEL_SIGNATURE")
     if spec.shape is not None and spec.shape[0] not in (None, batch_rows):
         fed = "any number of rows" if batch_rows is None else f"{batch_rows} rows"
-        found = f"found a first dimension of {spec.shape[0]} where {fed} are fed"
-        raise mismatch(found, "expected one row for each row of the input", "MODEL_SIGNATURE")
+        shape = f"found a first dimension of {spec.shape[0]} where {fed} are fed"
+        raise mismatch(shape, "expected one row for each row of the input", "MODEL_SIGNATURE")
     if rule.decode is not None and spec.dtype != "string":
         raise mismatch(f"found 'decode: {rule.decode}'", f"only strings can be decoded, not {spec.dtype}")
     row = _row(spec, rule)
@@ -255,8 +255,8 @@ class OutputTarget:
         return pa.py_buffer(np.arange(count + 1, dtype=np.int32) * np.int32(size))  # (count + 1,)
 
     def too_large(self) -> DataError:
-        found = "one batch of it passes 2 GiB or 2**31 values"
-        return self.refusal("MODEL_OUTPUT", f"{found}; a column holds less: lower 'limits: batch_rows'")
+        much = "one batch of it passes 2 GiB or 2**31 values"
+        return self.refusal("MODEL_OUTPUT", f"{much}; a column holds less: lower 'limits: batch_rows'")
 
     def refusal(self, code: str, text: str, **facts: Any) -> DataError:
         message = f"could not write output {self.name!r} to column {self.field.name!r}: {text}"

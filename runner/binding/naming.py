@@ -140,8 +140,8 @@ def absent(name: str, schema: pa.Schema) -> BindingError | None:
         expected = "expected a whole column: only what feeds an input may be a field"
         return mismatch(f"found the field {ways[0]}", expected, "COLUMN_MISSING")
     if ways:
-        found = f"found {len(ways)} fields that can be meant: {one_of(ways)}"
-        return mismatch(found, "expected one; rename a column", "COLUMN_AMBIGUOUS")
+        several = f"found {len(ways)} fields that can be meant: {one_of(ways)}"
+        return mismatch(several, "expected one; rename a column", "COLUMN_AMBIGUOUS")
     other_case = [other for other in schema.names if other.lower() == name.lower()]
     hint = f" (names are case-sensitive: {other_case[0]!r} is there)" if other_case else ""
     return mismatch(f"found no such column{hint}", f"the input has {one_of(schema.names, name)}", "COLUMN_MISSING")

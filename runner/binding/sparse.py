@@ -185,8 +185,8 @@ class SparseTarget:
 def sparse_target(spec: TensorSpec, rule: OutputColumn) -> SparseTarget:
     """Agree on the column that a sparse output becomes. raises: BindingError saying what was found and expected."""
     if spec.shape is None or len(spec.shape) < 2:
-        found = "unknown rank" if spec.shape is None else f"{len(spec.shape)} dimensions"
-        raise mismatch(f"found a sparse output of {found}", "expected rows and at least one more", "MODEL_SIGNATURE")
+        rank = "unknown rank" if spec.shape is None else f"{len(spec.shape)} dimensions"
+        raise mismatch(f"found a sparse output of {rank}", "expected rows and at least one more", "MODEL_SIGNATURE")
     items = output_target(TensorSpec(spec.name, spec.dtype, (None,), ""), rule, None, "list")
     row = spec.shape[1:]
     place = pa.int64() if len(row) == 1 else pa.list_(pa.field("item", pa.int64(), nullable=False), len(row))

@@ -109,8 +109,10 @@ def output_files(signature: Signature, folder: Path, overwrite: bool) -> dict[st
         name: re.sub(r"[/\\%\x00-\x1f]|^\.", lambda odd: f"%{ord(odd[0]):02X}", name) for name in signature.outputs
     }
     files = {name: folder / f"{safe}.npy" for name, safe in names.items()}
-    if not overwrite and (there := [str(path) for path in files.values() if path.exists()]):
-        raise OutputError(f"cannot write to '{folder}': it has {one_of(there)}; choose another folder, or --overwrite")
+    if not overwrite and (present := [str(path) for path in files.values() if path.exists()]):
+        raise OutputError(
+            f"cannot write to '{folder}': it has {one_of(present)}; choose another folder, or --overwrite"
+        )
     return files
 
 

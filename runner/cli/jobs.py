@@ -58,7 +58,10 @@ def submit(
         bool, typer.Option("--wheel", help="Bring this runner's own code along; its dependencies must be there.")
     ] = False,
     allow_open_cluster: Annotated[
-        bool, typer.Option("--allow-open-cluster", help="Although anybody who reaches the cluster can run code there.")
+        bool,
+        typer.Option(
+            "--allow-open-cluster", help="Although every process that reaches the cluster can run code there."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -1,7 +1,7 @@
 """The jobs API of a running cluster, as Ray's own client speaks it.
 
 Owns how the cluster is reached: its address, its token, how long an answer may take. Refuses to know what a job is.
-The invariants: a token goes only to a cluster that asked for one, and no call waits for ever.
+The invariants: a token goes only to a cluster that wants one, and no call waits for ever.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _OVERRIDES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 class RayJobs:
     """The jobs of the cluster at `address`, 'http://HOST:8265'.
 
-    allow_open: although anybody who reaches it can run code there.
-    raises:     JobError for an address of another kind; CapacityError where nobody answers, where the token is missing
+    allow_open: although every process that reaches it can run code there.
+    raises:     JobError for an address of another kind; CapacityError where nothing answers, where the token is missing
                 or wrong, or where the cluster is open, not on this machine, and not `allow_open`.
     """
 
@@ -48,8 +48,8 @@ class RayJobs:
         answer = _answer_to_strangers(self._target)
         if answer in _OPEN and not allow_open and not _loopback(self._target):
             raise CapacityError(
-                f"the cluster at '{self._target}' is open: anybody who reaches it can run code there and read what this"
-                " job may read; start Ray with RAY_AUTH_MODE=token, or accept it with --allow-open-cluster"
+                f"the cluster at '{self._target}' is open: all that reach it can run code there and read what this job"
+                " may read; start Ray with RAY_AUTH_MODE=token, or accept it with --allow-open-cluster"
             )
         headers = {"Authorization": f"Bearer {token}"} if answer in (401, 403) and (token := _token()) else None
         with _quiet():
@@ -113,7 +113,7 @@ class RayJobs:
         lines = [line.strip() for line in redact(str(error)).splitlines() if line.strip()]
         # The server answers a mistake with a traceback, whose last line is the reason.
         reason = lines[-1].strip("'\"}. ") if lines else type(error).__name__
-        return CapacityError(f"the cluster at '{self._target}' did not do what was asked: {reason[:500]}")
+        return CapacityError(f"the cluster at '{self._target}' did not obey: {reason[:500]}")
 
 
 class _Client(JobSubmissionClient):  # type: ignore[misc]
@@ -160,11 +160,11 @@ def _loopback(address: str) -> bool:
 
 
 def _answer_to_strangers(address: str) -> int:
-    """The HTTP status for somebody without a token who asks for the jobs. raises: CapacityError."""
+    """The HTTP status of a request for the jobs without a token. raises: CapacityError."""
     opener = urllib.request.build_opener(_NoRedirect)
     try:
-        with opener.open(f"{address}/api/jobs/", timeout=_PROBE_S) as found:
-            return int(found.status)
+        with opener.open(f"{address}/api/jobs/", timeout=_PROBE_S) as answer:
+            return int(answer.status)
     except urllib.error.HTTPError as answer:
         if answer.code < 500:
             return answer.code  # 401, 403, or that of a proxy which sends people to its own door

@@ -100,7 +100,7 @@ class JobsApi(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """state: new: begun now; resumed: begun again after an end without success; running: somebody did before;
+    """state: new: begun now; resumed: begun again after an end without success; running: it was begun before;
     finished: the output is complete, nothing was sent."""
 
     state: Literal["new", "resumed", "running", "finished"]
@@ -129,7 +129,7 @@ def request(
     file:      the job file, relative to `working_dir`, which becomes the driver's current directory.
     variables: 'NAME': must be set on the cluster, checked before work begins; 'NAME=VALUE': set there, no secret.
     modules:   wheels to bring along.
-    command:   that submits this job again, for whoever looks at the output.
+    command:   that submits this job again, for readers of the output.
     raises:    JobError for a location that means something else on the cluster, or a secret given as a value.
     """
     _refuse_relative(job)
@@ -162,8 +162,8 @@ def submit(api: JobsApi, wanted: Request) -> Submitted:
     raises: CapacityError where the cluster does not answer.
     """
     for _ in range(_TRIES):
-        before = [found for found in api.all() if found.base == wanted.base]
-        last = max(before, key=lambda found: found.number, default=None)
+        before = [one for one in api.all() if one.base == wanted.base]
+        last = max(before, key=lambda one: one.number, default=None)
         if last is not None and last.alive:
             return Submitted("running", last.id)
         if read_status(wanted.output).state == "finished":
@@ -185,52 +185,52 @@ def follow(
 
     raises: CapacityError once the cluster did not answer for two minutes; the job itself may go on.
     """
-    told, heard, looked = 0, clock(), clock()
+    said, heard, looked = 0, clock(), clock()
     while True:
         try:
-            found = api.find(id)
-            text = api.logs(id) if found is not None else ""
+            submission = api.find(id)
+            text = api.logs(id) if submission is not None else ""
             heard = clock()
         except CapacityError as error:
             if clock() - heard < _SILENT_S:
                 sleep(_POLL_S)
                 continue
             raise CapacityError(f"{error.message}; job '{id}' may go on: its output tells") from error
-        if found is None:
+        if submission is None:
             raise JobError(f"cannot follow job '{id}': the cluster does not know it (any more)")
-        if text[told:]:
-            say(text[told:])
-            told = len(text)
-        if not found.alive:
-            return found
+        if text[said:]:
+            say(text[said:])
+            said = len(text)
+        if not submission.alive:
+            return submission
         if clock() - looked >= _LOOK_S:
             looked = clock()
-            if read_status(found.output).state == "finished":
-                return found
+            if read_status(submission.output).state == "finished":
+                return submission
         sleep(_POLL_S)
 
 
-def verdict(found: Submission) -> Status:
+def verdict(job: Submission) -> Status:
     """What came of an ended job: its output, which is complete and proven.
 
     raises: the error that says why it is not, with the exit code of the driver where that is one of ours.
     """
-    status = read_status(found.output)
+    status = read_status(job.output)
     if status.state == "finished":
-        proof = verify(found.output)
+        proof = verify(job.output)
         if not proof.holds:
             problem = proof.problems[0]
             raise OutputError(
-                f"job '{found.id}' finished, but its output does not hold: {problem.name}: {problem.story}; see"
-                f" 'runner verify {redact(found.output.url)}'",
+                f"job '{job.id}' finished, but its output does not hold: {problem.name}: {problem.story}; see"
+                f" 'runner verify {redact(job.output.url)}'",
                 exit_code=65,
             )
         return status
-    code = found.exit_code if found.exit_code in _OUR_EXITS else RunnerError.exit_code
+    code = job.exit_code if job.exit_code in _OUR_EXITS else RunnerError.exit_code
     done = f"{status.rows_done:,} of {status.rows:,} rows are written" if status.plan_id else "nothing was written"
     raise RunnerError(
-        f"job '{found.id}' ended ({found.status}) before everything was written: {done}; submit it again to continue"
-        f" (see 'runner jobs logs {found.id}')",
+        f"job '{job.id}' ended ({job.status}) before everything was written: {done}; submit it again to continue"
+        f" (see 'runner jobs logs {job.id}')",
         exit_code=code,
     )
 
@@ -238,10 +238,10 @@ def verdict(found: Submission) -> Status:
 def named(api: JobsApi, name: str) -> Submission:
     """The job of this id; of this name without a number, the latest. raises: JobError with the choices."""
     known = api.all()
-    for found in reversed(known):
-        if name in (found.id, found.base):
-            return found
-    raise JobError(f"no job '{name}' on this cluster: it has {one_of([found.id for found in reversed(known)], name)}")
+    for one in reversed(known):
+        if name in (one.id, one.base):
+            return one
+    raise JobError(f"no job '{name}' on this cluster: it has {one_of([one.id for one in reversed(known)], name)}")
 
 
 def _refuse_relative(job: Job) -> None:
@@ -272,7 +272,7 @@ def _variables(given: Sequence[str]) -> tuple[list[str], dict[str, str]]:
             needed.append(name)
         elif names_secret(name) or redact(value) != value:
             raise JobError(
-                f"cannot send the value of '{name}': it looks like a secret, and whoever may look at the cluster's jobs"
+                f"cannot send the value of '{name}': it looks like a secret, and all who may look at the cluster's jobs"
                 f" would see it; set the variable on the nodes (a Kubernetes secret, say), and write '--env {name}'"
             )
         else:

@@ -47,7 +47,7 @@ def locate_remote(
         with reading(url):
             names = store.names(name)
         return Listing(
-            [found for found in names if not found.endswith("/")], [found[:-1] for found in names if found[-1] == "/"]
+            [name for name in names if not name.endswith("/")], [name[:-1] for name in names if name[-1] == "/"]
         )
 
     if not look("").names:

@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from jobs import html
+from jobs import notebook
 from jobs.format import (
     DEFAULT_CODEC,
     DEFAULT_FORMAT,
@@ -403,7 +403,7 @@ class Job(Section):
     def _repr_html_(self) -> str:
         given = self.model_dump(mode="json", exclude_defaults=True)
         rows = ((f"{section}.{key}", value) for section, keys in given.items() for key, value in keys.items())
-        return html.facts("Job", dict(rows))
+        return notebook.facts("Job", dict(rows))
 
     @property
     def fingerprint(self) -> str:

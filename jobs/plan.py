@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-from jobs import html
+from jobs import notebook
 from jobs.errors import InputError
 from jobs.identity import skipped_files
 from jobs.job import Limits, digest
@@ -106,7 +106,7 @@ class Plan:
     def _repr_html_(self) -> str:
         files = ((file.url, sum(group.rows for group in file.row_groups), file.size) for file in self.files)
         counts = {"id": self.id, "rows": self.rows, "files": len(self.files), "shards": len(self.shards)}
-        return html.facts("Plan", counts, below=html.table(("file", "rows", "bytes"), files))
+        return notebook.facts("Plan", counts, below=notebook.table(("file", "rows", "bytes"), files))
 
     def document(self) -> dict[str, Any]:
         """The plan as plain JSON values; `Plan.from_document` is its inverse."""

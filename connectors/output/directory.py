@@ -20,11 +20,12 @@ from connectors.output.claim import Claim, check_plan, clear, read_manifest, rea
 from connectors.output.epoch import Ending, Epochs
 from connectors.output.layout import PART_PREFIX, SUCCESS, Layout, encode
 from connectors.output.part import Losses, Part, Parts
-from connectors.output.receipts import Ledger
+from connectors.output.receipts import Receipts
 from connectors.output.status import Status, read_status
+from connectors.secret import redact
 from connectors.store.probe import WEAKER, Mode, Probe, probe
 from connectors.store.retry import BEST_EFFORT
-from connectors.store.store import Store, redact
+from connectors.store.store import Store
 from jobs.attempt import Attempt, Failure, Receipt, Success
 from jobs.errors import OutputError, RunnerError, one_of
 from jobs.format import DEFAULT_FORMAT
@@ -111,14 +112,14 @@ class OutputDirectory:
         return Claim("new" if epoch == 1 else "resumed", epoch, self.mode, warning)
 
     def done(self, plan: Plan) -> dict[int, Receipt]:
-        """The shards that are done, for a schedule. Receipts may be provisional until `finish`; see `Ledger.done`."""
+        """The shards that are done, for a schedule. Receipts may be provisional until `finish`; see `Receipts.done`."""
         if self.mode == "staged":
             self._promote_committed(plan)
-        return self._ledger.done(plan)
+        return self._receipts.done(plan)
 
     def published(self, plan: Plan) -> dict[int, Receipt]:
         """The shards that are done: receipts of listed parts, from the parts themselves where those are wrong."""
-        return self._ledger.published(plan)
+        return self._receipts.published(plan)
 
     def finished(self, plan: Plan) -> dict[int, Receipt]:
         """The receipts of a finished job, from its manifest alone.
@@ -138,9 +139,9 @@ class OutputDirectory:
         raises:   StorageError where a staged part could not be recorded and promoted; else best effort.
         """
         if self.mode == "direct" or success.receipt.adopted:
-            self._ledger.note(success, failures)
+            self._receipts.note(success, failures)
             return success.receipt
-        counts = self._ledger.commit(success, failures)
+        counts = self._receipts.commit(success, failures)
         failpoint("D7.receipt")
         return self._parts.promote(counts)
 
@@ -189,7 +190,7 @@ class OutputDirectory:
         listed = self.store.sizes("")
         parts = {name: size for name, size in listed.items() if name.startswith(PART_PREFIX)}
         given = receipts.values() if isinstance(receipts, Mapping) else receipts
-        complete = self._ledger.complete(plan, given, parts)
+        complete = self._receipts.complete(plan, given, parts)
         again = "run the same command again to recompute what is missing"
         self._check_parts(complete, parts, "finish", again)
         document = manifest(plan, complete, epoch, parts)
@@ -217,8 +218,8 @@ class OutputDirectory:
         return Parts(self.store, self._names, self._encoder, self.output.compression, self.mode)
 
     @property
-    def _ledger(self) -> Ledger:
-        return Ledger(self.store, self._names, self._parts)
+    def _receipts(self) -> Receipts:
+        return Receipts(self.store, self._names, self._parts)
 
     def _probe_store(self, epoch: int) -> str:
         """Ask the store how parts can be published here; returns what it cannot promise."""
@@ -233,7 +234,7 @@ class OutputDirectory:
         return probed.warning
 
     def _promote_committed(self, plan: Plan) -> None:
-        for receipt in self._ledger.uncommitted(plan):
+        for receipt in self._receipts.uncommitted(plan):
             if self.store.stat(receipt.staged) is not None:  # else it is lost, and the shard is computed again
                 self._parts.promote(receipt)
 

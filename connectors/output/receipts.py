@@ -29,7 +29,7 @@ def provisional(receipt: Receipt) -> bool:
 
 
 @dataclass(frozen=True)
-class Ledger:
+class Receipts:
     store: Store
     names: Layout
     parts: Parts

@@ -27,7 +27,7 @@ from connectors.store.scratch import scratch_folder
 from jobs.errors import InputError, OutputError, RunnerError, StorageError
 from jobs.job import OptionValue
 
-__all__ = ["FileStat", "Store", "redact"]
+__all__ = ["FileStat", "Store"]
 
 FileStats = list[FileStat]  # inside the class, `list` is a method
 Names = list[str]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import tempfile
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,7 +19,7 @@ from jobs.job import Job, canonical
 from jobs.load import job_document, load_job
 from runner import __version__, read_text
 from runner.cli.cache import cache_settings
-from runner.cli.options import AsJson, Set
+from runner.cli.options import AsJson, Set, flattened
 from runner.cli.terminal import console, print_json, typed
 
 if TYPE_CHECKING:
@@ -39,40 +40,46 @@ Id = Annotated[str, typer.Argument(metavar="ID", help="As `runner submit` named 
 app = typer.Typer(help="What was submitted to a cluster: list, status, logs, stop.", no_args_is_help=True)
 
 
-def submit(
-    job: Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")],
-    address: Address,
-    set_: Set = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Show the driver's log, and wait for the end.")] = False,
+@dataclass(frozen=True)
+class SubmitFlags:
+    """What goes along, and what is done beside."""
+
+    follow: Annotated[bool, typer.Option("--follow", help="Show the driver's log, and wait for the end.")] = False
     working_dir: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Send this folder along (a local model, say); the job file must be in it."),
-    ] = None,
+    ] = None
     env: Annotated[
         list[str] | None,
         typer.Option(
             "--env", metavar="NAME", help="Must be set on the cluster's nodes; NAME=VALUE sets it, for no secret."
         ),
-    ] = None,
+    ] = None
     wheel: Annotated[
         bool, typer.Option("--wheel", help="Bring this runner's own code along; its dependencies must be there.")
-    ] = False,
+    ] = False
     allow_open_cluster: Annotated[
-        bool,
-        typer.Option(
-            "--allow-open-cluster", help="Although every process that reaches the cluster can run code there."
-        ),
-    ] = False,
+        bool, typer.Option("--allow-open-cluster", help="Although all that reach the cluster can run code there.")
+    ] = False
+
+
+@flattened
+def submit(
+    job: Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")],
+    address: Address,
+    how: SubmitFlags,
+    set_: Set = None,
     as_json: AsJson = False,
 ) -> None:
     """Run the job on a cluster, its driver too; the job that is there already is found, not begun twice."""
-    from connectors.store.store import Store, redact
+    from connectors.secret import redact
+    from connectors.store.store import Store
     from runner.cluster import submit as jobs_of
     from runner.cluster.wheel import build_wheel
     from runner.preflight.preflight import preflight
 
     with tempfile.TemporaryDirectory(prefix="runner-submit-") as private:
-        wanted, file, folder, overrides = _folder(job, set_ or [], working_dir, Path(private))
+        wanted, file, folder, overrides = _folder(job, set_ or [], how.working_dir, Path(private))
         plan = preflight(wanted, cache_settings()).plan
         request = jobs_of.request(
             wanted,
@@ -81,11 +88,11 @@ def submit(
             file,
             folder,
             overrides=overrides,
-            variables=env or [],
+            variables=how.env or [],
             command=redact(typed()),
-            modules=[str(build_wheel(Path(private), __version__))] if wheel else [],
+            modules=[str(build_wheel(Path(private), __version__))] if how.wheel else [],
         )
-        api = _cluster(address, allow_open=allow_open_cluster)
+        api = _cluster(address, allow_open=how.allow_open_cluster)
         done = jobs_of.submit(api, request)
     facts = dataclasses.asdict(done) | {
         "output": request.output.url,
@@ -98,7 +105,7 @@ def submit(
     else:
         for line in _story(done.state, done.id, facts, address):
             console().print(line, highlight=False, soft_wrap=True, markup=False)
-    if follow and done.state != "finished":
+    if how.follow and done.state != "finished":
         _follow(api, done.id)
 
 

@@ -32,14 +32,12 @@ from jobs.schedule.schedule import Schedule
 from runner.measure.history import History
 from runner.measure.snapshot import Snapshot
 from runner.pool.facts import WorkerFacts
-from runner.pool.pool import Pool
+from runner.pool.pool import Clock, Pool
 from runner.pool.trial import TrialGate
 from runner.worker.spec import Progress
 
 _POLL_S = 0.25  # how long the loop sleeps at most; progress and Ctrl-C are looked at this often
 _RENEW_S = 30.0  # how often the driver says on storage that it lives
-
-Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from connectors.output.directory import OutputDirectory
 from connectors.output.epoch import Ending
-from connectors.store.store import redact
+from connectors.secret import redact
 from jobs.errors import StoppedError, SupersededError
 from runner.driver.driver import Driver
 from runner.measure.account import Account, Heading, account

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable
 
 from jobs.errors import StoppedError
-from jobs.html import facts
 from jobs.job import Job
+from jobs.notebook import facts
 from runner.driver.launch import RunOptions, Stopper, launch
 from runner.driver.result import Result
 from runner.measure.snapshot import Snapshot

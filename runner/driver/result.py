@@ -10,8 +10,8 @@ from typing import Any
 from connectors.output.directory import open_dataset
 from connectors.output.reject import read_rejected
 from jobs.errors import JobError
-from jobs.html import Report, facts
 from jobs.job import OptionValue, Output
+from jobs.notebook import Report, facts
 from runner.measure.account import Account
 from runner.report.text import account_lines, byte_count, duration, rate
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from connectors.output.status import Status, read_status
 from jobs.errors import RunnerError
-from jobs.html import facts
 from jobs.job import Output
+from jobs.notebook import facts
 from runner.report.text import byte_count, duration, rate
 
 _EVERY_S = 2.0

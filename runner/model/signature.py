@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from jobs import html
+from jobs import notebook
 from jobs.errors import ModelError, offenders, one_of
 from runner.tensor import Tensor, tensor_text
 
@@ -117,7 +117,9 @@ class ModelSpec:
             for key, tensor in tensors.items()
         ]
         head = {"url": self.url, "version": self.version, "digest": self.digest, "bytes": sum(self.files.values())}
-        return html.facts("Model", head, below=html.table(("tags", "signature", "", "tensor", "dtype", "shape"), rows))
+        return notebook.facts(
+            "Model", head, below=notebook.table(("tags", "signature", "", "tensor", "dtype", "shape"), rows)
+        )
 
 
 def choose_metagraph(spec: ModelSpec, tags: Sequence[str] | None) -> MetaGraph:

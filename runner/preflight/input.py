@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from connectors.formats.base import Source
 from connectors.formats.registry import FORMATS, format_by_suffix, infer_examples, make_source, source_of
+from connectors.secret import redact
 from connectors.store.listing import Pattern, has_wildcard, hidden
-from connectors.store.store import FileStat, Store, redact
+from connectors.store.store import FileStat, Store
 from jobs.errors import InputError, OutputError
 from jobs.job import Job
 

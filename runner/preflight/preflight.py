@@ -18,7 +18,7 @@ from connectors.formats.registry import make_encoder
 from connectors.formats.schema import unify
 from connectors.models.cache import CacheSettings
 from connectors.store.store import FileStat, Store
-from jobs import html
+from jobs import notebook
 from jobs import plan as plans
 from jobs.errors import BindingError, ModelError, offenders
 from jobs.job import Job, Model, Output, allowed
@@ -73,7 +73,7 @@ class Preflight:
     def _repr_html_(self) -> str:
         rows = self.binding.describe()
         heads = list(rows[0]) if rows else []
-        columns = html.table(heads, ([row.get(name, "") for name in heads] for row in rows))
+        columns = notebook.table(heads, ([row.get(name, "") for name in heads] for row in rows))
         return columns + self.plan._repr_html_()
 
     def spec(self, output: Output) -> WorkerSpec:

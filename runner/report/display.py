@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from jobs.html import progress_bar
+from jobs.notebook import progress_bar
 from runner.measure.snapshot import Snapshot
 from runner.report.text import progress_line
 

@@ -13,16 +13,13 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
-import pyarrow as pa
-
 from jobs.errors import RunnerError
-from runner.batch.batches import Where, batches
+from runner.batch.batches import batches
 from runner.binding.binding import Binding
 from runner.engine import Engine
 from runner.measure.stage import StageClock
+from runner.worker.reading import Located
 from runner.worker.tuning import Spent, Tuned, tune
-
-Located = tuple[Where, pa.Table]
 
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
 

@@ -6,8 +6,8 @@ import pytest
 
 from jobs.attempt import Measured, Receipt, Success
 from jobs.errors import JobError
-from jobs.html import Report, facts, table
 from jobs.job import Job, Limits
+from jobs.notebook import Report, facts, table
 from jobs.plan import InputFile, RowGroup, plan
 from jobs.schedule.event import AttemptSucceeded
 from runner.driver.result import Result

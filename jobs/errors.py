@@ -92,7 +92,7 @@ class OutputError(JobError):
 
 
 class DataError(RunnerError):
-    """facts: `code` (stable, see DATA.md), and as known `file`, `row_group`, `row`, `column`."""
+    """facts: `code` (stable; `connectors/README.md` lists them), and as known `file`, `row_group`, `row`, `column`."""
 
     exit_code = 65
     failure_class = "data"

@@ -1,6 +1,6 @@
 """What the Schedule may spend: attempts by failure class, time without progress, second workers for slow shards.
 
-Owns the constants of PROTOCOL.md "Failure classes", and the figures they are compared with; refuses to know workers
+Owns how often each class of failure may happen, and the figures they are compared with; refuses to know workers
 and events. The invariant: what a user set with `limits.max_attempts` is never exceeded by any class.
 """
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -109,7 +109,7 @@ class ColumnSource:
             "fill": None if self.fill is None else tensor_digest(self.fill),
         }
 
-    @property
+    @cached_property
     def blame(self) -> Blame:
         return Blame(self.name, self.column)
 
@@ -125,27 +125,27 @@ class ColumnSource:
     def dense(self, values: pa.Array, blame: Blame) -> Tensor:
         """values: no null row. blame: with their rows in the batch."""
         rows = len(values)
-        blame, sizes = blame.among(rows), []
+        sizes = []
         for size in self.sizes:
-            sizes.append(self._length(values, size, blame))
+            sizes.append(self._length(values, size, rows, blame))
             values = plain(values.flatten())
             empty = nulls(values)
             if empty is not None:
                 expected = "expected none: a 'null:' rule covers whole rows only"
-                blame.refuse("ROW_NULL", "a list with a null element", expected, empty)
+                blame.among(rows).refuse("ROW_NULL", "a list with a null element", expected, empty)
         shape = (rows, *self._row_shape(sizes))
         if self.dtype == "string":
             return Strings(text(values), shape)
         array, failed = self.cast.apply(values)
         if failed is not None:
             holds = f"a value that {self.dtype} cannot hold" + (" exactly" if self.cast.how == "bfloat16" else "")
-            blame.refuse(self.cast.code, holds, "expected one that fits, or 'cast: unsafe'", failed)
+            blame.among(rows).refuse(self.cast.code, holds, "expected one that fits, or 'cast: unsafe'", failed)
         if self.finite and (failed := self._nonfinite(array)) is not None:
             expected = "expected a finite number: the job says 'nonfinite: reject'"
-            blame.refuse("ROW_NONFINITE", "NaN or infinity", expected, failed)
+            blame.among(rows).refuse("ROW_NONFINITE", "NaN or infinity", expected, failed)
         return array.reshape(shape)  # array: (rows * values per row,) -> (rows, *row)
 
-    def _length(self, values: pa.Array, size: int | None, blame: Blame) -> int:
+    def _length(self, values: pa.Array, size: int | None, rows: int, blame: Blame) -> int:
         """The length that all lists of this level have."""
         if pa.types.is_fixed_size_list(values.type):
             return int(values.type.list_size)
@@ -160,7 +160,9 @@ class ColumnSource:
             )
             holds = partial(_length_text, lengths)
             # Where any length will do, no row is to blame: its batch is.
-            blame.refuse("ROW_SHAPE", holds, f"expected lists of {wanted}{why}", wrong, rejectable=size is not None)
+            blame.among(rows).refuse(
+                "ROW_SHAPE", holds, f"expected lists of {wanted}{why}", wrong, rejectable=size is not None
+            )
         return wanted
 
     def _nonfinite(self, array: Array) -> Array | None:

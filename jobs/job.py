@@ -373,7 +373,7 @@ class Limits(Section):
     nonfinite: Literal["pass", "reject"] = "pass"  # NaN or infinity in an input: `reject` makes it a bad row
     nan_output: Literal["keep", "reject"] = "keep"  # NaN in an output, counted in any case
     reject_input: bool = False  # reject files hold the columns that were read: they may be personal data
-    max_row_bytes: ByteCount | None = None  # of the lists and strings of one row
+    max_row_bytes: ByteCount | None = None  # of one row as it is read, lists and strings included
     max_row_group_bytes: ByteCount = 16 * 2**30  # decoded, of the columns that are read
 
     @property

@@ -182,7 +182,7 @@ def _halves(rows: int) -> list[tuple[int, int]]:
 
 
 def wide_rows(batch: pa.RecordBatch, most: int) -> None:
-    """raises: RowError ROW_TOO_BIG for rows whose lists and strings have more than `most` bytes together."""
+    """raises: RowError ROW_TOO_BIG for rows of more than `most` bytes, lists and strings included."""
     sizes = sum((row_bytes(column) for column in batch.columns), np.zeros(batch.num_rows, np.int64))
     at = np.flatnonzero(sizes > most)
     if len(at):

@@ -42,8 +42,9 @@ app = typer.Typer(help="What was submitted to a cluster: list, status, logs, sto
 
 @dataclass(frozen=True)
 class SubmitFlags:
-    """What goes along, and what is done beside."""
+    """What is changed, what goes along, and what is done beside."""
 
+    set_: Set = None
     follow: Annotated[bool, typer.Option("--follow", help="Show the driver's log, and wait for the end.")] = False
     working_dir: Annotated[
         Path | None,
@@ -68,7 +69,6 @@ def submit(
     job: Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job file.")],
     address: Address,
     how: SubmitFlags,
-    set_: Set = None,
     as_json: AsJson = False,
 ) -> None:
     """Run the job on a cluster, its driver too; the job that is there already is found, not begun twice."""
@@ -79,7 +79,7 @@ def submit(
     from runner.preflight.preflight import preflight
 
     with tempfile.TemporaryDirectory(prefix="runner-submit-") as private:
-        wanted, file, folder, overrides = _folder(job, set_ or [], how.working_dir, Path(private))
+        wanted, file, folder, overrides = _folder(job, how.set_ or [], how.working_dir, Path(private))
         plan = preflight(wanted, cache_settings()).plan
         request = jobs_of.request(
             wanted,

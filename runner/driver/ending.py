@@ -65,7 +65,7 @@ def accounted(driver: Driver, ready: Preflight, began: float, ending: str) -> Ac
 
 def _account(ready: Preflight, driver: Driver, began: float) -> Account:
     places = {name: facts.place for name, facts in driver.facts.items()}
-    warm_up_s = sum(facts.warm_up.seconds for facts in driver.facts.values())
+    warm_up_s = sum((facts.warm_up.seconds for facts in driver.facts.values()), 0.0)
     first = driver.history.first_part
     return account(ready.job, driver.history, places, warm_up_s, None if first is None else first - began)
 

@@ -305,9 +305,8 @@ def test_a_circle_and_a_floor_too_many_are_seen() -> None:
 
 
 def _crowded(files: Sequence[str]) -> dict[str, int]:
-    """Folders with too many files, beside their `__init__.py`."""
-    names = (path.rpartition("/") for path in files)
-    count = Counter(folder for folder, _, name in names if name != "__init__.py")
+    """Folders with too many files, `__init__.py` counted."""
+    count = Counter(path.rpartition("/")[0] for path in files)
     return {folder: files for folder, files in count.items() if files > MOST_FILES}
 
 

@@ -6,7 +6,7 @@ import os
 
 import pyarrow as pa
 
-from connectors.store.range_file import RangeFile
+from connectors.store.remote import RangeFile
 
 CONTENT = bytes(range(200))
 

@@ -72,9 +72,7 @@ class OutputDirectory:
 
     def open_part(self, attempt: Attempt, schema: pa.Schema, model_digest: str, worker: str) -> Part:
         """A part to write in a `with` block; leaving the block without `publish` drops everything."""
-        if (
-            self._mode is None
-        ):  # in a worker, which the driver gives no mode; by the exact name, because a listing may lag
+        if self._mode is None:  # in a worker; by the exact name, because a listing may lag
             self._mode = "staged" if self.epochs.document(attempt.epoch).get("mode") == "staged" else "direct"
         return self._parts.open(attempt, schema, model_digest, worker)
 

@@ -32,8 +32,8 @@ from jobs.schedule.schedule import Schedule
 from runner.measure.history import History
 from runner.measure.snapshot import Snapshot
 from runner.pool.facts import WorkerFacts
+from runner.pool.gate import TrialGate
 from runner.pool.pool import Clock, Pool
-from runner.pool.trial import TrialGate
 from runner.worker.spec import Progress
 
 _POLL_S = 0.25  # how long the loop sleeps at most; progress and Ctrl-C are looked at this often

@@ -29,9 +29,9 @@ from runner.engine import EngineOptions
 from runner.measure.account import Account
 from runner.measure.snapshot import Snapshot
 from runner.model.planned import ModelWatch
+from runner.pool.gate import TrialGate
 from runner.pool.inline import InlinePool
 from runner.pool.pool import Pool
-from runner.pool.trial import TrialGate
 from runner.preflight.preflight import Preflight, complete, examine
 from runner.report.display import Display, NoDisplay
 from runner.report.event_log import EventLog

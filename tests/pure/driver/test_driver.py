@@ -32,7 +32,7 @@ from jobs.schedule.schedule import Schedule
 from runner.driver.driver import Driver, Listeners
 from runner.measure.snapshot import Snapshot
 from runner.pool.facts import WorkerFacts
-from runner.pool.trial import TrialGate
+from runner.pool.gate import TrialGate
 from runner.worker.spec import Progress, WorkerSpec
 
 

@@ -9,7 +9,7 @@ from jobs.errors import ModelError, WorkerError
 from jobs.schedule.event import WorkerFailedToStart, WorkerLost, WorkerReady
 from runner.measure.place import Place
 from runner.pool.facts import WorkerFacts
-from runner.pool.trial import TrialGate
+from runner.pool.gate import TrialGate
 from runner.worker.trial import Trial
 from runner.worker.warm_up import WarmUp
 

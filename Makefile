@@ -10,7 +10,7 @@ MINUTES ?= 10
 AZURITE := 3.37.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint check faults soak zoo format bench clean
+.PHONY: help demo test lint check faults surprises soak zoo format bench clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 16
@@ -35,6 +35,12 @@ test: $(VENV)/dev.stamp ## all tests; SUITES="pure tf" for some
 faults: $(VENV)/dev.stamp ## every row of the fault matrix, the slow ones too; prints the time
 	$(BIN)/python -m pytest --durations=10 -m "faults or not faults" tests/faults tests/submit tests/cli/test_interruptions.py \
 		tests/storage/output/test_publish.py tests/storage/store/test_store_contract.py tests/storage/output/test_epoch.py tests/pure/test_each_step.py
+
+# Arrays beyond 2 GiB, 5,000 columns, 100,000 row groups: up to 20 GiB of memory. One process for each folder.
+surprises: $(VENV)/dev.stamp ## what needs much memory or minutes of the tests of what surprises; prints what it saw
+	@failed=""; for suite in storage tf cli; do \
+		echo "tests/$$suite"; $(BIN)/python -m pytest -q --durations=0 -m surprises tests/$$suite || failed="$$failed $$suite"; \
+	done; if [ -n "$$failed" ]; then echo "make surprises: failed in$$failed"; exit 1; fi
 
 soak: $(VENV)/dev.stamp ## jobs on an S3 server while workers, nodes and drivers are killed: make soak MINUTES=10
 	$(BIN)/python tests/support/soak.py --minutes $(MINUTES)

@@ -13,17 +13,40 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+# Marker -> what it marks. Such tests run only where `-m` names them.
+_ON_DEMAND = {
+    "faults": "slow rows of the fault matrix, for `make faults`",
+    "surprises": "large arrays, wide files, many row groups: what needs memory or minutes, for `make surprises`",
+}
+_SEEN = pytest.StashKey[list[str]]()
+
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "faults: slow rows of the fault matrix, for `make faults`")
+    config.stash[_SEEN] = []
+    for name, what in _ON_DEMAND.items():
+        config.addinivalue_line("markers", f"{name}: {what}")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The slow rows run only where `-m` names them."""
-    if "faults" not in (config.option.markexpr or ""):
-        slow = [item for item in items if item.get_closest_marker("faults")]
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if item not in slow]
+    unasked = [name for name in _ON_DEMAND if name not in (config.option.markexpr or "")]
+    slow = [item for item in items if any(item.get_closest_marker(name) for name in unasked)]
+    config.hook.pytest_deselected(items=slow)
+    items[:] = [item for item in items if item not in slow]
+
+
+@pytest.fixture
+def saw(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Note what was seen, in a sentence with figures: it is printed at the end of the run."""
+    seen = request.config.stash[_SEEN]
+    return lambda sentence: seen.append(f"{request.node.name}: {sentence}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if seen := config.stash[_SEEN]:
+        terminalreporter.section("what was seen")
+        for sentence in seen:
+            terminalreporter.write_line(sentence)
 
 
 # Written by TensorFlow in a process of its own, so that the tests' process stays free of it.

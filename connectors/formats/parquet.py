@@ -6,12 +6,9 @@ does not match its checksum, or a row group with other rows than planned, is an 
 
 from __future__ import annotations
 
-import io
 import json
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,191 +20,25 @@ from connectors.formats.fault import (
     MAX_ROW_GROUP_BYTES,
     bad_row_group,
     check_unchanged,
-    one_line,
     out_of_memory,
     unreadable,
     while_running,
-    wrong_magic,
     wrong_rows,
 )
-from connectors.formats.schema import leaf_count, plain_schema, plain_table, position
+from connectors.formats.footer import DECODE_ERRORS, FileSchema, Footer, read_footer, unsupported
+from connectors.formats.schema import plain_table, position
 from connectors.formats.spool import HEADER_KEY, SpoolWriter, empty_batch, open_part, whole_part
 from connectors.store.store import FileStat, Store
 from jobs.attempt import InputSlice
 from jobs.errors import InputError
 from jobs.plan import InputFile, RowGroup
 
-_log = logging.getLogger(__name__)
-
-_MAGIC, _ENCRYPTED_MAGIC = b"PAR1", b"PARE"
-_SMALLEST = 12  # bytes: magic, length of the footer, magic
-
 # Bytes of one decoded value. Runs and dictionaries make the bytes of a page much fewer than those of its values.
 _VALUE_BYTES = {"INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 8}
-
-# What pyarrow raises for bad bytes; ArrowInvalid is a ValueError, and so is a name that is not UTF-8.
-_DECODE_ERRORS = (OSError, ValueError, pa.ArrowException)
 
 # Dictionaries pay for few distinct values only; with this limit (default 1 MiB) the encoder finds out sooner.
 # Measured, 1 M rows with zstd: unique int64 0.033 s instead of 0.044 s and 19 % smaller; 1,000 distinct unchanged.
 _DICTIONARY_BYTES = 64 * 1024
-
-
-@dataclass(frozen=True)
-class FileSchema:
-    """A schema as the file has it, as it is delivered, and which leaf columns belong to which top-level field."""
-
-    raw: pa.Schema
-    plain: pa.Schema
-    leaves: tuple[range, ...]
-
-    @classmethod
-    def of(cls, raw: pa.Schema) -> FileSchema:
-        leaves, start = [], 0
-        for field in raw:
-            stop = start + leaf_count(field.type)
-            leaves.append(range(start, stop))
-            start = stop
-        return cls(raw, plain_schema(raw), tuple(leaves))
-
-
-class Footer:
-    """The parsed footer of one file, with column metadata that is safe to look at.
-
-    `metadata.row_group(i).column(j)` aborts the process where that column is encrypted or its metadata damaged:
-    the C++ exception passes through a binding that does not catch it. `chunks`, the only one to call it, has the
-    same columns opened by the reader first, which does catch, on a file of which only the footer can be read.
-    """
-
-    def __init__(self, file: BufferedFile) -> None:
-        """file: with its footer held. raises: what pyarrow raises for a bad footer."""
-        self._file = file
-        self._probe = _FooterFile(file)
-        # buffer_size: columns are opened without reading, so all are checked before the first page is read.
-        self._parquet = pq.ParquetFile(pa.PythonFile(self._probe, mode="r"), buffer_size=4096, pre_buffer=False)
-        self._probe.seal()
-        self.metadata = self._parquet.metadata
-
-    def load_schema(self, known: FileSchema | None) -> None:
-        """known: the schema of another file, used again if it is the same. raises: what pyarrow raises."""
-        raw = self._parquet.schema_arrow.remove_metadata()
-        same = known is not None and known.raw.equals(raw, check_metadata=True)
-        self.schema = known if known is not None and same else FileSchema.of(raw)
-
-    def chunks(self, row_group: int, columns: Sequence[str]) -> list[Any]:
-        """Metadata of the column chunks below `columns`.
-
-        raises: InputError FILE_ENCRYPTED, FILE_UNSUPPORTED, FILE_FOOTER.
-        """
-        self._rehearse(row_group, columns)
-        group, wanted, raw = self.metadata.row_group(row_group), set(columns), self.schema.raw
-        return [
-            group.column(leaf)
-            for index, leaves in enumerate(self.schema.leaves)
-            if raw.field(index).name in wanted
-            for leaf in leaves
-        ]
-
-    def _rehearse(self, row_group: int, columns: Sequence[str]) -> None:
-        failure = self._failure(row_group, columns)
-        if failure is None:
-            return
-        # Again one by one, to name the column.
-        column = next((name for name in columns if self._failure(row_group, [name]) is not None), None)
-        what = f"row group {row_group} column {column!r}: {one_line(failure)}"
-        if "decrypt" in str(failure).lower():
-            raise unreadable(self._file, "FILE_ENCRYPTED", f"{what}; encrypted columns are not supported") from failure
-        raise unreadable(self._file, "FILE_UNSUPPORTED" if _unsupported(failure) else "FILE_FOOTER", what) from failure
-
-    def _failure(self, row_group: int, columns: Sequence[str]) -> Exception | None:
-        self._probe.reached = False
-        try:
-            self._parquet.read_row_group(row_group, columns=list(columns), use_threads=False)
-        except _DECODE_ERRORS as error:
-            return None if self._probe.reached else error
-        return None
-
-
-class _FooterFile(BufferedFile):
-    """After `seal`, has a size and no bytes, and notes that some were wanted."""
-
-    def __init__(self, file: BufferedFile) -> None:
-        super().__init__(io.BytesIO(), file.url, file.size)
-        self._whole: BufferedFile | None = file
-        self.reached = False
-
-    def seal(self) -> None:
-        self._whole = None
-
-    def take(self, start: int, stop: int) -> pa.Buffer:
-        if self._whole is not None:
-            return self._whole.take(start, stop)
-        self.reached = True
-        return pa.py_buffer(b"")
-
-
-def read_footer(file: BufferedFile, known: FileSchema | None = None) -> Footer:
-    """Find, fetch and parse the footer.
-
-    known:  the schema of another file, used again if this file has the same.
-    raises: InputError FILE_EMPTY, FILE_MAGIC, FILE_TRUNCATED, FILE_ENCRYPTED, FILE_FOOTER, FILE_SCHEMA,
-            FILE_UNSUPPORTED.
-    """
-    _hold_footer(file)
-    with _refusing(file, "FILE_FOOTER", "its footer cannot be parsed"):
-        footer = Footer(file)
-    _check_rows(file, footer.metadata)
-    with _refusing(file, "FILE_SCHEMA", "its schema cannot be read"):
-        footer.load_schema(known)
-    leaves = sum(len(leaf) for leaf in footer.schema.leaves)
-    if leaves != footer.metadata.num_columns:
-        counts = f"its schema has {leaves} leaf columns, its footer {footer.metadata.num_columns}"
-        raise unreadable(file, "FILE_SCHEMA", counts)
-    return footer
-
-
-@contextmanager
-def _refusing(file: BufferedFile, code: str, what: str) -> Iterator[None]:
-    try:
-        yield
-    except UnicodeDecodeError as error:
-        raise unreadable(file, "FILE_SCHEMA", f"a column name is not UTF-8: {error}") from error
-    except pa.ArrowNotImplementedError as error:
-        raise unreadable(file, "FILE_UNSUPPORTED", error) from error
-    except (*_DECODE_ERRORS, MemoryError) as error:
-        raise unreadable(file, code, f"{what}: {one_line(error)}") from error
-
-
-def _hold_footer(file: BufferedFile) -> None:
-    if file.size == 0:
-        raise unreadable(file, "FILE_EMPTY", "it has zero bytes")
-    tail = file.tail()
-    end = bytes(tail[-8:])
-    whole = end[4:] == _MAGIC and file.size >= _SMALLEST
-    if end[4:] == _ENCRYPTED_MAGIC:
-        raise unreadable(file, "FILE_ENCRYPTED", "its footer is encrypted; decryption keys are not supported")
-    if not whole and bytes(file.take(0, min(4, file.size))) in (_MAGIC, _ENCRYPTED_MAGIC):
-        raise unreadable(
-            file, "FILE_TRUNCATED", f"it starts as Parquet, but its {file.size} bytes do not end with a footer"
-        )
-    if not whole:
-        raise wrong_magic(file, "Parquet")
-    length = int.from_bytes(end[:4], "little")
-    if length + _SMALLEST > file.size:
-        raise unreadable(file, "FILE_FOOTER", f"its footer claims {length} bytes, the file has {file.size}")
-    if length + 8 > len(tail):
-        file.hold([(file.size - length - 8, file.size)])
-
-
-def _check_rows(file: BufferedFile, metadata: pq.FileMetaData) -> None:
-    rows = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
-    if min(rows, default=0) < 0:
-        raise unreadable(file, "FILE_FOOTER", f"a row group claims {min(rows)} rows")
-    if metadata.num_rows != sum(rows):
-        if not rows:
-            raise unreadable(file, "FILE_FOOTER", f"it claims {metadata.num_rows} rows and has no row group")
-        # Legitimate files do this too: the row groups are what is read.
-        _log.warning("'%s' claims %d rows, its row groups %d: taking these", file.url, metadata.num_rows, sum(rows))
 
 
 class ParquetSource:
@@ -293,7 +124,7 @@ class ParquetReader:
             table = self._decode(row_group, self._columns)
         except MemoryError as error:
             raise out_of_memory(self._inputs, row_group, "PAGE_CORRUPT", error) from error
-        except _DECODE_ERRORS:
+        except DECODE_ERRORS:
             table = self._decode_by_column(row_group)
         if table.num_rows != self._inputs.rows[row_group - self._inputs.first]:
             raise wrong_rows(self._inputs, row_group, table.num_rows)
@@ -322,7 +153,7 @@ class ParquetReader:
         for name in self._columns:
             try:
                 table = self._decode(row_group, [name])
-            except _DECODE_ERRORS as error:
+            except DECODE_ERRORS as error:
                 raise bad_row_group(self._inputs, row_group, _code(error), error, name) from error
             if table.num_rows != self._inputs.rows[row_group - self._inputs.first]:
                 raise wrong_rows(self._inputs, row_group, table.num_rows, name)
@@ -339,14 +170,9 @@ def _byte_range(chunk: Any) -> tuple[int, int]:
 
 
 def _code(error: Exception) -> str:
-    if _unsupported(error):
+    if unsupported(error):
         return "FILE_UNSUPPORTED"
     return "PAGE_CRC" if "CRC" in str(error) else "PAGE_CORRUPT"  # the text is all that tells them apart
-
-
-def _unsupported(error: Exception) -> bool:
-    text = str(error).lower()  # an unknown codec is a plain OSError
-    return isinstance(error, pa.ArrowNotImplementedError) or "not supported" in text or "unsupported" in text
 
 
 class ParquetEncoder:

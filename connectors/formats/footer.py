@@ -31,20 +31,25 @@ DECODE_ERRORS = (OSError, ValueError, pa.ArrowException)
 
 @dataclass(frozen=True)
 class FileSchema:
-    """A schema as the file has it, as it is delivered, and which leaf columns belong to which top-level field."""
+    """A schema as the file has it, as it is delivered, and which leaf columns belong to which top-level field.
+
+    repeated: leaf columns where a row may have several values, or none.
+    """
 
     raw: pa.Schema
     plain: pa.Schema
     leaves: tuple[range, ...]
+    repeated: frozenset[int]
 
     @classmethod
-    def of(cls, raw: pa.Schema) -> FileSchema:
+    def of(cls, raw: pa.Schema, stored: pq.ParquetSchema) -> FileSchema:
         leaves, start = [], 0
         for field in raw:
             stop = start + leaf_count(field.type)
             leaves.append(range(start, stop))
             start = stop
-        return cls(raw, plain_schema(raw), tuple(leaves))
+        repeated = (leaf for leaf in range(len(stored)) if stored.column(leaf).max_repetition_level)
+        return cls(raw, plain_schema(raw), tuple(leaves), frozenset(repeated))
 
 
 class Footer:
@@ -68,21 +73,32 @@ class Footer:
         """known: the schema of another file, used again if it is the same. raises: what pyarrow raises."""
         raw = self._parquet.schema_arrow.remove_metadata()
         same = known is not None and known.raw.equals(raw, check_metadata=True)
-        self.schema = known if known is not None and same else FileSchema.of(raw)
+        self.schema = known if known is not None and same else FileSchema.of(raw, self.metadata.schema)
 
     def chunks(self, row_group: int, columns: Sequence[str]) -> list[Any]:
         """Metadata of the column chunks below `columns`.
 
-        raises: InputError FILE_ENCRYPTED, FILE_UNSUPPORTED, FILE_FOOTER.
+        raises: InputError FILE_ENCRYPTED, FILE_UNSUPPORTED; FILE_FOOTER too where they hold other rows than the group.
         """
         self._rehearse(row_group, columns)
         group, wanted, raw = self.metadata.row_group(row_group), set(columns), self.schema.raw
-        return [
-            group.column(leaf)
+        chunks = {
+            leaf: group.column(leaf)
             for index, leaves in enumerate(self.schema.leaves)
             if raw.field(index).name in wanted
             for leaf in leaves
-        ]
+        }
+        for leaf, chunk in chunks.items():
+            self._check_values(row_group, group.num_rows, chunk, leaf in self.schema.repeated)
+        return list(chunks.values())
+
+    def _check_values(self, row_group: int, rows: int, chunk: Any, repeated: bool) -> None:
+        """A reader takes the first `rows` rows of a column, and does not look whether there are more."""
+        values = chunk.num_values
+        if values != rows and not (repeated and 0 < rows < values):  # in a list, each row has one at least
+            found = f"{values} values in {chunk.path_in_schema!r}" if rows else "values"
+            claim = f"row group {row_group} claims {rows or 'no'} rows, and its columns hold {found}"
+            raise unreadable(self._file, "FILE_FOOTER", claim)
 
     def _rehearse(self, row_group: int, columns: Sequence[str]) -> None:
         failure = self._failure(row_group, columns)

@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from connectors.formats.buffered import BufferedFile
@@ -80,8 +82,6 @@ class ParquetSource:
 def _row_group(file: BufferedFile, footer: Footer, index: int, columns: Sequence[str]) -> RowGroup:
     chunks = footer.chunks(index, columns)
     rows = footer.metadata.row_group(index).num_rows
-    if not rows and any(chunk.num_values for chunk in chunks):  # or its rows would be lost without an error
-        raise unreadable(file, "FILE_FOOTER", f"row group {index} claims no rows, and its columns hold values")
     decoded = sum(
         max(0, chunk.total_uncompressed_size, chunk.num_values * _VALUE_BYTES.get(chunk.physical_type, 0))
         for chunk in chunks
@@ -144,7 +144,23 @@ class ParquetReader:
         # A name with a dot may bring the struct field of that path too: the exact name is the one that is meant.
         table = table.select(list(columns))
         table.validate()
+        self._check_entries(row_group, table, chunks)
         return plain_table(table)
+
+    def _check_entries(self, row_group: int, table: pa.Table, chunks: Sequence[Any]) -> None:
+        """Where all columns are lists, only what is in them tells whether the row group has more rows than it claims.
+
+        raises: DataError ROWGROUP_ROWS.
+        """
+        rows = self._footer.metadata.row_group(row_group).num_rows
+        if table.num_rows != rows or not chunks or any(chunk.num_values == rows for chunk in chunks):
+            return
+        names = [name for name in self._footer.schema.raw.names if name in table.schema.names]
+        read = [(name, leaf) for name in names for leaf in entries(table.column(name))]
+        for (name, count), chunk in zip(read, chunks, strict=True):
+            if count < chunk.num_values:
+                found = f"its {rows} rows hold {count} of the {chunk.num_values} values of {chunk.path_in_schema!r}"
+                raise bad_row_group(self._inputs, row_group, "ROWGROUP_ROWS", found, name)
 
     def _decode_by_column(self, row_group: int) -> pa.Table:
         """A second try after bad bytes: they may have been damaged on the way, and if not, the column is named."""
@@ -160,6 +176,35 @@ class ParquetReader:
             read.append(table)
         fields = [table.schema.field(0) for table in read]
         return pa.Table.from_arrays([table.column(0) for table in read], schema=pa.schema(fields))
+
+
+def entries(column: pa.ChunkedArray) -> list[int]:
+    """How many values Parquet counts in each leaf column of `column`; a list that is null or empty counts as one."""
+    counted = [_entries(chunk) for chunk in column.chunks]
+    return [
+        sum(len(chunk) if leaf is None else int(leaf.sum()) for chunk, leaf in zip(column.chunks, leaves, strict=True))
+        for leaves in zip(*counted, strict=True)
+    ]
+
+
+def _entries(values: pa.Array) -> list[Any]:
+    """Of each leaf: (values,) int64, how many values each one has there; None where that is one each."""
+    kind = values.type
+    if isinstance(kind, pa.BaseExtensionType):
+        return _entries(values.storage)
+    if pa.types.is_struct(kind):
+        return [leaf for index in range(kind.num_fields) for leaf in _entries(values.field(index))]
+    if not pa.types.is_nested(kind) or pa.types.is_dictionary(kind):
+        return [None]
+    lists = values.cast(pa.list_(pa.struct([kind.key_field, kind.item_field]))) if pa.types.is_map(kind) else values
+    lengths = pc.list_value_length(lists)
+    sizes = (pc.fill_null(lengths, 0) if lengths.null_count else lengths).to_numpy()
+    return [np.maximum(sizes if leaf is None else _sums(leaf, sizes), 1) for leaf in _entries(lists.flatten())]
+
+
+def _sums(leaf: Any, sizes: Any) -> Any:
+    upto, stops = np.append(0, np.cumsum(leaf)), np.cumsum(sizes, dtype=np.int64)
+    return upto[stops] - upto[stops - sizes]
 
 
 def _byte_range(chunk: Any) -> tuple[int, int]:

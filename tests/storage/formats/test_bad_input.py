@@ -213,14 +213,56 @@ def test_a_flipped_value_without_a_checksum_cannot_be_seen(tmp_path: Path) -> No
     assert read(tmp_path, bytes(content))["x"].to_pylist() == [*range(99), 98]
 
 
+def claiming(content: bytes, rows: int, claimed: int) -> bytes:
+    """`content` with another number of rows in the footer of its last row group."""
+    claim, field_behind = b"\x16" + thrift.number(rows), b"\x26"  # num_rows of a row group
+    at = content.rindex(claim + field_behind)
+    footer = int.from_bytes(content[-8:-4], "little")
+    changed = thrift.number(claimed)
+    footer += len(changed) - len(claim) + 1
+    return content[: at + 1] + changed + content[at + len(claim) : -8] + footer.to_bytes(4, "little") + b"PAR1"
+
+
 def test_a_row_group_that_claims_no_rows_and_holds_values_is_a_bad_footer(tmp_path: Path) -> None:
     content = encoded(NUMBERS, row_group_size=50, store_schema=False)
-    claim = b"\x16" + thrift.number(50) + b"\x26"  # num_rows of a row group, and the field behind it
-    assert content.count(claim) == 2
-    at = content.rindex(claim)
-    error = failure(tmp_path, content[:at] + b"\x16\0\x26" + content[at + len(claim) :])
+    error = failure(tmp_path, claiming(content, 50, 0))
     assert error.facts["code"] == "FILE_FOOTER"
     assert "row group 1 claims no rows, and its columns hold values" in error.message
+
+
+@pytest.mark.parametrize("claimed", [1, 42, 51])
+def test_a_row_group_that_claims_other_rows_than_its_columns_hold_is_a_bad_footer(claimed: int, tmp_path: Path) -> None:
+    nested = pa.table({"s": [{"a": row, "b": None if row % 2 else "x"} for row in range(100)]})
+    for table, column in ((NUMBERS, "id"), (nested, "s.a")):
+        content = encoded(table, row_group_size=50, store_schema=False)
+        error = failure(tmp_path, claiming(content, 50, claimed))
+        assert error.facts["code"] == "FILE_FOOTER"
+        assert f"row group 1 claims {claimed} rows, and its columns hold 50 values in '{column}'" in error.message
+
+
+@pytest.mark.parametrize(
+    ("kind", "row"),
+    [
+        (pa.list_(pa.int32()), [1, 2, 3]),
+        (pa.large_list(pa.string()), ["a", None]),
+        (pa.list_(pa.float32(), 4), [1.0, 2.0, 3.0, 4.0]),
+        (pa.list_(pa.list_(pa.int8())), [[1, 2], [], [3]]),
+        (pa.map_(pa.string(), pa.list_(pa.int8())), [("k", [1, 2]), ("l", None)]),
+        (pa.struct([("f", pa.list_(pa.struct([("x", pa.int8()), ("y", pa.list_(pa.int8()))])))]), {"f": [{}, {}]}),
+    ],
+    ids=str,
+)
+def test_rows_of_lists_beyond_those_that_a_row_group_claims_are_not_lost(
+    kind: pa.DataType, row: object, tmp_path: Path
+) -> None:
+    """Where all columns are lists, the footer alone cannot tell."""
+    empty = {"f": []} if pa.types.is_struct(kind) else None if pa.types.is_fixed_size_list(kind) else []
+    table = pa.table({"list": pa.array([row, row, None, empty, row] * 20, kind)})
+    content = encoded(table, row_group_size=50)
+    assert read(tmp_path, content).equals(table)
+    error = failure(tmp_path, claiming(content, 50, 47))
+    assert (error.facts["code"], error.facts["row_group"], error.facts["column"]) == ("ROWGROUP_ROWS", 1, "list")
+    assert "its 47 rows hold" in error.message
 
 
 def test_levels_that_lie_are_a_corrupt_page(tmp_path: Path) -> None:

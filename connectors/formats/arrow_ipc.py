@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from connectors.formats.buffered import BufferedFile
 from connectors.formats.fault import (
+    MAX_ROW_GROUP_BYTES,
     bad_row_group,
     check_unchanged,
     one_line,
@@ -26,7 +27,8 @@ from connectors.formats.fault import (
     wrong_magic,
     wrong_rows,
 )
-from connectors.formats.schema import plain_schema, plain_table, position
+from connectors.formats.plain import TooLargeError, plain_schema, plain_table
+from connectors.formats.schema import position
 from connectors.formats.spool import HEADER_KEY, SpoolWriter, empty_batch, open_part, whole_part
 from connectors.store.store import FileStat, Store
 from jobs.attempt import InputSlice
@@ -194,6 +196,7 @@ class ArrowSource:
     """Reads Arrow IPC files. Remembers the last schema seen, so that files with the same schema share one object."""
 
     suffixes: tuple[str, ...] = (".arrow", ".feather", ".ipc")
+    max_row_group_bytes = MAX_ROW_GROUP_BYTES
 
     def __init__(self) -> None:
         self._schema: pa.Schema | None = None
@@ -222,7 +225,7 @@ class ArrowSource:
                 reader = _reader(held, sorted(set(wanted)))
             except InputError as error:
                 raise while_running(error) from error
-            yield ArrowReader(store, held, reader, blocks, inputs, columns)
+            yield ArrowReader(store, held, reader, blocks, inputs, columns, self.max_row_group_bytes)
 
     def _known(self, schema: pa.Schema) -> pa.Schema:
         if self._schema is None or not self._schema.equals(schema, check_metadata=True):
@@ -267,10 +270,12 @@ class ArrowReader:
         blocks: Sequence[Block],
         inputs: InputSlice,
         columns: Sequence[str],
+        most_bytes: int = MAX_ROW_GROUP_BYTES,
     ) -> None:
+        """most_bytes: that a batch may have when it is decoded."""
         self._file = file
         self._store, self._reader, self._blocks, self._inputs = store, reader, blocks, inputs
-        self._columns = list(columns)
+        self._columns, self._most_bytes = list(columns), most_bytes
 
     @property
     def fetch_s(self) -> float:
@@ -281,6 +286,8 @@ class ArrowReader:
             raise wrong_rows(self._inputs, row_group, 0)
         try:
             table = self._decode(row_group)
+        except TooLargeError as error:
+            raise bad_row_group(self._inputs, row_group, "ROWGROUP_TOO_BIG", error, error.column) from error
         except MemoryError as error:
             raise out_of_memory(self._inputs, row_group, "BATCH_INVALID", error) from error
         except _DECODE_ERRORS:
@@ -294,7 +301,7 @@ class ArrowReader:
             return pa.table({"": pa.nulls(self._blocks[row_group].rows)}).select([])
         batch = self._reader.get_batch(row_group)
         batch.validate(full=True)  # offsets and UTF-8: nothing else protects those who read by address
-        return plain_table(pa.Table.from_batches([batch]).select(self._columns))
+        return plain_table(pa.Table.from_batches([batch]).select(self._columns), self._most_bytes)
 
     def _decode_again(self, row_group: int) -> pa.Table:
         """A second try after bad bytes: they may have been damaged on the way."""

@@ -27,7 +27,8 @@ class RowGroupReader(Protocol):
 
         row_group: its index in the file.
         raises: DataError (`code` PAGE_CRC, PAGE_CORRUPT, ROWGROUP_ROWS, BATCH_INVALID, ...) naming file and row
-                group where the bytes are bad; StorageError where they could not be fetched.
+                group where the bytes are bad, ROWGROUP_TOO_BIG where they are good and too many; StorageError where
+                they could not be fetched.
         """
         ...
 
@@ -36,6 +37,7 @@ class Source(Protocol):
     """One input format."""
 
     suffixes: tuple[str, ...]  # of its files, in small letters; the first one is that of its parts
+    max_row_group_bytes: int  # decoded; a reader refuses more before it has them
 
     def schema(self, store: Store, file: FileStat) -> pa.Schema:
         """The Arrow schema of all columns, of plain types (no dictionaries, runs, views), without metadata of its own.

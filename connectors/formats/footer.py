@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 
 from connectors.formats.buffered import BufferedFile
 from connectors.formats.fault import one_line, unreadable, wrong_magic
-from connectors.formats.schema import leaf_count, plain_schema
+from connectors.formats.plain import plain_schema
+from connectors.formats.schema import leaf_count
 
 _log = logging.getLogger(__name__)
 

@@ -28,7 +28,8 @@ from connectors.formats.fault import (
     wrong_rows,
 )
 from connectors.formats.footer import DECODE_ERRORS, FileSchema, Footer, read_footer, unsupported
-from connectors.formats.schema import plain_table, position
+from connectors.formats.plain import TooLargeError, plain_table
+from connectors.formats.schema import position
 from connectors.formats.spool import HEADER_KEY, SpoolWriter, empty_batch, open_part, whole_part
 from connectors.store.store import FileStat, Store
 from jobs.attempt import InputSlice
@@ -47,6 +48,7 @@ class ParquetSource:
     """Reads Parquet. Remembers the last schema seen, so that files with the same schema share one object."""
 
     suffixes: tuple[str, ...] = (".parquet", ".pq", ".parq")
+    max_row_group_bytes = MAX_ROW_GROUP_BYTES
 
     def __init__(self) -> None:
         self._last: FileSchema | None = None
@@ -71,7 +73,7 @@ class ParquetSource:
                 footer = self._footer(held)
             except InputError as error:
                 raise while_running(error) from error
-            yield ParquetReader(store, held, footer, inputs, columns)
+            yield ParquetReader(store, held, footer, inputs, columns, self.max_row_group_bytes)
 
     def _footer(self, file: BufferedFile) -> Footer:
         footer = read_footer(file, self._last)
@@ -100,11 +102,19 @@ class ParquetReader:
     """An open file; see `connectors.formats.base.RowGroupReader`. Holds the encoded bytes of one row group at most."""
 
     def __init__(
-        self, store: Store, file: BufferedFile, footer: Footer, inputs: InputSlice, columns: Sequence[str]
+        self,
+        store: Store,
+        file: BufferedFile,
+        footer: Footer,
+        inputs: InputSlice,
+        columns: Sequence[str],
+        most_bytes: int = MAX_ROW_GROUP_BYTES,
     ) -> None:
+        """most_bytes: that a row group may have when it is decoded."""
         for name in columns:
             position(footer.schema.plain, name, inputs.url)  # missing names would be left out, silently
         self._store, self._file, self._footer, self._inputs, self._columns = store, file, footer, inputs, list(columns)
+        self._most_bytes = most_bytes
         self._parquet = pq.ParquetFile(
             pa.PythonFile(file, mode="r"),
             metadata=footer.metadata,
@@ -122,6 +132,8 @@ class ParquetReader:
             raise wrong_rows(self._inputs, row_group, 0)
         try:
             table = self._decode(row_group, self._columns)
+        except TooLargeError as error:
+            raise bad_row_group(self._inputs, row_group, "ROWGROUP_TOO_BIG", error, error.column) from error
         except MemoryError as error:
             raise out_of_memory(self._inputs, row_group, "PAGE_CORRUPT", error) from error
         except DECODE_ERRORS:
@@ -145,7 +157,7 @@ class ParquetReader:
         table = table.select(list(columns))
         table.validate()
         self._check_entries(row_group, table, chunks)
-        return plain_table(table)
+        return plain_table(table, self._most_bytes)
 
     def _check_entries(self, row_group: int, table: pa.Table, chunks: Sequence[Any]) -> None:
         """Where all columns are lists, only what is in them tells whether the row group has more rows than it claims.

@@ -34,11 +34,12 @@ def make_source(name: str) -> Source:
     return made
 
 
-def source_of(input: Input) -> Source:
-    """The source of a job's input, whose format is resolved."""
-    if input.examples is None:
-        return make_source(input.format or "")
-    made: Source = _module(input.format or "").SOURCE(input.examples)
+def source_of(input: Input, max_row_group_bytes: int | None = None) -> Source:
+    """The source of a job's input, whose format is resolved. max_row_group_bytes: see `Source`; None: its own."""
+    kind = _module(input.format or "").SOURCE
+    made: Source = kind() if input.examples is None else kind(input.examples)
+    if max_row_group_bytes is not None:
+        made.max_row_group_bytes = max_row_group_bytes
     return made
 
 

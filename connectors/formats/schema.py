@@ -9,84 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from connectors.formats.plain import plain_type
 from connectors.secret import redact
 from jobs.errors import DataError, one_of
 
 _PICKLED = b"arrow.py_extension_type"  # what pyarrow called classes of Python that it pickled into files, before 14.0
 _FEW = 3  # files named in a problem
-
-
-def plain_type(kind: pa.DataType) -> pa.DataType:
-    """The type that a column is delivered as: no dictionaries, runs or views.
-
-    Inside nested types, runs and list views stay as they are: pyarrow does not cast the former, and casts the
-    latter wrongly (26.0: [[1], [2, 3]] becomes [[1], []]).
-    """
-    if pa.types.is_run_end_encoded(kind):
-        return plain_type(kind.value_type)
-    if pa.types.is_list_view(kind):
-        return pa.list_(_plain_field(kind.value_field))
-    if pa.types.is_large_list_view(kind):
-        return pa.large_list(_plain_field(kind.value_field))
-    return _plain_inside(kind)
-
-
-def _plain_inside(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_dictionary(kind):
-        return plain_type(kind.value_type)
-    if pa.types.is_string_view(kind):
-        return pa.string()
-    if pa.types.is_binary_view(kind):
-        return pa.binary()
-    if pa.types.is_list(kind):
-        return pa.list_(_plain_field(kind.value_field))
-    if pa.types.is_large_list(kind):
-        return pa.large_list(_plain_field(kind.value_field))
-    if pa.types.is_fixed_size_list(kind):
-        return pa.list_(_plain_field(kind.value_field), kind.list_size)
-    if pa.types.is_struct(kind):
-        return pa.struct([_plain_field(field) for field in kind])
-    return kind
-
-
-def _plain_field(field: pa.Field) -> pa.Field:
-    return field.with_type(_plain_inside(field.type))
-
-
-def plain_schema(schema: pa.Schema) -> pa.Schema:
-    """`schema` of plain types, without metadata of its own; that of the fields stays."""
-    return pa.schema([field.with_type(plain_type(field.type)) for field in schema])
-
-
-def plain_table(table: pa.Table) -> pa.Table:
-    """`table` of plain types: the same columns where they are plain already, and decoded copies where not."""
-    for index, field in enumerate(table.schema):
-        target = plain_type(field.type)
-        if target != field.type:
-            chunks = [_plain(chunk, target) for chunk in table.column(index).chunks]
-            table = table.set_column(index, field.with_type(target), pa.chunked_array(chunks, target))
-    return table
-
-
-def _plain(array: pa.Array, target: pa.DataType) -> pa.Array:
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    elif pa.types.is_run_end_encoded(array.type):
-        array = pc.run_end_decode(array)
-    elif pa.types.is_list_view(array.type) or pa.types.is_large_list_view(array.type):
-        array = _list_from_view(array)
-    return array if array.type == target else array.cast(target)
-
-
-def _list_from_view(array: pa.Array) -> pa.Array:
-    large = pa.types.is_large_list_view(array.type)
-    lengths = pc.fill_null(pc.list_value_length(array), 0)
-    offsets = pa.concat_arrays([pa.array([0], lengths.type), pc.cumulative_sum_checked(lengths)])
-    kind = (pa.large_list if large else pa.list_)(array.type.value_field)
-    lists = pa.LargeListArray if large else pa.ListArray
-    return lists.from_arrays(offsets, array.flatten(), type=kind, mask=array.is_null())
 
 
 def leaf_count(kind: pa.DataType) -> int:

@@ -18,7 +18,14 @@ import pyarrow as pa
 from connectors.formats.buffered import BufferedFile
 from connectors.formats.example import RowsError, encode, kind_of
 from connectors.formats.example_columns import COLUMN_TYPES, decode, infer
-from connectors.formats.fault import bad_row_group, check_unchanged, unreadable, while_running, wrong_rows
+from connectors.formats.fault import (
+    MAX_ROW_GROUP_BYTES,
+    bad_row_group,
+    check_unchanged,
+    unreadable,
+    while_running,
+    wrong_rows,
+)
 from connectors.formats.record import FRAME_BYTES, DamagedError, content_of, framed, lengths, records
 from connectors.formats.schema import position
 from connectors.formats.spool import SpoolWriter, open_part, whole_part
@@ -62,6 +69,7 @@ class TFRecordSource:
     """examples: feature -> type of its column, see `connectors.formats.example_columns`; None: records as they are."""
 
     suffixes: tuple[str, ...] = (".tfrecord", ".tfrecords", ".tfrecord.gz", ".tfrecords.gz")
+    max_row_group_bytes = MAX_ROW_GROUP_BYTES  # its row groups are cut when they are planned, and far smaller
 
     def __init__(self, examples: Mapping[str, str] | None = None) -> None:
         self._examples = examples

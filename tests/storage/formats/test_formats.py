@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from connectors.formats import spool
 from connectors.formats.buffered import BufferedFile, coalesced
+from connectors.formats.plain import plain_schema, plain_table
 from connectors.formats.registry import make_encoder, make_source
-from connectors.formats.schema import plain_schema, plain_table
 from connectors.store.store import FileStat, Store
 from jobs.attempt import InputSlice
 from jobs.errors import DataError, InputError, InternalError, RunnerError, StorageError

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.formats.schema import conform, leaf_count, plain_table, unify, wider
+from connectors.formats.plain import plain_table
+from connectors.formats.schema import conform, leaf_count, unify, wider
 from jobs.errors import DataError
 
 TENSOR = pa.fixed_shape_tensor(pa.float32(), [2, 2])

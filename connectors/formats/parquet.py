@@ -61,7 +61,7 @@ class ParquetSource:
         """Row groups and schema. Columns that the file lacks are left out of the count: `unify` reports them."""
         with BufferedFile(store.open(file.url), file.url, file.size) as held:
             footer = self._footer(held)
-            names = [name for name in dict.fromkeys(columns) if name in footer.schema.raw.names]
+            names = [name for name in dict.fromkeys(columns) if footer.schema.raw.get_all_field_indices(name)]
             groups = tuple(_row_group(held, footer, index, names) for index in range(footer.metadata.num_row_groups))
         return InputFile(file.url, file.size, file.version, groups), footer.schema.plain
 

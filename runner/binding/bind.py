@@ -14,7 +14,7 @@ from runner.binding.composite import PartsSource, grouped, source_of, target_of
 from runner.binding.example import ExampleSource, example_source
 from runner.binding.feeding import ColumnSource, ConstantSource, InputSource, StackSource, feedable
 from runner.binding.fetching import Target
-from runner.binding.naming import absent, features_of, named, paths, rules_of, with_fields
+from runner.binding.naming import absent, count, features_of, named, paths, rules_of, with_fields
 from runner.binding.padding import PadSource
 from runner.model.signature import Signature, TensorSpec
 
@@ -55,12 +55,12 @@ def bind(columns: Columns, schema: pa.Schema, signature: Signature, tensor_encod
     targets = _bind_outputs(columns, signature, batch_rows, tensor_encoding, padded, problems)
     for name in columns.keep:
         problems.note(absent(name, given), f"kept column {name!r}")
-    fields = [given.field(name) for name in columns.keep if given.names.count(name) == 1]
+    fields = [given.field(name) for name in columns.keep if count(name, given) == 1]
     fields += [target.field for target in targets]
-    for name, count in Counter(one.name for one in fields).items():
-        if count > 1:
+    for name, columns_of in Counter(one.name for one in fields).items():
+        if columns_of > 1:
             advice = "rename an output (`outputs: {NAME: other_name}`) or keep fewer columns"
-            problems.add("COLUMN_AMBIGUOUS", f"output column {name!r}: {count} columns would have this name; {advice}")
+            problems.add("COLUMN_AMBIGUOUS", f"output column {name!r}: {columns_of} columns would have this name; {advice}")
     problems.check(signature)
     return Binding(
         columns=wanted,
@@ -110,9 +110,10 @@ def _bind_inputs(columns: Columns, schema: pa.Schema, signature: Signature, prob
             problems.add("MODEL_SIGNATURE", f"input {name!r}: the signature has no such input; it has {choices}")
     inputs = []
     rules = rules_of(columns, signature, schema)
+    first: dict[str, str] = {}  # tensor -> the first input that is it
     for name, rule in rules.items():
         spec = signature.inputs[name]
-        twin = next((one for one in rules if spec.tensor and signature.inputs[one].tensor == spec.tensor), name)
+        twin = first.setdefault(spec.tensor, name) if spec.tensor else name
         if twin != name and rule is not None and rules[twin] != rule:
             same = f"input {name!r} {spec}: it is the same tensor as input {twin!r}, and fed from somewhere else"
             problems.add("MODEL_SIGNATURE", f"{same}; expected one column for both: name it for one of them")

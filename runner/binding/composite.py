@@ -26,6 +26,7 @@ from jobs.job import Columns, InputColumn, OutputColumn
 from runner.binding.constant import mismatch
 from runner.binding.feeding import InputSource, input_source
 from runner.binding.fetching import Target, output_target
+from runner.binding.naming import count
 from runner.binding.nesting import peel
 from runner.binding.padding import PadSource, cut_target, pad_source
 from runner.binding.ragged import RaggedSource, ragged_source, ragged_target
@@ -96,7 +97,7 @@ def _meant(whole: TensorSpec, columns: Columns, schema: pa.Schema, inputs: Specs
     if rule is not None and rule.as_ is not None:
         return rule.as_ == whole.encoding
     others = [part for part in whole.parts if part.name != whole.name]
-    if any(part.name in columns.inputs or part.name in schema.names or part.default is not None for part in others):
+    if any(part.name in columns.inputs or count(part.name, schema) or part.default is not None for part in others):
         return False
     kinds = {one.encoding for one in _candidates(inputs) if one.name == whole.name}
     if len(kinds) > 1 or (rule is not None and rule.column is None):
@@ -104,7 +105,7 @@ def _meant(whole: TensorSpec, columns: Columns, schema: pa.Schema, inputs: Specs
     if whole.encoding == "sparse" or whole.name not in inputs:
         return True
     column = whole.name if rule is None else rule.column
-    if column is None or schema.names.count(column) != 1:
+    if column is None or count(column, schema) != 1:
         return False
     levels, _ = peel(schema.field(column).type)
     return len(levels) == len(whole.shape or ()) - 1

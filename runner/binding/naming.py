@@ -24,12 +24,17 @@ Path = tuple[str, ...]  # a column, and the names of fields down from it
 Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
 
 
+def count(name: str, schema: pa.Schema) -> int:
+    """How many columns have the name. cost: one look-up; `schema.names` makes a list of all names at each use."""
+    return len(schema.get_all_field_indices(name))
+
+
 def rules_of(columns: Columns, signature: Signature, schema: pa.Schema) -> dict[str, InputColumn | None]:
     """Input -> where it comes from; None: from the signature's own default."""
     rules: dict[str, InputColumn | None] = {}
     for name, spec in signature.inputs.items():
         # Where a column could not be fed, a column that happens to have the name does not displace the default.
-        by_name = name in schema.names and feedable(spec)
+        by_name = bool(count(name, schema)) and feedable(spec)
         if name in columns.inputs:
             rules[name] = columns.inputs[name]
         else:
@@ -48,7 +53,7 @@ def _leaders(columns: Columns, signature: Signature, schema: pa.Schema) -> dict[
     fed_by: dict[str, str] = {}
     for names in twins.values():
         fed = [name for name in names if name in columns.inputs]
-        fed = fed or [name for name in names if name in schema.names] or names[:1]
+        fed = fed or [name for name in names if count(name, schema)] or names[:1]
         fed_by |= {name: fed[0] for name in names if name not in fed}
     return fed_by
 
@@ -76,7 +81,7 @@ def _matching(pattern: str, schema: pa.Schema) -> list[str]:
     Names that differ in nothing but a number come in natural order, others in the order of the file: features are
     what they are by their place, and sorting `mean_*` by name would feed them in an order that stands nowhere.
     """
-    if pattern in schema.names:
+    if count(pattern, schema):
         return [pattern]
     matches = list(dict.fromkeys(name for name in schema.names if fnmatchcase(name, pattern)))
     numbered = len({re.sub(r"\d+", "", name) for name in matches}) == 1
@@ -93,30 +98,34 @@ def paths(columns: Columns, signature: Signature, schema: pa.Schema) -> dict[str
     """Of the names that feed inputs, those that lead to a field of a struct: 'user.age' -> ('user', 'age')."""
     names = [name for rule in columns.inputs.values() for name in named(rule, schema)]
     names += [name for name in signature.inputs if name not in columns.inputs]
-    ways_of = {name: [*_ways(name, list(schema))] for name in names if name not in schema.names}
+    ways_of = {name: [*_ways(name, schema)] for name in names if not count(name, schema)}
     return {name: ways[0] for name, ways in ways_of.items() if len(ways) == 1}
 
 
-def _ways(name: str, fields: Sequence[pa.Field]) -> Iterator[Path]:
-    """All that a dotted name can mean among these fields; their own names may hold dots."""
-    for field in fields:
-        if name == field.name:
-            yield (name,)
-        elif name.startswith(f"{field.name}.") and pa.types.is_struct(field.type):
-            for rest in _ways(name.removeprefix(f"{field.name}."), list(field.type)):
-                yield (field.name, *rest)
+def _ways(name: str, holder: pa.Schema | pa.StructType) -> Iterator[Path]:
+    """All that a dotted name can mean among the fields of `holder`; their own names may hold dots."""
+    steps = name.split(".")
+    for first in range(1, len(steps) + 1):
+        head, rest = ".".join(steps[:first]), ".".join(steps[first:])
+        for index in holder.get_all_field_indices(head):
+            inside = holder.field(index).type
+            if not rest:
+                yield (head,)
+            elif pa.types.is_struct(inside):
+                yield from ((head, *way) for way in _ways(rest, inside))
 
 
 def with_fields(schema: pa.Schema, leads: Mapping[str, Path]) -> pa.Schema:
     """`schema` with a column for each path."""
+    fields = []
     for name, (column, *inner) in leads.items():
         field = schema.field(column)
         nullable = field.nullable
         for step in inner:
             field = field.type.field(step)
             nullable = nullable or field.nullable
-        schema = schema.append(pa.field(name, field.type, nullable))
-    return schema
+        fields.append(pa.field(name, field.type, nullable))
+    return pa.schema([*schema, *fields], schema.metadata) if fields else schema
 
 
 def with_columns(rows: Rows, leads: Mapping[str, Path]) -> Rows:
@@ -130,12 +139,12 @@ def with_columns(rows: Rows, leads: Mapping[str, Path]) -> Rows:
 
 def absent(name: str, schema: pa.Schema) -> BindingError | None:
     """Why `name` names no column, or not a single one."""
-    count = schema.names.count(name)
-    if count == 1:
+    columns = count(name, schema)
+    if columns == 1:
         return None
-    if count:
-        return mismatch(f"found {count} columns of this name", "expected one", "COLUMN_AMBIGUOUS")
-    ways = [" -> ".join(way) for way in _ways(name, list(schema))]
+    if columns:
+        return mismatch(f"found {columns} columns of this name", "expected one", "COLUMN_AMBIGUOUS")
+    ways = [" -> ".join(way) for way in _ways(name, schema)]
     if len(ways) == 1:
         expected = "expected a whole column: only what feeds an input may be a field"
         return mismatch(f"found the field {ways[0]}", expected, "COLUMN_MISSING")

@@ -60,7 +60,9 @@ def bind(columns: Columns, schema: pa.Schema, signature: Signature, tensor_encod
     for name, columns_of in Counter(one.name for one in fields).items():
         if columns_of > 1:
             advice = "rename an output (`outputs: {NAME: other_name}`) or keep fewer columns"
-            problems.add("COLUMN_AMBIGUOUS", f"output column {name!r}: {columns_of} columns would have this name; {advice}")
+            problems.add(
+                "COLUMN_AMBIGUOUS", f"output column {name!r}: {columns_of} columns would have this name; {advice}"
+            )
     problems.check(signature)
     return Binding(
         columns=wanted,

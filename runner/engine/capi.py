@@ -19,7 +19,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -241,12 +241,30 @@ def lend(dtype: str, value: Tensor) -> Handle:
     value:  C-contiguous array of the carrier of `dtype`, or Strings.
     raises: StatusError where the memory is smaller than shape and dtype say.
     """
+    return Handle(_lent(dtype, value), library().TF_DeleteTensor)
+
+
+@contextmanager
+def _all_lent(feeds: Sequence[tuple[GraphTensor, Tensor]]) -> Iterator[Any]:
+    """The addresses of tensors as of `lend`. Models have thousands of inputs: a Handle each would double the cost."""
+    addresses = (_Address * len(feeds))()
+    try:
+        for index, (tensor, value) in enumerate(feeds):
+            addresses[index] = _lent(tensor.dtype or "", value)
+        yield addresses
+    finally:
+        delete = library().TF_DeleteTensor
+        for address in filter(None, addresses):
+            delete(address)
+
+
+def _lent(dtype: str, value: Tensor) -> int:
     owner: object = value
     if isinstance(value, Strings):
         words = records(value.values)
         owner, address, size = (words, value.values), words.ctypes.data, len(words) * RECORD_BYTES
     else:
-        address, size = value.ctypes.data, value.nbytes
+        address, size = value.__array_interface__["data"][0], value.nbytes
     tf = library()
     dimensions = (ctypes.c_int64 * len(value.shape))(*value.shape)
     number = next(_loan_numbers)
@@ -254,7 +272,7 @@ def lend(dtype: str, value: Tensor) -> Handle:
     tensor = tf.TF_NewTensor(DTYPES[dtype][0], dimensions, len(dimensions), address, size, _give_back, number)
     if not tensor:
         raise StatusError(3, f"{size} bytes are too few for {dtype} of shape {list(value.shape)}")
-    return Handle(tensor, tf.TF_DeleteTensor)
+    return int(tensor)
 
 
 def take(tensor: Handle) -> Tensor:
@@ -288,13 +306,18 @@ def take(tensor: Handle) -> Tensor:
         return np.asarray(Memory(tf.TF_TensorData(address), shape, carrier)).copy()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class GraphTensor:
     """One tensor of a graph, valid as long as its session. `dtype` is None for what DTYPES does not know."""
 
     operation: int
     index: int
     dtype: str | None
+
+    @cached_property
+    def output(self) -> Any:
+        """As the C API names it."""
+        return _Output(self.operation, self.index)
 
 
 class Session:
@@ -338,7 +361,7 @@ class Session:
         """
         tf = library()
         operation = tf.TF_NewOperation(self._graph.address, b"Identity", name.encode())
-        tf.TF_AddInput(operation, _Output(tensor.operation, tensor.index))
+        tf.TF_AddInput(operation, tensor.output)
         with _checked() as status:
             operation = tf.TF_FinishOperation(operation, status)
         return GraphTensor(operation, 0, tensor.dtype)
@@ -393,7 +416,7 @@ class Session:
         """
         tf = library()
         with ExitStack() as lent:
-            addresses = [lent.enter_context(lend(tensor.dtype or "", value)) for tensor, value in feeds]
+            addresses = lent.enter_context(_all_lent(feeds))
             results = (_Address * len(fetches))()
             options = metadata = None
             if trace is not None:
@@ -402,7 +425,7 @@ class Session:
             with _checked() as status:
                 tf.TF_SessionRun(
                     *(self._session.address, options),
-                    *(_outputs([tensor for tensor, _ in feeds]), (_Address * len(feeds))(*addresses), len(feeds)),
+                    *(_outputs([tensor for tensor, _ in feeds]), addresses, len(feeds)),
                     *(_outputs(fetches), results, len(fetches)),
                     *(None, 0, metadata, status),
                 )
@@ -422,7 +445,7 @@ class Session:
 
 
 def _outputs(tensors: Sequence[GraphTensor]) -> Any:
-    return (_Output * len(tensors))(*(_Output(tensor.operation, tensor.index) for tensor in tensors))
+    return (_Output * len(tensors))(*[tensor.output for tensor in tensors])
 
 
 def _delete_session(session: int) -> None:

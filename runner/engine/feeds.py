@@ -75,11 +75,14 @@ def _checked(value: Tensor, spec: TensorSpec, signature: Signature, path: str) -
 
 
 def _fits(shape: tuple[int, ...], spec: TensorSpec) -> bool:
-    if spec.shape is None:
+    if spec.shape is None or shape == spec.shape:
         return True
-    return len(shape) == len(spec.shape) and all(
-        declared in (None, given) for declared, given in zip(spec.shape, shape, strict=True)
-    )
+    if len(shape) != len(spec.shape):
+        return False
+    for declared, given in zip(spec.shape, shape, strict=True):  # a loop: models have thousands of inputs
+        if declared is not None and declared != given:
+            return False
+    return True
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

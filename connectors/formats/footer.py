@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,12 +62,13 @@ class Footer:
     same columns opened by the reader first, which does catch, on a file of which only the footer can be read.
     """
 
-    def __init__(self, file: BufferedFile) -> None:
-        """file: with its footer held. raises: what pyarrow raises for a bad footer."""
+    def __init__(self, file: BufferedFile, metadata: pq.FileMetaData | None = None) -> None:
+        """file: with its footer held, unless its parsed `metadata` is given. raises: as pyarrow for a bad footer."""
         self._file = file
         self._probe = _FooterFile(file)
         # buffer_size: columns are opened without reading, so all are checked before the first page is read.
-        self._parquet = pq.ParquetFile(pa.PythonFile(self._probe, mode="r"), buffer_size=4096, pre_buffer=False)
+        opened = pa.PythonFile(self._probe, mode="r")
+        self._parquet = pq.ParquetFile(opened, metadata=metadata, buffer_size=4096, pre_buffer=False)
         self._probe.seal()
         self.metadata = self._parquet.metadata
 
@@ -157,6 +159,44 @@ def read_footer(file: BufferedFile, known: FileSchema | None = None) -> Footer:
         counts = f"its schema has {leaves} leaf columns, its footer {footer.metadata.num_columns}"
         raise unreadable(file, "FILE_SCHEMA", counts)
     return footer
+
+
+Parsed = tuple[pq.FileMetaData, FileSchema]
+
+
+class SharedFooters:
+    """The parsed footers of the files that a worker opened last: each is fetched, parsed and held in memory once.
+
+    A footer of a hundred thousand row groups takes 65 MB in the file and ten times as much when parsed (pyarrow 26.0),
+    and each reader thread opens the file.
+    """
+
+    def __init__(self, most: int = 2) -> None:
+        """most: files remembered: the one that is read, and the next."""
+        self._most, self._lock = most, threading.Lock()
+        self._known: dict[str, tuple[threading.Lock, list[Parsed]]] = {}  # the latest last; none until it is parsed
+
+    def open(self, file: BufferedFile, identity: str, known: FileSchema | None) -> Footer:
+        """A footer for one thread to read with.
+
+        identity: of the content; "": unknown, and nothing is shared. raises: as `read_footer`.
+        """
+        if not identity:
+            return read_footer(file, known)
+        with self._lock:
+            parsing, parsed = self._known.pop(identity, None) or (threading.Lock(), [])
+            self._known[identity] = parsing, parsed
+            while len(self._known) > self._most:
+                del self._known[next(iter(self._known))]
+        with parsing:
+            if not parsed:
+                footer = read_footer(file, known)
+                parsed.append((footer.metadata, footer.schema))
+                return footer
+        metadata, schema = parsed[0]
+        footer = Footer(file, metadata)  # what opens columns is for one thread, what was parsed for all
+        footer.schema = schema
+        return footer
 
 
 @contextmanager

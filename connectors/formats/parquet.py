@@ -27,7 +27,7 @@ from connectors.formats.fault import (
     while_running,
     wrong_rows,
 )
-from connectors.formats.footer import DECODE_ERRORS, FileSchema, Footer, read_footer, unsupported
+from connectors.formats.footer import DECODE_ERRORS, FileSchema, Footer, SharedFooters, read_footer, unsupported
 from connectors.formats.plain import TooLargeError, plain_table
 from connectors.formats.schema import position
 from connectors.formats.spool import HEADER_KEY, SpoolWriter, empty_batch, open_part, whole_part
@@ -52,6 +52,7 @@ class ParquetSource:
 
     def __init__(self) -> None:
         self._last: FileSchema | None = None
+        self._footers = SharedFooters()
 
     def schema(self, store: Store, file: FileStat) -> pa.Schema:
         with BufferedFile(store.open(file.url), file.url, file.size) as held:
@@ -70,7 +71,8 @@ class ParquetSource:
         check_unchanged(store, inputs)
         with BufferedFile(store.open(inputs.url), inputs.url, inputs.size) as held:
             try:
-                footer = self._footer(held)
+                identity = f"{inputs.version} {inputs.size} {inputs.url}" if inputs.version else ""
+                footer = self._footers.open(held, identity, self._last)
             except InputError as error:
                 raise while_running(error) from error
             yield ParquetReader(store, held, footer, inputs, columns, self.max_row_group_bytes)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
+from typing import Literal
 
 import pyarrow as pa
 
@@ -20,6 +21,7 @@ from runner.tensor import Array
 # them, and about a hundred images. Larger batches only cost memory: the model is busy all the time already.
 _BATCH_BYTES = 16 * 2**20
 _MAX_BATCH_ROWS = 65_536
+_SMALL_SHARE = 1 / 4
 _MOST_BATCH_BYTES = 128 * 2**20  # of input and output, where a worker finds that its model likes more rows at once
 
 
@@ -51,6 +53,9 @@ class Where:
 
 
 Pieces = list[tuple[Where, pa.Table]]  # of one batch
+# "all": so that only the last batch is short, and one before the schema changes. "small": those of less than a quarter
+# of a batch that lie side by side, because a call of few rows costs more than to copy them. "none": of none.
+Join = Literal["all", "small", "none"]
 
 
 def auto_batch_rows(bytes_per_row: float) -> int:
@@ -69,19 +74,18 @@ def most_batch_rows(bytes_per_row: float) -> int:
 
 
 def batches(
-    tables: Iterable[tuple[Where, pa.Table]], batch_rows: int, exact: bool
+    tables: Iterable[tuple[Where, pa.Table]], batch_rows: int, join: Join
 ) -> Iterator[tuple[Where, pa.RecordBatch]]:
     """Cut each table into record batches of at most `batch_rows` rows.
 
     tables: a row group each, in order; empty ones give no batch.
-    exact:  join rows across row groups, so that only the last batch is short, and one before the schema changes.
-            A batch that spans row groups is placed at its first row.
+    join:   rows of which row groups meet in one batch. A batch that spans row groups is placed at its first row.
     cost:   slices without a copy inside a chunk; a batch across chunks or row groups is copied.
     raises: DataError BATCH_TOO_BIG where the strings of one batch pass 2 GiB.
     """
     if batch_rows < 1:
         raise ValueError(f"cannot cut batches of {batch_rows} rows")
-    for pieces in _joined(tables, batch_rows) if exact else _cut(tables, batch_rows):
+    for pieces in _joined(tables, batch_rows) if join == "all" else _cut(tables, batch_rows, join):
         where = _where(pieces)
         batch = _batch([piece for _, piece in pieces], where)
         del pieces  # a row group is let go as soon as its last batch is
@@ -89,13 +93,25 @@ def batches(
         del batch
 
 
-def _cut(tables: Iterable[tuple[Where, pa.Table]], batch_rows: int) -> Iterator[Pieces]:
+def _cut(tables: Iterable[tuple[Where, pa.Table]], batch_rows: int, join: Join) -> Iterator[Pieces]:
+    gathered: Pieces = []
+    held = 0
     for where, table in tables:
-        for first_row in range(0, table.num_rows, batch_rows):
+        small = join == "small" and where.order is None and table.num_rows <= batch_rows * _SMALL_SHARE
+        fits = small and held + table.num_rows <= batch_rows
+        if gathered and not (fits and table.schema.equals(gathered[0][1].schema)):
+            yield gathered
+            gathered, held = [], 0
+        if small and table.num_rows:
+            gathered.append((where, table))
+            held += table.num_rows
+        for first_row in range(0, 0 if small else table.num_rows, batch_rows):
             # Not beyond the end: a slice of a table without columns would claim the rows.
             rows = min(batch_rows, table.num_rows - first_row)
             yield [(_moved(where, first_row), table.slice(first_row, rows))]
         del table
+    if gathered:
+        yield gathered
 
 
 def _joined(tables: Iterable[tuple[Where, pa.Table]], batch_rows: int) -> Iterator[Pieces]:

@@ -125,7 +125,7 @@ class AttemptRun:
         tables = bench.gauge.measured(filter(None, row_groups), self._attempt.rows * bench.spec.shards, clock)
         batch_rows = binding.batch_rows or max(1, bench.gauge.batch_rows >> self._attempt.halvings)
         bucketing = Bucketing(binding.lengths, batch_rows)
-        cut = batches(bucketing.pieces(tables), batch_rows, exact=binding.batch_rows is not None)
+        cut = batches(bucketing.pieces(tables), batch_rows, "small" if binding.batch_rows is None else "all")
         for rows, kept in in_order(score, clock.each("wait_read", cut), bench.calls):
             fed = rows.num_rows if kept is None else len(kept)
             bench.observe(fed, batch_rows, (binding.batch_rows or fed) - fed, clock.seconds)

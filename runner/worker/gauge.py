@@ -84,7 +84,7 @@ class Gauge:
 
     def _tune(self, first: Located, rows_ahead: int) -> Tuned:
         def call(rows: int) -> Spent:
-            _, batch = next(batches([(first[0], first[1].slice(0, rows))], rows, exact=False))
+            _, batch = next(batches([(first[0], first[1].slice(0, rows))], rows, join="none"))
             start = time.perf_counter()
             feeds = self._binding.feed(batch)
             fed = time.perf_counter()

@@ -42,7 +42,7 @@ def read_rows(
         store = Store(source.url[0], source.options)
         with reader.open(store, piece, binding.columns) as file:
             table = conform(file.read(piece.first), schema, piece.url)
-        _, batch = next(batches([(Where(piece.url, piece.first), table)], most, exact=False))
+        _, batch = next(batches([(Where(piece.url, piece.first), table)], most, join="none"))
         return batch
     return None
 

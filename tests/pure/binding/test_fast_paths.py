@@ -134,10 +134,10 @@ def test_strings_fed_from_any_slice_are_fetched_as_they_were(rows: int, data: st
 @given(
     groups=st.lists(st.integers(0, 30), max_size=6),
     batch_rows=st.integers(1, 17),
-    exact=st.booleans(),
+    join=st.sampled_from(["all", "small", "none"]),
     width=st.integers(1, 3),
 )
-def test_cut_batches_are_fed_as_the_whole_would_be(groups: list[int], batch_rows: int, exact: bool, width: int) -> None:
+def test_cut_batches_are_fed_as_the_whole_would_be(groups: list[int], batch_rows: int, join: Any, width: int) -> None:
     """Cutting, slicing and feeding, against the rows of the whole table."""
     spec, out = TensorSpec("x", "float32", (None, width), "x:0"), TensorSpec("y", "float32", (None,), "y:0")
     binding = bound(spec, pa.list_(pa.float32(), width), out)
@@ -149,7 +149,7 @@ def test_cut_batches_are_fed_as_the_whole_would_be(groups: list[int], batch_rows
     bounds = np.cumsum([0, *groups])
     tables = [(Where("f", at), whole.slice(bounds[at], rows)) for at, rows in enumerate(groups)]
     seen, ids = [], []
-    for _, batch in batches(iter(tables), batch_rows, exact):
+    for _, batch in batches(iter(tables), batch_rows, join):
         fed = binding.feed(batch)["x"]
         assert isinstance(fed, np.ndarray)
         seen += fed.ravel().tolist()

@@ -164,7 +164,7 @@ def row_bytes(values: pa.Array) -> Sizes:
         return row_bytes(values.storage)
     if types.is_dictionary(kind):
         if not len(values.dictionary):
-            return np.ones(len(values), np.int64)
+            return np.full(len(values), 8, np.int64)
         return row_bytes(values.dictionary)[_filled(values.indices)]
     if types.is_run_end_encoded(kind):
         _, inner, lengths = _runs(values)

@@ -38,7 +38,7 @@ faults: $(VENV)/dev.stamp ## every row of the fault matrix, the slow ones too; p
 
 # Arrays beyond 2 GiB, 5,000 columns, 100,000 row groups: up to 20 GiB of memory. One process for each folder.
 surprises: $(VENV)/dev.stamp ## what needs much memory or minutes of the tests of what surprises; prints what it saw
-	@failed=""; for suite in storage tf cli; do \
+	@failed=""; for suite in pure storage tf cli; do \
 		echo "tests/$$suite"; $(BIN)/python -m pytest -q --durations=0 -m surprises tests/$$suite || failed="$$failed $$suite"; \
 	done; if [ -n "$$failed" ]; then echo "make surprises: failed in$$failed"; exit 1; fi
 

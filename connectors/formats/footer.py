@@ -11,7 +11,7 @@ import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -21,10 +21,13 @@ from connectors.formats.buffered import BufferedFile
 from connectors.formats.fault import one_line, unreadable, wrong_magic
 from connectors.formats.plain import plain_schema
 from connectors.formats.schema import leaf_count
+from jobs.errors import one_of
 
 _log = logging.getLogger(__name__)
 
+_WIDE_INTEGERS = "Integers with more than 64 bits"  # what pyarrow says of them when it opens a file
 _MAGIC, _ENCRYPTED_MAGIC = b"PAR1", b"PARE"
+_SCHEMA_KEY, _HIDDEN_KEY = b"ARROW:schema", b"ARROW:hidden"
 _SMALLEST = 12  # bytes: magic, length of the footer, magic
 
 # What pyarrow raises for bad bytes; ArrowInvalid is a ValueError, and so is a name that is not UTF-8.
@@ -62,10 +65,15 @@ class Footer:
     same columns opened by the reader first, which does catch, on a file of which only the footer can be read.
     """
 
-    def __init__(self, file: BufferedFile, metadata: pq.FileMetaData | None = None) -> None:
-        """file: with its footer held, unless its parsed `metadata` is given. raises: as pyarrow for a bad footer."""
+    def __init__(
+        self, file: BufferedFile, metadata: pq.FileMetaData | None = None, *, arrow_schema: bool = True
+    ) -> None:
+        """file: with its footer held, unless its parsed `metadata` is given. raises: as pyarrow for a bad footer.
+
+        arrow_schema: the stored one is heeded, if there is one; else columns are of the types that Parquet states.
+        """
         self._file = file
-        self._probe = _FooterFile(file)
+        self._probe = _FooterFile(file, arrow_schema)
         # buffer_size: columns are opened without reading, so all are checked before the first page is read.
         opened = pa.PythonFile(self._probe, mode="r")
         self._parquet = pq.ParquetFile(opened, metadata=metadata, buffer_size=4096, pre_buffer=False)
@@ -77,6 +85,14 @@ class Footer:
         raw = self._parquet.schema_arrow.remove_metadata()
         same = known is not None and known.raw.equals(raw, check_metadata=True)
         self.schema = known if known is not None and same else FileSchema.of(raw, self.metadata.schema)
+
+    def leave_out(self, names: Sequence[str]) -> bool:
+        """Let the file have no columns of these names; False where its schema is one that has none already."""
+        kept = [field for field in self.schema.plain if field.name not in names]
+        if len(kept) == len(self.schema.plain):
+            return False
+        self.schema = replace(self.schema, plain=pa.schema(kept))
+        return True
 
     def chunks(self, row_group: int, columns: Sequence[str]) -> list[Any]:
         """Metadata of the column chunks below `columns`.
@@ -126,9 +142,10 @@ class Footer:
 class _FooterFile(BufferedFile):
     """After `seal`, has a size and no bytes, and notes that some were wanted."""
 
-    def __init__(self, file: BufferedFile) -> None:
+    def __init__(self, file: BufferedFile, arrow_schema: bool) -> None:
         super().__init__(io.BytesIO(), file.url, file.size)
         self._whole: BufferedFile | None = file
+        self._arrow_schema = arrow_schema
         self.reached = False
 
     def seal(self) -> None:
@@ -136,7 +153,9 @@ class _FooterFile(BufferedFile):
 
     def take(self, start: int, stop: int) -> pa.Buffer:
         if self._whole is not None:
-            return self._whole.take(start, stop)
+            taken = self._whole.take(start, stop)
+            # A key of the same length, that nobody looks for.
+            return taken if self._arrow_schema else pa.py_buffer(bytes(taken).replace(_SCHEMA_KEY, _HIDDEN_KEY))
         self.reached = True
         return pa.py_buffer(b"")
 
@@ -150,7 +169,12 @@ def read_footer(file: BufferedFile, known: FileSchema | None = None) -> Footer:
     """
     _hold_footer(file)
     with _refusing(file, "FILE_FOOTER", "its footer cannot be parsed"):
-        footer = Footer(file)
+        try:
+            footer = Footer(file)
+        except pa.ArrowNotImplementedError as error:
+            if _WIDE_INTEGERS not in str(error):
+                raise
+            footer = Footer(file, arrow_schema=False)
     _check_rows(file, footer.metadata)
     with _refusing(file, "FILE_SCHEMA", "its schema cannot be read"):
         footer.load_schema(known)
@@ -158,7 +182,25 @@ def read_footer(file: BufferedFile, known: FileSchema | None = None) -> Footer:
     if leaves != footer.metadata.num_columns:
         counts = f"its schema has {leaves} leaf columns, its footer {footer.metadata.num_columns}"
         raise unreadable(file, "FILE_SCHEMA", counts)
+    if _HIDDEN_KEY in (footer.metadata.metadata or {}):
+        _leave_out_wide_integers(file, footer)
     return footer
+
+
+def _leave_out_wide_integers(file: BufferedFile, footer: Footer) -> None:
+    """Polars stores 128-bit integers as 16 bytes that only its Arrow schema calls numbers; pyarrow refuses the file."""
+    leaves = footer.metadata.schema
+    names = [
+        field.name
+        for field, columns in zip(footer.schema.raw, footer.schema.leaves, strict=True)
+        if any(leaves.column(at).length == 16 and leaves.column(at).logical_type.type == "NONE" for at in columns)
+    ]
+    if footer.leave_out(names):
+        story = (
+            "'%s', written by %s, has 128-bit integers, which pyarrow cannot read: columns %s are left out, the others"
+            " are of the types that Parquet states"
+        )
+        _log.warning(story, file.url, footer.metadata.created_by, one_of(names))
 
 
 Parsed = tuple[pq.FileMetaData, FileSchema]

@@ -169,7 +169,7 @@ class ParquetReader:
         rows = self._footer.metadata.row_group(row_group).num_rows
         if table.num_rows != rows or not chunks or any(chunk.num_values == rows for chunk in chunks):
             return
-        names = [name for name in self._footer.schema.raw.names if name in table.schema.names]
+        names = [name for name in self._footer.schema.raw.names if table.schema.get_field_index(name) >= 0]
         read = [(name, leaf) for name in names for leaf in entries(table.column(name))]
         for (name, count), chunk in zip(read, chunks, strict=True):
             if count < chunk.num_values:

@@ -34,7 +34,7 @@ from runner.preflight.files import first_schema, inspect
 from runner.preflight.identity import identity_of, model_identity
 from runner.preflight.input import listed, refuse_own_output
 from runner.preflight.only_rejects import only_files, only_rows, rejected_before
-from runner.preflight.shape import batch_sizes, sample_slice
+from runner.preflight.shape import batch_sizes, sample_slice, small_row_groups
 from runner.scan.effects import Effects, effects
 from runner.scan.program import read_programs
 from runner.scan.trust import require_trust
@@ -68,7 +68,7 @@ class Preflight:
     def warnings(self) -> list[str]:
         """Sentences for people: where the model's answers cannot be repeated, and what is left out."""
         left_out = [f"a bad file is left out: {story}" for story in self.skipped]
-        return [*self.effects.warnings(self.signature.name), *left_out]
+        return [*self.effects.warnings(self.signature.name), *left_out, *small_row_groups(self.plan)]
 
     def _repr_html_(self) -> str:
         rows = self.binding.describe()

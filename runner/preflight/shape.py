@@ -16,6 +16,23 @@ _MOST_SIZES = 4  # of batches; the others are rare
 _MOST_GROUPS = 10_000  # that are counted
 
 
+# Row groups of a plan, and their rows on average, from which and up to which a row group costs more than its rows: half
+# a millisecond, and in each worker some 7 kB of footer for 8 columns (pyarrow 26.0).
+_MANY_GROUPS, _FEW_ROWS = 10_000, 1_000
+
+
+def small_row_groups(plan: Plan) -> list[str]:
+    """A warning where reading is mostly looking at footers."""
+    groups = sum(len(file.row_groups) for file in plan.files)
+    rows = sum(group.rows for file in plan.files for group in file.row_groups)
+    if groups < max(_MANY_GROUPS, 2 * len(plan.files)) or rows / groups > _FEW_ROWS:
+        return []
+    return [
+        f"the input has {groups:,} row groups of {rows / groups:,.0f} rows on average: to look at them takes longer than"
+        " to read them, and each worker holds their footers in memory; write the files with larger row groups"
+    ]
+
+
 def batch_sizes(plan: Plan, batch_rows: int, exact: bool) -> tuple[int, ...]:
     """The sizes of batches that the plan comes to, the frequent ones first. exact: all have `batch_rows`."""
     if exact:

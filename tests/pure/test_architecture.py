@@ -425,3 +425,23 @@ def test_a_folder_of_tests_has_the_name_of_the_folder_that_it_tests() -> None:
     rooms = {folder.rpartition("/")[2] for folder in MAY if "/" in folder}
     folders = {path.parent.name for suite in SUITES for path in (ROOT / "tests" / suite).glob("*/test_*.py")}
     assert folders <= rooms
+
+
+def test_the_names_of_a_schema_are_looked_up_and_never_searched() -> None:
+    """`schema.names` makes a list of all names each time: in a loop over columns, that is quadratic."""
+    searched = [
+        f"{path}:{node.lineno}"
+        for path in FILES
+        for node in ast.walk(ast.parse(_source(path)))
+        if _searches_names(node)
+    ]
+    assert not searched, "use `runner.binding.naming.count` or `schema.get_all_field_indices`"
+
+
+def _searches_names(node: ast.AST) -> bool:
+    match node:
+        case ast.Compare(ops=[ast.In() | ast.NotIn()], comparators=[ast.Attribute(attr="names", value=holder)]):
+            return "schema" in ast.unparse(holder) or "raw" in ast.unparse(holder)
+        case ast.Call(func=ast.Attribute(attr="count" | "index", value=ast.Attribute(attr="names"))):
+            return True
+    return False

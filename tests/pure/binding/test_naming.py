@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,17 @@ def refused(specs: list[TensorSpec], schema: pa.Schema, **columns: Any) -> str:
     with pytest.raises(BindingError) as caught:
         bound(specs, schema, **columns)
     return caught.value.message
+
+
+@pytest.mark.surprises
+def test_5000_columns_are_bound_one_look_up_each(saw: Callable[[str], None]) -> None:
+    for width in (1250, 5000):
+        schema = pa.schema([pa.field(f"f{at}", pa.float32()) for at in reversed(range(width))])
+        inputs, rules = [tensor("x", shape=(None, width))], {"x": {"stack": "f*"}}
+        began = time.process_time()
+        binding = bound(inputs, schema, inputs=rules)
+        saw(f"{width:,} columns in one stack: bound in {time.process_time() - began:.2f} s of CPU")
+        assert binding.columns == tuple(f"f{at}" for at in range(width))
 
 
 # paths

@@ -1,0 +1,27 @@
+"""What the shape of a plan tells before a row is read."""
+
+from __future__ import annotations
+
+import pytest
+
+from jobs import plan as plans
+from jobs.job import Limits
+from jobs.plan import InputFile, RowGroup
+from runner.preflight.shape import small_row_groups
+
+
+@pytest.mark.parametrize(
+    ("files", "groups", "rows", "warned"),
+    [
+        (1, 10_000, 4, True),
+        (1, 10_000, 1_001, False),
+        (1, 9_999, 4, False),
+        (10_000, 1, 4, False),
+        (10, 2_000, 4, True),
+    ],
+)
+def test_many_row_groups_of_few_rows_are_a_warning(files: int, groups: int, rows: int, warned: bool) -> None:
+    listed = [InputFile(f"f{at}", 1, "1", (RowGroup(rows, 100),) * groups) for at in range(files)]
+    found = small_row_groups(plans.plan(listed, Limits(), {}))
+    assert bool(found) == warned
+    assert all(f"{files * groups:,} row groups of {rows} rows" in story for story in found)

@@ -226,7 +226,7 @@ class SharedFooters:
         if not identity:
             return read_footer(file, known)
         with self._lock:
-            parsing, parsed = self._known.pop(identity, None) or (threading.Lock(), [])
+            parsing, parsed = self._known.pop(identity, (threading.Lock(), []))
             self._known[identity] = parsing, parsed
             while len(self._known) > self._most:
                 del self._known[next(iter(self._known))]

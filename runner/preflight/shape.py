@@ -28,8 +28,8 @@ def small_row_groups(plan: Plan) -> list[str]:
     if groups < max(_MANY_GROUPS, 2 * len(plan.files)) or rows / groups > _FEW_ROWS:
         return []
     return [
-        f"the input has {groups:,} row groups of {rows / groups:,.0f} rows on average: looking at them takes longer than"
-        " reading them, and each worker holds their footers in memory; write the files with larger row groups"
+        f"the input has {groups:,} row groups of {rows / groups:,.0f} rows on average: looking at them takes longer"
+        " than reading them, and each worker holds their footers in memory; write the files with larger row groups"
     ]
 
 

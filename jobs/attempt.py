@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from jobs.errors import RunnerError
+from jobs.numerics import UNKNOWN, Numerics
 from jobs.plan import Plan, Shard, Slice
 
 
@@ -63,6 +64,7 @@ class Receipt:
     codes:      code -> rows that were rejected with it.
     bad_files:  url -> rows that could not be read, of those rejected.
     nan_rows:   rows written with a NaN in an output.
+    numerics:   of the process that called the model.
     """
 
     shard: int
@@ -82,11 +84,13 @@ class Receipt:
     codes: dict[str, int] = field(default_factory=dict)
     bad_files: dict[str, int] = field(default_factory=dict)
     nan_rows: int = 0
+    numerics: Numerics = UNKNOWN
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Receipt:
         """The receipt in the document of a Success. raises: TypeError where a key is missing or not known."""
-        return cls(**{key: value for key, value in document.items() if key not in _BESIDE})
+        known = {key: value for key, value in document.items() if key not in _BESIDE}
+        return cls(**known | {"numerics": Numerics.from_document(document.get("numerics"))})
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,8 @@ class Success:
 
     def document(self) -> dict[str, Any]:
         """As plain JSON values, all on one level; `Receipt.from_document` reads the receipt back."""
-        return asdict(self.receipt) | asdict(self.measured) | asdict(self.advice)
+        receipt = asdict(self.receipt) | {"numerics": self.receipt.numerics.document()}
+        return receipt | asdict(self.measured) | asdict(self.advice)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from jobs.attempt import Receipt
 from jobs.errors import InternalError, offenders
+from jobs.numerics import UNKNOWN, Numerics
 from jobs.plan import PROTOCOL_VERSION, Plan, Shard
 
 
@@ -26,12 +27,18 @@ def manifest(plan: Plan, receipts: Iterable[Receipt], epoch: int, part_names: It
             f"cannot finish plan '{plan.id}': the output is not proven complete:\n{offenders(problems)}"
         )
     ordered = sorted(given, key=lambda receipt: receipt.shard)
+    numerics = {one: at for at, one in enumerate(dict.fromkeys(receipt.numerics for receipt in ordered))}
     return {
         "v": PROTOCOL_VERSION,
         "plan_id": plan.id,
         "epoch": epoch,
         "totals": totals(ordered),
-        "parts": [_part(plan, plan.shards[receipt.shard], receipt) for receipt in ordered],
+        "numerics": [one.document() for one in numerics],
+        "parts": [
+            _part(plan, plan.shards[receipt.shard], receipt)
+            | ({"numerics": at} if (at := numerics[receipt.numerics]) else {})  # most often there is but one
+            for receipt in ordered
+        ],
     }
 
 
@@ -47,6 +54,7 @@ def totals(receipts: Sequence[Receipt]) -> dict[str, int]:
 
 def receipts_of(document: Mapping[str, Any]) -> list[Receipt]:
     """The receipts that a manifest was made of, as far as it tells; its parts are in the order of the shards."""
+    numerics = [Numerics.from_document(one) for one in document.get("numerics", [])] or [UNKNOWN]
     return [
         Receipt(
             shard=index,
@@ -64,6 +72,7 @@ def receipts_of(document: Mapping[str, Any]) -> list[Receipt]:
             codes=part.get("codes", {}),
             bad_files=part.get("bad_files", {}),
             nan_rows=part.get("nan_rows", 0),
+            numerics=numerics[part.get("numerics", 0)],
         )
         for index, part in enumerate(document["parts"])
     ]

@@ -23,6 +23,7 @@ from connectors.store.retry import PUBLISH, Patience
 from connectors.store.store import Store
 from jobs.attempt import Attempt, Receipt
 from jobs.errors import DataError, InternalError, OutputError, StorageError
+from jobs.numerics import UNKNOWN, Numerics
 from jobs.plan import PROTOCOL_VERSION
 
 OTHER_WAY = "choose another output url, or run the job that began here"
@@ -150,7 +151,7 @@ class Part:
         self._staging = parts.names.attempt(attempt.id)
         self._rows = 0
         self._writer: Writer | None = None  # made with the first rows: an attempt that waits leaves no trace
-        self._losses = Losses()
+        self._losses, self._numerics = Losses(), UNKNOWN
         self._published = self._staged = False
 
     def __enter__(self) -> Part:
@@ -184,15 +185,16 @@ class Part:
                 raise
         return self._writer
 
-    def publish(self, losses: Losses | None = None) -> Receipt:
+    def publish(self, losses: Losses | None = None, numerics: Numerics = UNKNOWN) -> Receipt:
         """Finish the file, prove it, and give it its final name; or adopt the part that is there already.
 
         losses:   what of the shard is not in the part; its reject file is there before the part names it.
+        numerics: of the process that called the model.
         raises:   InternalError where rows are missing or too many; StorageError where the spool does not read back;
                   OutputError where something else is at the final name.
         """
         attempt, parts = self._attempt, self._parts
-        self._losses = losses or self._losses
+        self._losses, self._numerics = losses or self._losses, numerics
         if self._rows + self._losses.rows != attempt.rows:
             rejected = f" and {self._losses.rows} rejected" if self._losses.rows else ""
             raise InternalError(
@@ -232,6 +234,7 @@ class Part:
             codes=dict(self._losses.codes),
             bad_files=dict(self._losses.bad_files),
             nan_rows=self._losses.nan_rows,
+            numerics=self._numerics,
         )
 
     @property
@@ -296,6 +299,7 @@ class Part:
             "nan_rows": self._losses.nan_rows,
             "model_digest": self._model_digest,
             "writer": self._worker,
+            "numerics": self._numerics.document(),
         }
 
     def _read_back(self) -> None:
@@ -322,7 +326,7 @@ def stated(store: Store, names: Layout, shard: int, size: int) -> dict[str, obje
     receipt = decode(store.read(names.receipt(shard))) or {}
     if receipt.get("size") != size or receipt.get("shard") != shard:
         return None
-    counts = ("rows_in", "rows_out", "rows_rejected", "reject_file", "codes", "bad_files", "nan_rows")
+    counts = ("rows_in", "rows_out", "rows_rejected", "reject_file", "codes", "bad_files", "nan_rows", "numerics")
     kept = ("shard", "attempt", "number", "epoch", *counts)
     return {"plan_id": names.plan_id, "writer": receipt.get("worker", ""), **{key: receipt.get(key) for key in kept}}
 
@@ -349,6 +353,7 @@ def _receipt(header: Mapping[str, Any], names: Layout, shard: int, size: int) ->
             codes=dict(header.get("codes") or {}),
             bad_files=dict(header.get("bad_files") or {}),
             nan_rows=int(header.get("nan_rows") or 0),
+            numerics=Numerics.from_document(header.get("numerics")),
         )
     except (KeyError, TypeError, ValueError):
         return None

@@ -102,6 +102,14 @@ class StopRequested:
     error: RunnerError
 
 
+@dataclass(frozen=True, slots=True)
+class WorkersDiffer:
+    """In something that changes numbers; told to people, and no matter for the Schedule. story: in what, and which."""
+
+    now: float
+    story: str
+
+
 Event = (
     Started
     | WorkerReady
@@ -112,6 +120,7 @@ Event = (
     | AttemptSucceeded
     | AttemptFailed
     | ClusterSeen
+    | WorkersDiffer
     | Tick
     | StopRequested
 )

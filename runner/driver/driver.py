@@ -14,6 +14,7 @@ from connectors.failpoint import failpoint
 from connectors.output.directory import OutputDirectory
 from jobs.attempt import Failure, Receipt, Success
 from jobs.errors import RunnerError
+from jobs.numerics import differences
 from jobs.schedule.event import (
     Action,
     AttemptSucceeded,
@@ -27,6 +28,7 @@ from jobs.schedule.event import (
     StopWorker,
     Tick,
     WorkerProgressed,
+    WorkersDiffer,
 )
 from jobs.schedule.schedule import Schedule
 from runner.measure.history import History
@@ -88,6 +90,7 @@ class Driver:
     _rows_committed: int = 0
     _renewed: tuple[float, object] = (float("-inf"), None)  # when, and what was news then
     _heard: dict[str, Progress] = field(default_factory=dict)  # worker -> what it last said of its attempt
+    _kinds: int = 1  # of workers, by what changes numbers
     _over: bool = False
     _error: RunnerError | None = None
 
@@ -119,6 +122,14 @@ class Driver:
         for action in self.schedule.handle(event):
             self.listeners.note(action)
             self._carry_out(action)
+        self._tell_differences()
+
+    def _tell_differences(self) -> None:
+        """With each new kind of worker; the report names them all in the end."""
+        if len(self.history.numerics) > self._kinds:
+            self._kinds = len(self.history.numerics)
+            if stories := [str(one) for one in differences(self.history.numerics)]:
+                self.listeners.note(WorkersDiffer(self.clock(), f"the workers differ in {'; '.join(stories)}"))
 
     def _tell_progress(self) -> None:
         """What changed since the last turn; the Schedule sees a stall in what does not."""

@@ -7,7 +7,7 @@ import random
 import secrets
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -17,9 +17,11 @@ from connectors.store.store import Store
 from jobs.attempt import Receipt
 from jobs.errors import OutputError, RunnerError, SupersededError
 from jobs.job import Job, Workers
+from jobs.numerics import Numerics, differences
 from jobs.rejection import Rejections
 from jobs.schedule.draw import Draw
 from jobs.schedule.elastic import Demand
+from jobs.schedule.event import Action, Event, WorkersDiffer
 from jobs.schedule.policy import Policy
 from jobs.schedule.schedule import Schedule
 from runner.driver.driver import Driver, Listeners
@@ -112,7 +114,7 @@ def launch(
             driver = Driver(
                 *(schedule, pool, output, claim.epoch, ready.plan.rows),
                 gate=TrialGate(pool, spec, warn),
-                listeners=Listeners([log.note] if log else [], [screen.show, pool.observe, watch]),
+                listeners=Listeners([_warning(warn), *([log.note] if log else [])], [screen.show, pool.observe, watch]),
                 stop_requested=lambda: stop.requested() or model.error(),
                 clock=time.monotonic,
                 receipts=dict(done),
@@ -187,6 +189,11 @@ def _finish(
         raise
 
 
+def _warning(warn: Callable[[str], None]) -> Callable[[Event | Action], None]:
+    """A listener that warns of what a user should know at once."""
+    return lambda what: warn(what.story) if isinstance(what, WorkersDiffer) else None
+
+
 def _needs(workers: Workers) -> str:
     """What each worker needs, for the message when none can be had."""
     amounts = {"CPU": workers.cpus, "GPU": workers.gpus, **workers.resources}
@@ -232,7 +239,17 @@ def _result(
         codes=dict(lost.codes.most_common()),
         bad_files=lost.named,
         nan_rows=sum(receipt.nan_rows for receipt in ordered),
+        differences=tuple(differences(_numerics(ordered))),
         account=account,
         page=output.report_url,
         options=job.output.options,
     )
+
+
+def _numerics(receipts: Sequence[Receipt]) -> dict[Numerics, dict[str, None]]:
+    """What changes numbers -> who computed so. Names of workers come again in each epoch; a manifest knows epochs."""
+    seen: dict[Numerics, dict[str, None]] = {}
+    for receipt in receipts:
+        epoch = receipt.attempt.partition("-")[0].removeprefix("e")
+        seen.setdefault(receipt.numerics, {})[f"{receipt.worker or 'a worker'} of epoch {epoch}"] = None
+    return seen

@@ -12,8 +12,9 @@ from connectors.output.reject import read_rejected
 from jobs.errors import JobError
 from jobs.job import OptionValue, Output
 from jobs.notebook import Report, facts
+from jobs.numerics import Difference
 from runner.measure.account import Account
-from runner.report.text import account_lines, byte_count, duration, rate
+from runner.report.text import account_lines, byte_count, differing_line, duration, rate
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Result:
     rows_run:  rows this run worked on itself; the others were there already.
     codes:     code -> rows rejected with it. bad_files: url -> its code, or how many of its rows could not be read.
     nan_rows:  rows written with a NaN in an output.
+    differences: in what the workers differ that changes numbers, over all parts.
     """
 
     output: str
@@ -40,6 +42,7 @@ class Result:
     codes: dict[str, int] = field(default_factory=dict)
     bad_files: dict[str, str] = field(default_factory=dict)
     nan_rows: int = 0
+    differences: tuple[Difference, ...] = ()
     account: Account | None = field(default=None, repr=False)  # None: nothing was done, or it could not be written
     page: str = ""  # URL of the same for people, as HTML
     options: Mapping[str, OptionValue] = field(default_factory=dict, repr=False)  # to reach the output again
@@ -62,6 +65,7 @@ class Result:
             "rows_per_s": round(self.rows_run / self.seconds, 1) if self.seconds else 0.0,
             "retries": self.retries,
             **({} if self.account is None else self.account.document()),
+            "differences": list(map(str, self.differences)),
         }
         return Report(report)
 
@@ -117,4 +121,6 @@ class Result:
             lines.append(f"bad files: {named}{more}")
         if self.nan_rows:
             lines.append(f"NaN: in {self.nan_rows:,} of the rows written")
+        if self.differences:
+            lines.append(differing_line(self.differences))
         return lines

@@ -69,6 +69,7 @@ _FRAMEWORK: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "TF_DeleteBuffer": (None, (ctypes.POINTER(_Buffer),)),
 }
 _RUNTIME: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "TF_Version": (_Text, ()),
     "TF_GetAllOpList": (ctypes.POINTER(_Buffer), ()),
     "TF_NewSessionOptions": (_Address, ()),
     "TF_DeleteSessionOptions": (None, (_Address,)),
@@ -119,6 +120,7 @@ class _Library:
         suffix = "{}.2.dylib" if sys.platform == "darwin" else "{}.so.2"
         for stem, functions in (("libtensorflow_framework", _FRAMEWORK), ("libtensorflow_cc", _RUNTIME)):
             opened = _opened(folder / suffix.format(stem))
+            setattr(self, stem, opened)
             for name, (result, arguments) in functions.items():
                 function = getattr(opened, name)
                 function.restype, function.argtypes = result, arguments
@@ -150,6 +152,20 @@ def library() -> Any:
     if spec is None or not spec.submodule_search_locations:
         raise ModelError("cannot load a model: the package 'tensorflow' is not installed; pip install tensorflow")
     return _Library(Path(next(iter(spec.submodule_search_locations))))
+
+
+def version() -> str:
+    """Of TensorFlow, as the library itself says it."""
+    return str(library().TF_Version().decode("ascii", "replace"))
+
+
+def answer_of(symbol: str) -> bool | None:
+    """What a function of TensorFlow without arguments answers that is no part of its C API; None: there is none."""
+    function = getattr(library().libtensorflow_framework, symbol, None)
+    if function is None:
+        return None
+    function.restype, function.argtypes = ctypes.c_bool, ()
+    return bool(function())
 
 
 @cache

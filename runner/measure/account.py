@@ -5,11 +5,12 @@ Owns the keys of the document; they are the same in every run. Refuses to know w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from jobs.job import Job, reader_threads
+from jobs.numerics import Difference, Numerics, differences
 from runner.measure.ceiling import Bottleneck, Ceilings, Settings, Use, bottleneck, ceilings, together, waits
 from runner.measure.history import History
 from runner.measure.place import Place
@@ -49,6 +50,7 @@ class Account:
     busy_s:       from the first dispatch to the last commit, without tuning.
     warm_up_s:    of all workers together, before any row was counted.
     first_part_s: from the start to the first commit; None: nothing was committed.
+    numerics:     what changes numbers -> the workers of which that is so.
     """
 
     uses: Mapping[str, Use]
@@ -58,6 +60,12 @@ class Account:
     busy_s: float
     warm_up_s: float = 0.0
     first_part_s: float | None = None
+    numerics: Mapping[Numerics, Iterable[str]] = field(default_factory=dict)
+
+    @property
+    def differences(self) -> list[Difference]:
+        """In what the workers differ that changes numbers."""
+        return differences(self.numerics)
 
     @property
     def padding(self) -> float | None:
@@ -83,6 +91,8 @@ class Account:
             "workers": {name: _worker(use, self.places.get(name)) for name, use in self.uses.items()},
             "warm_up_seconds": round(self.warm_up_s, 3),
             "first_part_s": None if self.first_part_s is None else round(self.first_part_s, 3),
+            "numerics": [one.document() | {"workers": list(who)} for one, who in self.numerics.items()],
+            "differences": list(map(str, self.differences)),
         }
 
 
@@ -105,7 +115,7 @@ def account(
         gpus=workers.gpus,
     )
     held_by = bottleneck(use, reached, settings)
-    return Account(uses, places, reached, held_by, history.busy_s, warm_up_s, first_part_s)
+    return Account(uses, places, reached, held_by, history.busy_s, warm_up_s, first_part_s, history.numerics)
 
 
 def _worker(use: Use, place: Place | None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from jobs.attempt import Failure, Success
+from jobs.numerics import Numerics
 from jobs.schedule.event import AttemptFailed, AttemptSucceeded, Event, WorkerLost
 from runner.measure.ceiling import Use, computing_s
 
@@ -60,6 +61,7 @@ class History:
         self._facts = array("i")  # worker, shard, number, rows, outcome
         self._first: float | None = None  # dispatch
         self._last = 0.0  # commit
+        self.numerics: dict[Numerics, dict[str, None]] = {}  # of parts that were computed -> by which workers
         self.first_part: float | None = None  # when the first of this run was committed, by the driver's clock
 
     def __len__(self) -> int:
@@ -93,6 +95,7 @@ class History:
         if receipt.adopted or not seconds:
             self._end(now, receipt.attempt, "adopted")
             return
+        self.numerics.setdefault(receipt.numerics, {})[worker] = None
         tally = self._tally(worker)
         tally.rows += receipt.rows_in
         tally.shards += 1

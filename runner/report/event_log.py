@@ -28,12 +28,13 @@ from jobs.schedule.event import (
     WorkerFailedToStart,
     WorkerLost,
     WorkerProgressed,
+    WorkersDiffer,
 )
 from runner.measure.snapshot import Snapshot
 
 _EVERY_S = 10.0  # of progress
 _SILENT = (Tick, WorkerProgressed, Record)  # too often, or said by another event
-_WARNINGS = (AttemptFailed, WorkerLost, WorkerFailedToStart)
+_WARNINGS = (AttemptFailed, WorkerLost, WorkerFailedToStart, WorkersDiffer)
 _WORD = re.compile(r"(?<!^)(?=[A-Z])")
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from jobs.attempt import Failure
+from jobs.numerics import Numerics
 from runner.measure.account import Account, Heading
 from runner.measure.ceiling import Bottleneck, Ceilings, Use
 from runner.measure.history import History, Span
@@ -80,6 +81,7 @@ def page(head: Heading, account: Account, history: History, failures: Sequence[F
         _section("Rows per second", curve(rates(spans, seconds), seconds, _marks(account.reached))) if spans else "",
         _section("Where the time of the model's threads went", _stages(account)) if account.uses else "",
         _section("Workers", _workers(account.uses, account.places)) if account.uses else "",
+        _section("What changes numbers", _numerics(account)) if any(map(Numerics.document, account.numerics)) else "",
         _section("Failed attempts", _failures(failures)) if failures else "",
     ]
     policy = "default-src 'none'; style-src 'unsafe-inline'"
@@ -183,6 +185,21 @@ def _workers(uses: Mapping[str, Use], places: Mapping[str, Place]) -> str:
         rows.append((name, where, f"{use.shards:,}", f"{use.rows:,}", ceiling, *sizes))
     heads = ("worker", "node and pid", "shards", "rows", "the model alone", "cpus", "batch rows", "peak memory")
     return _table(heads, rows, numbers=range(2, 8))
+
+
+def _numerics(account: Account) -> str:
+    """Facts and who shares them; first, those in which workers differ."""
+    told = "".join(f"<p><b>Workers differ in {escape(str(one))}.</b></p>" for one in account.differences)
+    shared: dict[tuple[str, str], list[str]] = {}
+    for numerics, workers in account.numerics.items():
+        for fact in numerics.facts().items():
+            shared.setdefault(fact, []).extend(workers)
+    rows = [(name, value, _some(workers)) for (name, value), workers in shared.items()]
+    return told + _table(("what", "value", "workers"), rows)
+
+
+def _some(names: Sequence[str], most: int = 20) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
 def _failures(failures: Sequence[Failure]) -> str:

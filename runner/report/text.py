@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from jobs.numerics import Difference
 from runner.measure.account import Account
 from runner.measure.snapshot import Snapshot
 from runner.measure.stage import COMPUTE
@@ -61,6 +62,11 @@ def account_lines(account: Account) -> list[str]:
     if sentence := stage_sentence(account.seconds):
         lines.append(f"workers' time: {sentence}")
     return [*lines, str(account.bottleneck)]
+
+
+def differing_line(found: Sequence[Difference]) -> str:
+    """That parts were computed in different ways, for the end of a summary."""
+    return f"numbers may differ between parts, and where a NaN shows: {'; '.join(map(str, found))}"
 
 
 def stage_sentence(seconds: Mapping[str, float]) -> str:

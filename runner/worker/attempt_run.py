@@ -18,6 +18,7 @@ import pyarrow as pa
 from connectors.failpoint import failpoint
 from connectors.output.directory import OutputDirectory
 from jobs.attempt import Attempt, Receipt
+from jobs.numerics import Numerics
 from runner.batch.batches import Where, batches
 from runner.batch.bisection import Bisection, Steps, wide_rows
 from runner.batch.bucketing import Bucketing
@@ -50,6 +51,7 @@ class Bench:
     call:       the model, once.
     look:       raises StoppedError where the worker was stopped.
     beat:       called with the attempt's number and rows before each batch; raises where the attempt is to end.
+    numerics:   of the process that calls the model, once it has been called.
     """
 
     spec: WorkerSpec
@@ -67,6 +69,7 @@ class Bench:
     look: Callable[[], None]
     beat: Callable[[int, Attempt, int], None]
     observe: Observe
+    numerics: Callable[[], Numerics]
 
 
 class AttemptRun:
@@ -98,7 +101,7 @@ class AttemptRun:
                 for rows in self._scored(score, row_groups):
                     encode(rows)
             flush()
-            return timed("publish", self._part.publish)(self._rejects.losses())
+            return timed("publish", self._part.publish)(self._rejects.losses(), self._bench.numerics())
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

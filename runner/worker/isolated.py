@@ -17,6 +17,7 @@ from connectors.formats.registry import source_of
 from connectors.store.store import Store
 from jobs.attempt import InputSlice
 from jobs.errors import DataError, MemoryLimitError, ModelCallError, PoisonError, RunnerError
+from jobs.numerics import UNKNOWN, Numerics
 from runner.binding.feeding import ConstantSource
 from runner.engine import Engine, EngineOptions
 from runner.tensor import Feeds, Outputs
@@ -41,6 +42,7 @@ class IsolatedEngine:
 
     def __init__(self, spec: WorkerSpec, path: str, options: EngineOptions, memory: int | None) -> None:
         self.devices: tuple[str, ...] = ()
+        self.numerics = UNKNOWN  # of the children, once there was one
         self._spec, self._path, self._options, self._memory = spec, path, options, memory
         self._child: Child | None = None
         self._longest = 0.0  # seconds of a call that went well; 0: there was none
@@ -84,7 +86,9 @@ class IsolatedEngine:
         spec = self._spec
         memory = self._memory if self._memory is not None else int(_SHARE * available_bytes()) or None
         model = (spec.engine, self._path, spec.tags, spec.signature, self._options)
-        return Child("runner.worker.isolated:load_model", model, memory)
+        child = Child("runner.worker.isolated:load_model", model, memory)
+        self.numerics = child.ask(None, self._patience_s)
+        return child
 
     def _patience(self, alone: bool) -> float:
         if alone or not self._longest:
@@ -101,12 +105,14 @@ class IsolatedEngine:
             )
 
 
-def load_model(model: tuple[Any, ...]) -> Callable[[tuple[Feeds, Sequence[str]]], Outputs]:
-    """In the child."""
+def load_model(model: tuple[Any, ...]) -> Callable[[tuple[Feeds, Sequence[str]] | None], Outputs | Numerics]:
+    """In the child. A call that is None asks for the numerics of this process."""
     from runner import engine
+    from runner.engine.numerics import numerics
 
     loaded: Engine = engine.load(*model)
-    return lambda call: loaded.run(*call)
+    own = numerics(model[-1], loaded.devices)
+    return lambda call: own if call is None else loaded.run(*call)
 
 
 def survive_decoding(spec: WorkerSpec, piece: InputSlice, row_group: int) -> None:

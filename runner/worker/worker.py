@@ -33,8 +33,10 @@ from jobs.errors import (
     WorkerError,
 )
 from jobs.job import reader_threads
+from jobs.numerics import UNKNOWN, Numerics
 from runner import engine
 from runner.batch.headroom import Headroom
+from runner.engine.numerics import numerics
 from runner.model.planned import OpenModel
 from runner.tensor import Feeds, Outputs
 from runner.worker.attempt_run import AttemptRun, Bench
@@ -83,6 +85,7 @@ class Worker:
         options = dataclasses.replace(options, model=spec.options, name=spec.model.url)
         self._engine, self._sample = self._loaded(options, memory)
         self.devices = self._engine.devices
+        self._own_numerics = UNKNOWN if isolated else numerics(options, self.devices)
         limit, self._headroom = MemoryLimit(memory), Headroom(spec.most_batch_rows)
         limit.check_start()
         self._health = Health(name, limit, self._headroom)
@@ -198,7 +201,12 @@ class Worker:
             look=self._look,
             beat=self._beat,
             observe=lambda *batch: self.observe(*batch),
+            numerics=self._numerics,
         )
+
+    def _numerics(self) -> Numerics:
+        engine = self._engine
+        return engine.numerics if isinstance(engine, IsolatedEngine) else self._own_numerics
 
     def _call(self, feeds: Feeds) -> Outputs:
         if self._isolated:

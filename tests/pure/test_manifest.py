@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs import manifest as manifests
 from jobs.attempt import Receipt
 from jobs.difference import difference
 from jobs.errors import InternalError
 from jobs.job import Limits
 from jobs.manifest import manifest
+from jobs.numerics import UNKNOWN, Numerics
 from jobs.plan import InputFile, Plan, RowGroup, plan
 
 IDENTITY = {"model": {"digest": "aa", "signature": "serving_default"}, "columns": {"keep": ["id"]}}
@@ -46,6 +48,20 @@ def test_a_complete_output_is_listed_with_its_totals_and_input_ranges() -> None:
     assert [part["name"] for part in found["parts"]] == names_of(receipts)
     assert found["parts"][2]["inputs"] == [{"url": "/in/1.parquet", "row_groups": [0, 1], "rows": 5}]
     assert json.loads(json.dumps(found)) == found
+
+
+def test_a_manifest_lists_each_kind_of_numerics_once_and_gives_them_back() -> None:
+    planned = plan_of(3, 5)
+    intel, arm = Numerics(cpu="Intel", onednn=True), Numerics(cpu="ARM", onednn=False)
+    of_shards = (intel, arm, intel, UNKNOWN)  # the last one was published by an older version
+    receipts = [dataclasses.replace(r, numerics=one) for r, one in zip(receipts_of(planned), of_shards, strict=True)]
+    found = json.loads(json.dumps(manifest(planned, receipts, 7, names_of(receipts))))
+    assert found["numerics"] == [intel.document(), arm.document(), {}]
+    assert [part.get("numerics") for part in found["parts"]] == [None, 1, None, 2]
+    assert [receipt.numerics for receipt in manifests.receipts_of(found)] == list(of_shards)
+    del found["numerics"]
+    old = found | {"parts": [{k: v for k, v in part.items() if k != "numerics"} for part in found["parts"]]}
+    assert {receipt.numerics for receipt in manifests.receipts_of(old)} == {UNKNOWN}
 
 
 def test_a_rejected_row_is_accounted_for() -> None:

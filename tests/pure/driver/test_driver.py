@@ -9,9 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from jobs.attempt import Attempt, Failure, Receipt, Success
+from jobs.attempt import Attempt, Failure, Measured, Receipt, Success
 from jobs.errors import ModelCallError, RunnerError, StoppedError, WorkerError
 from jobs.job import Limits
+from jobs.numerics import Numerics
 from jobs.plan import InputFile, RowGroup, plan
 from jobs.schedule.draw import Draw
 from jobs.schedule.elastic import Demand
@@ -26,6 +27,7 @@ from jobs.schedule.event import (
     Tick,
     WorkerLost,
     WorkerReady,
+    WorkersDiffer,
 )
 from jobs.schedule.policy import Policy
 from jobs.schedule.schedule import Schedule
@@ -130,6 +132,21 @@ def drive(
         clock=lambda: pool.now,
     )
     return driver, seen
+
+
+def test_workers_that_compute_differently_are_told_once_with_their_names() -> None:
+    def answer(worker: str, attempt: Attempt) -> Event:
+        numerics = Numerics(tensorflow="2.21.0", onednn=worker == "w1")
+        receipt = replace(receipt_of(attempt), worker=worker, numerics=numerics)
+        return AttemptSucceeded(0.0, worker, Success(receipt, Measured({"run": 1.0})))
+
+    driver, _ = drive(PuppetPool(answer), MemoryOutput())
+    noted: list[Event | Action] = []
+    driver.listeners = Listeners([noted.append])
+    driver.run()
+    told = [what.story for what in noted if isinstance(what, WorkersDiffer)]
+    assert told == ["the workers differ in onednn: on (w1), off (w2)"]
+    assert driver.history.numerics.keys() == {Numerics("2.21.0", True), Numerics("2.21.0", False)}
 
 
 def test_every_shard_is_dispatched_recorded_and_shown() -> None:

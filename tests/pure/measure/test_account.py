@@ -7,6 +7,7 @@ from typing import Any
 
 from jobs.attempt import Measured, Receipt, Success
 from jobs.job import Job
+from jobs.numerics import Numerics
 from jobs.schedule.event import AttemptSucceeded
 from runner.measure.account import Account, Heading, account
 from runner.measure.history import History
@@ -14,6 +15,7 @@ from runner.measure.place import Place
 
 JOB = Job.model_validate({"model": {"url": "m"}, "input": {"url": "i"}, "output": {"url": "o"}})
 KEYS = ["working_s", "speed", "bottleneck", "stage_seconds", "workers", "warm_up_seconds", "first_part_s"]
+KEYS += ["numerics", "differences"]
 WORKER = (
     *("rows", "shards", "bytes", "cpus", "batch_rows", "stage_seconds", "waited_for", "cpu_seconds"),
     *("ceiling_rows_per_s", "peak_rss_bytes"),
@@ -62,6 +64,17 @@ def test_a_worker_is_told_with_its_place_as_far_as_that_is_known() -> None:
         "w3": {},
     }
     assert (document["warm_up_seconds"], document["first_part_s"]) == (0.123, 1.235)
+
+
+def test_what_changes_numbers_is_told_once_for_all_workers_that_share_it() -> None:
+    history = history_of("w1", "w2", "w3")
+    history.numerics = {Numerics("2.21.0", True): {"w1": None, "w3": None}, Numerics("2.21.0", False): {"w2": None}}
+    document = document_of(account(JOB, history, {}))
+    assert document["numerics"] == [
+        {"tensorflow": "2.21.0", "onednn": True, "workers": ["w1", "w3"]},
+        {"tensorflow": "2.21.0", "onednn": False, "workers": ["w2"]},
+    ]
+    assert document["differences"] == ["onednn: on (w1, w3), off (w2)"]
 
 
 def test_the_keys_of_a_heading() -> None:

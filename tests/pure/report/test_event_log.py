@@ -12,7 +12,16 @@ from schedule_play import Play, success_of
 from jobs.attempt import Failure
 from jobs.errors import StorageError
 from jobs.plan import Plan
-from jobs.schedule.event import Action, AttemptFailed, AttemptSucceeded, Event, Started, Tick, WorkerReady
+from jobs.schedule.event import (
+    Action,
+    AttemptFailed,
+    AttemptSucceeded,
+    Event,
+    Started,
+    Tick,
+    WorkerReady,
+    WorkersDiffer,
+)
 from runner.measure.snapshot import Snapshot
 from runner.report.event_log import EventLog
 
@@ -59,6 +68,12 @@ def test_a_worker_that_is_ready_is_told_with_its_node() -> None:
     (started, ready) = logged([Started(0.0), WorkerReady(1.0, "w1", "n1")])
     assert started["event"] == "started"
     assert (ready["worker"], ready["node"]) == ("w1", "n1")
+
+
+def test_that_workers_differ_is_a_warning() -> None:
+    (line,) = logged([WorkersDiffer(1.0, "the workers differ in onednn: on (w1), off (w2)")])
+    assert (line["event"], line["level"]) == ("workers_differ", "warning")
+    assert line["story"] == "the workers differ in onednn: on (w1), off (w2)"
 
 
 def test_progress_is_told_every_ten_seconds_and_at_the_end() -> None:

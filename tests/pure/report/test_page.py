@@ -14,6 +14,7 @@ import pytest
 from jobs.attempt import Failure, Measured, Receipt, Success
 from jobs.errors import WorkerError
 from jobs.job import Job
+from jobs.numerics import Numerics
 from jobs.schedule.event import AttemptFailed, AttemptSucceeded
 from runner.measure.account import Heading, account
 from runner.measure.history import History, Span
@@ -38,6 +39,7 @@ HEAD = Heading(
     seconds=12.5,
     retries=1,
 )
+KINDS = {"w1": Numerics("2.21.0", True, cpu=EVIL), "w2": Numerics("2.21.0", False, cpu=EVIL)}
 JOB = Job.model_validate({"model": {"url": "m"}, "input": {"url": "i"}, "output": {"url": "o"}})
 
 
@@ -53,7 +55,7 @@ def told(shards: int = 20) -> History:
         seconds = {"run": 0.6, "wait_read": 0.3, "publish": 0.1, "decode": 0.4, "encode": 0.1}
         figures = {"cpus": 2, "batch_rows": 64, "ceiling_rows_per_s": 150.0, "cpu_s": 1.0, "rss_bytes": 2**28}
         attempt, number = ("b3", 2) if shard == 3 else (f"a{shard}", 1)
-        receipt = Receipt(shard, attempt, number, 1, "p", 9, "", 75, 75, worker=worker)
+        receipt = Receipt(shard, attempt, number, 1, "p", 9, "", 75, 75, worker=worker, numerics=KINDS[worker])
         done = Success(receipt, Measured(seconds, figures))
         history.note(AttemptSucceeded(began + 1.0, worker, done))
     return history
@@ -112,11 +114,18 @@ def test_a_page_is_well_formed_and_tells_everything_once() -> None:
         assert word in found.text
 
 
+def test_a_page_tells_what_changes_numbers_and_in_what_workers_differ() -> None:
+    found = parsed(rendered(told()))
+    assert "Workers differ in onednn: on (w1), off (w2)." in found.text
+    assert "tensorflow2.21.0w1, w2" in found.text
+    assert "What changes numbers" not in rendered(History())
+
+
 def test_text_from_outside_stays_text() -> None:
     text = rendered(told(), ending=EVIL)
     found = parsed(text)
     assert "script" not in found.tags
-    assert found.text.count(EVIL) >= 5
+    assert found.text.count(EVIL) >= 6
     assert not any(name.startswith("on") for name, _ in found.attributes)
 
 

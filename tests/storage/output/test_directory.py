@@ -30,6 +30,7 @@ from connectors.output.directory import Claim, open_dataset, read_status
 from jobs.attempt import Advice, Failure, Measured, Receipt, Success
 from jobs.errors import InternalError, OutputError, StorageError, SupersededError
 from jobs.job import Output
+from jobs.numerics import Numerics
 from jobs.plan import Plan
 
 
@@ -82,6 +83,18 @@ def test_a_receipt_says_what_was_written(out: Output) -> None:
     )
     assert receipt.size == directory.store.sizes("")[receipt.part]
     assert len(receipt.sha256) == 64
+
+
+def test_a_part_says_what_changed_its_numbers_and_its_receipt_is_rebuilt_with_it(out: Output) -> None:
+    directory = opened(out)
+    numerics = Numerics("2.21.0", True, threads=2, environment=(("XLA_FLAGS", "--a"),))
+    with directory.open_part(attempt_of(1), SCHEMA, "digest", "w") as part:
+        part.write(rows(5))
+        receipt = part.publish(numerics=numerics)
+    assert receipt.numerics == numerics
+    rebuilt = directory.adopt(1)
+    assert rebuilt is not None
+    assert rebuilt.numerics == numerics
 
 
 def test_what_is_published_is_a_table_while_the_job_runs(out: Output) -> None:

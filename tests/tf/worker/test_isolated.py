@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,7 @@ def test_row_27_a_row_that_aborts_is_found_and_all_others_are_scored(
     table = pq.read_table(part)
     assert table["id"].to_pylist() == good
     assert table["y"].to_pylist() == [row / 2 + 2 for row in good]
+    assert success.receipt.numerics.tensorflow == version("tensorflow"), "as the last child found it"
 
 
 def test_row_28_a_row_that_hangs_is_rejected_as_timeout(ready: Callable[..., Preflight], tmp_path: Path) -> None:

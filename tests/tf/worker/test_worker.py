@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +89,23 @@ def test_a_shard_becomes_one_part_with_its_rows_in_order(ready: Ready, tmp_path:
     assert table["id"].to_pylist() == list(range(200, 400))
     np.testing.assert_array_equal(table["y"].to_numpy(), np.arange(200, 400, dtype=np.float32) / 2 + 2)
     assert leftovers(tmp_path) == []
+
+
+def test_a_part_says_what_changed_its_numbers(ready: Ready, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")  # TensorFlow has read its own by now
+    found, worker = ready()
+    success = worker.attempt(attempt_at(found, 1))
+    assert isinstance(success, Success)
+    header = json.loads((pq.read_metadata(parts(tmp_path)[0]).metadata or {})[b"runner.commit"])
+    known = header["numerics"]
+    assert known == success.receipt.numerics.document()
+    assert known["tensorflow"] == version("tensorflow")
+    assert (known["xla"], known["threads"]) == (False, 1)
+    assert known["onednn"] in (True, False)
+    assert known["environment"]["ONEDNN_MAX_CPU_ISA"] == "AVX2"
+    if sys.platform == "linux":
+        assert known["cpu"]
+    assert "tf32" not in known, "there is no GPU"
 
 
 def test_batches_smaller_than_a_row_group_give_the_same_rows(ready: Ready, tmp_path: Path) -> None:

@@ -57,6 +57,9 @@ class Attempt:
     safe_rows: dict[str, int] = field(default_factory=dict)
 
 
+ODD = ("nan_rows", "nonfinite_rows", "unseen_rows")  # of a Receipt: counts of rows that are written and yet odd
+
+
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """What is known of a published part. rows_in = rows_out + rows_rejected = rows of the shard in the plan.
@@ -64,6 +67,8 @@ class Receipt:
     codes:      code -> rows that were rejected with it.
     bad_files:  url -> rows that could not be read, of those rejected.
     nan_rows:   rows written with a NaN in an output.
+    nonfinite_rows: rows written with NaN or infinity in an input.
+    unseen_rows: of these, rows whose outputs are all finite: nothing in them shows it.
     numerics:   of the process that called the model.
     """
 
@@ -84,6 +89,8 @@ class Receipt:
     codes: dict[str, int] = field(default_factory=dict)
     bad_files: dict[str, int] = field(default_factory=dict)
     nan_rows: int = 0
+    nonfinite_rows: int = 0
+    unseen_rows: int = 0
     numerics: Numerics = UNKNOWN
 
     @classmethod

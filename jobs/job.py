@@ -370,7 +370,8 @@ class Limits(Section):
     max_rejected_rows: Budget = 0  # of the job: a number, or a share of its rows
     on_bad_file: Literal["fail", "skip"] = "fail"
     max_bad_files: Budget = 0  # of the job: a number, or a share of its files
-    nonfinite: Literal["pass", "reject"] = "pass"  # NaN or infinity in an input: `reject` makes it a bad row
+    # NaN or infinity in an input: `reject` makes it a bad row. None: it passes, and nobody has thought of it.
+    nonfinite: Literal["pass", "reject"] | None = None
     nan_output: Literal["keep", "reject"] = "keep"  # NaN in an output, counted in any case
     reject_input: bool = False  # reject files hold the columns that were read: they may be personal data
     max_row_bytes: ByteCount | None = None  # of one row as it is read, lists and strings included
@@ -414,6 +415,7 @@ class Job(Section):
         document["model"].pop("trust")
         for name in _PATIENCE:
             document["limits"].pop(name)
+        document["limits"]["nonfinite"] = self.limits.nonfinite or "pass"  # which scores no row otherwise
         document["order"] = list(self.columns.outputs or ())  # of the columns written; canonical JSON sorts keys
         return digest(document)
 

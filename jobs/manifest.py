@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from jobs.attempt import Receipt
+from jobs.attempt import ODD, Receipt
 from jobs.errors import InternalError, offenders
 from jobs.numerics import UNKNOWN, Numerics
 from jobs.plan import PROTOCOL_VERSION, Plan, Shard
@@ -71,7 +71,7 @@ def receipts_of(document: Mapping[str, Any]) -> list[Receipt]:
             reject_file=part.get("reject_file", ""),
             codes=part.get("codes", {}),
             bad_files=part.get("bad_files", {}),
-            nan_rows=part.get("nan_rows", 0),
+            **{name: part.get(name, 0) for name in ODD},
             numerics=numerics[part.get("numerics", 0)],
         )
         for index, part in enumerate(document["parts"])
@@ -101,7 +101,7 @@ def _part(plan: Plan, shard: Shard, receipt: Receipt) -> dict[str, Any]:
 
 def _losses(receipt: Receipt) -> dict[str, Any]:
     """Of a part with rejected rows or NaN only: most have none, and a manifest may list a million parts."""
-    facts = {name: getattr(receipt, name) for name in ("reject_file", "codes", "bad_files", "nan_rows")}
+    facts = {name: getattr(receipt, name) for name in ("reject_file", "codes", "bad_files", *ODD)}
     return {name: value for name, value in facts.items() if value}
 
 

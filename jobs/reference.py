@@ -86,8 +86,10 @@ MEANINGS: dict[str, str] = {
     "limits.max_rejected_rows": "rows of the job that may be rejected",
     "limits.on_bad_file": "`skip` leaves out files that cannot be read",
     "limits.max_bad_files": "files of the job that may be bad",
-    "limits.nonfinite": "NaN or infinity in an input: `reject` makes it a bad row",
-    "limits.nan_output": "NaN in an output: `keep` writes the row and counts it, `reject` makes it a bad row",
+    "limits.nonfinite": "NaN or infinity in an input: `reject` makes it a bad row, but where `null: nan` put it; left"
+    " out, it passes",
+    "limits.nan_output": "NaN in an output: `keep` writes the row and counts it, `reject` makes it a bad row, and asks"
+    " for `nonfinite` where the model hides a NaN in an input",
     "limits.reject_input": "reject files hold the columns that were read: they may be personal data",
     "limits.max_row_bytes": "of one row as it is read, lists and strings included; beyond it the row is bad",
     "limits.max_row_group_bytes": "of a row group, decoded, as its file states it; a larger one is refused",

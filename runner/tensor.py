@@ -8,6 +8,7 @@ knows the dtype from the signature, takes them as they are.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +43,10 @@ DTYPES: dict[str, tuple[int, np.dtype[Any] | None]] = {
     "uint32": (22, np.dtype(np.uint32)),
     "uint64": (23, np.dtype(np.uint64)),
 }
+# Those that hold NaN and infinity. Of the two that are 16 bits wide, the bits that are all set in these: the exponent.
+FLOATS = frozenset({"float16", "float32", "float64", "bfloat16", "complex64", "complex128"})
+_EXPONENTS = {"float16": 0x7C00, "bfloat16": 0x7F80}
+_SMALL = 8192  # values of which a product is summed up in less time than the call of a function takes
 DTYPE_NAMES: dict[int, str] = {number: name for name, (number, _) in DTYPES.items()} | {20: "resource", 21: "variant"}
 
 
@@ -87,6 +92,40 @@ def bfloat16_bits(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint16]:
 def bfloat16_values(bits: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
     """The bits of bfloat16 -> float32, exact."""
     return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+def nonfinite(tensor: Tensor, dtype: str) -> Array | None:
+    """(*shape) where a value is NaN or infinite; None: nowhere.
+
+    tensor: C-contiguous, the carrier of `dtype`.
+    cost:   where all are finite, one pass at the speed of memory; of 16-bit floats two.
+    """
+    if isinstance(tensor, Strings) or dtype not in FLOATS or not tensor.size:
+        return None
+    if dtype in _EXPONENTS:
+        exponent, bits = _EXPONENTS[dtype], tensor.view(np.uint16)
+        # The largest of each sign: of the positive ones as signed numbers, of the negative ones as unsigned.
+        if bits.max() < 0x8000 | exponent and bits.view(np.int16).max() < exponent:
+            return None
+        mask: Array = bits & exponent == exponent
+    else:
+        flat: Array = tensor.reshape(-1)
+        if flat.dtype.kind == "c":
+            flat = flat.view(flat.real.dtype)
+        with np.errstate(all="ignore"):
+            # NaN and infinity come through a sum. So may values that are only too large for one; these are looked at.
+            total = flat.dot(flat) if flat.size <= _SMALL else np.einsum("i->", flat)
+        if math.isfinite(total):
+            return None
+        mask = ~np.isfinite(tensor)
+    return mask if mask.any() else None
+
+
+def rows_of(mask: Array) -> Array:
+    """(rows,) where a row of (rows, *row) holds something that is set. cost: small where little is."""
+    rows = np.zeros(len(mask), np.bool_)
+    rows[np.flatnonzero(mask) // max(1, mask[:1].size)] = True
+    return rows
 
 
 def tensor_digest(tensor: Tensor) -> str:

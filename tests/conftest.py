@@ -74,16 +74,21 @@ class Half(tf.Module):
     def sixteen(self, x):
         return {"y": x / 2 + 2}
 
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def label(self, x):
+        return {"positive": x > 0}
+
 half = Half()
 tf.saved_model.save(half, sys.argv[1], signatures={
     "serving_default": half.half_plus_two, "slow": half.slow, "picky": half.picky,
-    "sixteen": half.sixteen})
+    "sixteen": half.sixteen, "label": half.label})
 """
 
 
 @pytest.fixture(scope="session")
 def half_plus_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """y = x / 2 + 2 as `serving_default`; `slow`; `picky`, which refuses negative numbers; `sixteen`, a fixed batch."""
+    """y = x / 2 + 2 as `serving_default`; `slow`; `picky`, which refuses negative numbers; `sixteen`, a fixed batch;
+    `label`, whether x is positive."""
     folder = tmp_path_factory.mktemp("models") / "half_plus_two"
     quiet = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     subprocess.run([sys.executable, "-c", _MODELS, str(folder)], check=True, env=quiet, stderr=subprocess.DEVNULL)

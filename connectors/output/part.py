@@ -21,7 +21,7 @@ from connectors.output.layout import Layout, decode
 from connectors.store.probe import Mode
 from connectors.store.retry import PUBLISH, Patience
 from connectors.store.store import Store
-from jobs.attempt import Attempt, Receipt
+from jobs.attempt import ODD, Attempt, Receipt
 from jobs.errors import DataError, InternalError, OutputError, StorageError
 from jobs.numerics import UNKNOWN, Numerics
 from jobs.plan import PROTOCOL_VERSION
@@ -122,7 +122,7 @@ class Parts:
 
 @dataclass(frozen=True)
 class Losses:
-    """What of a shard is not in its part, for `Part.publish`. nan_rows: rows that are in it, with a NaN.
+    """What of a shard is not in its part, and what is odd about rows that are in it, for `Part.publish`.
 
     batches:    the rejected rows, of `schema` (see `connectors.output.reject`).
     codes:      code -> rows. bad_files: url -> rows of it that could not be read.
@@ -132,7 +132,9 @@ class Losses:
     batches: Sequence[pa.RecordBatch] = ()
     codes: Mapping[str, int] = field(default_factory=dict)
     bad_files: Mapping[str, int] = field(default_factory=dict)
-    nan_rows: int = 0
+    nan_rows: int = 0  # these three: as in a Receipt
+    nonfinite_rows: int = 0
+    unseen_rows: int = 0
 
     @property
     def rows(self) -> int:
@@ -234,6 +236,8 @@ class Part:
             codes=dict(self._losses.codes),
             bad_files=dict(self._losses.bad_files),
             nan_rows=self._losses.nan_rows,
+            nonfinite_rows=self._losses.nonfinite_rows,
+            unseen_rows=self._losses.unseen_rows,
             numerics=self._numerics,
         )
 
@@ -297,6 +301,8 @@ class Part:
             "codes": self._losses.codes,
             "bad_files": self._losses.bad_files,
             "nan_rows": self._losses.nan_rows,
+            "nonfinite_rows": self._losses.nonfinite_rows,
+            "unseen_rows": self._losses.unseen_rows,
             "model_digest": self._model_digest,
             "writer": self._worker,
             "numerics": self._numerics.document(),
@@ -326,7 +332,7 @@ def stated(store: Store, names: Layout, shard: int, size: int) -> dict[str, obje
     receipt = decode(store.read(names.receipt(shard))) or {}
     if receipt.get("size") != size or receipt.get("shard") != shard:
         return None
-    counts = ("rows_in", "rows_out", "rows_rejected", "reject_file", "codes", "bad_files", "nan_rows", "numerics")
+    counts = ("rows_in", "rows_out", "rows_rejected", "reject_file", "codes", "bad_files", *ODD, "numerics")
     kept = ("shard", "attempt", "number", "epoch", *counts)
     return {"plan_id": names.plan_id, "writer": receipt.get("worker", ""), **{key: receipt.get(key) for key in kept}}
 
@@ -353,6 +359,8 @@ def _receipt(header: Mapping[str, Any], names: Layout, shard: int, size: int) ->
             codes=dict(header.get("codes") or {}),
             bad_files=dict(header.get("bad_files") or {}),
             nan_rows=int(header.get("nan_rows") or 0),
+            nonfinite_rows=int(header.get("nonfinite_rows") or 0),
+            unseen_rows=int(header.get("unseen_rows") or 0),
             numerics=Numerics.from_document(header.get("numerics")),
         )
     except (KeyError, TypeError, ValueError):

@@ -21,6 +21,7 @@ from connectors.output.layout import (
     shard_of_part,
 )
 from connectors.store.store import Store
+from jobs.attempt import ODD
 from jobs.errors import OutputError
 from jobs.job import Output
 from jobs.plan import Plan
@@ -47,7 +48,7 @@ class Status:
     waits_for:  what it had no room for in the cluster, when it was last heard.
     mode:       how parts get their names. warning: what this store cannot promise.
     failures:   attempts that failed and were or will be repeated; see `Failure.document`.
-    rows_rejected, codes, nan_rows:  as the receipts of the shards that are done tell.
+    rows_rejected, codes, nan_rows, nonfinite_rows, unseen_rows:  as the receipts of the shards that are done tell.
     bad_files:  files that were skipped, with the code, and files of which rows could not be read, with how many.
     """
 
@@ -75,6 +76,8 @@ class Status:
     rows_rejected: int = 0
     codes: dict[str, int] = field(default_factory=dict)
     nan_rows: int = 0
+    nonfinite_rows: int = 0
+    unseen_rows: int = 0
     bad_files: dict[str, str] = field(default_factory=dict)
     command: str = ""
     waits_for: str = ""
@@ -140,7 +143,7 @@ def read_status(output: Output, seen: dict[str, dict[str, Any]] | None = None) -
         waits_for=str(beat.get("waits_for", "")),
         rows_rejected=sum(one.get("rows_rejected", 0) for one in receipts),
         codes=dict(sum((Counter(one.get("codes", {})) for one in receipts), Counter[str]()).most_common()),
-        nan_rows=sum(one.get("nan_rows", 0) for one in receipts),
+        **{name: sum(one.get(name, 0) for one in receipts) for name in ODD},
         bad_files=plan.skipped | {file: f"{rows:,} rows could not be read" for file, rows in unread.items()},
     )
 

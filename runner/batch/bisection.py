@@ -20,6 +20,7 @@ from jobs.errors import DataError, MemoryLimitError, ModelCallError
 from runner.batch.batches import Where
 from runner.batch.headroom import Headroom
 from runner.batch.rejects import Rejects, located
+from runner.binding.binding import NAN_ANSWER, Marks
 from runner.binding.row_error import RowError
 from runner.tensor import Feeds, Outputs
 
@@ -34,13 +35,13 @@ FATAL = frozenset({"process_abort", "timeout", "oom"})
 
 @dataclass(frozen=True)
 class Steps:
-    """What is done with a batch. check: raises RowError for rows that are not to be fed; nan: rows with a NaN; call:
-    around `run` with so many rows."""
+    """What is done with a batch. check: raises RowError for rows that are not to be fed; marks: what is odd about rows;
+    call: around `run` with so many rows."""
 
     feed: Callable[[pa.RecordBatch], Feeds]
     run: Callable[[Feeds], Outputs]
     fetch: Callable[[pa.RecordBatch, Outputs], pa.RecordBatch]
-    nan: Callable[[Outputs, pa.RecordBatch], npt.NDArray[np.bool_] | None] = lambda outputs, fetched: None
+    marks: Callable[[Feeds, Outputs, pa.RecordBatch], Marks | None] = lambda feeds, outputs, fetched: None
     check: Callable[[pa.RecordBatch], None] = lambda batch: None
     call: Callable[[int], AbstractContextManager[None]] = lambda rows: nullcontext()
 
@@ -153,15 +154,17 @@ class Bisection:
             ) from error
         self._headroom.fits(feeds, rows)
         fetched = self._steps.fetch(piece.batch, outputs)
-        return self._without_nan(piece, fetched, self._steps.nan(outputs, fetched))
+        return self._without_nan(piece, fetched, self._steps.marks(feeds, outputs, fetched))
 
-    def _without_nan(self, piece: _Piece, fetched: pa.RecordBatch, nan: npt.NDArray[np.bool_] | None) -> Scored:
-        if nan is None:
+    def _without_nan(self, piece: _Piece, fetched: pa.RecordBatch, marks: Marks | None) -> Scored:
+        if marks is None:
             return fetched, piece.rows
+        nan = (marks & NAN_ANSWER).astype(np.bool_)
         at = np.flatnonzero(nan)  # at: (rows with a NaN,)
-        if not self._nan_rejected:
-            self._rejects.note_nan(len(at))
+        if not self._nan_rejected or not len(at):
+            self._rejects.note_marks(marks)
             return fetched, piece.rows
+        self._rejects.note_marks(marks[~nan])
         self._set_aside(piece, at, ["the model answered NaN"] * len(at), code="MODEL_NAN")
         return fetched.filter(pa.array(~nan)), piece.rows[~nan]
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
 
 from connectors.output.directory import Losses
@@ -20,6 +21,7 @@ from jobs.attempt import InputSlice
 from jobs.errors import DataError
 from jobs.job import Limits
 from runner.batch.batches import Where
+from runner.binding.binding import NAN_ANSWER, ODD_INPUT, UNSEEN, Marks
 
 T = TypeVar("T")
 
@@ -42,7 +44,7 @@ class Rejects:
         self._bad_files: Counter[str] = Counter()
         self._rows = 0
         self._lock = threading.Lock()
-        self.nan_rows = 0
+        self._marked = dict.fromkeys((NAN_ANSWER, ODD_INPUT, UNSEEN), 0)
 
     def add(self, where: Where, batch: pa.RecordBatch, at: Sequence[int], stories: Sequence[str], **facts: Any) -> None:
         """Set rows of a batch aside.
@@ -89,16 +91,23 @@ class Rejects:
                 self._add_unread(inputs, group, error)
             return None
 
-    def note_nan(self, rows: int) -> None:
-        """So many of the rows that are written hold a NaN."""
+    def note_marks(self, marks: Marks) -> None:
+        """What is odd about rows that are written."""
         with self._lock:
-            self.nan_rows += rows
+            for mark in self._marked:
+                self._marked[mark] += int(np.count_nonzero(marks & mark))
+
+    @property
+    def nan_rows(self) -> int:
+        """Of those that are written."""
+        return self._marked[NAN_ANSWER]
 
     def losses(self) -> Losses:
         """For `Part.publish`: sorted by place, which is the order of the input."""
         table = pa.Table.from_batches(self._batches, self._schema)
         ordered = table.sort_by([(name, "ascending") for name in ("file", "row_group", "row")])
-        return Losses(self._schema, ordered.to_batches(), dict(self._codes), dict(self._bad_files), self.nan_rows)
+        rows = [self._marked[mark] for mark in (NAN_ANSWER, ODD_INPUT, UNSEEN)]
+        return Losses(self._schema, ordered.to_batches(), dict(self._codes), dict(self._bad_files), *rows)
 
     def _add_unread(self, inputs: InputSlice, row_group: int, error: DataError) -> None:
         index = row_group - inputs.first

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copyreg
 import math
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,18 @@ import pyarrow as pa
 from jobs.errors import DataError, InternalError
 from runner.binding.cast import as_arrow
 from runner.binding.composite import PartsSource
-from runner.binding.feeding import ConstantSource, InputSource, column_of, finite
+from runner.binding.feeding import ConstantSource, InputSource, column_of, fills_nan, finite, passes_nonfinite
 from runner.binding.fetching import OutputTarget, Target
 from runner.binding.naming import Path, with_columns
 from runner.binding.padding import PadSource
 from runner.binding.ragged import nan_lists
 from runner.binding.row_error import RowError
-from runner.tensor import Array, Feeds, Outputs, Strings, Tensor, tensor_text, type_text
+from runner.tensor import Array, Feeds, Outputs, Strings, Tensor, nonfinite, rows_of, tensor_text, type_text
+
+Marks = npt.NDArray[np.uint8]  # (rows,) a sum of these:
+NAN_ANSWER = 1  # an output holds a NaN
+ODD_INPUT = 2  # an input holds NaN or infinity
+UNSEEN = 4  # one does, and all outputs are finite
 
 
 def _reduced(arrow: pa.FixedSizeListType) -> tuple[Any, ...]:
@@ -130,6 +136,63 @@ class Binding:
         ]
         nans = [mask for mask in masks if mask is not None]
         return np.logical_or.reduce(nans) if nans else None
+
+    def marks(self, feeds: Feeds, outputs: Outputs, fetched: pa.RecordBatch) -> Marks | None:
+        """(rows,) what is odd about a row; None: nothing about any. feeds, fetched: as `feed` and `fetch` made them."""
+        nan, odd = self.nan_rows(outputs, fetched), self.odd_rows(feeds, fetched.num_rows)
+        if nan is None and odd is None:
+            return None
+        marks = np.zeros(fetched.num_rows, np.uint8)
+        if nan is not None:
+            marks[nan] = NAN_ANSWER
+        if odd is not None:
+            marks[odd] |= ODD_INPUT
+            at = np.flatnonzero(odd)  # at: (rows that are odd,)
+            marks[at[~self._nonfinite(outputs, fetched, at)]] |= UNSEEN
+        return marks
+
+    def odd_rows(self, feeds: Feeds, rows: int) -> npt.NDArray[np.bool_] | None:
+        """(rows,) where an input that follows the rows holds NaN or infinity; None: nowhere.
+
+        feeds: of which only the first `rows` rows are some of the batch's, the others fill it up.
+        cost:  see `nonfinite`; none for inputs that cannot hold any.
+        """
+        found = None
+        for bound in self.odd_inputs:
+            if isinstance(bound.source, PartsSource):
+                mask = nonfinite(feeds[bound.source.values], bound.dtype)
+                owners = None if mask is None else bound.source.owners(feeds)[rows_of(mask)]
+                hit = None if owners is None else np.isin(np.arange(rows), owners)
+            else:
+                tensor = feeds[bound.name]
+                assert not isinstance(tensor, Strings)  # it has a dtype that holds NaN
+                mask = nonfinite(tensor[:rows], bound.dtype)
+                hit = None if mask is None else rows_of(mask)
+            if hit is not None:
+                found = hit if found is None else found | hit
+        return found if found is not None and found.any() else None
+
+    def _nonfinite(self, outputs: Outputs, fetched: pa.RecordBatch, at: Array) -> Array:
+        """(len(at),) whether an output of these rows holds NaN or infinity."""
+        found = np.zeros(len(at), np.bool_)
+        for target in self.outputs:
+            if isinstance(target, OutputTarget):
+                tensor = outputs[target.name]
+                mask = None if isinstance(tensor, Strings) else nonfinite(tensor[at], target.dtype)
+                found |= False if mask is None else rows_of(mask)
+            elif (mask := nan_lists(fetched.column(target.field.name).take(as_arrow(at)), infinite=True)) is not None:
+                found |= mask
+        return found
+
+    @cached_property
+    def odd_inputs(self) -> list[BoundInput]:
+        """Those in which NaN or infinity may be fed, each tensor once."""
+        return [bound for bound in self.inputs if not bound.twin and passes_nonfinite(bound.source)]
+
+    @property
+    def nan_filled(self) -> list[str]:
+        """The inputs in which a null row becomes NaN."""
+        return [bound.name for bound in self.inputs if fills_nan(bound.source)]
 
     def finite(self) -> Binding:
         """The same binding, for which NaN and infinity in an input are bad rows."""

@@ -23,7 +23,18 @@ from runner.binding.cast import NATURAL, Cast, advice, agree, as_arrow, as_numpy
 from runner.binding.constant import constant, mismatch
 from runner.binding.nesting import Row, merge, peel, plain, wanted
 from runner.model.signature import TensorSpec
-from runner.tensor import Array, Strings, Tensor, bfloat16_bits, bfloat16_values, carrier, tensor_digest, type_text
+from runner.tensor import (
+    FLOATS,
+    Array,
+    Strings,
+    Tensor,
+    bfloat16_bits,
+    bfloat16_values,
+    carrier,
+    nonfinite,
+    tensor_digest,
+    type_text,
+)
 
 S = TypeVar("S")
 
@@ -238,6 +249,24 @@ def finite(source: S) -> S:
     elif (lists := getattr(made, "lists", None)) is not None:
         made = replace(made, lists=replace(lists, items=finite(lists.items)))
     return made  # type: ignore[no-any-return]
+
+
+def fills_nan(source: object) -> bool:
+    """Whether a null row becomes NaN."""
+    if isinstance(source, StackSource):
+        return any(fills_nan(part) for part in source.parts)
+    fill = getattr(source, "fill", None)
+    return fill is not None and nonfinite(fill, getattr(source, "dtype", "")) is not None
+
+
+def passes_nonfinite(source: object) -> bool:
+    """Whether NaN or infinity may come from the rows of a batch. Serialized tf.Examples are not looked into."""
+    if isinstance(source, StackSource):
+        return any(passes_nonfinite(part) for part in source.parts)
+    source = getattr(getattr(source, "lists", None), "items", source)
+    if not isinstance(source, ColumnSource) or source.dtype not in FLOATS:
+        return False
+    return not source.finite or fills_nan(source)
 
 
 def feedable(spec: TensorSpec) -> bool:

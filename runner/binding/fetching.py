@@ -29,10 +29,9 @@ from runner.binding.constant import fits, mismatch
 from runner.binding.nesting import Row
 from runner.binding.row_error import RowError
 from runner.model.signature import TensorSpec
-from runner.tensor import Array, Outputs, Strings, Tensor, bfloat16_values, carrier, tensor_text
+from runner.tensor import FLOATS, Array, Outputs, Strings, Tensor, bfloat16_values, carrier, tensor_text
 
 MAX_OFFSET = 2**31 - 1  # of Arrow's string, binary and list types
-_WITH_NAN = frozenset({"float16", "float32", "float64", "bfloat16", "complex64", "complex128"})
 GUESS = 64  # bytes of a string, and values in a dimension of unknown size
 
 
@@ -172,7 +171,7 @@ class OutputTarget:
 
     def nan_rows(self, tensor: Tensor, rows: int) -> Array | None:
         """(rows,) where the first `rows` rows hold a NaN; None: nowhere. cost: one pass where there is none."""
-        if isinstance(tensor, Strings) or self.dtype not in _WITH_NAN or not tensor[:rows].size:
+        if isinstance(tensor, Strings) or self.dtype not in FLOATS or not tensor[:rows].size:
             return None
         kept: Array = tensor[:rows]
         values: Array = bfloat16_values(kept) if self.dtype == "bfloat16" else kept

@@ -76,8 +76,11 @@ class Lists:
         return self.items.blame.within(partial(origin, lengths))
 
 
-def nan_lists(values: pa.Array) -> Array | None:
-    """(rows,) where a list of numbers holds a NaN, at any depth, or as `value` of a struct; None: nowhere."""
+def nan_lists(values: pa.Array, *, infinite: bool = False) -> Array | None:
+    """(rows,) where a list of numbers holds a NaN, at any depth, or as `value` of a struct; None: nowhere.
+
+    infinite: or infinity.
+    """
     lengths: list[Array] = []
     while True:
         values = plain(values)
@@ -90,7 +93,8 @@ def nan_lists(values: pa.Array) -> Array | None:
             break
     if not pa.types.is_floating(values.type):
         return None
-    bad = np.flatnonzero(as_numpy(pc.is_nan(values)))  # bad: (values that are NaN,)
+    found = pc.invert(pc.is_finite(values)) if infinite else pc.is_nan(values)
+    bad = np.flatnonzero(as_numpy(found))  # bad: (values that are NaN,)
     rows = origin(lengths)
     mask = np.zeros(len(lengths[0]) if lengths else len(values), np.bool_)
     mask[bad if rows is None else rows[bad]] = True
@@ -146,6 +150,17 @@ class RaggedSource:
     @property
     def columns(self) -> tuple[str, ...]:
         return self.lists.items.columns
+
+    @property
+    def values(self) -> str:
+        """The tensor that holds them."""
+        return self.parts[0].name
+
+    def owners(self, feeds: Feeds) -> Array:
+        """(values,) the row of each, of what was fed."""
+        rows = origin([np.diff(np.asarray(feeds[part.name])) for part in self.parts[1:]])
+        assert rows is not None  # there is one level at least
+        return rows
 
     def describe(self) -> dict[str, str]:
         return {**self.lists.items.describe(), "type": type_text(self.lists.type), **note(self.lists, "ragged")}

@@ -41,6 +41,15 @@ class SparseSource:
     def columns(self) -> tuple[str, ...]:
         return self.lists.items.columns
 
+    @property
+    def values(self) -> str:
+        """The tensor that holds them."""
+        return self.parts[1]
+
+    def owners(self, feeds: Feeds) -> Array:
+        """(values,) the row of each, of what was fed."""
+        return np.asarray(feeds[self.parts[0]])[:, 0]
+
     def describe(self) -> dict[str, str]:
         return {**self.lists.items.describe(), "type": type_text(self.lists.type), **note(self.lists, "sparse")}
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from connectors.output.directory import OutputDirectory
 from connectors.output.epoch import Ending
 from connectors.secret import redact
+from jobs.attempt import ODD
 from jobs.errors import StoppedError, SupersededError
 from runner.driver.driver import Driver
 from runner.measure.account import Account, Heading, account
@@ -86,4 +87,5 @@ def _heading(ready: Preflight, driver: Driver, ending: str, seconds: float) -> H
         shards_done=len(driver.receipts),
         seconds=seconds,
         retries=driver.schedule.shards.retries,
+        **{name: driver.history.odd[name] for name in ODD},
     )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from connectors.models.cache import CacheSettings
 from connectors.output.directory import OutputDirectory
 from connectors.store.store import Store
-from jobs.attempt import Receipt
+from jobs.attempt import ODD, Receipt
 from jobs.errors import OutputError, RunnerError, SupersededError
 from jobs.job import Job, Workers
 from jobs.numerics import Numerics, differences
@@ -97,7 +97,7 @@ def launch(
         if claim.state == "finished":
             return _result(job, ready, output, output.finished(ready.plan), retries=0, run={}, seconds=0.0)
         for story in (claim.warning, *ready.warnings):
-            if story:
+            if story and not (ready.repeatable and story in ready.suspicions):  # a worker tries, and tells
                 warn(story)
         stop = stopper or Stopper()
         with ending(output, claim.epoch, pool), closing(ModelWatch(ready.planned)) as model:
@@ -238,7 +238,7 @@ def _result(
         rows_rejected=lost.rejected,
         codes=dict(lost.codes.most_common()),
         bad_files=lost.named,
-        nan_rows=sum(receipt.nan_rows for receipt in ordered),
+        **{name: sum(getattr(receipt, name) for receipt in ordered) for name in ODD},
         differences=tuple(differences(_numerics(ordered))),
         account=account,
         page=output.report_url,

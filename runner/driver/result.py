@@ -14,7 +14,7 @@ from jobs.job import OptionValue, Output
 from jobs.notebook import Report, facts
 from jobs.numerics import Difference
 from runner.measure.account import Account
-from runner.report.text import account_lines, byte_count, differing_line, duration, rate
+from runner.report.text import account_lines, byte_count, differing_line, duration, odd_inputs, rate
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Result:
     rows:      written; those rejected are not among them.
     rows_run:  rows this run worked on itself; the others were there already.
     codes:     code -> rows rejected with it. bad_files: url -> its code, or how many of its rows could not be read.
-    nan_rows:  rows written with a NaN in an output.
+    nan_rows, nonfinite_rows, unseen_rows:  of the rows written, as in a Receipt.
     differences: in what the workers differ that changes numbers, over all parts.
     """
 
@@ -42,6 +42,8 @@ class Result:
     codes: dict[str, int] = field(default_factory=dict)
     bad_files: dict[str, str] = field(default_factory=dict)
     nan_rows: int = 0
+    nonfinite_rows: int = 0
+    unseen_rows: int = 0
     differences: tuple[Difference, ...] = ()
     account: Account | None = field(default=None, repr=False)  # None: nothing was done, or it could not be written
     page: str = ""  # URL of the same for people, as HTML
@@ -61,6 +63,8 @@ class Result:
             "codes": self.codes,
             "bad_files": self.bad_files,
             "nan_rows": self.nan_rows,
+            "nonfinite_rows": self.nonfinite_rows,
+            "unseen_rows": self.unseen_rows,
             "seconds": round(self.seconds, 3),
             "rows_per_s": round(self.rows_run / self.seconds, 1) if self.seconds else 0.0,
             "retries": self.retries,
@@ -121,6 +125,8 @@ class Result:
             lines.append(f"bad files: {named}{more}")
         if self.nan_rows:
             lines.append(f"NaN: in {self.nan_rows:,} of the rows written")
+        if self.nonfinite_rows:
+            lines.append(f"inputs: {odd_inputs(self.nonfinite_rows, self.unseen_rows)}")
         if self.differences:
             lines.append(differing_line(self.differences))
         return lines

@@ -22,6 +22,7 @@ class Heading:
     """Which run an account is of. ended_at: ISO time. ending: 'finished', or the error that ended it.
 
     rows, shards: of the plan. rows_run: that this run worked on itself; rows_before: done by earlier runs.
+    nan_rows, nonfinite_rows, unseen_rows: of those that this run wrote, as in a Receipt.
     """
 
     plan_id: str
@@ -38,6 +39,9 @@ class Heading:
     shards_done: int
     seconds: float
     retries: int
+    nan_rows: int = 0
+    nonfinite_rows: int = 0
+    unseen_rows: int = 0
 
     def document(self) -> dict[str, Any]:
         return asdict(self) | {"seconds": round(self.seconds, 3)}

@@ -20,7 +20,7 @@ from connectors.models.cache import CacheSettings
 from connectors.store.store import FileStat, Store
 from jobs import notebook
 from jobs import plan as plans
-from jobs.errors import BindingError, ModelError, offenders
+from jobs.errors import BindingError, ModelError, offenders, one_of
 from jobs.job import Job, Model, Output, allowed
 from jobs.plan import Plan
 from runner.batch.batches import auto_batch_rows, most_batch_rows
@@ -37,6 +37,7 @@ from runner.preflight.only_rejects import only_files, only_rows, rejected_before
 from runner.preflight.shape import batch_sizes, sample_slice, small_row_groups
 from runner.scan.effects import Effects, effects
 from runner.scan.program import read_programs
+from runner.scan.swallow import swallowing
 from runner.scan.trust import require_trust
 from runner.worker.spec import WorkerSpec
 
@@ -58,6 +59,7 @@ class Preflight:
     options: ModelOptions
     trusted: tuple[str, ...]  # ops that would be refused, and are not because the job trusts the model
     effects: Effects
+    swallowing: tuple[str, ...] = ()  # ops in which a NaN may vanish on a CPU
     skipped: tuple[str, ...] = ()  # what is wrong with the files that are left out
 
     @property
@@ -68,7 +70,27 @@ class Preflight:
     def warnings(self) -> list[str]:
         """Sentences for people: where the model's answers cannot be repeated, and what is left out."""
         left_out = [f"a bad file is left out: {story}" for story in self.skipped]
-        return [*self.effects.warnings(self.signature.name), *left_out, *small_row_groups(self.plan)]
+        return [*self.effects.warnings(self.signature.name), *left_out, *small_row_groups(self.plan), *self.suspicions]
+
+    @property
+    def suspicions(self) -> list[str]:
+        """Of the warnings those that the trial of a worker confirms or clears, where the model may be tried."""
+        limits, inputs = self.job.limits, [bound.name for bound in self.binding.odd_inputs]
+        if not self.swallowing or not inputs or limits.nonfinite == "pass" or self.options.xla or self.job.workers.gpus:
+            return []
+        ops = f"{', '.join(self.swallowing)} may make numbers of NaN on a CPU"
+        if self.binding.nan_filled:
+            filled = one_of(self.binding.nan_filled)
+            return [f"`null: nan` of {filled} may have clean answers: {ops}, and `nan_output` sees nothing of it then"]
+        if limits.nan_output == "reject" and limits.nonfinite is None:
+            said = "`nonfinite: reject` or `nonfinite: pass`"
+            return [f"`nan_output: reject` may miss a NaN in {one_of(inputs)}: {ops}; `run` then asks for {said}"]
+        return []
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the same rows may be given to the model twice."""
+        return not (self.effects.writes or self.trusted)
 
     def _repr_html_(self) -> str:
         rows = self.binding.describe()
@@ -89,7 +111,7 @@ class Preflight:
             binding=self.binding,
             batch_rows=self.batch_rows,
             most_batch_rows=self.most_batch_rows,
-            repeatable=not (self.effects.writes or self.trusted),
+            repeatable=self.repeatable,
             draws=bool(self.effects.draws),
             readers=None if self.job.workers.readers == "auto" else self.job.workers.readers,
             batch_sizes=batch_sizes(self.plan, self.batch_rows, exact=self.binding.batch_rows is not None),
@@ -118,6 +140,7 @@ class Examined:
     options: ModelOptions
     trusted: tuple[str, ...]
     effects: Effects
+    swallowing: tuple[str, ...]
 
 
 def preflight(job: Job, cache: CacheSettings | None = None) -> Preflight:
@@ -145,7 +168,8 @@ def examine(job: Job, cache: CacheSettings | None = None) -> Examined:
     first = first_schema(source, store, files, job.limits)
     bind(job.columns, first, signature, job.output.tensor_encoding)
     columns = wanted_columns(job.columns, signature, first)
-    return Examined(job, model, metagraph, signature, source, store, files, columns, cache, options, trusted, made)
+    seen = (trusted, made, swallowing(program, signature.name))
+    return Examined(job, model, metagraph, signature, source, store, files, columns, cache, options, *seen)
 
 
 def complete(examined: Examined) -> Preflight:
@@ -188,6 +212,7 @@ def complete(examined: Examined) -> Preflight:
         options=examined.options,
         trusted=examined.trusted,
         effects=examined.effects,
+        swallowing=examined.swallowing,
         skipped=tuple(error.message for error in skipped),
     )
 

@@ -64,6 +64,12 @@ def account_lines(account: Account) -> list[str]:
     return [*lines, str(account.bottleneck)]
 
 
+def odd_inputs(rows: int, unseen: int) -> str:
+    """Rows with NaN or infinity in an input, of those written; unseen: of them, with finite outputs."""
+    hidden = f"; the outputs of {unseen:,} of them are finite, so that nothing in the output shows it" if unseen else ""
+    return f"NaN or infinity in {rows:,} of the rows written{hidden}"
+
+
 def differing_line(found: Sequence[Difference]) -> str:
     """That parts were computed in different ways, for the end of a summary."""
     return f"numbers may differ between parts, and where a NaN shows: {'; '.join(map(str, found))}"

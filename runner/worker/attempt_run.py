@@ -141,7 +141,7 @@ class AttemptRun:
             feed=timed("feed", feed),
             run=timed("run", run),
             fetch=timed("fetch", fetch),
-            nan=timed("fetch", binding.nan_rows),
+            marks=timed("fetch", binding.marks),
             check=(lambda batch: None) if most is None else partial(wide_rows, most=most),
             call=self._bench.gauge.call,
         )

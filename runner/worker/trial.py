@@ -11,24 +11,38 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
 
 from jobs.errors import DataError, ModelCallError, ModelError, RunnerError, one_of
-from runner.binding.binding import Binding
+from runner.binding.binding import Binding, BoundInput
+from runner.binding.composite import PartsSource
 from runner.binding.fetching import OutputTarget
 from runner.engine import Engine
 from runner.model.signature import Signature
-from runner.tensor import Outputs, Strings, Tensor, bfloat16_values, tensor_text
+from runner.tensor import (
+    FLOATS,
+    Array,
+    Feeds,
+    Outputs,
+    Strings,
+    Tensor,
+    bfloat16_values,
+    nonfinite,
+    tensor_text,
+)
 from runner.worker.sample import Sample
+from runner.worker.spec import WorkerSpec
 
 # Answers to one row may differ by this share of the largest number in them: other batch sizes take other kernels, and
 # dynamic quantisation rounds by the batch. Rows that are mixed differ by much more.
 _TOLERANCE = 0.02
 _REPEATED = 1e-4  # the same of one call that is made twice: only the order of additions may differ
+_PROBES, _PROBE_BYTES = 64, 16 * 2**20  # of a call with rows that hold a NaN
+_BFLOAT16_NAN = 0x7FC0
 _NO_KERNEL = re.compile(r"No OpKernel was registered to support Op '?(\w+)|(?:Could not find|no) kernel.*?'(\w+)'")
 _HOPELESS = ("UNIMPLEMENTED", "FAILED_PRECONDITION")  # status codes that no other row would change
 
@@ -38,18 +52,25 @@ class Trial:
     """rows:   that were called with: 'input', 'made up', or 'none' where there was nothing to call with.
     proved: the outputs follow the rows. unproved: why not, where only the rows of the job show it.
     notes:  for people.
-    placed: kind of device -> op -> how often it ran there in one call; empty where there is no GPU."""
+    placed: kind of device -> op -> how often it ran there in one call; empty where there is no GPU.
+    unseen: input -> the outputs that are finite although it holds a NaN, on this machine."""
 
     rows: str
     proved: bool
     notes: tuple[str, ...] = ()
     unproved: str = ""
     placed: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    unseen: Mapping[str, Sequence[str]] = field(default_factory=dict)
     seconds: float = 0.0
 
     def document(self) -> dict[str, Any]:
         counts = {kind: sum(ops.values()) for kind, ops in self.placed.items()}
-        return asdict(self) | {"ops": counts, "seconds": round(self.seconds, 3), "notes": list(self.notes)}
+        return asdict(self) | {
+            "ops": counts,
+            "seconds": round(self.seconds, 3),
+            "notes": list(self.notes),
+            "unseen": dict(self.unseen),
+        }
 
 
 def try_out(
@@ -84,7 +105,37 @@ def try_out(
     if placed and not placed.get("GPU"):
         notes.append(f"no op of signature {signature.name!r} runs on the GPU: workers without one would do")
     proved = not (story or notes or random)
-    return Trial(sample.kind, proved, tuple(notes), story, placed, time.perf_counter() - began)
+    return Trial(sample.kind, proved, tuple(notes), story, placed, seconds=time.perf_counter() - began)
+
+
+def try_nan(trial: Trial, engine: Engine, spec: WorkerSpec, sample: Sample) -> Trial:
+    """The trial, with what becomes of a NaN in each input of floating point.
+
+    raises: ModelError where rows with a NaN in an output are to be rejected and a NaN in an input shows in none, unless
+            the job says what is to become of such rows.
+    cost:   a call of 2 rows, and of 2 more for each input, in pieces; none where the job lets no NaN through.
+    """
+    began = time.perf_counter()
+    if trial.rows == "none" or not spec.binding.odd_inputs:
+        return trial
+    found, limits = _NanTrial(engine, spec, sample).unseen(), spec.limits
+    stories = {name: f"a NaN in {name!r} does not reach {one_of(outputs)}" for name, (outputs, _) in found.items()}
+    hidden = [stories[name] for name, (_, unseen) in found.items() if unseen]
+    if hidden and limits.nan_output == "reject" and limits.nonfinite is None:
+        raise ModelError(
+            f"cannot use `nan_output: reject` with signature {spec.signature.name!r} of model '{spec.model.url}':"
+            f" {'; '.join(hidden)} on this machine, so that nothing is seen of it; say in `limits` what becomes of rows"
+            " with NaN or infinity in an input: `nonfinite: reject` sets them aside, `nonfinite: pass` scores them"
+        )
+    notes = [
+        f"{story} on this machine: `null: nan` gives a null there a clean answer, and `nan_output` sees nothing; have"
+        " such rows rejected (leave out the null rule), give `null: {fill: ...}`, or say `limits: {nonfinite: pass}`"
+        for name, story in stories.items()
+        if name in spec.binding.nan_filled and limits.nonfinite != "pass"
+    ]
+    unseen = {name: tuple(outputs) for name, (outputs, _) in found.items()}
+    seconds = trial.seconds + time.perf_counter() - began
+    return replace(trial, notes=(*trial.notes, *notes), unseen=unseen, seconds=seconds)
 
 
 _Call = tuple[Sequence[int], Outputs]  # rows of the sample, and what the model answered
@@ -201,6 +252,98 @@ class _Trial:
         if not any("GPU" in device for device in self._engine.devices):
             return {}
         return self._engine.placed(self._sample.feeds(rows), self._binding.fetches)
+
+
+@dataclass(frozen=True, slots=True)
+class _Probe:
+    """A row with a NaN in an input: in all of it, or in its first value only. bound: None: without."""
+
+    bound: BoundInput | None = None
+    whole: bool = False
+
+
+class _NanTrial:
+    """The first row of the sample, made finite, again and again: as it is, and with a NaN."""
+
+    def __init__(self, engine: Engine, spec: WorkerSpec, sample: Sample) -> None:
+        self._engine, self._binding, self._sample, self._most = engine, spec.binding, sample, spec.batch_rows
+        self._plain = [target for target in spec.binding.outputs if isinstance(target, OutputTarget)]
+
+    def unseen(self) -> dict[str, tuple[list[str], bool]]:
+        """Input -> the outputs that a NaN in it does not reach, and whether one shows in no output at all.
+
+        An answer that is the same with the NaN says nothing: it may not depend on the input. Where no output is of
+        floating point, none can show one.
+        """
+        inputs = self._binding.odd_inputs
+        clean, again = self._answers([_Probe(), _Probe()])
+        if clean is None or again is None:
+            return {}
+        answers = self._answers([_Probe(bound, whole) for bound in inputs for whole in (False, True)])
+        floats = [target.name for target in self._plain if target.dtype in FLOATS]
+        steady = [name for name in floats if _finite(clean[name]) and _close(clean[name], again[name], _REPEATED)]
+        whole = len(self._plain) == len(self._binding.outputs)
+        found: dict[str, tuple[list[str], bool]] = {}
+        for number, answer in enumerate(answers):
+            if answer is None:  # refused, which shows
+                continue
+            changed = [
+                name for name in steady if _finite(answer[name]) and not _close(clean[name], answer[name], _REPEATED)
+            ]
+            if whole and not floats:
+                changed = [target.name for target in self._plain]
+            if changed:
+                names, hidden = found.get(inputs[number // 2].name, ([], False))
+                hidden = hidden or (whole and all(_finite(answer[name]) for name in floats))
+                found[inputs[number // 2].name] = list(dict.fromkeys([*names, *changed])), hidden
+        return found
+
+    def _answers(self, probes: Sequence[_Probe]) -> list[Mapping[str, Tensor] | None]:
+        """What the model answers to each, by output; None where it refuses."""
+        try:
+            row_bytes = sum(getattr(tensor, "nbytes", 0) for tensor in self._feeds(probes[:1]).values())
+        except RunnerError:  # the row itself cannot be fed: whoever meets it says so
+            return [None] * len(probes)
+        most = max(1, min(self._most, _PROBES, max(3, _PROBE_BYTES // max(1, row_bytes))))
+        return [answer for at in range(0, len(probes), most) for answer in self._called(probes[at : at + most])]
+
+    def _called(self, probes: Sequence[_Probe]) -> list[Mapping[str, Tensor] | None]:
+        try:
+            outputs = self._engine.run(self._feeds(probes), self._binding.fetches)
+        except RunnerError:
+            half = len(probes) // 2
+            return [*self._called(probes[:half]), *self._called(probes[half:])] if half else [None]
+        return [
+            {target.name: _row(outputs[target.name], place, target.dtype) for target in self._plain}
+            for place in range(len(probes))
+        ]
+
+    def _feeds(self, probes: Sequence[_Probe]) -> Feeds:
+        feeds = dict(self._sample.feeds([0] * len(probes)))
+        for bound in self._binding.odd_inputs:
+            name = bound.source.values if isinstance(bound.source, PartsSource) else bound.name
+            fed = feeds[name]
+            assert not isinstance(fed, Strings)  # it has a dtype that holds NaN
+            values = fed.copy()
+            if (odd := nonfinite(values, bound.dtype)) is not None:
+                values[odd] = 0
+            for place, probe in enumerate(probes):
+                if probe.bound is bound:
+                    owned = bound.source.owners(feeds) == place if isinstance(bound.source, PartsSource) else place
+                    values[owned] = _with_nan(values[owned], bound.dtype, probe.whole)
+            feeds |= {twin: values for twin, tensor in feeds.items() if tensor is fed}  # one tensor may have two names
+        return feeds
+
+
+def _with_nan(values: Array, dtype: str, whole: bool) -> Array:
+    flat = values.reshape(-1).copy()
+    flat[: None if whole else 1] = _BFLOAT16_NAN if dtype == "bfloat16" else np.nan
+    return flat.reshape(values.shape)
+
+
+def _finite(answer: Tensor) -> bool:
+    """Whether it shows no NaN and no infinity."""
+    return isinstance(answer, Strings) or answer.dtype.kind not in "fc" or bool(np.isfinite(answer).all())
 
 
 def _row(tensor: Tensor, place: int, dtype: str) -> Tensor:

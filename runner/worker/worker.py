@@ -49,7 +49,7 @@ from runner.worker.reading import Reading, row_groups_ahead
 from runner.worker.sample import DISTINCT_ROWS, Sample, read_rows
 from runner.worker.spec import Observe, Progress, WorkerSpec
 from runner.worker.stream import Line
-from runner.worker.trial import Trial, try_out
+from runner.worker.trial import Trial, try_nan, try_out
 from runner.worker.warm_up import WarmUp, warm_up
 
 # In flight, so that copies and kernels overlap; on a CPU a second one only takes cores from the first.
@@ -104,9 +104,10 @@ class Worker:
             return Trial("none", False)
         if not spec.repeatable:
             return Trial("none", False)  # a call would change the model; `plan` says so
-        return try_out(
+        found = try_out(
             self._engine, spec.binding, spec.signature, self._sample, spec.batch_rows, spec.model.url, draws=spec.draws
         )
+        return try_nan(found, self._engine, spec, self._sample)
 
     def run(self, attempt: Attempt, number: int) -> Success:
         """Carry one shard through, see `AttemptRun.run`. number: its place in the order of attempts."""

@@ -39,6 +39,16 @@ def test_what_is_not_at_its_default_is_named() -> None:
     assert "nonfinite" not in made["limits"]
 
 
+def test_that_nonfinite_values_pass_makes_no_other_plan_where_it_is_said() -> None:
+    made = [
+        Identity(MODEL, {}, InputIdentity("parquet"), OUTPUT, Limits(nonfinite=said)).document()["limits"]
+        for said in (None, "pass", "reject")
+    ]
+    assert "nonfinite" not in made[0]
+    assert made[0] == made[1]
+    assert made[2] == made[0] | {"nonfinite": "reject"}
+
+
 def test_a_plan_is_asked_by_name_for_what_it_keeps() -> None:
     made = Identity(MODEL, {}, InputIdentity("parquet", skipped={"a": "FILE_MAGIC"}), OUTPUT, Limits()).document()
     assert (skipped_files(made), output_format(made)) == ({"a": "FILE_MAGIC"}, "parquet")

@@ -108,6 +108,7 @@ def test_a_job_cannot_be_changed() -> None:
         {"limits": {"batch_rows": 17}},
         {"limits": {"max_attempts": 9}},
         {"input": {"url": "i", "options": {"endpoint_url": "http://s3"}}},
+        {"limits": {"nonfinite": "pass"}},
     ],
 )
 def test_the_fingerprint_ignores_what_cannot_change_the_result(same: dict[str, Any]) -> None:
@@ -124,6 +125,7 @@ def test_the_fingerprint_ignores_what_cannot_change_the_result(same: dict[str, A
         {"columns": {"inputs": {"x": {"column": "a", "cast": "unsafe"}}}},
         {"output": {"url": "o", "compression": "none"}},
         {"limits": {"shard_rows": 5}},
+        {"limits": {"nonfinite": "reject"}},
     ],
 )
 def test_the_fingerprint_changes_with_what_can(other: dict[str, Any]) -> None:

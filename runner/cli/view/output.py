@@ -14,7 +14,7 @@ from connectors.output.status import Status
 from connectors.output.sweep import Sweep
 from connectors.output.verification import Verification
 from connectors.secret import redact
-from runner.report.text import byte_count, duration, rate
+from runner.report.text import byte_count, duration, odd_inputs, rate
 
 _STATE_STYLE = {"finished": "bold green", "running": "bold cyan", "stopped": "bold yellow", "absent": "dim"}
 _MOST_FAILURES = 10
@@ -38,6 +38,8 @@ def render_status(status: Status) -> Group:
         table.add_row("bad files", Text("\n".join(_bad_files(status.bad_files)), style="yellow"))
     if status.nan_rows:
         table.add_row("NaN", f"in {status.nan_rows:,} rows")
+    if status.nonfinite_rows:
+        table.add_row("odd inputs", Text(odd_inputs(status.nonfinite_rows, status.unseen_rows), style="yellow"))
     if status.rows_per_s:
         table.add_row("rate", rate(status.rows_per_s))
     table.add_row("driver", Text(_driver_story(status)))

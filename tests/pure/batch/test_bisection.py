@@ -18,6 +18,7 @@ from runner.batch.batches import Where
 from runner.batch.bisection import Bisection, Steps, row_bytes, wide_rows
 from runner.batch.headroom import Headroom
 from runner.batch.rejects import Rejects
+from runner.binding.binding import NAN_ANSWER, ODD_INPUT, UNSEEN
 from runner.binding.row_error import RowError
 from runner.tensor import Feeds, Outputs
 
@@ -37,11 +38,12 @@ class Model:
         self.poison, self.unfit, self.most = set(poison), set(unfit), most
         self.calls: list[int] = []
         self.nan: set[int] = set()
+        self.odd: set[int] = set()  # their inputs are not finite
         self.untellable: set[int] = set()
         self.code = "INVALID_ARGUMENT"
 
     def steps(self) -> Steps:
-        return Steps(self.feed, self.run, self.fetch, self.nan_rows)
+        return Steps(self.feed, self.run, self.fetch, self.marks)
 
     def feed(self, batch: pa.RecordBatch) -> Feeds:
         ids = batch.column("id").to_numpy()
@@ -63,9 +65,11 @@ class Model:
         np.testing.assert_array_equal(-ids, np.asarray(outputs["y"]))
         return batch
 
-    def nan_rows(self, outputs: Outputs, rows: int) -> Any:
-        mask = np.isin(-np.asarray(outputs["y"]), list(self.nan))
-        return mask if mask.any() else None
+    def marks(self, feeds: Feeds, outputs: Outputs, fetched: pa.RecordBatch) -> Any:
+        ids = -np.asarray(outputs["y"])
+        nan, odd = (np.isin(ids, list(one)) for one in (self.nan, self.odd))
+        marks = NAN_ANSWER * nan + (ODD_INPUT + UNSEEN * ~nan) * odd
+        return marks if marks.any() else None
 
     def _refuse(self, ids: Any, bad: Collection[int], code: str) -> None:
         at = np.flatnonzero(np.isin(ids, list(bad)))
@@ -194,6 +198,19 @@ def test_a_nan_is_kept_and_counted_or_rejected(score: Score) -> None:
     kept, codes, rejects = score(model, 5, nan_rejected=True)
     assert (kept, codes, rejects.nan_rows) == ([0, 1, 4], {2: "MODEL_NAN", 3: "MODEL_NAN"}, 0)
     assert model.calls == [5, 5], "a NaN costs no call"
+
+
+def test_odd_rows_are_counted_where_they_are_written_however_often_they_were_called(score: Score) -> None:
+    model = Model(poison={0}, most=4)
+    model.odd, model.nan = {1, 4, 6}, {4, 5}
+    kept, codes, rejects = score(model, 8)
+    losses = rejects.losses()
+    assert (kept, codes) == ([1, 2, 3, 4, 5, 6, 7], {0: "MODEL_ROW"})
+    assert (losses.nan_rows, losses.nonfinite_rows, losses.unseen_rows) == (2, 3, 2)
+    _, codes, rejects = score(model, 8, nan_rejected=True)
+    losses = rejects.losses()
+    assert codes == {0: "MODEL_ROW", 4: "MODEL_NAN", 5: "MODEL_NAN"}
+    assert (losses.nan_rows, losses.nonfinite_rows, losses.unseen_rows) == (0, 2, 2)
 
 
 # Memory

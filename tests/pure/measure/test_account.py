@@ -94,4 +94,7 @@ def test_the_keys_of_a_heading() -> None:
         "shards_done": 4,
         "seconds": 1.235,
         "retries": 1,
+        "nan_rows": 0,
+        "nonfinite_rows": 0,
+        "unseen_rows": 0,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from runner.measure.place import Place
 from runner.pool.facts import WorkerFacts
@@ -31,6 +32,7 @@ def test_a_worker_elsewhere_tells_its_process_its_node_and_its_gpus_also_where_i
 
 def test_the_worker_that_proved_the_model_tells_how() -> None:
     trial = Trial("input", proved=True, notes=("it is random",), placed={"GPU": {"MatMul": 2, "Add": 1}}, seconds=0.5)
+    trial = replace(trial, unseen={"x": ("y",)})
     document = WorkerFacts(Place(), WarmUp(), trial).document()
     assert json.loads(json.dumps(document["trial"])) == {
         "rows": "input",
@@ -40,4 +42,5 @@ def test_the_worker_that_proved_the_model_tells_how() -> None:
         "placed": {"GPU": {"MatMul": 2, "Add": 1}},
         "seconds": 0.5,
         "ops": {"GPU": 3},
+        "unseen": {"x": ["y"]},
     }

@@ -121,6 +121,12 @@ def test_a_page_tells_what_changes_numbers_and_in_what_workers_differ() -> None:
     assert "What changes numbers" not in rendered(History())
 
 
+def test_a_page_tells_of_inputs_that_nothing_in_the_output_shows() -> None:
+    found = parsed(rendered(told(), nonfinite_rows=4, unseen_rows=3))
+    assert "NaN or infinity in 4 of the rows written; the outputs of 3 of them are finite" in found.text
+    assert "NaN or infinity" not in rendered(told())
+
+
 def test_text_from_outside_stays_text() -> None:
     text = rendered(told(), ending=EVIL)
     found = parsed(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from connectors.output.directory import OutputDirectory
 from connectors.output.reject import read_rejected
+from connectors.output.status import read_status
 from connectors.output.verification import verify
 from jobs.attempt import Attempt, Failure, Success, attempt
 from jobs.errors import DataError, InputError
@@ -164,11 +166,41 @@ def test_what_is_not_finite_passes_or_is_rejected_and_what_becomes_nan_is_counte
     kept = launch(job(x), IN_PROCESS)
     assert kept.rejects().num_rows == 0
     assert (kept.rows, kept.nan_rows, kept.rows_rejected) == (200, 1, 0)
+    assert (kept.nonfinite_rows, kept.unseen_rows) == (2, 0)
     assert "NaN: in 1 of the rows written" in kept.summary()
+    assert "inputs: NaN or infinity in 2 of the rows written\n" in kept.summary()
     strict = job(x, REJECT | {"nonfinite": "reject"}, output={"url": str(tmp_path / "strict")})
     assert launch(strict, IN_PROCESS).codes == {"ROW_NONFINITE": 2}
     strict = job(x, REJECT | {"nan_output": "reject"}, output={"url": str(tmp_path / "no-nan")})
     assert launch(strict, IN_PROCESS).codes == {"MODEL_NAN": 1}
+
+
+def test_inputs_that_nothing_in_the_output_shows_are_counted_wherever_the_run_is_looked_at(
+    job: Callable[..., Job], tmp_path: Path
+) -> None:
+    x = numbers(60)
+    x[5], x[17], x[40] = float("nan"), None, float("inf")  # the model has no output of floating point
+    rule = {"inputs": {"x": {"column": "x", "null": "nan"}}}
+    hiding = job(x, {"shard_rows": 50}, "label", columns={**rule, "keep": ["id"]})
+    warned: list[str] = []
+    result = launch(hiding, IN_PROCESS, warn=warned.append)
+    assert [story.partition(" on this machine")[0] for story in warned] == ["a NaN in 'x' does not reach 'positive'"]
+    assert (result.rows, result.nan_rows, result.nonfinite_rows, result.unseen_rows) == (60, 0, 3, 3)
+    said = "NaN or infinity in 3 of the rows written; the outputs of 3 of them are finite"
+    assert said in result.summary()
+    status = read_status(Output(url=str(tmp_path / "out")))
+    assert (status.nonfinite_rows, status.unseen_rows) == (3, 3)
+    (folder,) = (tmp_path / "out" / "_run").iterdir()
+    manifest = json.loads((folder / "manifest-000001.json").read_text())
+    assert [(part.get("nonfinite_rows"), part.get("unseen_rows")) for part in manifest["parts"]] == [
+        (3, 3),
+        (None, None),
+    ]
+    assert said in (folder / "report.html").read_text()
+    assert json.loads((folder / "report.json").read_text())["unseen_rows"] == 3
+    assert verify(Output(url=str(tmp_path / "out"))).holds
+    again = launch(hiding, IN_PROCESS)  # from the manifest alone
+    assert (again.rows_run, again.nonfinite_rows, again.unseen_rows) == (0, 3, 3)
 
 
 def test_kept_text_that_is_no_utf_8_is_a_bad_row(job: Callable[..., Job], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import shutil
 import subprocess
@@ -75,6 +76,19 @@ class Odd(tf.Module):
     def parsed(self, x):
         return {"y": tf.io.parse_example(x, {"a": tf.io.FixedLenFeature([], tf.float32)})["a"]}
 
+    @tf.function(input_signature=[vector(), tf.TensorSpec([None, 2], tf.float32, name="w")])
+    def two_inputs(self, x, w):
+        clean = tf.where(tf.math.is_nan(x), 0.0, x)
+        return {"patched": clean + 1, "plain": x + 0 * clean, "of_w": tf.reduce_sum(w, 1), "fixed": 0 * w[:, 0] + 1}
+
+    @tf.function(input_signature=[vector()])
+    def patched(self, x):
+        return {"y": tf.where(tf.math.is_nan(x), 0.0, x) + 1, "name": tf.strings.as_string(0 * x)}
+
+    @tf.function(input_signature=[vector()])
+    def dense(self, x):
+        return {"y": tf.reduce_sum(tf.nn.relu(tf.nn.bias_add(x[:, None] @ tf.ones([1, 4]), tf.range(1.0, 5.0))), 1)}
+
 class Counter(tf.Module):
     def __init__(self):
         super().__init__()
@@ -85,7 +99,8 @@ class Counter(tf.Module):
         return {"y": x * 0 + self.count.assign_add(1.0)}
 
 odd, counter = Odd(), Counter()
-names = ("fine", "total", "centred", "one_row", "noisy", "no_kernel", "sixteen", "picky", "parsed")
+names = ("fine", "total", "centred", "one_row", "noisy", "no_kernel", "sixteen", "picky", "parsed",
+         "two_inputs", "patched", "dense")
 tf.saved_model.save(odd, sys.argv[1] + "/odd", signatures={name: getattr(odd, name) for name in names})
 tf.saved_model.save(counter, sys.argv[1] + "/counter", signatures={"counter": counter.counter})
 example = lambda a: tf.train.Example(features=tf.train.Features(feature={
@@ -220,6 +235,82 @@ def test_a_model_that_a_call_would_change_is_left_alone(make_job: MakeJob) -> No
     made = worker(make_job("counter", model="counter"))
     assert made.warm_up.calls == 0
     assert made.trial() == Trial("none", False), "the plan told that a call would change its state"
+
+
+# NaN in inputs
+
+
+def test_the_outputs_that_a_nan_does_not_reach_are_named_and_those_that_do_not_depend_on_it_are_not(
+    make_job: MakeJob,
+) -> None:
+    columns = {"inputs": {"x": "x", "w": {"stack": ["x", "x"]}}}
+    found = tried(make_job("two_inputs", columns=columns))
+    assert found.unseen == {"x": ("patched",)}, "it reaches 'plain' and 'of_w'; 'fixed' has NaN from 'w'"
+    assert found.notes == (), "no null becomes NaN"
+    one_by_one = tried(make_job("two_inputs", columns=columns, limits={"batch_rows": 1}))
+    assert one_by_one.unseen == found.unseen
+    rejecting = make_job("two_inputs", columns=columns, limits={"nan_output": "reject", "on_bad_row": "reject"})
+    assert tried(rejecting).unseen == found.unseen, "a NaN in x shows in 'plain', so that the row is rejected"
+
+
+def test_a_nan_that_shows_in_no_output_is_refused_where_rows_are_rejected_by_it(make_job: MakeJob) -> None:
+    rejecting = {"nan_output": "reject", "on_bad_row": "reject"}
+    with pytest.raises(ModelError, match=r"a NaN in 'x' does not reach 'y' on this machine.*`nonfinite: reject` sets"):
+        tried(make_job("patched", limits=rejecting))
+    for said in ("reject", "pass"):
+        found = tried(make_job("patched", limits=rejecting | {"nonfinite": said}))
+        assert found.unseen == ({"x": ("y",)} if said == "pass" else {}), "where no NaN comes in, none is tried"
+        assert found.notes == ()
+
+
+@pytest.mark.parametrize("said", [None, "reject", "pass"])
+def test_nulls_that_become_nan_and_have_clean_answers_are_told(make_job: MakeJob, said: str | None) -> None:
+    columns = {"inputs": {"x": {"column": "x", "null": "nan"}}}
+    limits = {"nonfinite": said, "on_bad_row": "reject"}
+    found = tried(make_job("patched", columns=columns, limits=limits))
+    assert found.unseen == {"x": ("y",)}
+    assert len(found.notes) == (said != "pass")
+    assert all("a NaN in 'x' does not reach 'y' on this machine: `null: nan` gives" in note for note in found.notes)
+
+
+def test_a_row_that_refuses_a_nan_shows_it(make_job: MakeJob) -> None:
+    found = tried(make_job("picky"))  # asserts that x >= 1, which a NaN is not
+    assert (found.unseen, found.proved) == ({}, True)
+
+
+def test_what_the_trial_says_of_a_dense_layer_is_what_rows_get_on_this_machine(
+    make_job: MakeJob, tmp_path: Path
+) -> None:
+    job = make_job(
+        "dense", pa.array([1, None, 3], pa.float32()), columns={"inputs": {"x": {"column": "x", "null": "nan"}}}
+    )
+    assert preflight(job).warnings == [
+        "`null: nan` of 'x' may have clean answers: Relu behind MatMul may make numbers of NaN on a CPU, and"
+        " `nan_output` sees nothing of it then"
+    ]
+    warned: list[str] = []
+    result = launch(job, RunOptions(in_process=True), warn=warned.append)
+    hidden = bool(warned)
+    answers = pq.read_table(next((tmp_path / "out").glob("part-*")))["y"].to_pylist()
+    assert (answers[0], answers[2]) == (14.0, 22.0)
+    assert math.isnan(answers[1]) != hidden
+    assert (result.nan_rows, result.nonfinite_rows, result.unseen_rows) == (not hidden, 1, hidden)
+    if answers[1] == 0:  # oneDNN fused the layer
+        assert hidden
+        assert "a NaN in 'x' does not reach 'y' on this machine" in warned[0]
+
+
+def test_plan_says_what_run_will_ask(make_job: MakeJob) -> None:
+    def warnings(signature: str, **limits: Any) -> list[str]:
+        return preflight(make_job(signature, limits={"on_bad_row": "reject"} | limits)).warnings
+
+    (story,) = warnings("dense", nan_output="reject")
+    assert "`nan_output: reject` may miss a NaN in 'x': Relu behind MatMul" in story
+    assert "`nonfinite: reject` or `nonfinite: pass`" in story
+    assert warnings("dense", nan_output="reject", nonfinite="pass") == []
+    assert warnings("dense", nan_output="reject", nonfinite="reject") == []
+    assert warnings("dense") == []
+    assert warnings("fine", nan_output="reject") == []
 
 
 # warm-up

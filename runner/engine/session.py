@@ -19,7 +19,7 @@ from runner.model.signature import Signature, TensorSpec, dense
 from runner.proto.runtime_pb2 import ConfigProto, DeviceStepStats
 from runner.tensor import Feeds, Outputs, Tensor
 
-_ON = 1  # RewriterConfig.Toggle
+_ON, _OFF = 1, 2  # RewriterConfig.Toggle
 _DEVICE = re.compile(r"/device:(CPU|GPU):\d+$")
 _BESIDE = {"NoOp", "Const", "_Arg", "_Retval", "_Send", "_Recv", "_HostSend", "_HostRecv"}  # no work of the model's
 _LABEL = re.compile(r" = (\w+)\(")
@@ -130,6 +130,8 @@ def session_config(options: EngineOptions) -> bytes:
         config.graph_options.optimizer_options.global_jit_level = 1
         config.graph_options.optimizer_options.cpu_global_jit = True
     rewrites = config.graph_options.rewrite_options
+    if options.model.xla:  # it lowers loops and conditions to ops that XLA does not know, before XLA sees them
+        rewrites.function_optimization = _OFF
     if options.model.mixed_precision == "bfloat16":
         rewrites.auto_mixed_precision_onednn_bfloat16 = _ON
     elif options.model.mixed_precision == "float16" and options.gpu:

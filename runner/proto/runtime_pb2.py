@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from runner.proto import saved_model_pb2 as runner_dot_proto_dot_saved__model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1arunner/proto/runtime.proto\x12\x19savedmodel_runner.runtime\x1a\x1erunner/proto/saved_model.proto\"\x97\x03\n\x0b\x43onfigProto\x12M\n\x0c\x64\x65vice_count\x18\x01 \x03(\x0b\x32\x37.savedmodel_runner.runtime.ConfigProto.DeviceCountEntry\x12$\n\x1cintra_op_parallelism_threads\x18\x02 \x01(\x05\x12$\n\x1cinter_op_parallelism_threads\x18\x05 \x01(\x05\x12:\n\x0bgpu_options\x18\x06 \x01(\x0b\x32%.savedmodel_runner.runtime.GPUOptions\x12\x1c\n\x14\x61llow_soft_placement\x18\x07 \x01(\x08\x12\x1f\n\x17use_per_session_threads\x18\t \x01(\x08\x12>\n\rgraph_options\x18\n \x01(\x0b\x32\'.savedmodel_runner.runtime.GraphOptions\x1a\x32\n\x10\x44\x65viceCountEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"h\n\nGPUOptions\x12\'\n\x1fper_process_gpu_memory_fraction\x18\x01 \x01(\x01\x12\x14\n\x0c\x61llow_growth\x18\x04 \x01(\x08\x12\x1b\n\x13visible_device_list\x18\x05 \x01(\t\"\x9a\x01\n\x0cGraphOptions\x12\x46\n\x11optimizer_options\x18\x03 \x01(\x0b\x32+.savedmodel_runner.runtime.OptimizerOptions\x12\x42\n\x0frewrite_options\x18\n \x01(\x0b\x32).savedmodel_runner.runtime.RewriterConfig\"D\n\x10OptimizerOptions\x12\x18\n\x10global_jit_level\x18\x05 \x01(\x05\x12\x16\n\x0e\x63pu_global_jit\x18\x07 \x01(\x08\"~\n\x0eRewriterConfig\x12\x1c\n\x14\x61uto_mixed_precision\x18\x17 \x01(\x05\x12 \n\x18\x61uto_mixed_precision_cpu\x18\x1d \x01(\x05\x12,\n$auto_mixed_precision_onednn_bfloat16\x18\x1f \x01(\x05\"!\n\nRunOptions\x12\x13\n\x0btrace_level\x18\x01 \x01(\x05\"G\n\x0bRunMetadata\x12\x38\n\nstep_stats\x18\x01 \x01(\x0b\x32$.savedmodel_runner.runtime.StepStats\"J\n\tStepStats\x12=\n\tdev_stats\x18\x01 \x03(\x0b\x32*.savedmodel_runner.runtime.DeviceStepStats\"_\n\x0f\x44\x65viceStepStats\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12<\n\nnode_stats\x18\x02 \x03(\x0b\x32(.savedmodel_runner.runtime.NodeExecStats\":\n\rNodeExecStats\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x16\n\x0etimeline_label\x18\x08 \x01(\t\"\xd2\x01\n\rPredictionLog\x12;\n\x0c\x63lassify_log\x18\x02 \x01(\x0b\x32#.savedmodel_runner.runtime.InputLogH\x00\x12:\n\x0bregress_log\x18\x03 \x01(\x0b\x32#.savedmodel_runner.runtime.InputLogH\x00\x12<\n\x0bpredict_log\x18\x06 \x01(\x0b\x32%.savedmodel_runner.runtime.PredictLogH\x00\x42\n\n\x08log_type\"H\n\nPredictLog\x12:\n\x07request\x18\x01 \x01(\x0b\x32).savedmodel_runner.runtime.PredictRequest\"\xe0\x01\n\x0ePredictRequest\x12\x38\n\nmodel_spec\x18\x01 \x01(\x0b\x32$.savedmodel_runner.runtime.ModelSpec\x12\x45\n\x06inputs\x18\x02 \x03(\x0b\x32\x35.savedmodel_runner.runtime.PredictRequest.InputsEntry\x1aM\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12-\n\x05value\x18\x02 \x01(\x0b\x32\x1e.savedmodel_runner.TensorProto:\x02\x38\x01\"D\n\x08InputLog\x12\x38\n\x07request\x18\x01 \x01(\x0b\x32\'.savedmodel_runner.runtime.InputRequest\"y\n\x0cInputRequest\x12\x38\n\nmodel_spec\x18\x01 \x01(\x0b\x32$.savedmodel_runner.runtime.ModelSpec\x12/\n\x05input\x18\x02 \x01(\x0b\x32 .savedmodel_runner.runtime.Input\"O\n\x05Input\x12>\n\x0c\x65xample_list\x18\x01 \x01(\x0b\x32&.savedmodel_runner.runtime.ExampleListH\x00\x42\x06\n\x04kind\"\x1f\n\x0b\x45xampleList\x12\x10\n\x08\x65xamples\x18\x01 \x03(\x0c\"#\n\tModelSpec\x12\x16\n\x0esignature_name\x18\x03 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1arunner/proto/runtime.proto\x12\x19savedmodel_runner.runtime\x1a\x1erunner/proto/saved_model.proto\"\x97\x03\n\x0b\x43onfigProto\x12M\n\x0c\x64\x65vice_count\x18\x01 \x03(\x0b\x32\x37.savedmodel_runner.runtime.ConfigProto.DeviceCountEntry\x12$\n\x1cintra_op_parallelism_threads\x18\x02 \x01(\x05\x12$\n\x1cinter_op_parallelism_threads\x18\x05 \x01(\x05\x12:\n\x0bgpu_options\x18\x06 \x01(\x0b\x32%.savedmodel_runner.runtime.GPUOptions\x12\x1c\n\x14\x61llow_soft_placement\x18\x07 \x01(\x08\x12\x1f\n\x17use_per_session_threads\x18\t \x01(\x08\x12>\n\rgraph_options\x18\n \x01(\x0b\x32\'.savedmodel_runner.runtime.GraphOptions\x1a\x32\n\x10\x44\x65viceCountEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"h\n\nGPUOptions\x12\'\n\x1fper_process_gpu_memory_fraction\x18\x01 \x01(\x01\x12\x14\n\x0c\x61llow_growth\x18\x04 \x01(\x08\x12\x1b\n\x13visible_device_list\x18\x05 \x01(\t\"\x9a\x01\n\x0cGraphOptions\x12\x46\n\x11optimizer_options\x18\x03 \x01(\x0b\x32+.savedmodel_runner.runtime.OptimizerOptions\x12\x42\n\x0frewrite_options\x18\n \x01(\x0b\x32).savedmodel_runner.runtime.RewriterConfig\"D\n\x10OptimizerOptions\x12\x18\n\x10global_jit_level\x18\x05 \x01(\x05\x12\x16\n\x0e\x63pu_global_jit\x18\x07 \x01(\x08\"\x9d\x01\n\x0eRewriterConfig\x12\x1d\n\x15\x66unction_optimization\x18\n \x01(\x05\x12\x1c\n\x14\x61uto_mixed_precision\x18\x17 \x01(\x05\x12 \n\x18\x61uto_mixed_precision_cpu\x18\x1d \x01(\x05\x12,\n$auto_mixed_precision_onednn_bfloat16\x18\x1f \x01(\x05\"!\n\nRunOptions\x12\x13\n\x0btrace_level\x18\x01 \x01(\x05\"G\n\x0bRunMetadata\x12\x38\n\nstep_stats\x18\x01 \x01(\x0b\x32$.savedmodel_runner.runtime.StepStats\"J\n\tStepStats\x12=\n\tdev_stats\x18\x01 \x03(\x0b\x32*.savedmodel_runner.runtime.DeviceStepStats\"_\n\x0f\x44\x65viceStepStats\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12<\n\nnode_stats\x18\x02 \x03(\x0b\x32(.savedmodel_runner.runtime.NodeExecStats\":\n\rNodeExecStats\x12\x11\n\tnode_name\x18\x01 \x01(\t\x12\x16\n\x0etimeline_label\x18\x08 \x01(\t\"\xd2\x01\n\rPredictionLog\x12;\n\x0c\x63lassify_log\x18\x02 \x01(\x0b\x32#.savedmodel_runner.runtime.InputLogH\x00\x12:\n\x0bregress_log\x18\x03 \x01(\x0b\x32#.savedmodel_runner.runtime.InputLogH\x00\x12<\n\x0bpredict_log\x18\x06 \x01(\x0b\x32%.savedmodel_runner.runtime.PredictLogH\x00\x42\n\n\x08log_type\"H\n\nPredictLog\x12:\n\x07request\x18\x01 \x01(\x0b\x32).savedmodel_runner.runtime.PredictRequest\"\xe0\x01\n\x0ePredictRequest\x12\x38\n\nmodel_spec\x18\x01 \x01(\x0b\x32$.savedmodel_runner.runtime.ModelSpec\x12\x45\n\x06inputs\x18\x02 \x03(\x0b\x32\x35.savedmodel_runner.runtime.PredictRequest.InputsEntry\x1aM\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12-\n\x05value\x18\x02 \x01(\x0b\x32\x1e.savedmodel_runner.TensorProto:\x02\x38\x01\"D\n\x08InputLog\x12\x38\n\x07request\x18\x01 \x01(\x0b\x32\'.savedmodel_runner.runtime.InputRequest\"y\n\x0cInputRequest\x12\x38\n\nmodel_spec\x18\x01 \x01(\x0b\x32$.savedmodel_runner.runtime.ModelSpec\x12/\n\x05input\x18\x02 \x01(\x0b\x32 .savedmodel_runner.runtime.Input\"O\n\x05Input\x12>\n\x0c\x65xample_list\x18\x01 \x01(\x0b\x32&.savedmodel_runner.runtime.ExampleListH\x00\x42\x06\n\x04kind\"\x1f\n\x0b\x45xampleList\x12\x10\n\x08\x65xamples\x18\x01 \x03(\x0c\"#\n\tModelSpec\x12\x16\n\x0esignature_name\x18\x03 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,34 +46,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GRAPHOPTIONS']._serialized_end=760
   _globals['_OPTIMIZEROPTIONS']._serialized_start=762
   _globals['_OPTIMIZEROPTIONS']._serialized_end=830
-  _globals['_REWRITERCONFIG']._serialized_start=832
-  _globals['_REWRITERCONFIG']._serialized_end=958
-  _globals['_RUNOPTIONS']._serialized_start=960
-  _globals['_RUNOPTIONS']._serialized_end=993
-  _globals['_RUNMETADATA']._serialized_start=995
-  _globals['_RUNMETADATA']._serialized_end=1066
-  _globals['_STEPSTATS']._serialized_start=1068
-  _globals['_STEPSTATS']._serialized_end=1142
-  _globals['_DEVICESTEPSTATS']._serialized_start=1144
-  _globals['_DEVICESTEPSTATS']._serialized_end=1239
-  _globals['_NODEEXECSTATS']._serialized_start=1241
-  _globals['_NODEEXECSTATS']._serialized_end=1299
-  _globals['_PREDICTIONLOG']._serialized_start=1302
-  _globals['_PREDICTIONLOG']._serialized_end=1512
-  _globals['_PREDICTLOG']._serialized_start=1514
-  _globals['_PREDICTLOG']._serialized_end=1586
-  _globals['_PREDICTREQUEST']._serialized_start=1589
-  _globals['_PREDICTREQUEST']._serialized_end=1813
-  _globals['_PREDICTREQUEST_INPUTSENTRY']._serialized_start=1736
-  _globals['_PREDICTREQUEST_INPUTSENTRY']._serialized_end=1813
-  _globals['_INPUTLOG']._serialized_start=1815
-  _globals['_INPUTLOG']._serialized_end=1883
-  _globals['_INPUTREQUEST']._serialized_start=1885
-  _globals['_INPUTREQUEST']._serialized_end=2006
-  _globals['_INPUT']._serialized_start=2008
-  _globals['_INPUT']._serialized_end=2087
-  _globals['_EXAMPLELIST']._serialized_start=2089
-  _globals['_EXAMPLELIST']._serialized_end=2120
-  _globals['_MODELSPEC']._serialized_start=2122
-  _globals['_MODELSPEC']._serialized_end=2157
+  _globals['_REWRITERCONFIG']._serialized_start=833
+  _globals['_REWRITERCONFIG']._serialized_end=990
+  _globals['_RUNOPTIONS']._serialized_start=992
+  _globals['_RUNOPTIONS']._serialized_end=1025
+  _globals['_RUNMETADATA']._serialized_start=1027
+  _globals['_RUNMETADATA']._serialized_end=1098
+  _globals['_STEPSTATS']._serialized_start=1100
+  _globals['_STEPSTATS']._serialized_end=1174
+  _globals['_DEVICESTEPSTATS']._serialized_start=1176
+  _globals['_DEVICESTEPSTATS']._serialized_end=1271
+  _globals['_NODEEXECSTATS']._serialized_start=1273
+  _globals['_NODEEXECSTATS']._serialized_end=1331
+  _globals['_PREDICTIONLOG']._serialized_start=1334
+  _globals['_PREDICTIONLOG']._serialized_end=1544
+  _globals['_PREDICTLOG']._serialized_start=1546
+  _globals['_PREDICTLOG']._serialized_end=1618
+  _globals['_PREDICTREQUEST']._serialized_start=1621
+  _globals['_PREDICTREQUEST']._serialized_end=1845
+  _globals['_PREDICTREQUEST_INPUTSENTRY']._serialized_start=1768
+  _globals['_PREDICTREQUEST_INPUTSENTRY']._serialized_end=1845
+  _globals['_INPUTLOG']._serialized_start=1847
+  _globals['_INPUTLOG']._serialized_end=1915
+  _globals['_INPUTREQUEST']._serialized_start=1917
+  _globals['_INPUTREQUEST']._serialized_end=2038
+  _globals['_INPUT']._serialized_start=2040
+  _globals['_INPUT']._serialized_end=2119
+  _globals['_EXAMPLELIST']._serialized_start=2121
+  _globals['_EXAMPLELIST']._serialized_end=2152
+  _globals['_MODELSPEC']._serialized_start=2154
+  _globals['_MODELSPEC']._serialized_end=2189
 # @@protoc_insertion_point(module_scope)

@@ -60,14 +60,16 @@ class OptimizerOptions(_message.Message):
     def __init__(self, global_jit_level: _Optional[int] = ..., cpu_global_jit: bool = ...) -> None: ...
 
 class RewriterConfig(_message.Message):
-    __slots__ = ("auto_mixed_precision", "auto_mixed_precision_cpu", "auto_mixed_precision_onednn_bfloat16")
+    __slots__ = ("function_optimization", "auto_mixed_precision", "auto_mixed_precision_cpu", "auto_mixed_precision_onednn_bfloat16")
+    FUNCTION_OPTIMIZATION_FIELD_NUMBER: _ClassVar[int]
     AUTO_MIXED_PRECISION_FIELD_NUMBER: _ClassVar[int]
     AUTO_MIXED_PRECISION_CPU_FIELD_NUMBER: _ClassVar[int]
     AUTO_MIXED_PRECISION_ONEDNN_BFLOAT16_FIELD_NUMBER: _ClassVar[int]
+    function_optimization: int
     auto_mixed_precision: int
     auto_mixed_precision_cpu: int
     auto_mixed_precision_onednn_bfloat16: int
-    def __init__(self, auto_mixed_precision: _Optional[int] = ..., auto_mixed_precision_cpu: _Optional[int] = ..., auto_mixed_precision_onednn_bfloat16: _Optional[int] = ...) -> None: ...
+    def __init__(self, function_optimization: _Optional[int] = ..., auto_mixed_precision: _Optional[int] = ..., auto_mixed_precision_cpu: _Optional[int] = ..., auto_mixed_precision_onednn_bfloat16: _Optional[int] = ...) -> None: ...
 
 class RunOptions(_message.Message):
     __slots__ = ("trace_level",)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import compiled_models
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -86,6 +87,16 @@ def zoo(tensorflow: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
             for name, (path, signature, feeds, expected) in write(tensorflow, root).items():
                 models[name] = ZooModel(str(path), ("serve",), _read_signature(path, signature), feeds, expected)
     return models
+
+
+@pytest.fixture(scope="session")
+def compiled(tensorflow: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the models of `compiled_models`."""
+    root = tmp_path_factory.mktemp("compiled")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        compiled_models.write(tensorflow, root)
+    return root
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copyreg
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -20,7 +21,17 @@ import pyarrow as pa
 from jobs.errors import DataError, InternalError
 from runner.binding.cast import as_arrow
 from runner.binding.composite import PartsSource
-from runner.binding.feeding import ConstantSource, InputSource, column_of, fills_nan, finite, passes_nonfinite
+from runner.binding.feeding import (
+    ConstantSource,
+    InputSource,
+    Span,
+    column_of,
+    fills_nan,
+    finite,
+    is_within,
+    passes_nonfinite,
+    within,
+)
 from runner.binding.fetching import OutputTarget, Target
 from runner.binding.naming import Path, with_columns
 from runner.binding.padding import PadSource
@@ -85,8 +96,8 @@ class Binding:
         batch:   1 to `batch_rows` rows with at least `self.columns`.
         returns: {input: (rows, *row)}; views onto `batch` where the layout allows. With a fixed batch dimension
                  always `batch_rows` rows: a short batch is filled up with its last row. Constants are not cut.
-        raises:  RowError ROW_NULL, ROW_SHAPE, ROW_OVERFLOW, ROW_INEXACT or ROW_NONFINITE, and ROW_UTF8 for kept text
-                 that is none, naming column and rows within the batch; DataError where no row is to blame.
+        raises:  RowError ROW_NULL, ROW_SHAPE, ROW_OVERFLOW, ROW_INEXACT, ROW_NONFINITE or ROW_RANGE, and ROW_UTF8 for
+                 kept text that is none, naming column and rows within the batch; DataError where no row is to blame.
         cost:    no copy for contiguous fixed-width columns without nulls, one for others and for stacks.
         """
         for name in self.kept:
@@ -198,6 +209,20 @@ class Binding:
         """The same binding, for which NaN and infinity in an input are bad rows."""
         inputs = tuple(replace(bound, source=bound.source and finite(bound.source)) for bound in self.inputs)
         return replace(self, inputs=inputs)
+
+    def within(self, spans: Mapping[str, Span]) -> Binding:
+        """The same binding, for which what lies outside of its input's span is a bad row. Constants and tf.Examples
+        are not looked into."""
+        inputs = tuple(
+            replace(bound, source=within(bound.source, spans[bound.name])) if bound.name in spans else bound
+            for bound in self.inputs
+        )
+        return replace(self, inputs=inputs)
+
+    @property
+    def spanned(self) -> list[str]:
+        """The inputs that are fed with nothing outside of a span."""
+        return [bound.name for bound in self.inputs if is_within(bound.source)]
 
     def lengths(self, rows: pa.RecordBatch | pa.Table) -> Array | None:
         """(rows,) how many values padding makes of each row alone; None: nothing is padded, or to one width only."""

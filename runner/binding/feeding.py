@@ -7,7 +7,7 @@ comes out has the dtype and shape that were agreed on, C-contiguous, or a DataEr
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, Protocol, TypeVar
@@ -84,6 +84,30 @@ class ConstantSource:
         return {"constant": tensor_digest(self.tensor)}
 
 
+@dataclass(frozen=True)
+class Span:
+    """The places in a table that an input may name, both ends included. table: the name of it.
+
+    Below 0 the model counts from the end of the table.
+    """
+
+    lowest: int
+    highest: int
+    table: str
+
+    def __str__(self) -> str:
+        backwards = f", {self.lowest} to -1 silently from its end" if self.lowest < 0 else ""
+        return f"{self.lowest} to {self.highest}: rows of '{self.table}'{backwards}"
+
+    def outside(self, array: Array) -> Array | None:
+        """Where a value is no such place; None: nowhere. Fractions are cut off, as the model does."""
+        low, high = self.lowest - 1, self.highest + 1
+        if not len(array) or (array.min() > low and array.max() < high):  # a NaN is neither
+            return None
+        outside: Array = ~((array > low) & (array < high))
+        return outside
+
+
 @dataclass(frozen=True, eq=False)
 class ColumnSource:
     """One column, agreed on by `column_source`.
@@ -101,13 +125,15 @@ class ColumnSource:
     row: Row
     fill: Tensor | None  # what a null row becomes; shape () or that of one row; None: nulls are errors
     finite: bool = False  # NaN and infinity are errors; what a null row becomes is none
+    span: Span | None = None  # what else is an error, of numbers; what a null row becomes is none
 
     @property
     def columns(self) -> tuple[str, ...]:
         return (self.column,)
 
     def describe(self) -> dict[str, str]:
-        notes = [_NOTES[self.cast.how], "null rows are filled" if self.fill is not None else ""]
+        filled = "null rows are filled" if self.fill is not None else ""
+        notes = [_NOTES[self.cast.how], filled, str(self.span or "")]
         return {"column": self.column, "type": type_text(self.type), "note": "; ".join(filter(None, notes))}
 
     def document(self) -> dict[str, Any]:
@@ -154,6 +180,8 @@ class ColumnSource:
         if self.finite and (failed := self._nonfinite(array)) is not None:
             expected = "expected a finite number: the job says 'nonfinite: reject'"
             blame.among(rows).refuse("ROW_NONFINITE", "NaN or infinity", expected, failed)
+        if self.span is not None and (failed := self.span.outside(array)) is not None:
+            blame.among(rows).refuse("ROW_RANGE", lambda at: str(array[at]), f"expected {self.span}", failed)
         return array.reshape(shape)  # array: (rows * values per row,) -> (rows, *row)
 
     def _length(self, values: pa.Array, size: int | None, rows: int, blame: Blame) -> int:
@@ -241,13 +269,39 @@ class StackSource:
 
 def finite(source: S) -> S:
     """The same source, for which NaN and infinity are errors."""
+    return _each(source, lambda part: replace(part, finite=True))
+
+
+def within(source: S, span: Span) -> S:
+    """The same source, for which numbers outside of a span are errors; unchanged where it has none."""
+    return _each(source, lambda part: replace(part, span=span) if _has_numbers(part.dtype) else part)
+
+
+def is_within(source: object) -> bool:
+    """Whether all that a source feeds lies in a span: its values, and what it fills in."""
+    parts = list[ColumnSource]()
+
+    def note(part: ColumnSource) -> ColumnSource:
+        parts.append(part)
+        return part
+
+    _each(source, note)
+    fills = [(part.span, fill) for part in parts for fill in (part.fill, getattr(source, "value", None))]
+    return bool(parts) and all(
+        span is not None and (fill is None or span.outside(np.ravel(fill)) is None)  # type: ignore[call-overload]
+        for span, fill in fills
+    )
+
+
+def _each(source: S, change: Callable[[ColumnSource], ColumnSource]) -> S:
+    """The same source, with each column in it changed; what is made of none stays as it is."""
     made: Any = source
     if isinstance(made, ColumnSource):
-        made = replace(made, finite=True)
+        made = change(made)
     elif isinstance(made, StackSource):
-        made = StackSource(tuple(finite(part) for part in made.parts))
+        made = StackSource(tuple(change(part) for part in made.parts))
     elif (lists := getattr(made, "lists", None)) is not None:
-        made = replace(made, lists=replace(lists, items=finite(lists.items)))
+        made = replace(made, lists=replace(lists, items=change(lists.items)))
     return made  # type: ignore[no-any-return]
 
 
@@ -267,6 +321,10 @@ def passes_nonfinite(source: object) -> bool:
     if not isinstance(source, ColumnSource) or source.dtype not in FLOATS:
         return False
     return not source.finite or fills_nan(source)
+
+
+def _has_numbers(dtype: str) -> bool:
+    return dtype not in ("string", "bfloat16") and carrier(dtype).kind in "iuf"
 
 
 def feedable(spec: TensorSpec) -> bool:

@@ -7,7 +7,7 @@ and listing can tell is an error here.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from jobs.plan import Plan
 from runner.batch.batches import auto_batch_rows, most_batch_rows
 from runner.binding.bind import bind, wanted_columns
 from runner.binding.binding import Binding
+from runner.binding.feeding import Span
 from runner.engine import ModelOptions
 from runner.model.planned import PlannedModel, planned_model
 from runner.model.saved_model import read_model
@@ -36,6 +37,8 @@ from runner.preflight.input import listed, refuse_own_output
 from runner.preflight.only_rejects import only_files, only_rows, rejected_before
 from runner.preflight.shape import batch_sizes, sample_slice, small_row_groups
 from runner.scan.effects import Effects, effects
+from runner.scan.flow import Flow
+from runner.scan.lookups import lookups
 from runner.scan.program import read_programs
 from runner.scan.swallow import swallowing
 from runner.scan.trust import require_trust
@@ -141,6 +144,7 @@ class Examined:
     trusted: tuple[str, ...]
     effects: Effects
     swallowing: tuple[str, ...]
+    spans: Mapping[str, Span]  # of inputs that are places in a table
 
 
 def preflight(job: Job, cache: CacheSettings | None = None) -> Preflight:
@@ -166,9 +170,11 @@ def examine(job: Job, cache: CacheSettings | None = None) -> Examined:
     job, source, files = listed(job, store)
     refuse_own_output(job, store, source)
     first = first_schema(source, store, files, job.limits)
-    bind(job.columns, first, signature, job.output.tensor_encoding)
+    binding = bind(job.columns, first, signature, job.output.tensor_encoding)
+    flow = Flow(program, program.output_tensors(signature.name, [target.name for target in binding.outputs]))
+    spans = {name: Span(found.lowest, found.highest, found.table) for name, found in lookups(flow, signature).items()}
     columns = wanted_columns(job.columns, signature, first)
-    seen = (trusted, made, swallowing(program, signature.name))
+    seen = (trusted, made, swallowing(program, signature.name), spans)
     return Examined(job, model, metagraph, signature, source, store, files, columns, cache, options, *seen)
 
 
@@ -187,7 +193,7 @@ def complete(examined: Examined) -> Preflight:
             f"input and job do not fit: {len(problems)} problem{'s' * (len(problems) > 1)} in {len(inspected)} files"
             f"\n{offenders(problems)}"
         )
-    binding = bind(job.columns, schema, signature, job.output.tensor_encoding)
+    binding = bind(job.columns, schema, signature, job.output.tensor_encoding).within(examined.spans)
     make_encoder(job.output.format).check(binding.output_schema)
     if job.limits.nonfinite == "reject":
         binding = binding.finite()

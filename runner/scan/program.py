@@ -6,7 +6,7 @@ TensorFlow runs; within a function every node counts, even those that TensorFlow
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -60,6 +60,8 @@ class Program:
         self._calls: dict[str, set[str]] = {name: set() for name in self.functions}  # function -> those its nodes name
         self._callers: dict[str, list[tuple[Place, NodeDef]]] = {}  # function -> nodes that name it
         self._behind: dict[str, Reach] = {}
+        self._inner: dict[str, dict[str, NodeDef]] = {}  # function -> its nodes by name
+        self._arguments_of: dict[str, dict[str, int]] = {}
         for place, node in self.nodes():
             for name in {name for name in _called(node) if name in self.functions}:
                 calls = self._node_calls.setdefault(node.name, set()) if place is None else self._calls[place]
@@ -114,12 +116,7 @@ class Program:
         """What a call of this signature runs."""
         if signature in self._behind:
             return self._behind[signature]
-        names: list[str] = []
-        for info in self._proto.signature_def[signature].outputs.values():
-            coo, composite = info.coo_sparse, info.composite_tensor.components
-            names += [info.name, coo.indices_tensor_name, coo.values_tensor_name, coo.dense_shape_tensor_name]
-            names += [part.name for part in composite]
-        return self._behind.setdefault(signature, self._reach(names))
+        return self._behind.setdefault(signature, self._reach(self.output_tensors(signature)))
 
     def ops(self, reach: Reach) -> set[str]:
         """The ops of all that is reached."""
@@ -170,7 +167,7 @@ class Program:
         arguments = [] if place is None else [argument.name for argument in self.functions[place].signature.input_arg]
         if place is not None and tensor in arguments:
             return self._arguments(place, arguments.index(tensor))
-        node = self._node(place, tensor.partition(":")[0])
+        node = self.node(place, tensor.partition(":")[0])
         if node is None or not node.input:
             return None
         if node.op == "ReadVariableOp" and place is None:
@@ -182,7 +179,7 @@ class Program:
         handle = self._nodes.get(variable)
         if handle is None or handle.op != "VarHandleOp":
             return None
-        same = [node for _, node in self.nodes() if node.op == handle.op and _shared_name(node) == _shared_name(handle)]
+        same = [node for _, node in self.nodes() if node.op == handle.op and shared_name(node) == shared_name(handle)]
         users = [node for node in self._nodes.values() if variable in map(_operation, node.input)]
         sets = [node for node in users if node.op == "AssignVariableOp" and len(node.input) > 1]
         if len(same) > 1 or any(node.op not in _VARIABLE_USERS for node in users):
@@ -213,10 +210,33 @@ class Program:
         node = bound[index - first]
         return node < len(objects.nodes) and objects.nodes[node].WhichOneof("kind") == "asset"
 
-    def _node(self, place: Place, name: str) -> NodeDef | None:
+    def node(self, place: Place, name: str) -> NodeDef | None:
         if place is None:
             return self._nodes.get(name)
-        return next((node for node in self.functions[place].node_def if node.name == name), None)
+        if place not in self._inner:
+            self._inner[place] = {node.name: node for node in self.functions[place].node_def}
+        return self._inner[place].get(name)
+
+    def arguments(self, function: str) -> dict[str, int]:
+        """Name of an argument -> which it is."""
+        if function not in self._arguments_of:
+            given = self.functions[function].signature.input_arg
+            self._arguments_of[function] = {argument.name: index for index, argument in enumerate(given)}
+        return self._arguments_of[function]
+
+    def named_by(self, node: NodeDef) -> list[str]:
+        """The functions that a node calls or may call."""
+        return [name for name in dict.fromkeys(_called(node)) if name in self.functions]
+
+    def output_tensors(self, signature: str, outputs: Collection[str] | None = None) -> list[str]:
+        """The graph tensors of a signature's outputs. outputs: only these, by name."""
+        infos = self._proto.signature_def[signature].outputs
+        names: list[str] = []
+        for info in (infos[name] for name in infos if outputs is None or name in outputs):
+            coo, composite = info.coo_sparse, info.composite_tensor.components
+            names += [info.name, coo.indices_tensor_name, coo.values_tensor_name, coo.dense_shape_tensor_name]
+            names += [part.name for part in composite]
+        return [name for name in names if name]
 
     def _reach(self, names: Iterable[str], functions: Iterable[str] = ()) -> Reach:
         nodes: set[str] = set()
@@ -260,7 +280,7 @@ def _named(attributes: Iterable[AttrEntry]) -> Iterator[str]:
                 yield from _named(function.attr)
 
 
-def _shared_name(node: NodeDef) -> bytes:
+def shared_name(node: NodeDef) -> bytes:
     """The name under which the session keeps a resource: two nodes of one shared name are one variable."""
     given = [each.value.s for each in node.attr if each.key == "shared_name" and each.value.s]
     return given[-1] if given else node.name.encode()

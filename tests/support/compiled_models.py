@@ -1,4 +1,4 @@
-"""SavedModels that are compiled: loops and conditions, values that decide a shape, look-ups, and ops that refuse."""
+"""SavedModels that are compiled: loops and conditions, look-ups, ops that refuse, and values that decide a shape."""
 
 from __future__ import annotations
 
@@ -7,26 +7,85 @@ from typing import Any
 
 
 def write(tf: Any, root: Path) -> None:
-    """Write `root`/flow. tf: the package."""
+    """Write `root`/flow, `root`/lookups, `root`/refusals and `root`/shapes. tf: the package."""
+    for name, (make, signatures) in _MODELS.items():
+        module = make(tf)
+        tf.saved_model.save(module, str(root / name), signatures={each: getattr(module, each) for each in signatures})
 
-    class Flow(tf.Module):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.lstm = tf.keras.layers.LSTM(3)
-            self.lstm.build((None, 4, 1))
-            self.weights = [weight.value for weight in self.lstm.weights]
 
-        @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, name="x")])
-        def flow(self, x: Any) -> Any:
-            """What TensorFlow lowers to ops that XLA does not know, unless it is told not to."""
-            tf.debugging.assert_less(x, 1000.0)
-            return {
-                "condition": tf.cond(tf.reduce_sum(x) > 0, lambda: x * 2, lambda: x * 3),
-                "loop": tf.while_loop(lambda i, y: i < 3, lambda i, y: (i + 1, y * 2), [0, x])[1],
-                "mapped": tf.map_fn(lambda row: row * tf.reduce_sum(row), x),
-                "case": tf.switch_case(tf.constant(1) + tf.cast(x[0, 0], tf.int32), [lambda: x, lambda: x * 10]),
-                "lstm": self.lstm(x[:, :, None]),
-            }
+def _flow(tf: Any) -> Any:
+    """What TensorFlow lowers to ops that XLA does not know, unless it is told not to."""
+    module = tf.Module()
+    lstm = tf.keras.layers.LSTM(3)
+    lstm.build((None, 4, 1))
+    module.weights = [weight.value for weight in lstm.weights]
 
-    flow = Flow()
-    tf.saved_model.save(flow, str(root / "flow"), signatures={"flow": flow.flow})
+    @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, name="x")])
+    def flow(x: Any) -> Any:
+        tf.debugging.assert_less(x, 1000.0)
+        return {
+            "condition": tf.cond(tf.reduce_sum(x) > 0, lambda: x * 2, lambda: x * 3),
+            "loop": tf.while_loop(lambda i, y: i < 3, lambda i, y: (i + 1, y * 2), [0, x])[1],
+            "mapped": tf.map_fn(lambda row: row * tf.reduce_sum(row), x),
+            "case": tf.switch_case(tf.constant(1) + tf.cast(x[0, 0], tf.int32), [lambda: x, lambda: x * 10]),
+            "lstm": lstm(x[:, :, None]),
+        }
+
+    module.flow = flow
+    return module
+
+
+def _lookups(tf: Any) -> Any:
+    """Tables of 10 and of 4 rows; each input goes into one of them, straight or not."""
+    module = tf.Module()
+    module.ten = tf.Variable(tf.range(10.0), name="ten")
+    module.four = tf.Variable(tf.reshape(tf.range(12.0), [4, 3]), name="four")
+    embedding = tf.keras.layers.Embedding(10, 2, name="words", embeddings_initializer="ones")
+    embedding.build((None, 5))
+    module.words = embedding.embeddings.value
+
+    def spec(name: str, *row: int, dtype: Any = "int32") -> Any:
+        return tf.TensorSpec([None, *row], dtype, name=name)
+
+    @tf.function
+    def find(table: Any, ids: Any) -> Any:
+        return tf.gather(table, ids)
+
+    straight = [spec("id", dtype="int64"), spec("place", 3, dtype="float32"), spec("word", 5), spec("both")]
+
+    @tf.function(input_signature=[*straight, tf.RaggedTensorSpec([None, None], tf.int32)])
+    def look(id: Any, place: Any, word: Any, both: Any, bag: Any) -> Any:
+        return {
+            "id": tf.nn.embedding_lookup(module.ten, tf.expand_dims(id, 1)),
+            "place": tf.gather(tf.constant([1.0, 2.0, 3.0]), tf.cast(tf.reshape(place, [-1, 3]), tf.int32)),
+            "word": embedding(word),
+            "both": find(module.ten, both) + tf.reduce_sum(find(module.four, both), 1),
+            "bag": tf.reduce_sum(tf.ragged.map_flat_values(lambda ids: tf.gather(module.ten, ids), bag), 1),
+        }
+
+    @tf.function(input_signature=[spec("clipped"), spec("masked"), spec("shifted"), spec("branch"), spec("column")])
+    def careful(clipped: Any, masked: Any, shifted: Any, branch: Any, column: Any) -> Any:
+        return {
+            "clipped": tf.gather(module.ten, tf.clip_by_value(clipped, 0, 9)),
+            "masked": tf.gather(module.ten, tf.where(masked < 10, masked, 0)),
+            "shifted": tf.gather(module.ten, shifted - 1),
+            "branch": tf.cond(
+                tf.reduce_max(branch) < 10,
+                lambda: tf.gather(module.ten, branch),
+                lambda: 0.0 * tf.cast(branch, tf.float32),
+            ),
+            "column": tf.transpose(tf.gather(module.four, column, axis=1)),
+        }
+
+    @tf.function(input_signature=[spec("id", dtype="int64"), spec("word", 5)])
+    def pick(id: Any, word: Any) -> Any:
+        return {"id": tf.gather(module.ten, id), "word": tf.reduce_sum(embedding(word), [1, 2])}
+
+    module.look, module.careful, module.pick = look, careful, pick
+    return module
+
+
+_MODELS = {
+    "flow": (_flow, ["flow"]),
+    "lookups": (_lookups, ["look", "careful", "pick"]),
+}

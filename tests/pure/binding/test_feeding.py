@@ -14,6 +14,8 @@ from jobs.errors import BindingError, DataError
 from jobs.job import Columns
 from runner.binding.bind import bind
 from runner.binding.binding import Binding
+from runner.binding.feeding import Span
+from runner.binding.row_error import RowError
 from runner.model.signature import Signature, TensorSpec
 from runner.tensor import Strings, bfloat16_values
 
@@ -448,4 +450,68 @@ def test_a_fill_that_is_no_value_of_the_tensor_is_refused() -> None:
     )
     assert "found a constant of shape [3]" in refused(
         "int32", (None, 2), pa.list_(pa.int32()), null={"fill": [1, 2, 3]}
+    )
+
+
+# -- places in a table -------------------------------------------------------------------------------------------
+
+
+def spanned(dtype: str, shape: Any, values: pa.Array, span: Span, **rule: Any) -> Any:
+    batch = pa.RecordBatch.from_arrays([values], names=["c"])
+    return binding(dtype, shape, values.type, **rule).within({"x": span}).feed(batch)["x"]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values", "bad"),
+    [
+        ("int64", [0, 9, 10, 3, -1], [2, 4]),
+        ("int32", [9, 0], []),
+        ("uint8", [0, 200], [1]),
+        ("uint64", [2**64 - 1, 9], [0]),
+        ("float32", [9.9, -0.9, 10.0, -1.0, float("nan"), float("inf")], [2, 3, 4, 5]),
+        ("int64", [], []),
+    ],
+)
+def test_a_place_beyond_the_table_is_a_bad_row(dtype: str, values: list[Any], bad: list[int]) -> None:
+    column, table = pa.array(values, getattr(pa, dtype)()), Span(0, 9, "words")
+    if not bad:
+        assert len(spanned(dtype, (None,), column, table)) == len(values)
+        return
+    with pytest.raises(RowError, match="expected 0 to 9: rows of 'words'") as caught:
+        spanned(dtype, (None,), column, table)
+    assert (caught.value.facts["code"], caught.value.at.tolist()) == ("ROW_RANGE", bad)
+    assert f"found {column[bad[0]].as_py()};" in caught.value.stories[0]
+
+
+def test_places_below_zero_are_bad_only_beyond_the_end_that_the_model_counts_from() -> None:
+    with pytest.raises(RowError, match="-10 to 9: rows of 'words', -10 to -1 silently from its end") as caught:
+        spanned("int64", (None,), pa.array([-10, -11, 9]), Span(-10, 9, "words"))
+    assert caught.value.at.tolist() == [1]
+
+
+def test_the_rows_of_lists_are_named_and_what_fills_them_up_is_not_looked_at() -> None:
+    lists = pa.array([[1, 2], [], [3, 10, 11], [0]], pa.list_(pa.int64()))
+    with pytest.raises(RowError, match="holds 10 ") as caught:
+        spanned("int64", (None, None), lists, Span(0, 9, "words"), pad={"to": "max", "value": -1})
+    assert caught.value.at.tolist() == [2]
+    good = spanned(
+        "int64", (None, None), lists.take(pa.array([0, 3])), Span(0, 9, "words"), pad={"to": "max", "value": -1}
+    )
+    assert good.tolist() == [[1, 2], [0, -1]]
+    filled = spanned("int64", (None,), pa.array([1, None]), Span(0, 9, "words"), null={"fill": -1})
+    assert filled.tolist() == [1, -1]
+
+
+def test_an_input_is_known_to_be_within_its_span_only_if_what_fills_it_up_is_too() -> None:
+    def known(fill: int) -> list[str]:
+        bound = binding("int64", (None, None), pa.list_(pa.int64()), pad={"to": "max", "value": fill})
+        return bound.within({"x": Span(0, 9, "words")}).spanned
+
+    assert (known(9), known(-1)) == (["x"], [])
+    text = binding("string", (None,), pa.string()).within({"x": Span(0, 9, "words")})
+    assert text.spanned == [], "text is no place in a table"
+    assert text.describe()[0]["note"] == ""
+    assert (
+        binding("int64", (None,), pa.int64()).within({"x": Span(0, 9, "w")}).describe()[0]["note"]
+        == "0 to 9: rows of 'w'"
     )

@@ -1,0 +1,69 @@
+"""Jobs whose model is compiled: a bad row is as bad as it is uncompiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.errors import DataError
+from jobs.job import Job
+from runner.driver.launch import RunOptions, launch
+from runner.preflight.preflight import preflight
+
+IN_PROCESS = RunOptions(in_process=True)
+REJECT = {"on_bad_row": "reject", "max_rejected_rows": "50%", "batch_rows": 32}
+MakeJob = Callable[..., Job]
+
+
+@pytest.fixture
+def job(tmp_path: Path, compiled: Path) -> MakeJob:
+    """job(table, signature, limits=..., **model): of the model `lookups`, one file, the column 'row' kept."""
+
+    def make(table: pa.Table, signature: str, limits: Any = REJECT, url: str = "lookups", **model: Any) -> Job:
+        path = tmp_path / "in.parquet"
+        pq.write_table(table, path, row_group_size=64)
+        document = {
+            "model": {"url": str(compiled / url), "signature": signature, **model},
+            "input": {"url": str(path)},
+            "columns": {"keep": ["row"]},
+            "output": {"url": str(tmp_path / f"out{len(list(tmp_path.iterdir()))}")},
+            "limits": limits,
+        }
+        return Job.model_validate(document)
+
+    return make
+
+
+def ids(rows: int = 100) -> pa.Table:
+    """Row 3 names row 99 of a table of 10, row 70 has a word too many; row 5 counts from the end, as Keras does."""
+    id, words = np.arange(rows) % 10, np.zeros((rows, 5), np.int32)
+    id[3], words[70, 4], words[5] = 99, 10, -1
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(words.reshape(-1)), 5)
+    return pa.table({"row": range(rows), "id": id, "word": lists})
+
+
+@pytest.mark.parametrize("xla", [False, True])
+def test_ids_beyond_a_table_are_rejected_whether_compiled_or_not(xla: bool, job: MakeJob) -> None:
+    result = launch(job(ids(), "pick", xla=xla), IN_PROCESS)
+    assert result.codes == {"ROW_RANGE": 2}
+    assert [(row["row"], row["column"]) for row in result.rejects().to_pylist()] == [(3, "id"), (6, "word")]
+    scored = {row["row"]: row["id"] for row in result.dataset().to_table().to_pylist()}
+    assert scored == {row: row % 10 for row in range(100) if row not in (3, 70)}
+
+
+def test_the_first_id_beyond_a_table_ends_a_job_that_rejects_nothing(job: MakeJob) -> None:
+    with pytest.raises(DataError, match=r"ROW_RANGE: .* found 99; expected 0 to 9: rows of 'ten' \[.* row 3\]"):
+        launch(job(ids(), "pick", {}, xla=True), IN_PROCESS)
+
+
+def test_a_plan_says_which_ids_there_are(job: MakeJob) -> None:
+    rows = preflight(job(ids(), "pick")).binding.describe()
+    notes = {row["tensor"]: row["note"] for row in rows if row["role"] == "input"}
+    assert notes["id"] == "0 to 9: rows of 'ten'"
+    assert notes["word"].startswith("-10 to 9: rows of 'words/embeddings")

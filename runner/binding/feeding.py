@@ -286,11 +286,10 @@ def is_within(source: object) -> bool:
         return part
 
     _each(source, note)
-    fills = [(part.span, fill) for part in parts for fill in (part.fill, getattr(source, "value", None))]
-    return bool(parts) and all(
-        span is not None and (fill is None or span.outside(np.ravel(fill)) is None)  # type: ignore[call-overload]
-        for span, fill in fills
-    )
+    fills = [fill for part in parts for fill in (part.fill, getattr(source, "value", None))]
+    places = [np.ravel(fill) for fill in fills if fill is not None and not isinstance(fill, Strings)]
+    spans = [part.span for part in parts]
+    return bool(spans) and all(span and all(span.outside(fill) is None for fill in places) for span in spans)
 
 
 def _each(source: S, change: Callable[[ColumnSource], ColumnSource]) -> S:

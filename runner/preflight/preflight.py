@@ -36,6 +36,7 @@ from runner.preflight.identity import identity_of, model_identity
 from runner.preflight.input import listed, refuse_own_output
 from runner.preflight.only_rejects import only_files, only_rows, rejected_before
 from runner.preflight.shape import batch_sizes, sample_slice, small_row_groups
+from runner.scan.compiled import Compiled, compiled
 from runner.scan.effects import Effects, effects
 from runner.scan.flow import Flow
 from runner.scan.lookups import lookups
@@ -62,6 +63,7 @@ class Preflight:
     options: ModelOptions
     trusted: tuple[str, ...]  # ops that would be refused, and are not because the job trusts the model
     effects: Effects
+    compiled: Compiled | None  # what XLA changes, where the job compiles
     swallowing: tuple[str, ...] = ()  # ops in which a NaN may vanish on a CPU
     skipped: tuple[str, ...] = ()  # what is wrong with the files that are left out
 
@@ -71,9 +73,16 @@ class Preflight:
 
     @property
     def warnings(self) -> list[str]:
-        """Sentences for people: where the model's answers cannot be repeated, and what is left out."""
+        """Sentences for people: where the model's answers cannot be repeated or trusted, and what is left out."""
+        compiled = self.compiled.sentences() if self.compiled else []
         left_out = [f"a bad file is left out: {story}" for story in self.skipped]
-        return [*self.effects.warnings(self.signature.name), *left_out, *small_row_groups(self.plan), *self.suspicions]
+        return [
+            *self.effects.warnings(self.signature.name),
+            *compiled,
+            *left_out,
+            *small_row_groups(self.plan),
+            *self.suspicions,
+        ]
 
     @property
     def suspicions(self) -> list[str]:
@@ -145,6 +154,7 @@ class Examined:
     effects: Effects
     swallowing: tuple[str, ...]
     spans: Mapping[str, Span]  # of inputs that are places in a table
+    compiled: Compiled | None
 
 
 def preflight(job: Job, cache: CacheSettings | None = None) -> Preflight:
@@ -173,8 +183,9 @@ def examine(job: Job, cache: CacheSettings | None = None) -> Examined:
     binding = bind(job.columns, first, signature, job.output.tensor_encoding)
     flow = Flow(program, program.output_tensors(signature.name, [target.name for target in binding.outputs]))
     spans = {name: Span(found.lowest, found.highest, found.table) for name, found in lookups(flow, signature).items()}
+    changed = compiled(flow, signature, binding.within(spans).spanned) if options.xla else None
     columns = wanted_columns(job.columns, signature, first)
-    seen = (trusted, made, swallowing(program, signature.name), spans)
+    seen = (trusted, made, swallowing(program, signature.name), spans, changed)
     return Examined(job, model, metagraph, signature, source, store, files, columns, cache, options, *seen)
 
 
@@ -219,6 +230,7 @@ def complete(examined: Examined) -> Preflight:
         trusted=examined.trusted,
         effects=examined.effects,
         swallowing=examined.swallowing,
+        compiled=examined.compiled,
         skipped=tuple(error.message for error in skipped),
     )
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from runner.model import tensor_proto
 from runner.model.signature import Signature
-from runner.proto.saved_model_pb2 import NodeDef
+from runner.proto.saved_model_pb2 import NodeDef, TensorProto
 from runner.scan.flow import Flow, Frame, Source, attribute, inputs
 from runner.scan.program import shared_name
 from runner.tensor import DTYPE_NAMES
@@ -174,7 +174,7 @@ def _integers(flow: Flow, frame: Frame, tensor: str) -> list[int] | None:
     return None
 
 
-def _constant(proto: tensor_proto.TensorProto) -> list[int] | None:
+def _constant(proto: TensorProto) -> list[int] | None:
     sizes = tensor_proto.dimensions(proto.tensor_shape)
     dtype = DTYPE_NAMES.get(proto.dtype, "")
     if dtype not in _PLACES or sizes is None or None in sizes or prod(size or 0 for size in sizes) > _FEW:

@@ -85,7 +85,53 @@ def _lookups(tf: Any) -> Any:
     return module
 
 
+def _refusals(tf: Any) -> Any:
+    """An output for each kind of op that answers bad values once it is compiled, by the name of the op."""
+    module, raw = tf.Module(), tf.raw_ops
+    module.ten = tf.Variable(tf.range(10.0), name="ten")
+
+    @tf.function(
+        input_signature=[tf.TensorSpec([3], dtype, name=name) for name, dtype in (("i", tf.int32), ("f", tf.float32))]
+    )
+    def refuse(i: Any, f: Any) -> Any:
+        ones, square = tf.ones([3]), tf.reshape(tf.range(9.0), [3, 3])
+        singular = tf.fill([2, 2], f[0])
+        outputs = {
+            "GatherV2": tf.gather(tf.range(10.0), i + 0),
+            "ResourceGather": tf.gather(module.ten, i + 0),
+            "GatherNd": tf.gather_nd(tf.range(10.0), i[:, None]),
+            "ScatterNd": tf.scatter_nd(i[:, None], ones, [10]),
+            "TensorScatterUpdate": tf.tensor_scatter_nd_update(tf.zeros([10]), i[:, None], ones),
+            "UnsortedSegmentSum": tf.math.unsorted_segment_sum(ones, i, 10),
+            "SparseToDense": raw.SparseToDense(
+                sparse_indices=i, output_shape=[10], sparse_values=1.0, default_value=0.0
+            ),
+            "DynamicPartition": tf.dynamic_partition(ones, i, 2)[0],
+            "DenseBincount": raw.DenseBincount(input=i, size=10, weights=ones),
+            "ReverseSequence": tf.reverse_sequence(square, i, seq_axis=1),
+            "InvertPermutation": tf.math.invert_permutation(i),
+            "FloorDiv": 7 // tf.minimum(i, 0),
+            "FloorMod": 7 % tf.minimum(i, 0),
+            "Pow": tf.pow(7, i),
+            "Cast": tf.cast(f, tf.int32),
+            "MatrixInverse": tf.linalg.inv(singular),
+            "MatrixSolve": tf.linalg.solve(singular, tf.ones([2, 1])),
+            "ArgMin": tf.argmin(f),
+            "TopKV2": tf.math.top_k(f, 1)[1],
+            "Bucketize": raw.Bucketize(input=f, boundaries=[1.0, 2.0]),
+            "SparseSoftmaxCrossEntropyWithLogits": tf.nn.sparse_softmax_cross_entropy_with_logits(i, square),
+            "CheckNumerics": tf.debugging.check_numerics(f, "found"),
+        }
+        with tf.control_dependencies([tf.debugging.assert_non_negative(i)]):
+            outputs["Assert"] = tf.identity(i)
+        return outputs
+
+    module.refuse = refuse
+    return module
+
+
 _MODELS = {
     "flow": (_flow, ["flow"]),
     "lookups": (_lookups, ["look", "careful", "pick"]),
+    "refusals": (_refusals, ["refuse"]),
 }

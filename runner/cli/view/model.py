@@ -16,7 +16,10 @@ from runner.binding.fetching import output_field
 from runner.model.signature import MetaGraph, ModelSpec, Signature, TensorSpec, choose_metagraph, choose_signature
 from runner.report.text import byte_count
 from runner.scan.callables import callables
+from runner.scan.compiled import compiled
 from runner.scan.effects import effects
+from runner.scan.flow import Flow
+from runner.scan.lookups import lookups
 from runner.scan.program import Program
 from runner.scan.trust import scan
 from runner.tensor import Strings, Tensor, bfloat16_values, type_text
@@ -89,7 +92,21 @@ def _behaviour(metagraph: MetaGraph, program: Program) -> dict[str, Any]:
         "functions": callables(program),
         "refused_ops": sorted({finding.op for finding in scan([program])}),
         "warnings": [story for name in metagraph.signatures for story in effects(program, name).warnings(name)],
+        "looked_up": {name: looked_up(program, signature) for name, signature in metagraph.signatures.items()},
+        "if_compiled": {name: if_compiled(program, signature) for name, signature in metagraph.signatures.items()},
     }
+
+
+def looked_up(program: Program, signature: Signature) -> dict[str, str]:
+    """Input that is a place in a table -> which places there are."""
+    flow = Flow(program, program.output_tensors(signature.name))
+    return {name: str(found) for name, found in lookups(flow, signature).items()}
+
+
+def if_compiled(program: Program, signature: Signature) -> list[str]:
+    """What would change if XLA compiled a signature."""
+    flow = Flow(program, program.output_tensors(signature.name))
+    return compiled(flow, signature, lookups(flow, signature)).sentences()
 
 
 def _load_lines(program: Program | None) -> list[RenderableType]:
@@ -106,7 +123,10 @@ def _load_lines(program: Program | None) -> list[RenderableType]:
 
 def _warning_lines(program: Program | None, signature: Signature) -> list[RenderableType]:
     stories = effects(program, signature.name).warnings(signature.name) if program else []
-    return [Padding(Text(printable(story), style="yellow"), (0, 0, 0, 4), expand=False) for story in stories]
+    notes = [f"'{name}': {places}" for name, places in looked_up(program, signature).items()] if program else []
+    notes += [f"if {story}" for story in if_compiled(program, signature)] if program else []
+    lines = [Text(printable(story), style="yellow") for story in stories] + [Text(printable(each)) for each in notes]
+    return [Padding(line, (0, 0, 0, 4), expand=False) for line in lines]
 
 
 def _function_lines(program: Program) -> list[RenderableType]:

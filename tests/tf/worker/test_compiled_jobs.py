@@ -67,3 +67,12 @@ def test_a_plan_says_which_ids_there_are(job: MakeJob) -> None:
     notes = {row["tensor"]: row["note"] for row in rows if row["role"] == "input"}
     assert notes["id"] == "0 to 9: rows of 'ten'"
     assert notes["word"].startswith("-10 to 9: rows of 'words/embeddings")
+
+
+def test_what_compiling_changes_is_a_warning_of_a_job_that_compiles(job: MakeJob) -> None:
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(8, np.float32)), 4)
+    table = pa.table({"row": range(2), "x": lists})
+    assert preflight(job(table, "flow", url="flow")).warnings == []
+    (warning,) = preflight(job(table, "flow", url="flow", xla=True)).warnings
+    assert "nothing is checked (Assert)" in warning
+    assert preflight(job(ids(), "pick", xla=True)).warnings == [], "its look-ups are checked before each call"

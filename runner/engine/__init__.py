@@ -6,9 +6,12 @@ May import: runner.scan, runner.model, runner.tensor, runner.proto, jobs.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import Literal, Protocol, cast
 
 from runner.model.signature import Signature
@@ -78,7 +81,28 @@ class Engine(Protocol):
         ...
 
 
+_FAST_MIN_MAX = "--xla_cpu_enable_fast_min_max"
+
+
+def xla_flags(given: str) -> str:
+    """XLA_FLAGS with which a maximum or minimum of NaN is NaN on a CPU too, as it is uncompiled.
+
+    XLA reads them once, at its first compilation in a process, and ends the process for a flag that it does not know.
+
+    given: as the environment has them, or the name of a file that holds them. What it says of this flag stays.
+    """
+    if given and not given.lstrip().startswith("-"):
+        with suppress(OSError):
+            given = Path(given).read_text(encoding="utf-8")
+    return given if _FAST_MIN_MAX in given else f"{given} {_FAST_MIN_MAX}=false".strip()
+
+
 def load(engine: str, path: str, tags: Sequence[str], signature: Signature, options: EngineOptions) -> Engine:
-    """Load the SavedModel in the local folder `path`. raises: ModelError naming the model and TensorFlow's reason."""
+    """Load the SavedModel in the local folder `path`. raises: ModelError naming the model and TensorFlow's reason.
+
+    Where XLA compiles, XLA_FLAGS of this process is completed first: see `xla_flags`.
+    """
+    if options.model.xla:
+        os.environ["XLA_FLAGS"] = xla_flags(os.environ.get("XLA_FLAGS", ""))
     module, _, name = ENGINES[engine].partition(":")
     return cast(Engine, getattr(import_module(module), name)(path, tuple(tags), signature, options))

@@ -29,6 +29,8 @@ def _flow(tf: Any) -> Any:
             "mapped": tf.map_fn(lambda row: row * tf.reduce_sum(row), x),
             "case": tf.switch_case(tf.constant(1) + tf.cast(x[0, 0], tf.int32), [lambda: x, lambda: x * 10]),
             "lstm": lstm(x[:, :, None]),
+            "most": tf.reduce_max(x, 1),
+            "least": tf.reduce_min(x, 1),
         }
 
     module.flow = flow

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from runner import engine
-from runner.engine import Engine, EngineOptions, ModelOptions
+from runner.engine import Engine, EngineOptions, ModelOptions, xla_flags
 from runner.model.signature import Signature
 
 Load = Callable[..., Engine]
 X = np.linspace(-0.5, 0.9, 12, dtype=np.float32).reshape(3, 4)  # (rows, 4)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def load(compiled: Path, read_signature: Callable[[Path, str], Signature]) -> Load:
-    """load(model, signature, engine="session", xla=True)"""
+    """load(model, signature, engine="session", xla=True): each is loaded once."""
 
+    @cache
     def run(model: str, signature: str, name: str = "session", xla: bool = True) -> Engine:
         options = EngineOptions(threads=1, model=ModelOptions(xla=xla))
         path = compiled / model
@@ -35,3 +37,29 @@ def test_loops_conditions_and_assertions_are_compiled(name: str, load: Load) -> 
     expected = plain.run({"x": X}, outputs)
     for output, answer in compiled.run({"x": X}, outputs).items():
         np.testing.assert_allclose(answer, expected[output], rtol=1e-5, atol=1e-6, err_msg=output)
+
+
+@pytest.mark.parametrize("name", ["session", "eager"])
+def test_the_largest_and_the_least_beside_a_nan_are_nan(name: str, load: Load) -> None:
+    x = np.array([[1, np.nan, 3, 2], [1, 2, 3, 4]], np.float32)
+    answer = load("flow", "flow", name).run({"x": x}, ("most", "least"))
+    np.testing.assert_array_equal(answer["most"], [np.nan, 4])
+    np.testing.assert_array_equal(answer["least"], [np.nan, 1])
+
+
+@pytest.mark.parametrize(
+    ("given", "flags"),
+    [
+        ("", "--xla_cpu_enable_fast_min_max=false"),
+        ("--xla_dump_to=d", "--xla_dump_to=d --xla_cpu_enable_fast_min_max=false"),
+        ("--xla_cpu_enable_fast_min_max=true", "--xla_cpu_enable_fast_min_max=true"),
+    ],
+)
+def test_flags_of_xla_that_the_user_set_stay(given: str, flags: str) -> None:
+    assert xla_flags(given) == flags
+    assert xla_flags(flags) == flags
+
+
+def test_flags_of_xla_may_lie_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "flags").write_text("--xla_dump_to=d\n")
+    assert xla_flags(str(tmp_path / "flags")).split() == ["--xla_dump_to=d", "--xla_cpu_enable_fast_min_max=false"]

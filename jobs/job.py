@@ -376,6 +376,7 @@ class Limits(Section):
     reject_input: bool = False  # reject files hold the columns that were read: they may be personal data
     max_row_bytes: ByteCount | None = None  # of one row as it is read, lists and strings included
     max_row_group_bytes: ByteCount = 16 * 2**30  # decoded, of the columns that are read
+    compare_uncompiled: Count | None = None  # rows of each worker that are scored without XLA too, and must agree
 
     @property
     def may_lose(self) -> bool:
@@ -384,7 +385,10 @@ class Limits(Section):
 
 
 # Of the limits: what decides whether a job ends well, and not what is in its parts.
-_PATIENCE = ("batch_rows", "max_attempts", "stall_s", "max_rejected_rows", "max_bad_files", "max_row_group_bytes")
+_PATIENCE = (
+    *("batch_rows", "max_attempts", "stall_s", "max_rejected_rows", "max_bad_files", "max_row_group_bytes"),
+    "compare_uncompiled",
+)
 
 
 class Job(Section):
@@ -399,6 +403,15 @@ class Job(Section):
     def _precision_of_the_device(self) -> Job:
         if self.workers.gpus and self.model.mixed_precision == "bfloat16":
             raise ValueError("mixed_precision 'bfloat16' is for workers without a GPU; on a GPU choose 'float16'")
+        return self
+
+    @model_validator(mode="after")
+    def _compiled_where_compared(self) -> Job:
+        if self.limits.compare_uncompiled is not None and not self.model.xla:
+            raise ValueError(
+                "'limits.compare_uncompiled' compares compiled answers with uncompiled ones, and nothing is compiled:"
+                " set 'model: {xla: true}', or leave it out"
+            )
         return self
 
     def _repr_html_(self) -> str:

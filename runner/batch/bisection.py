@@ -25,6 +25,7 @@ from runner.binding.row_error import RowError
 from runner.tensor import Feeds, Outputs
 
 Rows = npt.NDArray[np.int64]
+Compare = Callable[[Where, Rows, pa.RecordBatch, Feeds, Outputs], None]
 Scored = tuple[pa.RecordBatch, Rows]  # rows to write, and which of the batch they are
 
 # What the model says of values that it was given, by TensorFlow's status codes; others speak of device and runtime.
@@ -36,7 +37,7 @@ FATAL = frozenset({"process_abort", "timeout", "oom"})
 @dataclass(frozen=True)
 class Steps:
     """What is done with a batch. check: raises RowError for rows that are not to be fed; marks: what is odd about rows;
-    call: around `run` with so many rows."""
+    call: around `run` with so many rows; compare: see `runner.batch.comparison`."""
 
     feed: Callable[[pa.RecordBatch], Feeds]
     run: Callable[[Feeds], Outputs]
@@ -44,6 +45,7 @@ class Steps:
     marks: Callable[[Feeds, Outputs, pa.RecordBatch], Marks | None] = lambda feeds, outputs, fetched: None
     check: Callable[[pa.RecordBatch], None] = lambda batch: None
     call: Callable[[int], AbstractContextManager[None]] = lambda rows: nullcontext()
+    compare: Compare | None = None
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,8 @@ class Bisection:
                 error.message, np.zeros(1, np.int64), [error.message], code=code if code in FATAL else "MODEL_ROW"
             ) from error
         self._headroom.fits(feeds, rows)
+        if self._steps.compare is not None:
+            self._steps.compare(piece.where, piece.rows, piece.batch, feeds, outputs)
         fetched = self._steps.fetch(piece.batch, outputs)
         return self._without_nan(piece, fetched, self._steps.marks(feeds, outputs, fetched))
 

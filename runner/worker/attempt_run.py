@@ -20,7 +20,7 @@ from connectors.output.directory import OutputDirectory
 from jobs.attempt import Attempt, Receipt
 from jobs.numerics import Numerics
 from runner.batch.batches import Where, batches
-from runner.batch.bisection import Bisection, Steps, wide_rows
+from runner.batch.bisection import Bisection, Compare, Steps, wide_rows
 from runner.batch.bucketing import Bucketing
 from runner.batch.headroom import Headroom
 from runner.batch.rejects import Rejects
@@ -52,6 +52,7 @@ class Bench:
     look:       raises StoppedError where the worker was stopped.
     beat:       called with the attempt's number and rows before each batch; raises where the attempt is to end.
     numerics:   of the process that calls the model, once it has been called.
+    compare:    each call with the same of the model uncompiled; None: the job does not want it.
     """
 
     spec: WorkerSpec
@@ -70,6 +71,7 @@ class Bench:
     beat: Callable[[int, Attempt, int], None]
     observe: Observe
     numerics: Callable[[], Numerics]
+    compare: Compare | None = None
 
 
 class AttemptRun:
@@ -144,6 +146,7 @@ class AttemptRun:
             marks=timed("fetch", binding.marks),
             check=(lambda batch: None) if most is None else partial(wide_rows, most=most),
             call=self._bench.gauge.call,
+            compare=self._bench.compare,
         )
         bisection = Bisection(
             steps,

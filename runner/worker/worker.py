@@ -35,6 +35,7 @@ from jobs.errors import (
 from jobs.job import reader_threads
 from jobs.numerics import UNKNOWN, Numerics
 from runner import engine
+from runner.batch.comparison import Comparison
 from runner.batch.headroom import Headroom
 from runner.engine.numerics import numerics
 from runner.model.planned import OpenModel
@@ -84,6 +85,7 @@ class Worker:
         failpoint("W1.load")
         options = dataclasses.replace(options, model=spec.options, name=spec.model.url)
         self._engine, self._sample = self._loaded(options, memory)
+        self._comparison = self._compared(options)
         self.devices = self._engine.devices
         self._own_numerics = UNKNOWN if isolated else numerics(options, self.devices)
         limit, self._headroom = MemoryLimit(memory), Headroom(spec.most_batch_rows)
@@ -144,6 +146,8 @@ class Worker:
         self._stop.set()
 
     def close(self) -> None:
+        if self._comparison is not None:
+            self._comparison.close()
         self._engine.close()
         self._model.close()
 
@@ -174,6 +178,19 @@ class Worker:
             )
             return loaded, Sample(spec.binding, spec.signature, rows.result() if rows is not None else None)
 
+    def _compared(self, options: engine.EngineOptions) -> Comparison | None:
+        """What scores the first rows uncompiled too, where the job wants it; not where a row may end the process."""
+        spec, path = self._spec, self._model.path
+        if spec.limits.compare_uncompiled is None or self._isolated:
+            return None
+        plain = dataclasses.replace(options, model=dataclasses.replace(options.model, xla=False))
+        return Comparison(
+            spec.limits.compare_uncompiled,
+            lambda: engine.load(spec.engine, path, spec.tags, spec.signature, plain),
+            spec.binding,
+            halves=options.model.mixed_precision is not None,
+        )
+
     def _sample_rows(self) -> pa.RecordBatch | None:
         spec = self._spec
         assert spec.sample is not None
@@ -203,6 +220,7 @@ class Worker:
             beat=self._beat,
             observe=lambda *batch: self.observe(*batch),
             numerics=self._numerics,
+            compare=self._comparison,
         )
 
     def _numerics(self) -> Numerics:

@@ -226,3 +226,11 @@ def test_a_job_with_rules_of_all_kinds_is_written_and_read_back() -> None:
     )
     assert Job.model_validate(job_document(job)) == job
     assert job.fingerprint == Job.model_validate(job_document(job)).fingerprint
+
+
+def test_compiled_answers_are_compared_only_where_something_is_compiled() -> None:
+    with pytest.raises(ValidationError, match=r"nothing is compiled: set 'model: \{xla: true\}', or leave it out"):
+        _job(limits={"compare_uncompiled": 100})
+    compiled = _job(model={"url": "m", "xla": True})
+    compared = _job(model={"url": "m", "xla": True}, limits={"compare_uncompiled": 100})
+    assert compared.fingerprint == compiled.fingerprint, "it changes nothing that is written"

@@ -128,12 +128,16 @@ def _refusals(tf: Any) -> Any:
             outputs["Assert"] = tf.identity(i)
         return outputs
 
-    module.refuse = refuse
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32, name="d")])
+    def divide(d: Any) -> Any:
+        return {"quotient": 7 // d, "half": tf.cast(d, tf.float32) / 2}
+
+    module.refuse, module.divide = refuse, divide
     return module
 
 
 _MODELS = {
     "flow": (_flow, ["flow"]),
     "lookups": (_lookups, ["look", "careful", "pick"]),
-    "refusals": (_refusals, ["refuse"]),
+    "refusals": (_refusals, ["refuse", "divide"]),
 }

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.errors import DataError
+from jobs.errors import DataError, ModelError
 from jobs.job import Job
 from runner.driver.launch import RunOptions, launch
 from runner.preflight.preflight import preflight
@@ -76,3 +76,16 @@ def test_what_compiling_changes_is_a_warning_of_a_job_that_compiles(job: MakeJob
     (warning,) = preflight(job(table, "flow", url="flow", xla=True)).warnings
     assert "nothing is checked (Assert)" in warning
     assert preflight(job(ids(), "pick", xla=True)).warnings == [], "its look-ups are checked before each call"
+
+
+@pytest.mark.filterwarnings("ignore:compiled by XLA")
+def test_rows_are_scored_both_ways_until_enough_of_them_agree(job: MakeJob) -> None:
+    d = [1 + row % 5 for row in range(100)]
+    d[70] = 0
+    table = pa.table({"row": range(100), "d": pa.array(d, pa.int32())})
+    few, more = ({"compare_uncompiled": rows, "batch_rows": 32} for rows in (64, 80))
+    assert launch(job(table, "divide", few, url="refusals", xla=True), IN_PROCESS).rows == 100
+    with pytest.raises(
+        ModelError, match=r"uncompiled .* Integer division by zero .* row group 1 row 6\]; run it without"
+    ):
+        launch(job(table, "divide", more, url="refusals", xla=True), IN_PROCESS)

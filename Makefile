@@ -34,7 +34,7 @@ test: $(VENV)/dev.stamp ## all tests; SUITES="pure tf" for some
 # What `make test` leaves out because it takes minutes: nodes that sleep, drain and die, networks that lose.
 faults: $(VENV)/dev.stamp ## every row of the fault matrix, the slow ones too; prints the time
 	$(BIN)/python -m pytest --durations=10 -m "faults or not faults" tests/faults tests/submit tests/cli/test_interruptions.py \
-		tests/storage/output/test_publish.py tests/storage/store/test_store_contract.py tests/storage/output/test_epoch.py tests/pure/test_each_step.py
+		tests/storage/output/test_publish.py tests/storage/store/test_store_contract.py tests/storage/output/test_epoch.py tests/pure/test_each_step.py tests/deploy/test_slurm.py
 
 # Arrays beyond 2 GiB, 5,000 columns, 100,000 row groups: up to 20 GiB of memory. One process for each folder.
 surprises: $(VENV)/dev.stamp ## what needs much memory or minutes of the tests of what surprises; prints what it saw

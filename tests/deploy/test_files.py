@@ -115,7 +115,7 @@ def test_the_job_in_the_rayjob_is_one() -> None:
 
 def entrypoints() -> dict[str, str]:
     slurm = (DEPLOY / "slurm" / "runner.sbatch").read_text()
-    (command,) = re.findall(r"-- (runner .*)", slurm)
+    (command,) = re.findall(r"exec (runner .*)'$", slurm, re.MULTILINE)
     return {
         "rayjob": documents("kuberay/rayjob.yaml")[1]["spec"]["entrypoint"],
         "slurm": command.replace('"$job"', "job.yaml"),

@@ -99,6 +99,8 @@ class DataError(RunnerError):
 
 
 class CapacityError(RunnerError):
+    """facts: `resumable`, where it ended a run that had begun."""
+
     exit_code = 69
 
 

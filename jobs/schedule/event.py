@@ -88,12 +88,27 @@ class ClusterSeen:
     others: requests of others for which there is no room.
     never:  why no worker of this job can be placed on any node, there or to be launched; "" where one can.
     story:  what this job waits for, for people; "" where it waits for nothing.
+    alive:  whether any node is.
     """
 
     now: float
     others: int = 0
     never: str = ""
     story: str = ""
+    alive: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterLost:
+    """The cluster that this run needs is gone, and all workers with it.
+
+    story:      which one, and why, for people.
+    restarts:   it was started for this run alone, so another one can take its place.
+    """
+
+    now: float
+    story: str
+    restarts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +136,7 @@ Event = (
     | AttemptFailed
     | ClusterSeen
     | WorkersDiffer
+    | ClusterLost
     | Tick
     | StopRequested
 )
@@ -144,6 +160,16 @@ class StartWorker:
 @dataclass(frozen=True, slots=True)
 class StopWorker:
     worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class RestartCluster:
+    """Start another cluster in place of the one that is gone; comes after a StopWorker for every worker, and once.
+
+    story: of the loss.
+    """
+
+    story: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,4 +204,4 @@ class Finish:
     """Every shard is done. Comes once, after a StopWorker for every worker, and nothing else ever."""
 
 
-Action = StartWorker | StopWorker | Dispatch | Record | GiveUp | Finish
+Action = StartWorker | StopWorker | RestartCluster | Dispatch | Record | GiveUp | Finish

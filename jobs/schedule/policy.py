@@ -34,7 +34,8 @@ class Policy:
                     least `backup_s`; for one shard, or this share of all.
     node, worker:   failures in a row, without a success, after which one is avoided or replaced.
     look_s:         how often running attempts are looked at.
-    never_s:        how long a cluster may lack what a worker needs, before there ever was one: nodes may be joining.
+    never_s:        how long a cluster may lack what a worker needs, before there ever was one: nodes may be joining;
+                    and how long it may be without a node that is alive.
     others_s:       how long others must wait for resources before an elastic run gives up a worker; `give_s` until the
                     next one; `regrow_s` after the last before it asks for more again.
     isolated:       a condemned shard is tried once more, in isolation, instead of ending the run; then its stall is

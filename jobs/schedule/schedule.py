@@ -22,12 +22,14 @@ from jobs.schedule.event import (
     Action,
     AttemptFailed,
     AttemptSucceeded,
+    ClusterLost,
     ClusterSeen,
     Dispatch,
     Event,
     Finish,
     GiveUp,
     Record,
+    RestartCluster,
     Started,
     StartWorker,
     StopRequested,
@@ -141,6 +143,8 @@ class Schedule:
                 self.supply.note_cluster(event)
                 if self._elastic is not None:
                     self._elastic.note_others(now, others, self.assignments.staying)
+            case ClusterLost(now):
+                yield from self._note_cluster_lost(now, event)
             case Tick(now):
                 yield from self._look(now)
             case StopRequested(_, error):
@@ -172,6 +176,14 @@ class Schedule:
         if running is not None and self._policy.isolated and self.shards.state(running.shard).deaths:
             return  # the shard's own deaths are counted, and lead to an isolated attempt
         self._verdict = self.supply.note_loss(name, error)
+
+    def _note_cluster_lost(self, now: float, lost: ClusterLost) -> Iterator[Action]:
+        """No shard is at fault: what was in hand is given back, and no try is used up."""
+        self._verdict = self.supply.note_cluster_lost(lost)
+        if self._verdict is None:
+            for name in list(self.assignments.workers):
+                yield from self._let_go(now, name)
+            yield RestartCluster(lost.story)
 
     def _note_draining(self, now: float, name: str, deadline_s: float) -> Iterator[Action]:
         """It ends what it runs, if it can by then; all else is given back, and no try is used up."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from jobs.errors import CapacityError, RunnerError
 from jobs.schedule.draw import Draw
-from jobs.schedule.event import ClusterSeen
+from jobs.schedule.event import ClusterLost, ClusterSeen
 from jobs.schedule.policy import Policy
 from jobs.schedule.verdict import ended_by
 
@@ -24,6 +24,7 @@ class Supply:
         self._needs = needs or f"{wanted} worker{'s' * (wanted > 1)}"
         self._cluster = ClusterSeen(0.0)
         self._never_since: float | None = None
+        self._restarted = False  # the cluster
         self._ever_ready = False
         self._unusable_since: float | None = None  # None: before Started, or some worker is usable
         self._failed_starts = 0  # in a row, while no worker was ready
@@ -39,6 +40,15 @@ class Supply:
         since = seen.now if self._never_since is None else self._never_since
         self._never_since = since if seen.never else None
         self._cluster = seen
+
+    def note_cluster_lost(self, lost: ClusterLost) -> CapacityError | None:
+        """Once in a run another cluster takes its place, where that can be; a second one would be lost as well."""
+        if lost.restarts and not self._restarted:
+            self._restarted = True
+            self.note_cluster(ClusterSeen(lost.now, story=f"{lost.story}; another one is being started"))
+            return None
+        again = ", the second of this run" if self._restarted else ""
+        return CapacityError(f"{lost.story}{again}; run the same again to continue", resumable=True)
 
     def note_ready(self) -> None:
         self._failed_starts, self._unusable_since, self._ever_ready = 0, None, True
@@ -80,13 +90,21 @@ class Supply:
 
     def shortage(self, now: float, workers: int) -> CapacityError | None:
         """Why a run without a usable worker ends now, None where it waits on."""
-        if self._never_since is not None and not self._ever_ready and now - self._never_since >= self._policy.never_s:
-            return CapacityError(f"no worker can be started: {self._cluster.never}")
-        if self._unusable_since is None or now - self._unusable_since < self._policy.capacity_s:
+        if self._unusable_since is None:
             return None
+        # A node that held workers may be replaced by whatever looks after the cluster; the last was ours too.
+        soon = not self._ever_ready or not self._cluster.alive
+        if self._never_since is not None and soon and now - self._never_since >= self._policy.never_s:
+            return CapacityError(f"no worker can be started: {self._cluster.never}", resumable=self._ever_ready)
+        if now - self._unusable_since < self._policy.capacity_s:
+            return None
+        minutes = f"no worker was usable for {self._policy.capacity_s / 60:g} minutes"
+        if self._cluster.never:
+            return CapacityError(f"{minutes}: {self._cluster.never}; run the same again to continue", resumable=True)
         return CapacityError(
-            f"no worker was usable for {self._policy.capacity_s / 60:g} minutes: {workers} are still starting,"
-            f" asked for {self._needs}; free these resources, or ask for less under 'workers', and run the same again"
+            f"{minutes}: {workers} are still starting, asked for {self._needs}; free these resources, or ask for less"
+            " under 'workers', and run the same again",
+            resumable=self._ever_ready,
         )
 
     def validate(self, usable: int) -> None:

@@ -77,7 +77,7 @@ def _explain(error: RunnerError, cause: Exception | None = None) -> int:
     say(error.message)
     if os.environ.get("RUNNER_TRACEBACK") == "1":
         traceback.print_exception(cause or error)
-    if isinstance(error, StoppedError):
+    if isinstance(error, StoppedError) or error.facts.get("resumable"):
         say(f"to continue: {typed()}", prefix="")
     return int(error.facts.get("exit_code", error.exit_code))
 

@@ -63,17 +63,24 @@ def roomiest(
     return best if best is not None and room[best] >= 1 else None
 
 
-def outlook(now: float, need: Resources, nodes: Sequence[Resources], backlog: Backlog, starting: int) -> ClusterSeen:
+def outlook(
+    now: float, need: Resources, nodes: Sequence[Resources], backlog: Backlog, starting: int, death: str = ""
+) -> ClusterSeen:
     """Who waits for room, and whether workers of ours will ever have any.
 
+    nodes:    those alive.
     starting: workers of ours that do not live yet; requests of the same shape are theirs.
+    death:    why a node died that is not among them.
     """
     alike = sum(count for shape, count in backlog.waits if shape == need)
     ours = min(starting, alike)
     others = sum(count for _, count in backlog.waits) - ours
     kinds = [*nodes, *backlog.kinds]
     if not any(fits(need, kind) for kind in kinds):
-        return ClusterSeen(now, others, shortage(need, kinds))
+        never = shortage(need, kinds)
+        if not nodes:
+            never = f"no node is alive{f' ({death})' if death else ''}; start Ray, and run the same again to continue"
+        return ClusterSeen(now, others, never, alive=bool(nodes))
     if not ours:
         return ClusterSeen(now, others)
     launched = f"; {backlog.launched} nodes are being started" if backlog.launched else ""

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from jobs.errors import CapacityError, JobError
+from runner.cluster.capacity import Resources
+from runner.cluster.nodes import known_nodes
 from runner.cluster.quiet import ray
 
 _STORE_BYTES = 80 * 2**20  # Ray's smallest object store: nothing of ours goes through it
 _START_S = 120.0  # how long a local Ray may take to start on a busy machine
 _SHUTDOWN_S = 15.0
+_REASON_S = 2.0  # how long the head may take to say why the node died; it takes milliseconds, if it is there
 
 
 class Connection:
@@ -36,6 +40,7 @@ class Connection:
         self._owned = not ray.is_initialized()
         self._refusal: Exception | None = None
         self._thread: threading.Thread | None = None
+        self._began = 0.0
         self._settled = threading.Event()  # connected, or refused
         self._closed = threading.Event()
 
@@ -49,16 +54,27 @@ class Connection:
         """As messages name it."""
         return f"Ray at '{self._address}'" if self._address else "the local Ray"
 
+    @property
+    def pending(self) -> bool:
+        """Whether it has begun, and may yet become one."""
+        begun = self._thread is not None and not self._settled.is_set()
+        return begun and time.monotonic() - self._began < _START_S
+
     def begin(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._live, name="ray-connect", daemon=True)
-            self._thread.start()
+            self._spawn()
+
+    def restart(self) -> None:
+        """Give up the local Ray, which is gone in part, and begin another one, in the background."""
+        gone, self._closed = self._closed, threading.Event()
+        self._settled, self._refusal = threading.Event(), None
+        self._spawn(gone)
 
     def wait(self) -> None:
         """Begin, unless that was done, and return when Ray answers. raises: CapacityError where it does not."""
         self.begin()
         target = f"Ray at '{self._address}'" if self._address else "a local Ray"
-        if not self._settled.wait(_START_S):
+        if not self._settled.wait(max(0.0, self._began + _START_S - time.monotonic())):
             raise CapacityError(
                 f"{target} did not answer within {_START_S:.0f} s; look at its logs, or name another address"
             )
@@ -69,6 +85,24 @@ class Connection:
             # Ray's core installs a handler that prints a stack and aborts; ours stops the workers first.
             signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
 
+    def lost(self, asking: bool = False) -> str:
+        """Why the local Ray is gone, "" while it is there.
+
+        asking: its head too, which knows of a node that is about to end before its processes have ended.
+        cost:   microseconds; an answer of the head, where it is asked and where something has ended.
+        """
+        if not self.local or not self._settled.is_set():
+            return ""
+        ended = _ended()
+        if not ended and not asking:
+            return ""
+        answers: list[tuple[dict[str, Resources], dict[str, str]]] = []
+        bounded(lambda: answers.append(known_nodes()), _REASON_S)
+        nodes, deaths = answers[0] if answers else ({}, {})
+        if not ended and (nodes or not deaths):
+            return ""
+        return f"the local Ray is gone: {next(iter(deaths.values()), ended)}"
+
     def close(self) -> None:
         """End the Ray that was started here, or leave the cluster that was joined. Another's connection stays."""
         if self._thread is None or not self._owned:
@@ -78,21 +112,30 @@ class Connection:
             bounded(ray.shutdown, _SHUTDOWN_S)
         self._closed.set()
 
-    def _live(self) -> None:
-        """The life of the connecting thread.
+    def _spawn(self, gone: threading.Event | None = None) -> None:
+        self._began = time.monotonic()
+        self._thread = threading.Thread(target=self._live, args=(gone,), name="ray-connect", daemon=True)
+        self._thread.start()
+
+    def _live(self, gone: threading.Event | None) -> None:
+        """The life of the connecting thread. gone: what ends the thread of a Ray that this one takes the place of.
 
         It outlives the connection: the kernel kills the processes of a local Ray when the thread that started them
         ends (Ray sets PR_SET_PDEATHSIG, which follows the thread, not the process).
         """
+        settled, closed = self._settled, self._closed
         try:
+            if gone is not None:
+                bounded(ray.shutdown, _SHUTDOWN_S)
+                gone.set()
             if self._owned:
                 self._init()
             else:
                 self._refusal = self._stranger()
         except Exception as error:  # `wait` raises it
             self._refusal = error
-        self._settled.set()
-        self._closed.wait()
+        settled.set()
+        closed.wait()
 
     def _init(self) -> None:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
@@ -109,6 +152,24 @@ class Connection:
         return ConnectionError(
             f"this process is connected to a Ray at '{here}'; leave the address out, or shut that down"
         )
+
+
+def _ended() -> str:
+    """Which process of the Ray that this one started has ended, "" where none has.
+
+    Ray has no public way to ask. Without this one, the node counts as alive until its head has missed it, for 15 s.
+    """
+    try:
+        from ray._private.worker import global_worker
+
+        ended = {kind: process.returncode for kind, process in global_worker.node.dead_processes()}
+    except (ImportError, AttributeError):
+        return ""
+    return next((f"its {kind} ended ({_how(ended[kind])})" for kind in ("gcs_server", "raylet") if kind in ended), "")
+
+
+def _how(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
 def bounded(call: Callable[[], None], seconds: float) -> None:

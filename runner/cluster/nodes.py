@@ -26,6 +26,7 @@ class NodeWatch:
 
     def __init__(self, now: float) -> None:
         self.nodes: Mapping[str, Resources] = {}  # those alive -> what they have
+        self.deaths: Mapping[str, str] = {}  # those that are not -> why, in Ray's words
         self.draining: dict[str, float] = {}  # node that drains, or did -> when it ends, in seconds since 1970
         self.backlog = Backlog()
         self.answers = 0
@@ -55,7 +56,7 @@ class NodeWatch:
     def _live(self) -> None:
         while not self._end.is_set():
             try:
-                self.nodes = alive_nodes()
+                self.nodes, self.deaths = known_nodes()
                 self.draining = self.draining | _draining_nodes()
                 self.answers += 1
             except Exception:  # silence is what counts
@@ -65,9 +66,15 @@ class NodeWatch:
             self._end.wait(_WATCH_S)
 
 
-def alive_nodes() -> dict[str, Resources]:
-    """Node id -> its resources. cost: an answer of the head, for which it waits."""
-    return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+def known_nodes() -> tuple[dict[str, Resources], dict[str, str]]:
+    """Node id -> its resources, of those alive; node id -> why it died, of the others.
+
+    cost: an answer of the head, for which it waits.
+    """
+    nodes = ray.nodes()
+    alive = {node["NodeID"]: node["Resources"] for node in nodes if node["Alive"]}
+    deaths = {node["NodeID"]: str(node.get("DeathReasonMessage", "")) for node in nodes if not node["Alive"]}
+    return alive, {node: why.rstrip(". ") or "Ray does not say why" for node, why in deaths.items()}
 
 
 def _draining_nodes() -> dict[str, float]:

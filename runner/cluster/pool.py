@@ -20,6 +20,7 @@ from jobs.job import Workers
 from jobs.schedule.event import (
     AttemptFailed,
     AttemptSucceeded,
+    ClusterLost,
     ClusterSeen,
     Event,
     StopRequested,
@@ -33,7 +34,7 @@ from runner.cluster.capacity import fits, needs, outlook, roomiest, shortage
 from runner.cluster.connection import Connection, bounded
 from runner.cluster.fault import cause, raise_interruption
 from runner.cluster.metrics import RunMetrics
-from runner.cluster.nodes import NodeWatch, alive_nodes
+from runner.cluster.nodes import NodeWatch, known_nodes
 from runner.cluster.quiet import NodeAffinitySchedulingStrategy, OutOfMemoryError, RayActorError, ray
 from runner.measure.snapshot import Snapshot
 from runner.pool.facts import WorkerFacts
@@ -75,6 +76,9 @@ class RayPool:
         self._metrics: RunMetrics | None = None
         self._seen = ClusterSeen(0.0)  # as last sent
         self._news: list[Event] = []  # for the next poll
+        self._node = ""  # of this driver
+        self._gone = False  # the cluster, and that is told
+        self._waiting: list[tuple[str, tuple[str, ...], bool]] = []  # arguments of `start`, until there is a cluster
 
     def connect(self) -> None:
         self._connection.begin()
@@ -85,14 +89,29 @@ class RayPool:
 
     def capacity(self) -> int:
         self._connection.wait()
-        self._watch = self._watch or NodeWatch(self._clock())
-        nodes = list(alive_nodes().values())
+        if self._watch is None:
+            self._look_out()
+        nodes = list(known_nodes()[0].values())
         room = sum(fits(self._needs, node) for node in nodes)
         if room == 0 and self._connection.local:
-            raise CapacityError(f"no worker can be started: {shortage(self._needs, nodes)}")
+            lost = self._connection.lost()
+            raise CapacityError(lost or f"no worker can be started: {shortage(self._needs, nodes)}")
         return max(1, room)
 
+    def restart(self) -> None:
+        if self._watch is not None:
+            self._watch.close()
+        self._watch = self._metrics = None
+        self._live.clear()
+        self._calls.clear()
+        self._connection.restart()
+
     def start(self, worker: str, avoid: tuple[str, ...] = (), isolated: bool = False) -> None:
+        if self._connection.pending:
+            self._waiting.append((worker, avoid, isolated))
+            return
+        if self._lose(asking=True, starting=True):
+            return
         try:
             actor = ray.remote(concurrency_groups={"health": 1, "attempts": _IN_HAND})(WorkerActor).options(
                 num_cpus=self._workers.cpus,
@@ -131,6 +150,9 @@ class RayPool:
             self._kill([live])
 
     def poll(self, timeout_s: float) -> Sequence[Event]:
+        if self._watch is None and not self._connection.pending:
+            self._begin_again()
+        self._lose()
         news, self._news = [*self._news, *self._look_at_nodes()], []
         try:
             self._ask_for_progress()
@@ -165,6 +187,41 @@ class RayPool:
         self._calls.clear()
         self._connection.close()
 
+    def _look_out(self) -> None:
+        self._watch, self._gone = NodeWatch(self._clock()), False
+        self._node = ray.get_runtime_context().get_node_id()
+
+    def _begin_again(self) -> None:
+        """The cluster that was to take the place of another is there, or could not be started."""
+        try:
+            self._connection.wait()
+        except CapacityError as error:
+            self._news.append(StopRequested(self._clock(), error))
+            return
+        self._look_out()
+        self._seen = dataclasses.replace(self._seen, others=-1)  # whatever is seen now is news
+        waiting, self._waiting = self._waiting, []
+        for worker, avoid, isolated in waiting:
+            self.start(worker, avoid, isolated)
+
+    def _lose(self, asking: bool = False, starting: bool = False) -> bool:
+        """Whether the cluster is gone; that is told once, in place of what its workers answer.
+
+        asking:   see `Connection.lost`.
+        starting: a worker; then the node of this driver must be there, too.
+        """
+        if self._gone or self._watch is None:
+            return self._gone
+        story = self._connection.lost(asking)
+        if starting and not story and (why := self._watch.deaths.get(self._node)):
+            # Workers elsewhere go on; but what a new one is handed goes through that node, and may end this process.
+            story = f"the node of this driver is gone from {self._connection.target}: {why}"
+        if story:
+            self._news.append(ClusterLost(self._clock(), story, restarts=self._connection.local))
+            self._calls.clear()
+            self._gone = True
+        return self._gone
+
     def _settle(self, ref: Any) -> Event | None:
         called = self._calls.pop(ref, None)
         if called is None:  # its worker was lost or stopped a moment ago
@@ -175,7 +232,7 @@ class RayPool:
             answer = ray.get(ref, timeout=10)
         except Exception as error:  # whatever it is: this worker no longer answers as it should
             raise_interruption(error)
-            return self._lost(worker, now, error)
+            return None if self._lose(asking=True) else self._lost(worker, now, error)  # no shard is to blame for it
         if what == "progress":
             live.progress = answer
             return None
@@ -208,7 +265,7 @@ class RayPool:
             for live in lives:
                 ray.kill(live.handle, no_restart=True)
 
-        if lives:
+        if lives and not self._gone:
             bounded(kill, 0.1 if self._watch is not None and self._watch.gone else _KILL_S)
 
     def _placement(self, avoid: tuple[str, ...]) -> Any:
@@ -226,9 +283,10 @@ class RayPool:
             if live.facts and not live.leaving and live.node in self._watch.draining:
                 live.leaving = True
                 events.append(WorkerDraining(now, worker, max(0.0, self._watch.draining[live.node] - time.time())))
-        if self._watch.answers:
+        if self._watch.answers and not self._gone:
             starting = sum(not live.facts for live in self._live.values())
-            seen = outlook(now, self._needs, list(self._watch.nodes.values()), self._watch.backlog, starting)
+            death = next(iter(self._watch.deaths.values()), "")
+            seen = outlook(now, self._needs, list(self._watch.nodes.values()), self._watch.backlog, starting, death)
             if seen != dataclasses.replace(self._seen, now=now):
                 self._seen = seen
                 events.append(seen)

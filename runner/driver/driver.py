@@ -23,6 +23,7 @@ from jobs.schedule.event import (
     Finish,
     GiveUp,
     Record,
+    RestartCluster,
     Started,
     StartWorker,
     StopWorker,
@@ -152,6 +153,8 @@ class Driver:
                 self.pool.stop(worker)
                 if self.gate is not None:
                     self.gate.stopped(worker)
+            case RestartCluster():
+                self.pool.restart()
             case Dispatch(worker, attempt, adopt):
                 self.history.dispatched(self.clock(), worker, attempt.id, attempt.shard, attempt.number)
                 published = self.output.adopt(attempt.shard) if adopt else None

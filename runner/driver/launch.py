@@ -21,7 +21,7 @@ from jobs.numerics import Numerics, differences
 from jobs.rejection import Rejections
 from jobs.schedule.draw import Draw
 from jobs.schedule.elastic import Demand
-from jobs.schedule.event import Action, Event, WorkersDiffer
+from jobs.schedule.event import Action, Event, RestartCluster, WorkersDiffer
 from jobs.schedule.policy import Policy
 from jobs.schedule.schedule import Schedule
 from runner.driver.driver import Driver, Listeners
@@ -114,7 +114,7 @@ def launch(
             driver = Driver(
                 *(schedule, pool, output, claim.epoch, ready.plan.rows),
                 gate=TrialGate(pool, spec, warn),
-                listeners=Listeners([_warning(warn), *([log.note] if log else [])], [screen.show, pool.observe, watch]),
+                listeners=Listeners([told(warn), *([log.note] if log else [])], [screen.show, pool.observe, watch]),
                 stop_requested=lambda: stop.requested() or model.error(),
                 clock=time.monotonic,
                 receipts=dict(done),
@@ -127,6 +127,18 @@ def launch(
     run = {shard: receipt for shard, receipt in receipts.items() if shard not in done}
     seconds = time.monotonic() - began
     return _result(job, ready, output, receipts, driver.schedule.shards.retries, run, seconds, account)
+
+
+def told(warn: Callable[[str], None]) -> Callable[[Event | Action], None]:
+    """A listener that says what a person must know of, although the run goes on."""
+
+    def note(what: Event | Action) -> None:
+        if isinstance(what, WorkersDiffer):
+            warn(what.story)
+        elif isinstance(what, RestartCluster):
+            warn(f"{what.story}; another one is being started, and the run goes on")
+
+    return note
 
 
 def _ready(job: Job, options: RunOptions, pool: Pool) -> Preflight:
@@ -187,11 +199,6 @@ def _finish(
     except BaseException as error:
         accounted(driver, ready, began, str(error) or type(error).__name__)
         raise
-
-
-def _warning(warn: Callable[[str], None]) -> Callable[[Event | Action], None]:
-    """A listener that warns of what a user should know at once."""
-    return lambda what: warn(what.story) if isinstance(what, WorkersDiffer) else None
 
 
 def _needs(workers: Workers) -> str:

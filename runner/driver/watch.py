@@ -52,8 +52,11 @@ class Watch:
 
     @property
     def eta_s(self) -> float | None:
+        """None while it is not known: the rate of before says nothing of a run that waits and does not grow."""
         left = self.status.rows - self.status.rows_done
-        return left / self.rows_per_s if self.status.state == "running" and left and self.rows_per_s else None
+        waits = self.status.waits_for and self._rows[0][1] == self._rows[-1][1]
+        known = self.status.state == "running" and left and self.rows_per_s and not waits
+        return left / self.rows_per_s if known else None
 
     @property
     def ended(self) -> bool:

@@ -28,7 +28,9 @@ class Snapshot:
 
     @property
     def eta_s(self) -> float | None:
-        return (self.rows_total - self.rows_done) / self.rows_per_s if self.rows_per_s > 0 else None
+        """None while it is not known: nothing was done yet, or nobody works."""
+        known = self.rows_per_s > 0 and (self.workers_ready > 0 or self.share == 1)
+        return (self.rows_total - self.rows_done) / self.rows_per_s if known else None
 
     @property
     def share(self) -> float:

@@ -43,6 +43,8 @@ class InlinePool:
     def capacity(self) -> int:
         return self._capacity
 
+    def restart(self) -> None: ...
+
     def start(self, worker: str, avoid: tuple[str, ...] = (), isolated: bool = False) -> None:
         self._attempts[worker] = queue.Queue()
         threading.Thread(target=self._live, args=(worker, isolated), name=f"worker-{worker}", daemon=True).start()

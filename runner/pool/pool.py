@@ -33,6 +33,10 @@ class Pool(Protocol):
         """How many workers fit. raises: CapacityError if not even one does."""
         ...
 
+    def restart(self) -> None:
+        """Start another cluster, in the background, in place of one of which ClusterLost told; `start` may follow."""
+        ...
+
     def start(self, worker: str, avoid: tuple[str, ...] = (), isolated: bool = False) -> None:
         """WorkerReady or WorkerFailedToStart follows.
 

@@ -20,6 +20,7 @@ from jobs.schedule.event import (
     Action,
     AttemptFailed,
     AttemptSucceeded,
+    ClusterLost,
     Dispatch,
     Event,
     GiveUp,
@@ -34,7 +35,7 @@ from runner.measure.snapshot import Snapshot
 
 _EVERY_S = 10.0  # of progress
 _SILENT = (Tick, WorkerProgressed, Record)  # too often, or said by another event
-_WARNINGS = (AttemptFailed, WorkerLost, WorkerFailedToStart, WorkersDiffer)
+_WARNINGS = (AttemptFailed, WorkerLost, WorkerFailedToStart, WorkersDiffer, ClusterLost)
 _WORD = re.compile(r"(?<!^)(?=[A-Z])")
 
 

@@ -15,6 +15,8 @@ import runner
 from connectors.output.directory import read_status
 from jobs.errors import CapacityError, DataError, JobError
 from jobs.job import Job, Output, Workers
+from jobs.schedule.event import ClusterLost
+from runner.cluster.connection import Connection
 from runner.cluster.pool import RayPool
 from runner.preflight.preflight import preflight
 
@@ -177,6 +179,20 @@ def test_a_worker_without_a_gpu_sees_none(start_workers: StartWorkers) -> None:
 def test_auto_counts_what_the_cluster_holds(workers: Workers, fits: int) -> None:
     pool = RayPool(workers)
     assert pool.capacity() == fits
+    pool.close()
+
+
+def test_nothing_is_handed_to_a_ray_that_is_gone_and_its_loss_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = RayPool(Workers())
+    pool.capacity()
+    monkeypatch.setattr(
+        Connection, "lost", lambda self, asking=False: "the local Ray is gone: killed" if asking else ""
+    )
+    pool.start("w1")
+    pool.start("w2")
+    told = [event for _ in range(2) for event in pool.poll(0.0) if isinstance(event, ClusterLost)]
+    assert [event.story for event in told] == ["the local Ray is gone: killed"]
+    assert pool.facts() == pool.progress() == {}, "no actor was made"
     pool.close()
 
 

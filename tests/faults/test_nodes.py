@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -116,6 +117,62 @@ def test_row_18_a_node_that_is_taken_away_after_a_notice_costs_no_row(
         nodes.cluster.remove_node(node, allow_graceful=False)
     assert finished(drive)["rows"] == 800
     case.require_equal()
+
+
+def below(pid: int, name: str, descendants: Callable[[int], list[int]]) -> int:
+    """The first process below `pid` whose command line has `name` in it."""
+    for child in descendants(pid):
+        with suppress(OSError):  # it ended meanwhile
+            if name in Path(f"/proc/{child}/cmdline").read_bytes().decode():
+                return child
+    raise LookupError(f"no process {name}")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("DashboardAgent", "dashboard_agent failed and raylet fate-shares with it"),
+        ("RuntimeEnvAgent", "runtime_env_agent failed and raylet fate-shares with it"),
+        ("raylet/raylet", "its raylet ended (signal 9)"),
+        ("gcs/gcs_server", "its gcs_server ended (signal 9)"),
+    ],
+    ids=["dashboard-agent", "runtime-env-agent", "raylet", "head"],
+)
+def test_a_local_ray_that_is_gone_is_replaced_once_and_no_try_is_used_up(
+    name: str,
+    reason: str,
+    case: Any,
+    start: Start,
+    await_that: Callable[..., None],
+    descendants: Callable[[int], list[int]],
+) -> None:
+    process = start("-m", "runner", "run", "job.yaml", "--json", faults=SLOW)
+    await_that(lambda: len(case.parts) >= 2, "two parts", process)
+    os.kill(below(process.pid, name, descendants), signal.SIGKILL)
+    out, errors = process.communicate(timeout=100)
+    assert process.returncode == 0, out + errors
+    assert f"warning: the local Ray is gone: {reason}; another one is being started" in errors
+    headers = case.require_equal()
+    assert {header["number"] for header in headers.values()} == {1}
+
+
+def test_a_local_ray_that_is_gone_twice_ends_the_run_with_the_command_that_continues(
+    case: Any, start: Start, await_that: Callable[..., None], descendants: Callable[[int], list[int]]
+) -> None:
+    process = start("-m", "runner", "run", "job.yaml", faults=SLOW)
+    await_that(lambda: len(case.parts) >= 2, "two parts", process)
+    os.kill(below(process.pid, "DashboardAgent", descendants), signal.SIGKILL)
+    parts = len(case.parts)
+    await_that(lambda: len(case.parts) > parts, "one more part", process)
+    began = time.monotonic()
+    os.kill(below(process.pid, "DashboardAgent", descendants), signal.SIGKILL)
+    out, errors = process.communicate(timeout=100)
+    assert time.monotonic() - began < 8
+    assert process.returncode == 69, out + errors
+    assert (
+        "the local Ray is gone: dashboard_agent failed and raylet fate-shares with it, the second of this run" in errors
+    )
+    assert "to continue: runner run job.yaml" in errors
 
 
 def chaos(requests: int, answers: int, in_flight: int, method: str = "*") -> dict[str, str]:

@@ -5,6 +5,7 @@ Afterwards the same command is run again until it ends well: the same rows, and 
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -153,3 +154,24 @@ def test_a_driver_killed_at_a_step_of_its_own_is_continued_by_the_next_run(step:
     assert SUCCESS in history.objects.content
     if step.startswith(("D9", "D10")):
         assert sorted(history.model_calls) == [0, 1, 2, 3]  # nothing is left to compute
+
+
+def test_a_cluster_that_is_lost_at_any_poll_is_started_again_and_no_try_is_used_up() -> None:
+    clean = finish(once := Once())
+    require_proven(clean)
+    polls = [number for number, (operation, _) in enumerate(once.steps) if operation == "poll"]
+    restarted = 0
+    for at in polls:
+        history = finish(once := Once(lambda operation, name, number, at=at: number == at, "collapse"))
+        require_proven(history)
+        assert history.ends == ["done"]
+        restarts = [what for _, _, what in history.world.trace if "restart of the cluster" in what]
+        assert len(restarts) <= 1
+        restarted += len(restarts)
+        numbers = {json.loads(content.splitlines()[-1])["header"]["number"] for content in parts(history).values()}
+        assert numbers == {1}
+    assert restarted >= len(polls) // 2
+
+
+def parts(history: History) -> dict[str, bytes]:
+    return {name: content for name, content in history.objects.content.items() if name.startswith(PART_PREFIX)}

@@ -19,6 +19,7 @@ from jobs.errors import RunnerError, StorageError, WorkerError
 from jobs.schedule.event import (
     AttemptFailed,
     AttemptSucceeded,
+    ClusterLost,
     Event,
     WorkerDraining,
     WorkerFailedToStart,
@@ -77,6 +78,9 @@ class SimulatedPool:
 
     def capacity(self) -> int:
         return self._capacity
+
+    def restart(self) -> None:
+        self._world.note("restart of the cluster")
 
     def start(self, worker: str, avoid: tuple[str, ...] = ()) -> None:
         self._step("start", worker)
@@ -137,11 +141,16 @@ class SimulatedPool:
             self._world.kill(found.actor)
 
     def _step(self, operation: str, name: str) -> None:
-        """A step of the driver. At `poll` its fault is news of a worker: thought dead, or about to be preempted."""
+        """A step of the driver. At `poll` its fault is news of a worker, thought dead or to be preempted, or of all."""
 
         def news(effect: str) -> None:
             alive = [name for name, worker in self._workers.items() if not worker.gone]
             if operation != "poll" or not alive:
+                return
+            if effect == "collapse":
+                for name in alive:
+                    self._end(name)
+                self._post(ClusterLost(self._world.now, "the simulated cluster is gone", restarts=True))
                 return
             name = self._world.random.choice(alive)
             if effect == "lose":

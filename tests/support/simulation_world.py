@@ -27,7 +27,7 @@ class Violation(Exception):
 
 @dataclass
 class Fault:
-    """effect: kill_, pause_ (each _before or _after), lose, taken, drain, or of NOT_DONE. seconds: of a pause."""
+    """effect: kill_, pause_ (each _before or _after), lose, taken, drain, collapse, of NOT_DONE. seconds: a pause."""
 
     effect: str
     seconds: float = 0.0
@@ -185,7 +185,7 @@ class World:
         """Do `act` as a step of this actor, with whatever fault comes with it.
 
         answer: what the caller sees instead of the result of `act`, after an effect of NOT_DONE, `lose` (it was done),
-                `taken` (it was done, and is reported as not done) or `drain`; may raise.
+                `taken` (it was done, and is reported as not done), `drain` or `collapse`; may raise.
         """
         self.step()
         me = current()
@@ -205,7 +205,7 @@ class World:
             self._die(me)
         if fault.effect == "pause_after":
             self.sleep(fault.seconds)
-        return answer(fault.effect) if fault.effect in ("lose", "taken", "drain") else result
+        return answer(fault.effect) if fault.effect in ("lose", "taken", "drain", "collapse") else result
 
     def later(self, name: str, act: Callable[[], object], delay: float | None = None) -> None:
         """Something happens after `delay` seconds, whatever becomes of this actor. None: some time later."""

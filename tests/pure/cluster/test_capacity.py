@@ -68,6 +68,13 @@ def test_a_worker_that_no_node_can_hold_is_never_placed_unless_an_autoscaler_bri
     assert outlook(1.0, NEED, [BARE], Backlog(kinds=[LARGE]), starting=1) == ClusterSeen(1.0)
 
 
+def test_without_any_node_that_is_what_is_said_with_the_reason_of_the_last() -> None:
+    seen = outlook(1.0, NEED, [], Backlog(), starting=1, death="health check failed")
+    assert seen.never == "no node is alive (health check failed); start Ray, and run the same again to continue"
+    assert not seen.alive
+    assert outlook(1.0, NEED, [], Backlog(kinds=[LARGE]), starting=1).never == "", "an autoscaler brings one"
+
+
 def test_the_arithmetic_does_without_ray() -> None:
     script = "import sys, runner.cluster.capacity; assert 'ray' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[3], check=True)

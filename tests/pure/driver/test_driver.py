@@ -20,6 +20,7 @@ from jobs.schedule.event import (
     Action,
     AttemptFailed,
     AttemptSucceeded,
+    ClusterLost,
     Dispatch,
     Event,
     StartWorker,
@@ -49,6 +50,7 @@ class PuppetPool:
         self.dispatched: list[tuple[str, int]] = []
         self.avoided: dict[str, tuple[str, ...]] = {}
         self.rows: dict[str, Progress] = {}
+        self.restarts = 0
         self.now = 0.0
 
     def connect(self) -> None: ...
@@ -57,6 +59,9 @@ class PuppetPool:
 
     def capacity(self) -> int:
         return 2
+
+    def restart(self) -> None:
+        self.restarts += 1
 
     def start(self, worker: str, avoid: tuple[str, ...] = ()) -> None:
         self.started.append(worker)
@@ -187,6 +192,17 @@ def test_a_lost_worker_is_replaced() -> None:
     assert sorted(driver.run()) == [0, 1, 2, 3]
     assert "w3" in pool.started
     assert any("gone" in str(news["failures"]) for news in output.renewed)
+
+
+def test_a_cluster_that_is_lost_is_started_again_before_new_workers_are() -> None:
+    def answer(worker: str, attempt: Attempt) -> Event:
+        first = len(pool.dispatched) == 1
+        return ClusterLost(0.0, "killed", restarts=True) if first else succeed(worker, attempt)
+
+    pool, output = PuppetPool(answer), MemoryOutput()
+    driver, _ = drive(pool, output)
+    assert sorted(driver.run()) == [0, 1, 2, 3]
+    assert (pool.restarts, pool.stopped[:2], pool.started) == (1, ["w1", "w2"], ["w1", "w2", "w3", "w4"])
 
 
 def test_giving_up_stops_the_workers_and_raises_the_last_cause() -> None:

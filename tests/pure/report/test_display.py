@@ -50,6 +50,12 @@ def test_a_finished_run_shows_no_eta() -> None:
     assert "ETA" not in progress_line(snapshot(rows_done=4_000_000, shards_done=8))
 
 
+def test_while_nobody_works_no_eta_is_shown() -> None:
+    line = progress_line(snapshot(workers_ready=0, waits_for="no node is alive"))
+    assert "ETA" not in line
+    assert "no node is alive" in line
+
+
 def test_a_job_without_rows_counts_its_shards() -> None:
     assert snapshot(rows_total=0, rows_done=0, shards_total=1, shards_done=1).share == 1.0
 

@@ -10,10 +10,12 @@ from jobs.errors import DataError, PoisonError, RunnerError, StoppedError
 from jobs.job import Limits
 from jobs.schedule.event import (
     AttemptFailed,
+    ClusterLost,
     Dispatch,
     Finish,
     GiveUp,
     Record,
+    RestartCluster,
     Started,
     StartWorker,
     StopWorker,
@@ -465,3 +467,18 @@ def test_what_a_stopped_worker_reports_late_is_nobodys_failure(plan_of: PlanOf) 
     play.pass_time(21)
     late = Failure(0, held.id, 1, "w1", StoppedError("stopped on worker w1"))
     assert play.tell(AttemptFailed, "w1", late) == []
+
+
+def test_with_its_cluster_all_that_was_in_hand_is_given_back_and_no_try_is_used_up(plan_of: PlanOf) -> None:
+    play = Play(plan_of([1] * 4), workers=2)
+    play.start("w1", "w2")
+    actions = play.tell(ClusterLost, "the local Ray is gone: killed", True)
+    assert actions[:3] == [StopWorker("w1"), StopWorker("w2"), RestartCluster("the local Ray is gone: killed")]
+    assert [action.worker for action in actions[3:] if isinstance(action, StartWorker)] == ["w3", "w4"]
+    play.schedule.validate()
+    assert play.tell(WorkerLost, "w1", LOST) == [], "it is forgotten"
+    given = [*play.tell(WorkerReady, "w3"), *play.tell(WorkerReady, "w4")]
+    assert {action.attempt.number for action in given if isinstance(action, Dispatch)} == {1}
+    assert not play.schedule.shards.failures
+    error = error_of(play.tell(ClusterLost, "the local Ray is gone: killed", True))
+    assert error.exit_code == 69

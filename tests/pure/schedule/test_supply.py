@@ -8,7 +8,7 @@ import pytest
 from schedule_play import LOST, LongestWait, draw
 
 from jobs.errors import CapacityError, ModelError, RunnerError, StoppedError, WorkerError
-from jobs.schedule.event import ClusterSeen
+from jobs.schedule.event import ClusterLost, ClusterSeen
 from jobs.schedule.policy import Policy
 from jobs.schedule.supply import Supply
 
@@ -105,3 +105,49 @@ def test_what_a_cluster_never_has_room_for_ends_the_run_soon_unless_a_worker_was
     supply.note_cluster(ClusterSeen(100.0, never="gone"))
     supply.note_ready()
     assert supply.shortage(200.0, workers=1) is None
+
+
+def test_without_a_node_that_is_alive_a_run_ends_soon_also_after_a_worker_was_ready() -> None:
+    supply = begun(Policy(never_s=10.0))
+    supply.note_ready()
+    supply.note_usable(50.0, usable=0)
+    supply.note_cluster(ClusterSeen(51.0, never="no node is alive (killed)", alive=False))
+    assert supply.shortage(60.9, workers=1) is None
+    error = supply.shortage(61.0, workers=1)
+    assert isinstance(error, CapacityError)
+    assert (error.message, error.facts) == (
+        "no worker can be started: no node is alive (killed)",
+        {"resumable": True},
+    )
+    supply.note_cluster(ClusterSeen(61.0, story="no room yet for 1 x (1 CPU); 2 nodes are being started", alive=False))
+    assert supply.shortage(100.0, workers=1) is None, "an autoscaler brings one"
+
+
+def test_a_long_wait_for_nodes_that_went_away_ends_with_what_is_missing() -> None:
+    supply = begun(Policy(capacity_s=120.0, never_s=10.0))
+    supply.note_ready()
+    supply.note_usable(0.0, usable=0)
+    supply.note_cluster(ClusterSeen(1.0, never="a worker asks for 1 GPU"))
+    assert supply.shortage(119.0, workers=2) is None
+    error = supply.shortage(120.0, workers=2)
+    assert error is not None
+    assert error.message == (
+        "no worker was usable for 2 minutes: a worker asks for 1 GPU; run the same again to continue"
+    )
+
+
+def test_a_cluster_of_this_run_is_started_again_once() -> None:
+    supply = begun()
+    lost = ClusterLost(5.0, "the local Ray is gone: killed", restarts=True)
+    assert supply.note_cluster_lost(lost) is None
+    assert supply.waits_for == "the local Ray is gone: killed; another one is being started"
+    error = supply.note_cluster_lost(lost)
+    assert error is not None
+    assert error.message == ("the local Ray is gone: killed, the second of this run; run the same again to continue")
+    assert error.facts == {"resumable": True}
+
+
+def test_a_cluster_of_others_is_not_started_again() -> None:
+    error = begun().note_cluster_lost(ClusterLost(5.0, "the node of this driver is gone from Ray at 'a': killed"))
+    assert isinstance(error, CapacityError)
+    assert "second" not in error.message

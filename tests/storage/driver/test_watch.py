@@ -64,7 +64,7 @@ def test_it_waits_for_the_first_driver_and_sees_the_end(out: Output) -> None:
 def test_the_rate_is_what_was_seen_and_the_drivers_word_before(out: Output) -> None:
     directory = begun(out)
     watch = watch_of(out, [lambda: publish(directory, 0), lambda: publish(directory, 1, failures=2)])
-    assert watch.rows_per_s == 7.0
+    assert (watch.rows_per_s, watch.eta_s) == (7.0, None), "it waits for room"
     looks = iter(watch)
     next(looks)
     next(looks)

@@ -22,6 +22,7 @@ from connectors.formats.fault import (
     check_unchanged,
     one_line,
     out_of_memory,
+    planned_file,
     unreadable,
     while_running,
     wrong_magic,
@@ -216,8 +217,7 @@ class ArrowSource:
 
     @contextmanager
     def open(self, store: Store, inputs: InputSlice, columns: Sequence[str]) -> Iterator[ArrowReader]:
-        check_unchanged(store, inputs)
-        with BufferedFile(store.open(inputs.url), inputs.url, inputs.size) as held:
+        with planned_file(store, inputs) as held:
             try:
                 blocks = read_blocks(held)
                 schema = _reader(held).schema

@@ -60,7 +60,8 @@ class Source(Protocol):
     def open(self, store: Store, inputs: InputSlice, columns: Sequence[str]) -> AbstractContextManager[RowGroupReader]:
         """Open the file for reading `columns`, top-level fields by their exact names; none: only rows are counted.
 
-        raises: DataError FILE_CHANGED if size or version differ from the plan, COLUMN_MISSING, COLUMN_AMBIGUOUS.
+        raises: DataError FILE_CHANGED if size or version differ from the plan, then, while reading, or on leaving;
+                COLUMN_MISSING, COLUMN_AMBIGUOUS.
         """
         ...
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from connectors.formats.buffered import BufferedFile
 from connectors.secret import redact
-from connectors.store.store import Store
+from connectors.store.listing import refuse_changed
+from connectors.store.store import FileStat, Store
 from jobs.attempt import InputSlice
 from jobs.errors import DataError, InputError, MemoryLimitError, RunnerError
 
@@ -32,20 +35,28 @@ _KNOWN_STARTS = {
 
 def check_unchanged(store: Store, inputs: InputSlice) -> None:
     """raises: DataError FILE_CHANGED if the file is not the one that was planned."""
-    stat = store.stat(inputs.url)
-    if stat is None:
-        now = "it is gone"
-    elif stat.size != inputs.size:
-        now = f"it has {stat.size} bytes now, and had {inputs.size}"
-    elif stat.version and inputs.version and stat.version != inputs.version:
-        now = f"its version is {stat.version!r} now, and was {inputs.version!r}"
-    else:
-        return
-    raise DataError(
-        f"cannot read '{redact(inputs.url)}': changed since plan, {now}; start a new job for the new content",
-        code="FILE_CHANGED",
-        file=inputs.url,
-    )
+    refuse_changed(_planned(inputs), store.stat(inputs.url))
+
+
+@contextmanager
+def planned_file(store: Store, inputs: InputSlice) -> Iterator[BufferedFile]:
+    """A file of the plan, open: every byte that is read from it is of the content that was planned.
+
+    raises: DataError FILE_CHANGED where it is another one when it is opened, or while it is read; on leaving, where the
+            store does not tell sooner.
+    """
+    file = store.open(inputs.url, _planned(inputs))
+    with BufferedFile(file, inputs.url, inputs.size) as held:
+        try:
+            yield held
+        except (DataError, InputError):
+            file.settle()  # what looks like damage may be two contents
+            raise
+        file.settle()
+
+
+def _planned(inputs: InputSlice) -> FileStat:
+    return FileStat(inputs.url, inputs.size, inputs.version)
 
 
 def unreadable(file: BufferedFile, code: str, cause: object) -> InputError:

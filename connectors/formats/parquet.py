@@ -23,6 +23,7 @@ from connectors.formats.fault import (
     bad_row_group,
     check_unchanged,
     out_of_memory,
+    planned_file,
     unreadable,
     while_running,
     wrong_rows,
@@ -68,8 +69,7 @@ class ParquetSource:
 
     @contextmanager
     def open(self, store: Store, inputs: InputSlice, columns: Sequence[str]) -> Iterator[ParquetReader]:
-        check_unchanged(store, inputs)
-        with BufferedFile(store.open(inputs.url), inputs.url, inputs.size) as held:
+        with planned_file(store, inputs) as held:
             try:
                 identity = f"{inputs.version} {inputs.size} {inputs.url}" if inputs.version else ""
                 footer = self._footers.open(held, identity, self._last)

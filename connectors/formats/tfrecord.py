@@ -22,6 +22,7 @@ from connectors.formats.fault import (
     MAX_ROW_GROUP_BYTES,
     bad_row_group,
     check_unchanged,
+    planned_file,
     unreadable,
     while_running,
     wrong_rows,
@@ -94,10 +95,9 @@ class TFRecordSource:
 
     @contextmanager
     def open(self, store: Store, inputs: InputSlice, columns: Sequence[str]) -> Iterator[TFRecordReader]:
-        check_unchanged(store, inputs)
         for name in columns:
             position(self._schema, name, inputs.url)
-        with BufferedFile(store.open(inputs.url), inputs.url, inputs.size) as held:
+        with planned_file(store, inputs) as held:
             try:
                 yield TFRecordReader(store, held, self._groups(held, inputs), inputs, self._chosen(columns))
             except InputError as error:

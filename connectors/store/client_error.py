@@ -45,6 +45,18 @@ def denied(error: Exception) -> bool:
     return _cause(error) == "denied"
 
 
+class ReplacedError(Exception):
+    """The store answered with another object than the one that was asked for."""
+
+    status = 412
+
+
+def replaced(error: Exception) -> bool:
+    """Whether a file that was there is gone, or is not the one that was asked for (412)."""
+    answers = [error, error.__cause__]
+    return _cause(error) == "absent" or any(412 in (_status(answer), _answered(answer)) for answer in answers)
+
+
 def publish_answer(error: Exception) -> Answer:
     """Whether an upload that ended with `error` may have taken effect.
 
@@ -56,10 +68,7 @@ def publish_answer(error: Exception) -> Answer:
 
 
 def _cause(error: Exception) -> Cause:
-    number = getattr(error, "errno", None)
-    status = next(
-        (s for name in ("status", "status_code", "code") if isinstance(s := getattr(error, name, None), int)), 0
-    )
+    number, status = getattr(error, "errno", None), _status(error)
     if isinstance(error, FileNotFoundError) or status == 404:
         return "absent"
     if isinstance(error, PermissionError) or status in (401, 403) or type(error).__name__ in _LOGIN_ERRORS:
@@ -69,3 +78,16 @@ def _cause(error: Exception) -> Cause:
     if number in _PERMANENT or isinstance(error, FileExistsError | TypeError | ValueError | NotImplementedError):
         return "permanent"
     return "transient"
+
+
+def _status(error: object) -> int:
+    """Of HTTP, where the client tells it; 0."""
+    return next(
+        (s for name in ("status", "status_code", "code") if isinstance(s := getattr(error, name, None), int)), 0
+    )
+
+
+def _answered(error: object) -> int:
+    """The status in an answer that botocore keeps; 0."""
+    answer = getattr(error, "response", None)
+    return int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) if isinstance(answer, dict) else 0

@@ -16,7 +16,7 @@ from connectors.secret import redact, redact_urls
 from connectors.store.files import Files
 from connectors.store.hdfs import HdfsFiles
 from connectors.store.local import LocalFiles
-from connectors.store.objects import ObjectFiles, S3Files
+from connectors.store.objects import AzureFiles, GcsFiles, S3Files
 from connectors.store.other import MemoryFiles, WebFiles
 from connectors.store.remote import RemoteFiles
 from connectors.store.sftp import SftpFiles
@@ -33,8 +33,8 @@ class _Kind(NamedTuple):
 
 _KINDS: dict[str, _Kind] = {  # by scheme; local paths have none
     **dict.fromkeys(("s3", "s3a"), _Kind(S3Files, "savedmodel-runner[s3]")),
-    **dict.fromkeys(("gs", "gcs"), _Kind(ObjectFiles, "savedmodel-runner[gcs]")),
-    **dict.fromkeys(("abfs", "abfss", "az"), _Kind(ObjectFiles, "savedmodel-runner[azure]")),
+    **dict.fromkeys(("gs", "gcs"), _Kind(GcsFiles, "savedmodel-runner[gcs]")),
+    **dict.fromkeys(("abfs", "abfss", "az"), _Kind(AzureFiles, "savedmodel-runner[azure]")),
     **dict.fromkeys(("sftp", "ssh"), _Kind(SftpFiles, "savedmodel-runner[sftp]")),
     **dict.fromkeys(("http", "https"), _Kind(WebFiles, "aiohttp")),
     "webhdfs": _Kind(HdfsFiles, "requests"),

@@ -6,6 +6,7 @@ invariant: `create`, `publish` and `promote` show whole content or nothing, and 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, ClassVar, Protocol, TypeVar
@@ -15,6 +16,25 @@ import pyarrow.fs as pa_fs
 from connectors.store.listing import Child, FileStat, Parts, Pattern
 
 T = TypeVar("T")
+
+
+Fetch = Callable[[FileStat, int, int], bytes]  # of the file as it was when opened
+
+
+class OpenFile(BinaryIO):
+    """A file that is read. seen: what it was when it was opened.
+
+    Its methods raise DataError FILE_CHANGED where its bytes are no longer those of `seen`, and that is noticed.
+    """
+
+    seen: FileStat
+
+    @abstractmethod
+    def settle(self) -> None:
+        """Look, after the last byte was read, whether all were of one content, unless the store has seen to that.
+
+        raises: DataError FILE_CHANGED.
+        """
 
 
 class Files(Protocol):
@@ -63,11 +83,16 @@ class Files(Protocol):
         """The files below the folder of `pattern`, sorted by name; hidden folders may come like files."""
         ...
 
-    def open(self, url: str, fetch: Callable[[int, int], bytes]) -> BinaryIO:
-        """fetch: reads from `start` to `stop`, with the patience of `Store`; what is local needs none."""
+    def open(self, url: str, fetch: Fetch, look: Callable[[], FileStat | None]) -> OpenFile:
+        """raises: FileNotFoundError.
+
+        fetch, look: as the verbs below and above, with the patience of `Store`; what is local needs none.
+        """
         ...
 
-    def fetch(self, url: str, start: int, stop: int) -> bytes: ...
+    def fetch(self, url: str, start: int, stop: int, pin: str = "") -> bytes:
+        """pin: of the `FileStat`, asked for where the store knows such a condition; "": whatever has the name now."""
+        ...
 
     def read(self, url: str) -> bytes | None:
         """None where there is no such file."""

@@ -5,20 +5,47 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import NamedTuple
+
+from connectors.secret import redact
+from jobs.errors import DataError
 
 Parts = tuple[str, ...]  # the segments of a path below the listed folder
 
 
 @dataclass(frozen=True, slots=True)
 class FileStat:
-    """url: full, reads back through `Store.open`. version: etag or mtime in ns as text, "" where unknown."""
+    """url: full, reads back through `Store.open`. version: etag or mtime in ns as text, "" where unknown.
+
+    pin: what else tells one content from another while the file is read: a generation, the etag as the store wrote it,
+         a time; "" where unknown, and in listings. Never stored.
+    """
 
     url: str
     size: int
     version: str
+    pin: str = field(default="", compare=False)
+
+
+def refuse_changed(was: FileStat, now: FileStat | None, since: str = "since plan") -> None:
+    """raises: DataError FILE_CHANGED if `now` is another file. A mark that one of the two lacks is not looked at."""
+    if now is None:
+        raise changed(was.url, since, "it is gone")
+    if now.size != was.size:
+        raise changed(was.url, since, f"it has {now.size} bytes now, and had {was.size}")
+    for then, here in ((was.version, now.version), (was.pin, now.pin)):
+        if then and here and then != here:
+            raise changed(was.url, since, f"its version is {here!r} now, and was {then!r}")
+
+
+def changed(url: str, since: str, found: str) -> DataError:
+    return DataError(
+        f"cannot read '{redact(url)}': changed {since}, {found}; start a new job for the new content",
+        code="FILE_CHANGED",
+        file=url,
+    )
 
 
 class Child(NamedTuple):

@@ -10,17 +10,18 @@ import ctypes
 import errno
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TypeVar, cast
 
 import pyarrow.fs as pa_fs
 
-from connectors.store.files import Files
-from connectors.store.listing import Child, FileStat, Parts, Pattern, hidden, walk
+from connectors.store.files import Fetch, Files, OpenFile
+from connectors.store.listing import Child, FileStat, Parts, Pattern, hidden, refuse_changed, walk
 from jobs.errors import InputError, OutputError
 
 T = TypeVar("T")
@@ -29,6 +30,22 @@ T = TypeVar("T")
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV}
 NO_REFUSING_RENAME = "NO_REFUSING_RENAME"
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # linux/fcntl.h, linux/fs.h
+
+
+class LocalFile(FileIO):
+    """An `OpenFile`. It stays open whatever gets its name meanwhile: only what is written into itself changes it.
+
+    Unbuffered: readers ask for large pieces here, and hold them themselves.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path, self.seen = path, _status(path, os.fstat(self.fileno()))
+
+    def settle(self) -> None:
+        with suppress(OSError):
+            os.close(os.open(self.path, os.O_RDONLY))  # NFS asks its server about a file that is opened, at once
+        refuse_changed(self.seen, _status(self.path, os.fstat(self.fileno())), "while it was read")
 
 
 class LocalFiles(Files):
@@ -58,7 +75,7 @@ class LocalFiles(Files):
             status = Path(path).stat()
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return None if Path(path).is_dir() else FileStat(path, status.st_size, str(status.st_mtime_ns))
+        return None if stat.S_ISDIR(status.st_mode) else _status(path, status)
 
     def modified(self, path: str) -> float | None:
         return Path(path).stat().st_mtime
@@ -72,10 +89,10 @@ class LocalFiles(Files):
     def tree(self, pattern: Pattern) -> Iterator[tuple[Parts, FileStat]]:
         return walk(pattern, _inputs) if Path(pattern.folder or "/").is_dir() else iter(())
 
-    def open(self, path: str, fetch: Callable[[int, int], bytes]) -> BinaryIO:
-        return FileIO(path)  # unbuffered: readers ask for large pieces here, and hold them themselves
+    def open(self, path: str, fetch: Fetch, look: Callable[[], FileStat | None]) -> OpenFile:
+        return cast(OpenFile, LocalFile(path))
 
-    def fetch(self, path: str, start: int, stop: int) -> bytes:
+    def fetch(self, path: str, start: int, stop: int, pin: str = "") -> bytes:
         with FileIO(path) as file:
             file.seek(start)
             return file.read(stop - start)
@@ -165,6 +182,10 @@ class LocalFiles(Files):
             temporary.unlink(missing_ok=True)
             raise
         return temporary
+
+
+def _status(path: str, status: os.stat_result) -> FileStat:
+    return FileStat(path, status.st_size, str(status.st_mtime_ns))
 
 
 def _entries(path: str) -> Iterator[Child]:

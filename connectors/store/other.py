@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import threading
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-from connectors.store.remote import PlacedFiles
+from connectors.store.remote import PlacedFiles, version
 
 
 class OtherFiles(PlacedFiles):
@@ -39,3 +40,7 @@ class MemoryFiles(OtherFiles):
 
 class WebFiles(OtherFiles):
     read_only = True
+
+    def pin(self, info: Mapping[str, Any]) -> str:
+        """The time, where there is no etag: it has never been a version, and plans that are stored stay valid."""
+        return "" if version(info) else str(info.get("Last-Modified", ""))

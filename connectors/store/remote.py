@@ -14,26 +14,34 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import pyarrow.fs as pa_fs
 
 from connectors.secret import redact
 from connectors.store.client_error import denied
-from connectors.store.files import Files
-from connectors.store.listing import Child, FileStat, Parts, Pattern, walk
+from connectors.store.files import Fetch, Files, OpenFile
+from connectors.store.listing import Child, FileStat, Parts, Pattern, refuse_changed, walk
 from jobs.errors import InputError
 
 T = TypeVar("T")
 
 
 class RangeFile(io.RawIOBase):
-    """A remote file, read by exact byte ranges: a reader of two columns pays for two columns."""
+    """A remote file, read by exact byte ranges: a reader of two columns pays for two columns. An `OpenFile`.
 
-    def __init__(self, fetch: Callable[[int, int], bytes], size: int) -> None:
-        self._fetch = fetch
-        self._size = size
+    look: the file as it is now; None: each range is of the content `seen`, the store has seen to that.
+    """
+
+    def __init__(self, seen: FileStat, fetch: Fetch, look: Callable[[], FileStat | None] | None) -> None:
+        self.seen = seen
+        self._fetch, self._look = fetch, look
+        self._size = seen.size
         self._position = 0
+
+    def settle(self) -> None:
+        if self._look is not None:
+            refuse_changed(self.seen, self._look(), "while it was read")
 
     def readable(self) -> bool:
         return True
@@ -54,7 +62,7 @@ class RangeFile(io.RawIOBase):
         stop = self._size if size is None or size < 0 else min(start + size, self._size)
         if stop <= start:
             return b""
-        content = self._fetch(start, stop)
+        content = self._fetch(self.seen, start, stop)
         self._position = stop
         return content
 
@@ -69,7 +77,12 @@ class RangeFile(io.RawIOBase):
 
 
 class RemoteFiles(Files):
-    """A file system of fsspec; raises what its client raises."""
+    """A file system of fsspec; raises what its client raises.
+
+    holds_ranges: `fetch` with a pin answers with bytes of that content, or raises.
+    """
+
+    holds_ranges: ClassVar[bool] = False
 
     def __init__(self, client: Any, renewed: Callable[[], Any] | None = None) -> None:
         """renewed: makes a client anew, with credentials read again."""
@@ -120,7 +133,11 @@ class RemoteFiles(Files):
             return None
         if info.get("size") is None:
             raise InputError(f"cannot read '{redact(url)}': the server does not tell its size")
-        return FileStat(url, info["size"], version(info))
+        return FileStat(url, info["size"], version(info), self.pin(info))
+
+    def pin(self, info: Mapping[str, Any]) -> str:
+        """What of a look at a file tells its content from others, beside its version; ""."""
+        return ""
 
     def modified(self, url: str) -> float | None:
         time: Any = self.client.modified(self.key(url))
@@ -141,13 +158,14 @@ class RemoteFiles(Files):
     def tree(self, pattern: Pattern) -> Iterator[tuple[Parts, FileStat]]:
         return walk(pattern, self.children)
 
-    def open(self, url: str, fetch: Callable[[int, int], bytes]) -> BinaryIO:
-        file = self.stat(url)
-        if file is None:
+    def open(self, url: str, fetch: Fetch, look: Callable[[], FileStat | None]) -> OpenFile:
+        seen = self.stat(url)
+        if seen is None:
             raise FileNotFoundError(url)
-        return cast(BinaryIO, RangeFile(fetch, file.size))
+        held = self.holds_ranges and seen.pin != ""
+        return cast(OpenFile, RangeFile(seen, fetch, None if held else look))
 
-    def fetch(self, url: str, start: int, stop: int) -> bytes:
+    def fetch(self, url: str, start: int, stop: int, pin: str = "") -> bytes:
         return bytes(self.client.cat_file(self.key(url), start=start, end=stop))
 
     def read(self, url: str) -> bytes | None:

@@ -12,16 +12,25 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow.fs as pa_fs
 
 from connectors.secret import redact
 from connectors.store.calls import Calls
-from connectors.store.client_error import publish_answer
+from connectors.store.client_error import publish_answer, replaced
 from connectors.store.connect import absolute, kind_of, scheme_of
-from connectors.store.files import Files
-from connectors.store.listing import Child, FileStat, Pattern, has_wildcard, hidden, nothing_found
+from connectors.store.files import Files, OpenFile
+from connectors.store.listing import (
+    Child,
+    FileStat,
+    Pattern,
+    changed,
+    has_wildcard,
+    hidden,
+    nothing_found,
+    refuse_changed,
+)
 from connectors.store.retry import BEST_EFFORT, ONCE, READ, Patience
 from connectors.store.scratch import scratch_folder
 from jobs.errors import InputError, OutputError, RunnerError, StorageError
@@ -86,19 +95,50 @@ class Store:
         """None where there is no such file."""
         return self._calls.ask("look at", path, InputError, lambda files, url: files.stat(url))
 
-    def open(self, path: str) -> BinaryIO:
-        """Open for random access. Nothing is read ahead: a read fetches exactly these bytes.
+    def open(self, path: str, planned: FileStat | None = None) -> OpenFile:
+        """Open for random access. Nothing is read ahead: a read fetches exactly these bytes, of one content.
 
-        raises: InputError where there is no such file or no permission; StorageError, also from the file's methods,
-                where the bytes could not be fetched.
+        planned: what the file has to be; None: as it is now.
+        raises:  InputError where there is no such file or no permission; StorageError, also from the file's methods,
+                 where the bytes could not be fetched; DataError FILE_CHANGED, also from its methods, where it is not
+                 the planned one, or another one than was opened. Some stores tell that by `settle` alone.
+        cost:    one look; ranges and their conditions are one request each.
         """
-        return self._calls.ask("read", path, InputError, lambda files, url: files.open(url, partial(self.fetch, url)))
 
-    def fetch(self, path: str, start: int, stop: int) -> bytes:
-        """Bytes `start` to `stop` of a file, all of them. raises: as the methods of an open file."""
+        def opened(files: Files, url: str) -> OpenFile:
+            def fetch(seen: FileStat, start: int, stop: int) -> bytes:
+                return self.fetch(url, start, stop, seen)
+
+            try:
+                return files.open(url, fetch, partial(self.stat, url))
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                if planned is None:
+                    raise
+                raise changed(url, "since plan", "it is gone") from None
+
+        file = self._calls.ask("read", path, InputError, opened)
+        if planned is not None:
+            try:
+                refuse_changed(planned, file.seen)
+            except BaseException:
+                file.close()
+                raise
+        return file
+
+    def fetch(self, path: str, start: int, stop: int, seen: FileStat | None = None) -> bytes:
+        """Bytes `start` to `stop` of a file, all of them. raises: as the methods of an open file.
+
+        seen: the file when it was opened, whose bytes are meant; None: of whatever has the name now.
+        """
 
         def fetch(files: Files, url: str) -> bytes:
-            content = files.fetch(url, start, stop)
+            try:
+                content = files.fetch(url, start, stop, seen.pin if seen is not None else "")
+            except Exception as error:
+                if seen is None or not replaced(error):
+                    raise
+                found = f"what was version {seen.version!r} is not there any more"
+                raise changed(url, "while it was read", found) from None
             if len(content) != stop - start:
                 raise StorageError(
                     f"cannot read '{redact(url)}': {stop - start} bytes at {start} asked for, {len(content)} came"

@@ -1,7 +1,7 @@
 """The row groups of one attempt, decoded by the reader threads of a worker.
 
 Knows how a piece of a file becomes tables; refuses to know threads and models. The invariant: every planned row group
-is read once, as planned, or an error names it.
+is read once, as planned, or an error names it; no row of another content of its file is ever published.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from connectors.formats.base import RowGroupReader, Source
 from connectors.formats.schema import conform
 from connectors.store.store import Store
 from jobs.attempt import Attempt, InputSlice
+from jobs.errors import DataError
 from runner.batch.batches import Where
 from runner.measure.stage import StageClock
 
@@ -70,10 +71,16 @@ class Reading:
                         here = None
                         opened.close()
                         here = piece, opened.enter_context(self.source.open(self.store, piece, self.columns))
-                    table = conform(here[1].read(row_group), self.schema, piece.url)
+                    reader = here[1]
+                    try:
+                        table = conform(reader.read(row_group), self.schema, piece.url)
+                    except DataError:
+                        here = None
+                        opened.close()  # raises where the file has changed, which looks like damage
+                        raise
                 # Fetching waits for a store, decoding for a core: the report keeps the two apart.
-                clock.add("read", here[1].fetch_s - fetched)
-                clock.add("decode", fetched - here[1].fetch_s)
+                clock.add("read", reader.fetch_s - fetched)
+                clock.add("decode", fetched - reader.fetch_s)
                 picks = piece.picked(row_group)
                 return table if picks is None else table.take(pa.array(picks, pa.int64()))
 

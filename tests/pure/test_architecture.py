@@ -102,12 +102,13 @@ HOMES: dict[str, tuple[str, ...]] = {  # heavy or delicate library -> the only p
     "filelock": ("connectors/models/cache.py", "connectors/store/scratch.py"),
     "google_crc32c": ("connectors/formats/record.py",),
     "paramiko": ("connectors/store/sftp.py",),  # what fsspec's SFTP client cannot do: believe known hosts only
+    "azure": ("connectors/store/objects.py",),  # a condition of its client, which fsspec's does not hand on
     "typer": ("runner/cli/",),
     "IPython": ("runner/report/display.py",),
 }
 LIBRARIES = {  # beside the standard library; numpy: the bytes of tf.Examples and of TFRecord files
     "jobs": {"pydantic", "yaml"},
-    "connectors": {"pyarrow", "numpy", "fsspec", "paramiko", "filelock", "google_crc32c"},
+    "connectors": {"pyarrow", "numpy", "fsspec", "paramiko", "azure", "filelock", "google_crc32c"},
 }
 ENTRANCES = ("runner/engine/", "runner/cluster/", "runner/__main__.py")
 

@@ -7,6 +7,7 @@ import re
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -130,6 +131,13 @@ def s3_faults() -> Iterator[list[Fault]]:
     S3.faults.clear()
 
 
+@pytest.fixture
+def s3_server(monkeypatch: pytest.MonkeyPatch) -> type[S3]:
+    """`asked`: empty when a test begins."""
+    monkeypatch.setattr(S3, "asked", [])
+    return S3
+
+
 class S3(BaseHTTPRequestHandler):
     """What our promises need of S3: objects that appear whole, `If-None-Match`, ranges, and listings by prefix."""
 
@@ -137,6 +145,8 @@ class S3(BaseHTTPRequestHandler):
     objects: ClassVar[dict[str, bytes]] = {}
     uploads: ClassVar[dict[str, dict[int, bytes]]] = {}
     faults: ClassVar[list[Fault]] = []
+    asked: ClassVar[list[str]] = []  # method and path of each request
+    conditions = True  # whether it knows `If-Match`
     lock = threading.Lock()
 
     @classmethod
@@ -150,12 +160,14 @@ class S3(BaseHTTPRequestHandler):
     def handle_one_request(self) -> None:
         """Whether the request has its effect, and whether its answer arrives, is up to `faults`."""
         self.fault: Fault | None = None
-        super().handle_one_request()
+        with suppress(ConnectionError):  # a client may go before it has read an answer
+            super().handle_one_request()
 
     def parse_request(self) -> bool:
         parsed = super().parse_request()
         if parsed:
             with self.lock:
+                self.asked.append(f"{self.command} {self.path}")
                 self.fault = next((fault for fault in self.faults if fault.hits(self.command, self.path)), None)
                 if self.fault is not None:
                     self.fault.times -= 1
@@ -225,6 +237,8 @@ class S3(BaseHTTPRequestHandler):
         content = self.objects.get(self.name)
         if content is None:
             self.answer(404, b"<Error><Code>NoSuchKey</Code><Message>no such key</Message></Error>")
+        elif self.conditions and self.headers.get("If-Match", etag(content)) != etag(content):
+            self.answer(412, b"<Error><Code>PreconditionFailed</Code><Condition>If-Match</Condition></Error>")
         elif match := re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")):
             found = content[int(match[1]) : int(match[2]) + 1]
             where = f"bytes {match[1]}-{int(match[1]) + len(found) - 1}/{len(content)}"

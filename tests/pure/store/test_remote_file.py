@@ -6,6 +6,7 @@ import os
 
 import pyarrow as pa
 
+from connectors.store.listing import FileStat
 from connectors.store.remote import RangeFile
 
 CONTENT = bytes(range(200))
@@ -14,11 +15,11 @@ CONTENT = bytes(range(200))
 def opened() -> tuple[RangeFile, list[tuple[int, int]]]:
     fetched: list[tuple[int, int]] = []
 
-    def fetch(start: int, stop: int) -> bytes:
+    def fetch(seen: FileStat, start: int, stop: int) -> bytes:
         fetched.append((start, stop))
         return CONTENT[start:stop]
 
-    return RangeFile(fetch, len(CONTENT)), fetched
+    return RangeFile(FileStat("s3://b/x", len(CONTENT), "v"), fetch, None), fetched
 
 
 def test_each_read_fetches_its_range_and_no_more() -> None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.feather as feather
 import pytest
+from memory_file import MemoryFile
 
 from connectors.formats.arrow_ipc import ArrowEncoder, ArrowSource, fixed_bits
 from connectors.store.store import FileStat
@@ -32,8 +33,8 @@ class Memory:
     def stat(self, path: str) -> FileStat:
         return FileStat(path, len(self.content), "1")
 
-    def open(self, path: str) -> Any:
-        return io.BytesIO(self.content)
+    def open(self, path: str, planned: FileStat | None = None) -> Any:
+        return MemoryFile(self.content)
 
 
 def encoded(table: pa.Table = TABLE, rows: int = 4, **options: Any) -> bytes:

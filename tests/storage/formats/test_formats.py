@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from memory_file import MemoryFile
 
 from connectors.formats import spool
 from connectors.formats.buffered import BufferedFile, coalesced
@@ -401,10 +402,10 @@ class Faulty:
     def stat(self, path: str) -> FileStat:
         return FileStat(path, len(self.content), "1")
 
-    def open(self, path: str) -> Any:
+    def open(self, path: str, planned: FileStat | None = None) -> Any:
         store = self
 
-        class Opened(io.BytesIO):
+        class Opened(MemoryFile):
             def readinto(self, buffer: Any) -> int:
                 count = super().readinto(buffer)
                 fault = store.faults.pop(0) if store.faults else None

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from memory_file import MemoryFile
 
 from connectors.formats import parquet
 from connectors.formats.parquet import ParquetEncoder, ParquetSource, dictionary_columns
@@ -38,10 +39,10 @@ class Memory:
     def stat(self, path: str) -> FileStat:
         return FileStat(path, len(self.content), "1")
 
-    def open(self, path: str) -> Any:
+    def open(self, path: str, planned: FileStat | None = None) -> Any:
         store = self
 
-        class Counted(io.BytesIO):
+        class Counted(MemoryFile):
             def readinto(self, buffer: Any) -> int:
                 store.reads += 1
                 return super().readinto(buffer)
@@ -211,10 +212,10 @@ def test_row_40_a_byte_that_is_flipped_on_the_way_is_fetched_again() -> None:
     class Noisy(Memory):
         flipped = False
 
-        def open(self, path: str) -> Any:
+        def open(self, path: str, planned: FileStat | None = None) -> Any:
             store = self
 
-            class File(io.BytesIO):
+            class File(MemoryFile):
                 def readinto(self, buffer: Any) -> int:
                     start, count = self.tell(), super().readinto(buffer)
                     # The first read of pages alone: what was read before it brought footers.

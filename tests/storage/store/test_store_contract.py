@@ -7,6 +7,7 @@ HDFS have no server here: stubs of their clients, in test_publish.py, stand for 
 from __future__ import annotations
 
 import gc
+import os
 import pickle
 import signal
 import subprocess
@@ -308,6 +309,34 @@ def test_a_range_of_a_part_is_read_alone(site: Site) -> None:
         assert file.read(3) == bytes([100, 101, 102])
         file.seek(-1, 2)
         assert file.read() == bytes([199])
+
+
+def read_to_the_end(file: Any) -> None:
+    file.read()
+    file.settle()
+
+
+def test_no_byte_of_another_content_passes_for_one_of_the_file_that_was_opened(
+    site: Site, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    store = site.store()
+    publish(store, "x", b"a" * 100)
+    with store.open("x") as file:
+        assert file.read(10) == b"a" * 10
+        file.settle()
+        store.replace("x", b"b" * 100)
+        if site.kind == "sftp":  # its times are whole seconds
+            path = next(tmp_path_factory.getbasetemp().glob(f"sftp*/root/{site.url.split('/')[3]}/out/x"))
+            os.utime(path, (1, 1))
+        if site.kind == "local":  # what is open is the file that was there
+            assert file.read(10) == b"a" * 10
+            file.settle()
+            return
+        with pytest.raises(RunnerError, match="changed while it was read") as caught:
+            read_to_the_end(file)
+    assert caught.value.facts["code"] == "FILE_CHANGED"
+    with store.open("x") as again:
+        assert again.read() == b"b" * 100
 
 
 def test_a_discarded_attempt_leaves_nothing(site: Site) -> None:

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from connectors.formats.parquet import ParquetReader
 from connectors.output.directory import OutputDirectory, Part
 from jobs.attempt import Attempt, Failure, Receipt, Success, attempt
 from jobs.errors import DataError, MemoryLimitError, ModelError, StoppedError
@@ -146,6 +147,26 @@ def test_a_file_that_changed_since_the_plan_stops_the_shard(ready: Ready, tmp_pa
     result = worker.attempt(attempt_at(found, 0))
     assert isinstance(result, Failure)
     assert isinstance(result.error, DataError)
+    assert result.error.facts["code"] == "FILE_CHANGED"
+    assert parts(tmp_path) == leftovers(tmp_path) == []
+
+
+def test_a_file_that_is_rewritten_while_its_shard_is_read_stops_the_shard(
+    ready: Ready, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, worker = ready()
+    path = min((tmp_path / "in").glob("*.parquet"))
+    read, content = ParquetReader.read, path.read_bytes()
+
+    def rewritten(self: ParquetReader, row_group: int) -> pa.Table:
+        table = read(self, row_group)
+        path.write_bytes(content)  # equal bytes: what is seen is that somebody wrote
+        return table
+
+    monkeypatch.setattr(ParquetReader, "read", rewritten)
+    result = worker.attempt(attempt_at(found, 0))
+    assert isinstance(result, Failure)
+    assert "changed while it was read" in result.error.message
     assert result.error.facts["code"] == "FILE_CHANGED"
     assert parts(tmp_path) == leftovers(tmp_path) == []
 

@@ -1,10 +1,11 @@
 """Named places where a test can make a process die, hang or fail. Inert unless two environment variables are set.
 
 `RUNNER_TEST_BUILD=1` and `RUNNER_FAILPOINTS="W6.after=kill@2;W3.fetch=raise"`: at the second passing of `W6.after` the
-process kills itself. Effects: kill (SIGKILL), stop (SIGSTOP), raise (StorageError), abort (SIGABRT), hang (sleeps an
-hour), sleep:S, note. `@N` counts passings in this process, from 1; without it every passing counts. `#FILE` after the
-number makes the effect happen once over all processes: to the one that creates FILE, which writes its pid there. `note`
-does nothing but add one byte to its FILE at each passing: how often a step was taken is the size of a file.
+process kills itself. Effects: kill (SIGKILL), stop (SIGSTOP), raise (StorageError), abort (SIGABRT, behind a line on
+standard error), hang (sleeps an hour), sleep:S, note. `@N` counts passings in this process, from 1; without it every
+passing counts. `#FILE` after the number makes the effect happen once over all processes: to the one that creates FILE,
+which writes its pid there. `note` does nothing but add one byte to its FILE at each passing: how often a step was taken
+is the size of a file.
 
 `RUNNER_FAILPOINTS=@FILE` reads the rules from FILE when a process starts: for workers of a cluster that is up already.
 
@@ -95,6 +96,7 @@ def _happen(fault: Fault) -> None:
     elif fault.effect == "stop":
         os.kill(os.getpid(), signal.SIGSTOP)
     elif fault.effect == "abort":
+        os.write(2, f"a library meets failpoint '{fault.name}' and aborts\n".encode())
         os.abort()
     elif fault.effect == "raise":
         raise StorageError(f"failpoint '{fault.name}' was set to fail")

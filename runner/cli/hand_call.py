@@ -19,7 +19,7 @@ from connectors.formats.example import encode
 from jobs.errors import JobError, OutputError, one_of
 from runner.cli import expression
 from runner.engine import EngineOptions, load
-from runner.engine.quiet import native_notes_dropped
+from runner.engine.quiet import NativeNotes
 from runner.model.signature import ModelSpec, Signature, TensorSpec
 from runner.tensor import DTYPES, Outputs, Strings, Tensor, bfloat16_bits, bfloat16_values, carrier, tensor_text
 
@@ -67,7 +67,7 @@ def call(model: ModelSpec, tags: Sequence[str], signature: Signature, given: Map
         )
     feeds = {key: tensor_of(value, signature.inputs[key]) for key, value in given.items()}
     fetches = [spec.name for spec in signature.outputs.values() if spec.encoding == "dense"]
-    with native_notes_dropped():
+    with NativeNotes(f"loaded model '{model.url}'"):
         engine = load("session", model.path, tags, signature, EngineOptions(threads=1))
     try:
         return engine.run(feeds, fetches)

@@ -11,6 +11,7 @@ from jobs.errors import RunnerError
 from jobs.job import Workers
 from runner.cluster.metrics import WorkerMetrics
 from runner.cluster.quiet import ray
+from runner.cluster.words import Home, home
 from runner.engine import EngineOptions
 from runner.measure.place import Place
 from runner.pool.facts import WorkerFacts
@@ -29,6 +30,9 @@ class WorkerActor:
             os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # before TensorFlow loads: it takes the memory of all it sees
         self._worker: Worker | None = None
         self._metrics = WorkerMetrics()
+
+    def home(self) -> Home:
+        return home()
 
     def start(self, spec: WorkerSpec, isolated: bool) -> WorkerFacts | RunnerError:
         """Load the model; returns what is known of this worker."""

@@ -36,6 +36,7 @@ from runner.cluster.fault import cause, raise_interruption
 from runner.cluster.metrics import RunMetrics
 from runner.cluster.nodes import NodeWatch, known_nodes
 from runner.cluster.quiet import NodeAffinitySchedulingStrategy, OutOfMemoryError, RayActorError, ray
+from runner.cluster.words import Home, last_words_of
 from runner.measure.snapshot import Snapshot
 from runner.pool.facts import WorkerFacts
 from runner.pool.pool import Clock
@@ -43,6 +44,7 @@ from runner.worker.spec import Progress, WorkerSpec
 
 _IN_HAND = 2  # attempts of a worker: the Schedule gives out no more
 _PROGRESS_S = 0.5  # between two questions to a worker for its rows
+_WORDS_S = 10.0  # how long the last words of a worker may take; Ray starts a process to read them
 _KILL_S = 2.0  # how long the killing of actors may take; it takes milliseconds unless the head is gone
 
 
@@ -56,6 +58,8 @@ class _Live:
     questioned: float = 0.0  # when a call for its progress was last sent
     leaving: bool = False  # its node drains, and `WorkerDraining` is sent
     attempts: int = 0  # that were given to it
+    home: Home | None = None
+    died: tuple[Exception, float] | None = None  # at its first calls, and when: its last words are asked for
 
     @property
     def node(self) -> str:
@@ -123,6 +127,7 @@ class RayPool:
                 scheduling_strategy=self._placement(avoid),
             )
             live = _Live(actor.remote(worker, self._workers))
+            self._calls[live.handle.home.remote()] = ("home", worker)
             self._calls[live.handle.start.remote(self._spec, isolated)] = ("start", worker)
             self._live[worker] = live
         except Exception as error:
@@ -153,7 +158,7 @@ class RayPool:
         if self._watch is None and not self._connection.pending:
             self._begin_again()
         self._lose()
-        news, self._news = [*self._news, *self._look_at_nodes()], []
+        news, self._news = [*self._news, *self._look_at_nodes(), *self._silent()], []
         try:
             self._ask_for_progress()
             if not self._calls:
@@ -232,7 +237,16 @@ class RayPool:
             answer = ray.get(ref, timeout=10)
         except Exception as error:  # whatever it is: this worker no longer answers as it should
             raise_interruption(error)
-            return None if self._lose(asking=True) else self._lost(worker, now, error)  # no shard is to blame for it
+            if self._lose(asking=True):  # no shard is to blame for it
+                return None
+            if what == "home" or self._ask_for_words(live, worker, now, error):  # where `home` fails, `start` does too
+                return None
+            return self._lost(worker, now, error if live.died is None else live.died[0])
+        if what == "words" and live.died is not None:
+            return self._lost(worker, now, live.died[0], answer)
+        if what == "home":
+            live.home = answer
+            return None
         if what == "progress":
             live.progress = answer
             return None
@@ -249,12 +263,29 @@ class RayPool:
             return AttemptSucceeded(now, worker, answer)
         return AttemptFailed(now, worker, answer)
 
-    def _lost(self, worker: str, now: float, error: Exception) -> Event:
+    def _ask_for_words(self, live: _Live, worker: str, now: float, error: Exception) -> bool:
+        """Whether somebody was asked what a worker said as it died at its first calls; its loss is told afterwards."""
+        first = live.attempts == 0 and live.died is None and isinstance(error, RayActorError) and not error.preempted
+        if not first or live.home is None or not live.home.log:
+            return False
+        self._forget(worker)
+        live.died = error, now
+        self._calls[last_words_of(live.home)] = ("words", worker)
+        return True
+
+    def _silent(self) -> list[Event]:
+        """The loss of workers whose last words do not come: their node is gone too."""
+        now = self._clock()
+        dead = [(worker, live.died) for worker, live in self._live.items() if live.died is not None]
+        return [self._lost(worker, now, error) for worker, (error, when) in dead if now - when > _WORDS_S]
+
+    def _lost(self, worker: str, now: float, error: Exception, words: str = "") -> Event:
+        """words: how it died, where that is known better than by Ray."""
         live = self._live[worker]
         facts = live.facts
         where = f" (pid {facts.place.pid} on node {facts.place.node})" if facts else ""
         kind = MemoryLimitError if isinstance(error, OutOfMemoryError) else WorkerError
-        lost = kind(f"worker {worker}{where} was lost: {cause(error)}")
+        lost = kind(f"worker {worker}{where} was lost: {words or cause(error)}")
         draining = self._watch.draining if self._watch is not None else {}
         preempted = live.node in draining or (isinstance(error, RayActorError) and bool(error.preempted))
         self.stop(worker)
@@ -303,6 +334,11 @@ class RayPool:
     def _ask_for_progress(self) -> None:
         now = self._clock()
         for worker, live in self._live.items():
-            if live.facts and now - live.questioned >= _PROGRESS_S and ("progress", worker) not in self._calls.values():
+            if (
+                live.facts
+                and live.died is None
+                and now - live.questioned >= _PROGRESS_S
+                and ("progress", worker) not in self._calls.values()
+            ):
                 live.questioned = now
                 self._calls[live.handle.progress.remote()] = ("progress", worker)

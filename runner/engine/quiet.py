@@ -1,27 +1,138 @@
-"""Keeps the notes of TensorFlow's native code out of a user's terminal."""
+"""What native libraries print: kept off the user's terminal while all is well, and shown where the process dies of it.
+
+The invariants: what is kept is bounded, and gone with a good end; a process that ends while its notes are kept does
+not end without a word. Run as a script, this file is the keeper: a process that outlives the one it looks after.
+"""
 
 from __future__ import annotations
 
+import atexit
+import fcntl
 import os
+import re
+import select
+import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
+from contextlib import suppress
+from typing import IO
+
+_MOST_BYTES, _TAIL_BYTES = 1 << 20, 1 << 14  # of notes; and how much of their end is looked through
+_LOOK_S = 1.0  # how often the keeper looks at their size
+_LINES, _LETTERS = 3, 400  # of last words
+
+# What is printed of a crash by those who did not cause it: signal handlers, of Python, Abseil and Ray.
+_CRASH = re.compile(r"\*\*\* (SIG\w+) received|^Fatal Python error: (\w+)", re.MULTILINE)
+# Lines that tell no cause: logs below an error that ends the process, stacks, and what Ray writes into its files.
+_BESIDE = re.compile(
+    r"[IWE]\d{4} |\d{4}-\d\d-\d\d .*: [IWE] |WARNING: All log messages before absl|:\w+:"
+    r"|\s+@\s+0x|PC: @|\*\*\* |\[\d{4}-\d\d-\d\d |  File \"|(Current )?[Tt]hread 0x|Stack \("
+)
+_FATAL = re.compile(r"F\d{4} [\d:.]+\s+\d+ (\S+\] )?")  # F0000 00:00:1767225600.123456 4711 file.cc:12] reason
 
 
-@contextmanager
-def native_notes_dropped() -> Iterator[None]:
-    """Keep what native libraries print while they load off the user's terminal.
+def last_words(text: str) -> str:
+    """Why a process died, of all that it printed: its last lines but for stacks and notes; "" where there are none."""
+    before = text[: crash.start()] if (crash := _CRASH.search(text)) else text
+    lines = [line for line in before.splitlines() if line.strip() and not _BESIDE.match(line)]
+    words = " ".join(" ".join(_FATAL.sub("", line).split()) for line in lines[-_LINES:])
+    return words.rstrip(".") if len(words) <= _LETTERS else words[: _LETTERS - 3] + "..."
 
-    TensorFlow writes some notes before it reads its own log level, so only the descriptor helps. After loading it is
-    the terminal's again: what a dying library says must be seen.
+
+def crash_of(text: str) -> str:
+    """The signal that a process reported as it died of it, 'SIGABRT'; "" where it reported none."""
+    crash = _CRASH.search(text)
+    return "" if crash is None else crash[1] or f"'{crash[2]}'"
+
+
+def open_notes() -> IO[bytes]:
+    """A file without a name for a process to print into. raises: OSError."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115  # its caller's
+    fcntl.fcntl(file, fcntl.F_SETFL, os.O_APPEND)  # after it was cut, the next line is its first
+    return file
+
+
+def bound(notes: int) -> None:
+    """Cut a file of notes that has grown too long: what comes last is said after that."""
+    if os.fstat(notes).st_size > _MOST_BYTES:
+        os.ftruncate(notes, 0)
+
+
+def tail(notes: int) -> str:
+    start = max(0, os.fstat(notes).st_size - _TAIL_BYTES)
+    return os.pread(notes, _TAIL_BYTES, start).decode("utf-8", "replace")
+
+
+class NativeNotes:
+    """A context in which this process prints into a file instead of its standard error.
+
+    TensorFlow writes some notes before it reads its own log level, so only the descriptor helps. Where this process
+    dies meanwhile, the keeper shows the end of the file on the standard error that there was before.
     """
-    sys.stderr.flush()
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+
+    def __init__(self, doing: str) -> None:
+        """doing: what this process does in the context, behind 'while it'."""
+        self._doing = doing
+        self._terminal: int | None = None
+        self._life = -1  # the keeper reads the other end
+        self._keeper: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> NativeNotes:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+        self._terminal = os.dup(2)
+        try:
+            with open_notes() as notes:
+                self._keep(notes.fileno())
+                os.dup2(notes.fileno(), 2)
+        except OSError:  # no room for a file, or for a process: then the notes are lost
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 2)
+            os.close(nowhere)
+        atexit.register(self.close)  # for a thread that is left behind in this context
+        return self
+
+    def _keep(self, notes: int) -> None:
+        theirs, self._life = os.pipe()
+        try:
+            self._keeper = subprocess.Popen(
+                [sys.executable, "-I", "-S", __file__, str(notes), str(theirs), self._doing],
+                pass_fds=(notes, theirs),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is for the process that it looks after
+            )
+        finally:
+            os.close(theirs)
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give standard error back; may be called again, and by another thread."""
+        terminal, self._terminal = self._terminal, None
+        if terminal is None:
+            return
+        atexit.unregister(self.close)
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        if self._life >= 0:
+            with suppress(OSError):  # the keeper was ended by someone
+                os.write(self._life, b".")
+            os.close(self._life)
+        if self._keeper is not None:
+            self._keeper.wait()
+
+
+def _look_after(notes: int, life: int, doing: str) -> None:
+    """Wait for the good-bye of a process, or for its end: then say what it said last."""
+    while not select.select([life], [], [], _LOOK_S)[0]:
+        bound(notes)
+    if not os.read(life, 1):
+        words = last_words(tail(notes))
+        said = f"it said last: {words}" if words else "it said nothing"
+        print(f"error: this process died while it {doing}; {said}", file=sys.stderr)  # noqa: T201
+
+
+if __name__ == "__main__":
+    _look_after(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from jobs.errors import ModelError
+from jobs.errors import PoisonError
 from jobs.schedule.event import Event, WorkerDraining, WorkerFailedToStart, WorkerLost, WorkerReady
 from runner.pool.pool import Pool
 from runner.worker.spec import WorkerSpec
@@ -73,8 +73,8 @@ class TrialGate:
         for note in facts.trial.notes if facts is not None and facts.trial is not None else ():
             self._warn(note)
 
-    def _deadly(self, reason: str) -> ModelError:
-        return ModelError(
+    def _deadly(self, reason: str) -> PoisonError:
+        return PoisonError(
             f"cannot run signature {self._spec.signature.name!r} of model '{self._spec.model.url}': a call with a few"
             f" rows ended the processes of {self._deaths} workers; the last: {reason}"
         )

@@ -6,12 +6,13 @@ import itertools
 import queue
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from jobs.attempt import Attempt, Success
 from jobs.schedule.event import AttemptFailed, AttemptSucceeded, Event, WorkerFailedToStart, WorkerReady
 from runner.engine import EngineOptions
-from runner.engine.quiet import native_notes_dropped
+from runner.engine.quiet import NativeNotes
 from runner.measure.place import Place
 from runner.measure.snapshot import Snapshot
 from runner.pool.facts import WorkerFacts
@@ -34,6 +35,7 @@ class InlinePool:
         self._trials: dict[str, Trial] = {}
         self._workers: dict[str, Worker] = {}
         self._stopped: set[str] = set()
+        self._notes: NativeNotes | None = None  # while a worker loads, or tries the model out
 
     def connect(self) -> None: ...
 
@@ -89,11 +91,18 @@ class InlinePool:
         for thread in threading.enumerate():
             if thread.name.removeprefix("worker-") in self._attempts:
                 thread.join(max(0.0, deadline - time.monotonic()))
+        if self._notes is not None:  # of a worker that is left behind
+            self._notes.close()
+
+    @contextmanager
+    def _quietly(self, spec: WorkerSpec) -> Iterator[None]:
+        with _loading, NativeNotes(f"loaded model '{spec.model.url}', or called it with a few rows") as self._notes:
+            yield
 
     def _live(self, name: str, isolated: bool) -> None:
         assert self._spec is not None  # `serve` comes before `start`
         try:
-            with _loading, native_notes_dropped():
+            with self._quietly(self._spec):
                 worker = Worker(self._spec, name, self._options, isolated=isolated)
         except Exception as error:
             self._events.put(WorkerFailedToStart(self._clock(), name, as_runner_error(error, name)))
@@ -128,8 +137,9 @@ class InlinePool:
             self._events.put(AttemptFailed(self._clock(), worker.name, result))
 
     def _try_out(self, worker: Worker) -> bool:
+        assert self._spec is not None
         try:
-            with _loading, native_notes_dropped():
+            with self._quietly(self._spec):
                 self._trials[worker.name] = worker.trial()
         except Exception as error:
             self._workers.pop(worker.name, None)

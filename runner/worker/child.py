@@ -1,7 +1,7 @@
 """A process of our own that may die: called over a pipe, and watched for time and memory.
 
-Knows nothing of models and rows. The invariant: `ask` returns an answer or raises, within its patience; a child never
-outlives its parent by more than a second.
+Knows nothing of models and rows. The invariants: `ask` returns an answer or raises, within its patience; a child never
+outlives its parent by more than a second; what it prints is bounded, and told where it died.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import threading
 import time
 from typing import Any, Literal
 
+from runner.engine.quiet import bound, last_words, open_notes, tail
 from runner.worker.memory import mebibytes, resident_bytes
 
 _LOOK_S = 0.05  # how often its memory is looked at: a process fills some 100 MiB in that time
@@ -33,11 +34,14 @@ How = Literal["process_abort", "timeout", "oom"]
 
 
 class ChildEnded(Exception):
-    """It died, or was ended because it hung or grew. how: a code of reject files."""
+    """It died, or was ended because it hung or grew.
 
-    def __init__(self, how: How, story: str) -> None:
-        super().__init__(how, story)
-        self.how, self.story = how, story
+    how: a code of reject files. words: what it said last, "" where that is nothing.
+    """
+
+    def __init__(self, how: How, story: str, words: str = "") -> None:
+        super().__init__(how, story, words)
+        self.how, self.story, self.words = how, story, words
 
 
 class Child:
@@ -50,13 +54,14 @@ class Child:
         """raises: ChildEnded where it does not come up; whatever `target` raised."""
         self._memory = memory
         ours, theirs = socket.socketpair()
+        self._notes = open_notes()
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _MAIN, json.dumps(sys.path), target, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
+                stdout=self._notes,
+                stderr=self._notes,
                 env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
             )
         finally:
@@ -72,6 +77,7 @@ class Child:
 
     def ask(self, message: Any, patience_s: float) -> Any:
         """The answer to `message`. raises: what it raised there; ChildEnded where there is no answer."""
+        bound(self._notes.fileno())
         try:
             self._connection.send(message)
             answer = self._await(patience_s)
@@ -86,10 +92,12 @@ class Child:
             self._process.kill()
         self._process.wait()
         self._connection.close()
+        self._notes.close()
 
     def _await(self, patience_s: float) -> Any:
         deadline = time.monotonic() + patience_s
         while not self._connection.poll(_LOOK_S):
+            bound(self._notes.fileno())
             held = resident_bytes(self._process.pid)
             if self._memory is not None and held > self._memory:
                 self.close()
@@ -104,12 +112,13 @@ class Child:
             code = self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:  # it closed its end and lives on
             code = -signal.SIGKILL
+        words = last_words(tail(self._notes.fileno()))
         self.close()
         if code == -signal.SIGKILL:
             return ChildEnded("oom", "was killed by SIGKILL, as a system that runs out of memory does")
         if code < 0:
-            return ChildEnded("process_abort", f"was ended by {_signal_name(-code)}")
-        return ChildEnded("process_abort", f"ended by itself with exit code {code}")
+            return ChildEnded("process_abort", f"was ended by {_signal_name(-code)}", words)
+        return ChildEnded("process_abort", f"ended by itself with exit code {code}", words)
 
 
 def serve(descriptor: int, target: Any) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from connectors.failpoint import failpoint
 from connectors.formats.registry import source_of
 from connectors.store.store import Store
 from jobs.attempt import InputSlice
@@ -23,6 +24,7 @@ from runner.engine import Engine, EngineOptions
 from runner.tensor import Feeds, Outputs
 from runner.worker.child import Child, ChildEnded
 from runner.worker.memory import address_space_bytes, available_bytes, mebibytes
+from runner.worker.sample import DISTINCT_ROWS, Sample
 
 if TYPE_CHECKING:
     from runner.worker.spec import WorkerSpec
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 _PATIENCE_S, _SLOWER = 10.0, 10.0
 _HOPELESS = 20  # rows that ended a process, one after another, and none that did not: it is not the rows
 _SHARE = 0.8  # of the memory that is free, for a child without a limit of its own
+_FEW_ROWS = 256  # of a first call: enough to meet the kernels of a whole batch
 
 
 class IsolatedEngine:
@@ -60,7 +63,7 @@ class IsolatedEngine:
             outputs: Outputs = self._child.ask((dict(feeds), tuple(fetches)), self._patience(alone))
         except ChildEnded as ended:
             self._child = None
-            self._count(alone)
+            self._count(alone, ended)
             what = "this row alone" if alone else "these rows"
             raise ModelCallError(f"a process that ran the model on {what} {ended.story}", code=ended.how) from None
         except RunnerError as error:
@@ -95,24 +98,58 @@ class IsolatedEngine:
             return self._patience_s
         return min(self._patience_s, max(_PATIENCE_S, _SLOWER * self._longest))
 
-    def _count(self, alone: bool) -> None:
+    def _count(self, alone: bool, ended: ChildEnded) -> None:
         self._deaths += alone
         if not self._longest and self._deaths >= _HOPELESS:
             raise PoisonError(
                 f"the model survived none of {self._deaths} rows that it was given one by one: it is the model, or the"
-                " machine, and not the rows; try the model by hand",
+                f" machine, and not the rows; the last {_story(ended)}; try the model by hand",
                 attempts=self._deaths,
             )
 
 
 def load_model(model: tuple[Any, ...]) -> Callable[[tuple[Feeds, Sequence[str]] | None], Outputs | Numerics]:
     """In the child. A call that is None asks for the numerics of this process."""
+    failpoint("W1.child")
     from runner import engine
     from runner.engine.numerics import numerics
 
     loaded: Engine = engine.load(*model)
     own = numerics(model[-1], loaded.devices)
     return lambda call: own if call is None else loaded.run(*call)
+
+
+def survive_first_calls(
+    spec: WorkerSpec, path: str, options: EngineOptions, memory: int | None, sample: Sample, risks: Sequence[str]
+) -> None:
+    """Load the model and call it with a few rows in a process that may die of it, as this one would have to.
+
+    risks:  see `runner.engine.risk`.
+    raises: PoisonError where that process died. Whatever else is wrong shows when this one does the same.
+    cost:   the model is loaded twice, one after the other.
+    """
+    most = min(spec.batch_rows, _FEW_ROWS) if sample.kind != "none" and spec.repeatable else 0
+    try:
+        model = (spec.engine, path, spec.tags, spec.signature, options)
+        child = Child("runner.worker.isolated:load_model", model, memory, start_s=spec.limits.stall_s)
+        try:
+            for rows in sorted({*range(1, DISTINCT_ROWS + 1), most}) if most else ():
+                child.ask((dict(sample.feeds(range(rows))), spec.binding.fetches), spec.limits.stall_s)
+        finally:
+            child.close()
+    except ChildEnded as ended:
+        if ended.how == "process_abort":
+            raise PoisonError(
+                f"cannot run signature {spec.signature.name!r} of model '{spec.model.url}' here: a process that loaded"
+                f" it and called it with a few rows {_story(ended)}; suspected: {' together with '.join(risks)}; try"
+                " without"
+            ) from None
+    except RunnerError:
+        pass
+
+
+def _story(ended: ChildEnded) -> str:
+    return f"{ended.story} and said: {ended.words}" if ended.words else ended.story
 
 
 def survive_decoding(spec: WorkerSpec, piece: InputSlice, row_group: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import threading
 import traceback
 from collections.abc import Mapping
@@ -38,13 +39,14 @@ from runner import engine
 from runner.batch.comparison import Comparison
 from runner.batch.headroom import Headroom
 from runner.engine.numerics import numerics
+from runner.engine.risk import risks
 from runner.model.planned import OpenModel
 from runner.tensor import Feeds, Outputs
 from runner.worker.attempt_run import AttemptRun, Bench
 from runner.worker.gauge import Gauge
 from runner.worker.health import Health
 from runner.worker.in_hand import InHand
-from runner.worker.isolated import IsolatedEngine, survive_decoding
+from runner.worker.isolated import IsolatedEngine, survive_decoding, survive_first_calls
 from runner.worker.memory import MemoryLimit
 from runner.worker.reading import Reading, row_groups_ahead
 from runner.worker.sample import DISTINCT_ROWS, Sample, read_rows
@@ -171,6 +173,10 @@ class Worker:
         with ThreadPoolExecutor(1) as beside:
             sampled = spec.repeatable and spec.sample is not None and not self._isolated
             rows = beside.submit(self._sample_rows) if sampled else None
+            found = risks(options.model, os.environ)
+            if found and not self._isolated:
+                sample = Sample(spec.binding, spec.signature, rows.result() if rows is not None else None)
+                survive_first_calls(spec, path, options, memory, sample, found)
             loaded: engine.Engine = (
                 IsolatedEngine(spec, path, options, memory)
                 if self._isolated

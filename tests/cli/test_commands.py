@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -260,3 +261,23 @@ def test_a_log_in_json_is_a_line_per_event(command: Command, job_file: JobFile) 
     refused = command("run", "job.yaml", "--in-process", "--log-format", "xml")
     assert refused.returncode == 2
     assert "choose 'text' or 'json'" in refused.stderr
+
+
+def test_a_risky_setting_that_ends_a_process_is_told_in_one_sentence_and_no_shard_is_blamed(
+    command: Command, job_file: JobFile, half_plus_two: Path, tmp_path: Path
+) -> None:
+    job = job_file(model={"url": str(half_plus_two), "mixed_precision": "float16"})
+    faults = {"RUNNER_TEST_BUILD": "1", "RUNNER_FAILPOINTS": "W1.child=abort", "ONEDNN_MAX_CPU_ISA": "DEFAULT"}
+    done = command("run", str(job), "--in-process", "--quiet", **faults)
+    assert done.returncode == 70, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: cannot run signature 'serving_default' of model '{half_plus_two}' here: a process")
+    assert "was ended by SIGABRT and said: a library meets failpoint 'W1.child' and aborts; suspected: " in line
+    assert "`model: {mixed_precision: float16}` together with ONEDNN_MAX_CPU_ISA=DEFAULT in the environment" in line
+    assert list((tmp_path / "out").glob("part-*")) == []
+
+
+def test_a_process_that_dies_in_its_first_call_says_why(command: Command, job_file: JobFile) -> None:
+    done = command("run", str(job_file()), "--in-process", RUNNER_TEST_BUILD="1", RUNNER_FAILPOINTS="W1.trial=abort")
+    assert done.returncode == -signal.SIGABRT
+    assert "or called it with a few rows; it said last: a library meets failpoint 'W1.trial'" in done.stderr

@@ -17,7 +17,7 @@ from exactly_once import snapshot
 
 import runner
 from connectors.output.directory import read_status
-from jobs.errors import CapacityError, StorageError
+from jobs.errors import CapacityError, PoisonError, StorageError
 from jobs.job import Output
 from runner.cluster.quiet import ray
 from runner.driver import launch
@@ -146,6 +146,15 @@ def test_row_23_workers_whose_start_always_fails_end_the_job_with_70_and_the_cau
     assert caught.value.exit_code == 70
     assert case.parts == []
     assert not (case.output / "_SUCCESS").exists()
+
+
+def test_workers_that_abort_at_their_first_calls_end_the_job_with_their_last_words(case: Any, cluster: Nodes) -> None:
+    cluster.rules.write_text("W1.trial=abort")
+    with pytest.raises(PoisonError, match="a call with a few rows ended the processes of 2 workers") as caught:
+        runner.run(case.job(), progress=False)
+    assert "was ended by SIGABRT at its first calls and said: a library meets failpoint 'W1.trial'" in str(caught.value)
+    assert caught.value.exit_code == 70
+    assert "shard" not in str(caught.value), "no shard is blamed"
 
 
 def test_row_52_an_encoder_that_fails_leaves_no_truncated_part(case: Any, cluster: Nodes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import SimpleNamespace
 
-from jobs.errors import ModelError, WorkerError
+from jobs.errors import ModelError, PoisonError, WorkerError
 from jobs.schedule.event import WorkerFailedToStart, WorkerLost, WorkerReady
 from runner.measure.place import Place
 from runner.pool.facts import WorkerFacts
@@ -81,7 +81,7 @@ def test_a_model_that_takes_two_processes_with_it_is_refused() -> None:
     gate.admit([lost("w1")])
     (event,) = gate.admit([lost("w2")])
     assert isinstance(event, WorkerFailedToStart)
-    assert isinstance(event.error, ModelError)
+    assert isinstance(event.error, PoisonError)
     assert "signature 'embed' of model 's3://models/7'" in event.error.message
     assert "ended the processes of 2 workers; the last: it died" in event.error.message
 

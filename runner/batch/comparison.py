@@ -18,7 +18,7 @@ from jobs.errors import ModelCallError, ModelError
 from runner.batch.batches import Where
 from runner.binding.binding import Binding
 from runner.binding.fetching import OutputTarget, Target
-from runner.tensor import Array, Feeds, Outputs, Strings, Tensor, bfloat16_values
+from runner.tensor import Array, Feeds, Outputs, Strings, Tensor, values_of
 
 # Of the largest number in an output: the same sums in another order differ by a millionth, a wrong row by much more.
 TOLERANCE = 1e-3
@@ -117,9 +117,7 @@ def difference(compiled: Tensor, plain: Tensor, dtype: str, tolerance: float) ->
         one, other = (_objects(tensor) for tensor in (compiled, plain))
         unequal = one != other
     else:
-        one, other = (
-            bfloat16_values(each.astype(np.uint16)) if dtype == "bfloat16" else each for each in (compiled, plain)
-        )
+        one, other = (values_of(each, dtype) for each in (compiled, plain))
         unequal = _unequal(one, other, tolerance)
     at = np.flatnonzero(unequal.reshape(-1))
     if not len(at):

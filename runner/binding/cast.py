@@ -12,9 +12,9 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from runner.tensor import DTYPES, Array, bfloat16_bits, bfloat16_values, carrier
+from runner.tensor import AS_BITS, DTYPES, NARROW, Array, bits_of, carrier, integer_range, natural, values_of
 
-How = Literal["same", "exact", "range", "finite", "bfloat16", "unsafe"]
+How = Literal["same", "exact", "range", "finite", "lossless", "unsafe"]
 
 # Bits of the significand: integers up to 2**bits are exact.
 _SIGNIFICAND = {"bfloat16": 8, "float16": 11, "float32": 24, "float64": 53}
@@ -33,6 +33,7 @@ NATURAL: dict[str, pa.DataType] = {
     "qint16": pa.int16(),
     "quint16": pa.uint16(),
     "qint32": pa.int32(),
+    **{name: pa.from_numpy_dtype(natural(name)) for name in sorted(NARROW)},
     **{
         name: pa.struct([pa.field("re", part(), nullable=False), pa.field("im", part(), nullable=False)])
         for name, part in (("complex64", pa.float32), ("complex128", pa.float64))
@@ -62,7 +63,7 @@ class Cast:
     @property
     def code(self) -> str:
         """Of the DataError where values fail."""
-        return "ROW_INEXACT" if self.how == "bfloat16" else "ROW_OVERFLOW"
+        return "ROW_INEXACT" if self.how == "lossless" else "ROW_OVERFLOW"
 
     def apply(self, values: pa.Array) -> tuple[Array, Array | None]:
         """Convert.
@@ -76,25 +77,19 @@ class Cast:
         return self._plain(as_numpy(values))
 
     def _plain(self, values: Array) -> tuple[Array, Array | None]:
-        target = carrier(self.dtype)
         if self.how == "same":
             return values, None
-        if self.dtype == "bfloat16":
-            return self._bfloat16(values)
         with np.errstate(all="ignore"):  # an overflow is found below, or is wanted
-            converted = values.astype(target)
+            converted = values.astype(natural(self.dtype))
+            carried = bits_of(converted, self.dtype)
         if self.how == "range":
-            return converted, _any(_outside(values, target))
+            return carried, _any(_outside(values, self.dtype))
         if self.how == "finite":
-            return converted, _any(np.isinf(converted) & np.isfinite(values))
-        return converted, None
-
-    def _bfloat16(self, values: Array) -> tuple[Array, Array | None]:
-        with np.errstate(all="ignore"):
-            bits = bfloat16_bits(values.astype(np.float32))
-        if self.how == "unsafe":
-            return bits, None
-        return bits, _any((bfloat16_values(bits) != values) & ~np.isnan(values))
+            return carried, _any(np.isinf(converted) & np.isfinite(values))
+        if self.how == "lossless":
+            held = values_of(carried, self.dtype)
+            return carried, _any((held != values) & ~(np.isnan(held) & np.isnan(values)))
+        return carried, None
 
     def _complex(self, values: pa.StructArray) -> tuple[Array, Array | None]:
         converted = np.empty(len(values), carrier(self.dtype))
@@ -110,8 +105,9 @@ def agree(source: pa.DataType, dtype: str, unsafe: bool) -> Cast | None:
     """How values of the Arrow type `source` become `dtype`; None: not at all, or only by an unsafe cast.
 
     Lossless by type: 'same', 'exact'. Lossless if each value is: 'range' (integers into narrower ones), 'finite'
-    (floats into narrower ones: rounding is what such a tensor asks for, a new infinity is not), 'bfloat16' (exact
-    values only). 'unsafe' is what NumPy's `astype` does. Strings, dates and decimals never become numbers.
+    (floats into narrower ones: rounding is what such a tensor asks for, a new infinity is not), 'lossless' (exact
+    values only, for bfloat16 and floats of 8 or 4 bits). 'unsafe' is what NumPy's `astype` does. Strings, dates and
+    decimals never become numbers.
     """
     if dtype == "string":
         return Cast(dtype, "same") if is_text(source) else None
@@ -125,9 +121,11 @@ def agree(source: pa.DataType, dtype: str, unsafe: bool) -> Cast | None:
 
 
 def _agree_numeric(source: np.dtype[Any], dtype: str, unsafe: bool) -> Cast | None:
-    target = carrier(dtype)
-    if dtype == "bfloat16":
-        how: How | None = "bfloat16" if source.kind == "f" else _integers_fit(source, dtype)
+    target = natural(dtype)
+    if dtype in AS_BITS and target.kind == "f":
+        how: How | None = "lossless" if source.kind == "f" else _integers_fit(source, dtype)
+    elif dtype in AS_BITS:
+        how = "range" if source.kind in "iu" else None
     elif source == target:
         how = "same"
     elif source.kind in "iu" and target.kind in "iu":
@@ -195,13 +193,13 @@ def _agree_complex(source: pa.StructType, dtype: str, unsafe: bool) -> Cast | No
 def _integers_fit(source: np.dtype[Any], dtype: str) -> How | None:
     if source.kind not in "iu":
         return None
-    return "exact" if np.iinfo(source).max <= 2 ** _SIGNIFICAND[dtype] else None
+    return "exact" if np.iinfo(source).max <= 2 ** _SIGNIFICAND.get(dtype, 0) else None
 
 
-def _outside(values: Array, target: np.dtype[Any]) -> Array:
+def _outside(values: Array, dtype: str) -> Array:
     # The bounds are cut to the source's own range: NumPy compares no number with one its dtype cannot hold.
-    own, wanted = np.iinfo(values.dtype), np.iinfo(target)
-    low, high = max(int(own.min), int(wanted.min)), min(int(own.max), int(wanted.max))
+    own, (least, most) = np.iinfo(values.dtype), integer_range(dtype)
+    low, high = max(int(own.min), least), min(int(own.max), most)
     outside: Array = (values < low) | (values > high)
     return outside
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.errors import BindingError
-from runner.tensor import Array, Strings, Tensor, bfloat16_bits, carrier, tensor_text
+from runner.tensor import NARROW, Array, Strings, Tensor, bits_of, integer_range, natural, tensor_text, values_of
 
 
 def constant(value: Any, dtype: str, shape: Sequence[int | None] | None, unsafe: bool = False) -> Tensor:
@@ -58,8 +58,8 @@ def _strings(leaves: list[Any]) -> pa.Array:
 
 
 def _numbers(leaves: list[Any], dtype: str, unsafe: bool) -> Array:
-    target = carrier(dtype)
-    kind = "f" if dtype == "bfloat16" else target.kind
+    target = natural(dtype)
+    kind = target.kind
     # `bool` is an `int` to Python; a tensor of numbers does not take it for one.
     types, expected = {
         "b": (("bool",), "true or false"),
@@ -73,15 +73,18 @@ def _numbers(leaves: list[Any], dtype: str, unsafe: bool) -> Array:
             raise mismatch(f"found a constant of {type(leaf).__name__}", f"expected {expected}")
     with np.errstate(all="ignore"):
         if kind in "iu" and not unsafe:
-            info = np.iinfo(target)
-            if not all(info.min <= leaf <= info.max for leaf in leaves):
-                raise mismatch("found a constant out of range", f"expected {info.min} to {info.max}")
-            return np.array(leaves, target)
+            least, most = integer_range(dtype)
+            if not all(least <= leaf <= most for leaf in leaves):
+                raise mismatch("found a constant out of range", f"expected {least} to {most}")
+            return bits_of(np.array(leaves, target), dtype)
         try:
             wide = np.array(leaves, {"f": np.float64, "c": np.complex128, "b": np.bool_}.get(kind))
         except OverflowError as error:
             raise mismatch("found a constant out of range", f"expected {dtype}") from error
-        narrow = wide.astype(np.float32 if dtype == "bfloat16" else target)
+        narrow = wide.astype(target)
         if kind in "fc" and not unsafe and bool((np.isinf(narrow) & np.isfinite(wide)).any()):
             raise mismatch("found a constant out of range", f"expected {dtype}")
-        return bfloat16_bits(narrow) if dtype == "bfloat16" else narrow
+        carried = bits_of(narrow, dtype)
+        if dtype in NARROW and not unsafe and not np.array_equal(values_of(carried, dtype), wide, equal_nan=True):
+            raise mismatch(f"found a constant that {dtype} cannot hold exactly", "expected one that fits")
+        return carried

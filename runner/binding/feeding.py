@@ -24,16 +24,18 @@ from runner.binding.constant import constant, mismatch
 from runner.binding.nesting import Row, merge, peel, plain, wanted
 from runner.model.signature import TensorSpec
 from runner.tensor import (
+    AS_BITS,
     FLOATS,
     Array,
     Strings,
     Tensor,
-    bfloat16_bits,
-    bfloat16_values,
+    bits_of,
     carrier,
+    natural,
     nonfinite,
     tensor_digest,
     type_text,
+    values_of,
 )
 
 S = TypeVar("S")
@@ -43,7 +45,7 @@ _NOTES = {
     "exact": "widened",
     "range": "each value is checked to fit",
     "finite": "rounded; a value that would become infinite is an error",
-    "bfloat16": "exact values only",
+    "lossless": "exact values only",
     "unsafe": "cast: unsafe",
 }
 
@@ -175,7 +177,7 @@ class ColumnSource:
             return Strings(text(values), shape)
         array, failed = self.cast.apply(values)
         if failed is not None:
-            holds = f"a value that {self.dtype} cannot hold" + (" exactly" if self.cast.how == "bfloat16" else "")
+            holds = f"a value that {self.dtype} cannot hold" + (" exactly" if self.cast.how == "lossless" else "")
             blame.among(rows).refuse(self.cast.code, holds, "expected one that fits, or 'cast: unsafe'", failed)
         if self.finite and (failed := self._nonfinite(array)) is not None:
             expected = "expected a finite number: the job says 'nonfinite: reject'"
@@ -205,7 +207,7 @@ class ColumnSource:
         return wanted
 
     def _nonfinite(self, array: Array) -> Array | None:
-        values = bfloat16_values(array) if self.dtype == "bfloat16" else array
+        values = values_of(array, self.dtype)
         if values.dtype.kind not in "fc":
             return None
         failed: Array = ~np.isfinite(values)
@@ -323,7 +325,7 @@ def passes_nonfinite(source: object) -> bool:
 
 
 def _has_numbers(dtype: str) -> bool:
-    return dtype not in ("string", "bfloat16") and carrier(dtype).kind in "iuf"
+    return dtype != "string" and dtype not in AS_BITS and carrier(dtype).kind in "iuf"
 
 
 def feedable(spec: TensorSpec) -> bool:
@@ -415,11 +417,11 @@ def _fill(rule: InputColumn, dtype: str, row: Row) -> Tensor | None:
             raise BindingError(f"in 'null: fill' {error.message}", **error.facts) from error
     if rule.null == "error":
         return None
-    if dtype == "bfloat16":
-        return bfloat16_bits(np.array(np.nan, np.float32))
-    if dtype == "string" or carrier(dtype).kind not in "fc":
-        raise mismatch("found 'null: nan'", f"expected 'null: {{fill: ...}}', as {dtype} has no NaN")
-    return np.array(np.nan, carrier(dtype))
+    if dtype != "string" and natural(dtype).kind in "fc":
+        nan = bits_of(np.array(np.nan, natural(dtype)), dtype)
+        if np.isnan(values_of(nan, dtype)):
+            return nan
+    raise mismatch("found 'null: nan'", f"expected 'null: {{fill: ...}}', as {dtype} has no NaN")
 
 
 def nulls(values: pa.Array) -> Array | None:

@@ -29,7 +29,7 @@ from runner.binding.constant import fits, mismatch
 from runner.binding.nesting import Row
 from runner.binding.row_error import RowError
 from runner.model.signature import TensorSpec
-from runner.tensor import FLOATS, Array, Outputs, Strings, Tensor, bfloat16_values, carrier, tensor_text
+from runner.tensor import FLOATS, Array, Outputs, Strings, Tensor, carrier, tensor_text, values_of
 
 MAX_OFFSET = 2**31 - 1  # of Arrow's string, binary and list types
 GUESS = 64  # bytes of a string, and values in a dimension of unknown size
@@ -158,7 +158,7 @@ class OutputTarget:
         tensor:  (fed, *row), as the engine gave it.
         fed:     rows that the model was given; the column holds the first `rows` of them.
         raises:  DataError MODEL_BATCH, MODEL_OUTPUT or ROW_UTF8.
-        cost:    none for numbers; bool, complex and bfloat16 are copied.
+        cost:    none for numbers; bool, complex, bfloat16 and numbers of less than 8 bits are copied, float8 too.
         """
         self._check(tensor, fed)
         shape = (rows, *tensor.shape[1:])
@@ -174,7 +174,7 @@ class OutputTarget:
         if isinstance(tensor, Strings) or self.dtype not in FLOATS or not tensor[:rows].size:
             return None
         kept: Array = tensor[:rows]
-        values: Array = bfloat16_values(kept) if self.dtype == "bfloat16" else kept
+        values = values_of(kept, self.dtype)
         with np.errstate(invalid="ignore"):
             if not np.isnan(values.min()):  # a NaN comes through; half the time of looking at each value
                 return None
@@ -229,7 +229,7 @@ class OutputTarget:
             ) from error
 
     def _binary(self, kept: Array) -> pa.Array:
-        values = bfloat16_values(kept) if self.dtype == "bfloat16" else kept
+        values = values_of(kept, self.dtype)
         data = pa.py_buffer(values)
         if pa.types.is_fixed_size_binary(self.field.type):
             return pa.Array.from_buffers(self.field.type, len(kept), [None, data])
@@ -278,8 +278,7 @@ def _leaves(values: Array, dtype: str) -> pa.Array:
     arrow = NATURAL[dtype]
     if dtype == "bool":
         return as_arrow(values)
-    if dtype == "bfloat16":
-        values = bfloat16_values(values)
+    values = values_of(values, dtype)
     if pa.types.is_struct(arrow):
         part = arrow.field(0).type
         parts = [_primitive(np.ascontiguousarray(half), part) for half in (values.real, values.imag)]

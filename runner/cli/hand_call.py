@@ -21,7 +21,7 @@ from runner.cli import expression
 from runner.engine import EngineOptions, load
 from runner.engine.quiet import NativeNotes
 from runner.model.signature import ModelSpec, Signature, TensorSpec
-from runner.tensor import DTYPES, Outputs, Strings, Tensor, bfloat16_bits, bfloat16_values, carrier, tensor_text
+from runner.tensor import AS_BITS, DTYPES, Outputs, Strings, Tensor, bits_of, carrier, natural, tensor_text, values_of
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -51,7 +51,7 @@ def inputs_of(inputs: Sequence[str], exprs: Sequence[str], examples: Sequence[st
 
 
 def call(model: ModelSpec, tags: Sequence[str], signature: Signature, given: Mapping[str, npt.NDArray[Any]]) -> Outputs:
-    """Load the model here, call the signature once, and give back all of its dense outputs.
+    """Load the model here, call the signature once, and give back all of its dense outputs that are values.
 
     raises: JobError where the arrays do not fit the signature; whatever the engine raises.
     """
@@ -66,8 +66,9 @@ def call(model: ModelSpec, tags: Sequence[str], signature: Signature, given: Map
             f"no value for {one_of(missing)} of signature {signature}; give one by --inputs, --exprs or --examples"
         )
     feeds = {key: tensor_of(value, signature.inputs[key]) for key, value in given.items()}
-    fetches = [spec.name for spec in signature.outputs.values() if spec.encoding == "dense"]
-    with NativeNotes(f"loaded model '{model.url}'"):
+    outputs = signature.outputs.values()
+    fetches = [spec.name for spec in outputs if spec.encoding == "dense" and spec.dtype in DTYPES]
+    with NativeNotes("loaded the model"):
         engine = load("session", model.path, tags, signature, EngineOptions(threads=1))
     try:
         return engine.run(feeds, fetches)
@@ -84,22 +85,28 @@ def tensor_of(value: npt.NDArray[Any], spec: TensorSpec) -> Tensor:
         raise JobError(f"cannot feed input {spec.name!r}: it is {spec}; only dense tensors can be given by hand")
     if spec.dtype == "string":
         return Strings(pa.array([_bytes(each, spec) for each in value.reshape(-1)], pa.large_binary()), value.shape)
-    wanted = np.dtype(np.float32) if spec.dtype == "bfloat16" else carrier(spec.dtype)
-    if value.dtype.kind not in "biufc" or not _fits(value, wanted):
-        given = tensor_text(str(value.dtype), value.shape)
-        raise JobError(f"cannot feed input {spec.name!r}: {given} does not fit {spec} without loss; give that dtype")
-    converted = np.ascontiguousarray(value.astype(wanted)).reshape(value.shape)  # the former makes () to (1,)
-    return bfloat16_bits(converted).reshape(value.shape) if spec.dtype == "bfloat16" else converted
+    wanted, carried, as_bits = natural(spec.dtype), carrier(spec.dtype), spec.dtype in AS_BITS
+    if as_bits and value.dtype.kind == "V" and value.dtype.itemsize == carried.itemsize:
+        return (
+            np.ascontiguousarray(value).reshape(value.shape).view(carried)
+        )  # NumPy's name of it is lost in a .npy file
+    if value.dtype.kind in "biufc" and _fits(value, wanted):
+        converted = np.ascontiguousarray(value.astype(wanted)).reshape(value.shape)  # the former makes () to (1,)
+        tensor = np.asarray(bits_of(converted, spec.dtype))
+        if not as_bits or _fits_bits(value, values_of(tensor, spec.dtype)):
+            return tensor
+    given = tensor_text(str(value.dtype), value.shape)
+    raise JobError(f"cannot feed input {spec.name!r}: {given} does not fit {spec} without loss; give that dtype")
 
 
 def as_array(tensor: Tensor, dtype: str) -> npt.NDArray[Any]:
-    """An output as NumPy users expect it: bfloat16 as float32, strings as bytes."""
+    """An output as NumPy users expect it: bfloat16 and float8 as float32, int4 as int8, strings as bytes."""
     if isinstance(tensor, Strings):
         values = tensor.values.to_pylist()
         # NumPy's own bytes lose zeros at the end; objects keep them, at the price of a pickle in the file.
         kind = object if any(value.endswith(b"\0") for value in values) else np.bytes_
         return np.array([*values, b""], kind)[:-1].reshape(tensor.shape)
-    return bfloat16_values(tensor).reshape(tensor.shape) if dtype == "bfloat16" else tensor  # type: ignore[arg-type]
+    return values_of(tensor, dtype)
 
 
 def output_files(signature: Signature, folder: Path, overwrite: bool) -> dict[str, Path]:
@@ -218,3 +225,10 @@ def _fits(value: npt.NDArray[Any], wanted: np.dtype[Any]) -> bool:
             return bool(np.array_equal(np.isinf(value.astype(wanted)), np.isinf(value)))
     with np.errstate(invalid="ignore"):
         return value.dtype.kind != "c" and bool(np.array_equal(value.astype(wanted), value))
+
+
+def _fits_bits(value: npt.NDArray[Any], held: npt.NDArray[Any]) -> bool:
+    """Whether what a dtype that NumPy lacks holds is `value`, floats rounded."""
+    if held.dtype.kind != "f":
+        return bool(np.array_equal(held, value))
+    return bool(np.array_equal(np.isfinite(held), np.isfinite(value)))

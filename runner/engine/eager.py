@@ -28,7 +28,7 @@ from runner.engine.status import (
     shorten,
 )
 from runner.model.signature import Signature, TensorSpec, dense
-from runner.tensor import DTYPES, Feeds, Outputs, Strings, Tensor
+from runner.tensor import DTYPES, NARROW, Feeds, Outputs, Strings, Tensor
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # as in capi.library: read when TensorFlow's library opens
 
@@ -121,8 +121,10 @@ def _fed(value: Tensor, spec: TensorSpec) -> Any:
     if isinstance(value, Strings):
         objects = np.array([*value.values.to_pylist(), None], dtype=object)[:-1]  # the None keeps NumPy from guessing
         return tf.constant(objects.reshape(value.shape), dtype=tf.string)
-    tensor = tf.constant(value)
     dtype = tf.as_dtype(spec.dtype)
+    if spec.dtype in NARROW:  # no kernel casts their bits
+        return tf.constant(value.view(dtype.as_numpy_dtype))
+    tensor = tf.constant(value)
     return tensor if tensor.dtype == dtype else tf.bitcast(tensor, dtype)
 
 

@@ -46,13 +46,23 @@ class SessionEngine:
             raise load_error(f"{error.code}: {error.reason}", self._path, tags) from error
         self._session: Session | None = session
         self._inputs = {spec.name: self._tensor(session, spec) for spec in inputs}
-        tensors = [self._tensor(session, spec) for spec in outputs]
+        found = {spec.name: self._found(session, spec) for spec in outputs}
+        self._lacking = {name: tensor for name, tensor in found.items() if isinstance(tensor, ModelError)}
+        outputs = [spec for spec in outputs if spec.name not in self._lacking]
+        tensors = [tensor for tensor in found.values() if isinstance(tensor, GraphTensor)]
         if options.model.xla:
             tensors = session.compiled(tensors)
         self._outputs = {
             spec.name: session.behind(tensor, f"savedmodel_runner/output_{number}")
             for number, (spec, tensor) in enumerate(zip(outputs, tensors, strict=True))
         }
+
+    def _found(self, session: Session, spec: TensorSpec) -> GraphTensor | ModelError:
+        """The tensor of an output, or why there is none: that matters where it is fetched."""
+        try:
+            return self._tensor(session, spec)
+        except ModelError as error:
+            return error
 
     def _tensor(self, session: Session, spec: TensorSpec) -> GraphTensor:
         tensor = session.tensor(spec.tensor)
@@ -89,7 +99,10 @@ class SessionEngine:
             raise closed_error(self._signature, self._path)
         complete = complete_feeds(self._signature, feeds, self._path)
         fed = {self._inputs[name]: value for name, value in complete.items()}
-        wanted = [self._outputs[spec.name] for spec in fetched(self._signature, fetches, self._path)]
+        specs = fetched(self._signature, fetches, self._path)
+        if self._lacking and (lacking := [spec.name for spec in specs if spec.name in self._lacking]):
+            raise self._lacking[lacking[0]]
+        wanted = [self._outputs[spec.name] for spec in specs]
         if not wanted:
             return []
         try:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from runner.proto.saved_model_pb2 import TensorProto, TensorShapeProto
-from runner.tensor import DTYPES, Strings, Tensor, carrier
+from runner.tensor import DTYPES, NARROW, Strings, Tensor, bits_of, carrier, natural
 
 MAX_VALUES = 1 << 27  # a message of a few bytes may declare any shape, and one value repeated fills it
 
@@ -74,12 +74,14 @@ def _numbers(proto: TensorProto, dtype: str, count: int) -> npt.NDArray[np.gener
 
 
 def _listed(proto: TensorProto, dtype: str, kind: np.dtype[np.generic]) -> npt.NDArray[np.generic]:
+    if dtype in NARROW and natural(dtype).kind == "f":
+        return np.frombuffer(proto.float8_val, kind)
     name = _FIELDS.get(dtype, "int_val")
     values = getattr(proto, name)
     if name == "half_val":
         return np.array(values, np.int64).astype(np.uint16).view(kind)  # the field holds bits
     if name == "int_val":
-        return np.array(values, np.int64).astype(kind)
+        return bits_of(np.array(values, np.int64).astype(kind), dtype)
     if kind.kind == "c":
         return np.array(values, np.float32 if dtype == "complex64" else np.float64).view(kind)  # (2 n,) -> (n,)
     return np.array(values, kind)

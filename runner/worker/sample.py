@@ -25,7 +25,7 @@ from runner.binding.binding import Binding
 from runner.binding.cast import as_arrow
 from runner.binding.feeding import ConstantSource
 from runner.model.signature import Signature, TensorSpec
-from runner.tensor import DTYPES, Feeds, Strings, Tensor, bfloat16_bits
+from runner.tensor import DTYPES, Feeds, Strings, Tensor, bits_of, natural
 
 DISTINCT_ROWS = 3  # of a sample that is made up
 
@@ -95,13 +95,11 @@ def _made_up(spec: TensorSpec) -> Tensor:
     if spec.dtype == "string":
         return Strings(pa.array([b""] * count, pa.large_binary()), shape)
     floats = np.random.default_rng(0).random(count, np.float32).reshape(shape)
-    if spec.dtype == "bfloat16":
-        return bfloat16_bits(floats)
-    kind = np.dtype(DTYPES[spec.dtype][1])
+    kind = natural(spec.dtype)
     if kind.kind in "fc":
-        return floats.astype(kind)
+        return bits_of(floats.astype(kind), spec.dtype)
     counted = np.arange(DISTINCT_ROWS).reshape(-1, *[1] * (len(shape) - 1)) % 2
-    return np.broadcast_to(counted, shape).astype(kind)
+    return bits_of(np.broadcast_to(counted, shape).astype(kind), spec.dtype)
 
 
 def _taken(tensor: Tensor, order: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Tensor:

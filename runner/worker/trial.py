@@ -30,9 +30,11 @@ from runner.tensor import (
     Outputs,
     Strings,
     Tensor,
-    bfloat16_values,
+    bits_of,
+    natural,
     nonfinite,
     tensor_text,
+    values_of,
 )
 from runner.worker.sample import Sample
 from runner.worker.spec import WorkerSpec
@@ -42,7 +44,6 @@ from runner.worker.spec import WorkerSpec
 _TOLERANCE = 0.02
 _REPEATED = 1e-4  # the same of one call that is made twice: only the order of additions may differ
 _PROBES, _PROBE_BYTES = 64, 16 * 2**20  # of a call with rows that hold a NaN
-_BFLOAT16_NAN = 0x7FC0
 _NO_KERNEL = re.compile(r"No OpKernel was registered to support Op '?(\w+)|(?:Could not find|no) kernel.*?'(\w+)'")
 _HOPELESS = ("UNIMPLEMENTED", "FAILED_PRECONDITION")  # status codes that no other row would change
 
@@ -337,7 +338,7 @@ class _NanTrial:
 
 def _with_nan(values: Array, dtype: str, whole: bool) -> Array:
     flat = values.reshape(-1).copy()
-    flat[: None if whole else 1] = _BFLOAT16_NAN if dtype == "bfloat16" else np.nan
+    flat[: None if whole else 1] = bits_of(np.array(np.nan, natural(dtype)), dtype)
     return flat.reshape(values.shape)
 
 
@@ -350,10 +351,7 @@ def _row(tensor: Tensor, place: int, dtype: str) -> Tensor:
     if isinstance(tensor, Strings):
         width = len(tensor.values) // tensor.shape[0]
         return Strings(tensor.values.slice(place * width, width), tensor.shape[1:])
-    if dtype == "bfloat16":  # carried as its bits
-        return bfloat16_values(tensor[place].astype(np.uint16))
-    row: Tensor = tensor[place]
-    return row
+    return values_of(tensor[place], dtype)
 
 
 def _close(one: Tensor, other: Tensor, tolerance: float) -> bool:

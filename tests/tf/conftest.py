@@ -16,7 +16,7 @@ import pytest
 
 from runner.model.saved_model import read_model
 from runner.model.signature import Signature, choose_metagraph, choose_signature
-from runner.tensor import DTYPES, Strings, Tensor
+from runner.tensor import DTYPES, NARROW, Strings, Tensor
 
 WORDS = [b"a", b"", b"twenty-two bytes long!!", b"x" * 22, b"y" * 23, "größer".encode(), b"nul\0inside", b"z" * 5000]
 
@@ -258,15 +258,16 @@ def _write_dtypes(tf: Any, root: Path) -> dict[str, Entry]:
 
     @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.as_dtype(name), name=name) for name in names])
     def double_rows(*tensors: Any) -> Any:
-        return {f"{name}_twice": tf.concat([x, x], 0) for name, x in zip(names, tensors, strict=True)} | {
-            f"{name}_same": tf.identity(x) for name, x in zip(names, tensors, strict=True)
+        given = dict(zip(names, tensors, strict=True))  # few kernels take numbers of less than a byte
+        return {f"{name}_twice": tf.concat([x, x], 0) for name, x in given.items() if name not in NARROW} | {
+            f"{name}_same": tf.identity(x) for name, x in given.items()
         }
 
     module = tf.Module()
     module.double_rows = double_rows
     tf.saved_model.save(module, str(path), signatures={"double_rows": double_rows})
     feeds = {name: np.array([[0, 1], [2, 3]]).astype(DTYPES[name][1]) for name in names}
-    expected = {f"{name}_twice": np.concatenate([x, x]) for name, x in feeds.items()}
+    expected = {f"{name}_twice": np.concatenate([x, x]) for name, x in feeds.items() if name not in NARROW}
     expected |= {f"{name}_same": x for name, x in feeds.items()}
     return {"every dtype": (path, "double_rows", feeds, expected)}
 

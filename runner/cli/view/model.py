@@ -22,7 +22,7 @@ from runner.scan.flow import Flow
 from runner.scan.lookups import lookups
 from runner.scan.program import Program
 from runner.scan.trust import scan
-from runner.tensor import Strings, Tensor, bfloat16_values, type_text
+from runner.tensor import Strings, Tensor, type_text, values_of
 
 _TOP_OPS = 6
 _SHOWN_FILES = 10
@@ -256,9 +256,7 @@ def _values(tensor: Tensor, dtype: str, most: int | None = None) -> list[Any]:
     """The first `most` values of a tensor, flat, as JSON values."""
     if isinstance(tensor, Strings):
         return [value.decode("utf-8", "backslashreplace") for value in tensor.values[:most].to_pylist()]
-    flat = tensor.reshape(-1)[:most]  # (n,)
-    if dtype == "bfloat16":
-        flat = bfloat16_values(flat)  # type: ignore[arg-type]
+    flat = values_of(tensor.reshape(-1)[:most], dtype)  # (n,)
     return [_plain(value) for value in flat.tolist()]
 
 

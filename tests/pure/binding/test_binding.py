@@ -17,7 +17,7 @@ from jobs.job import Columns, canonical
 from runner.binding.bind import bind, wanted_columns
 from runner.binding.binding import Binding
 from runner.model.signature import Signature, TensorSpec
-from runner.tensor import DTYPES, Strings, bfloat16_bits, bfloat16_values
+from runner.tensor import AS_BITS, DTYPES, Strings, bits_of, integer_range, natural, values_of
 
 
 def tensor(name: str, dtype: str = "float32", shape: Any = (None,), **more: Any) -> TensorSpec:
@@ -80,9 +80,13 @@ def _leaves(draw: st.DrawFn, dtype: str, count: int) -> tuple[pa.Array, Any]:
         return pa.array(texts, arrow), texts
     carrier = DTYPES[dtype][1]
     assert carrier is not None
-    if dtype == "bfloat16":
-        bits = bfloat16_bits(seed.standard_normal(count).astype(np.float32))
-        return pa.array(bfloat16_values(bits)), bits
+    if dtype in AS_BITS and natural(dtype).kind == "f":
+        bits = bits_of(seed.standard_normal(count), dtype)
+        return pa.array(values_of(bits, dtype)), bits
+    if dtype in AS_BITS:
+        least, most = integer_range(dtype)
+        whole = seed.integers(least, most, count, dtype=natural(dtype), endpoint=True)
+        return pa.array(whole), bits_of(whole, dtype)
     if carrier.kind == "c":
         numbers = (seed.standard_normal(count) + 1j * seed.standard_normal(count)).astype(carrier)
         return pa.StructArray.from_arrays([numbers.real.copy(), numbers.imag.copy()], ["re", "im"]), numbers
@@ -149,8 +153,7 @@ def test_what_goes_through_a_model_that_changes_nothing_comes_back(case: Any, en
     assert result.num_rows == rows
     written = result.column("out").to_pylist()
     if dtype != "string" and isinstance(written[0], bytes):
-        carrier = np.float32 if dtype == "bfloat16" else DTYPES[dtype][1]
-        written = [np.frombuffer(row, carrier).tolist() for row in written]
+        written = [np.frombuffer(row, natural(dtype)).tolist() for row in written]
     assert _flat(written) == _flat(batch.column("x").to_pylist())
 
 
@@ -325,6 +328,8 @@ def test_a_stack_that_does_not_fit_says_why(shape: Any, stack: Any, text: str) -
         ("uint64", None, [2**64 - 1], [2**64 - 1]),
         ("complex64", (), 1.5, 1.5),
         ("bfloat16", (2,), [1.0, 0.1], [0x3F80, 0x3DCD]),
+        ("int4", (2,), [-1, 7], [0xF, 7]),
+        ("float8_e5m2", (2,), [1.0, -2.0], [0x3C, 0xC0]),
     ],
 )
 def test_constants_are_fed_whole_to_every_batch(dtype: str, shape: Any, value: Any, expected: Any) -> None:

@@ -234,6 +234,11 @@ def spec(dtype: str, *shape: int | None) -> TensorSpec:
         ("int64", np.array(7), np.array(7)),
         ("bool", np.array([0, 1]), np.array([False, True])),
         ("bfloat16", np.array([1.0, -2.0]), np.array([0x3F80, 0xC000], np.uint16)),
+        ("bfloat16", np.array([0x3F80], np.uint16).view("V2"), np.array([0x3F80], np.uint16)),  # as np.load gives it
+        ("int4", np.array([0xF], np.uint8).view("V1"), np.array([0xF], np.uint8)),
+        ("uint4", np.array([15]), np.array([15], np.uint8)),
+        ("int2", np.array(-1), np.array(3, np.uint8)),
+        ("float8_e4m3fn", np.array([1.0, 0.3, np.nan]), np.array([0x38, 0x2A, 0x7F], np.uint8)),
         ("complex64", np.array([1 + 2j]), np.array([1 + 2j], np.complex64)),
         ("qint8", np.array([-1]), np.array([-1], np.int8)),
     ],
@@ -258,6 +263,11 @@ def test_an_array_becomes_the_dtype_of_the_input(
         ("float32", np.array([1 + 2j])),
         ("bool", np.array([2])),
         ("float32", np.array(["1"])),
+        ("float16", np.array([1], np.uint16).view("V2")),
+        ("uint4", np.array([16])),
+        ("int4", np.array([-9])),
+        ("float8_e4m3fn", np.array([1e3])),
+        ("float4_e2m1fn", np.array([np.nan])),
     ],
 )
 def test_an_array_that_would_lose_something_is_refused(dtype: str, given: npt.NDArray[Any]) -> None:
@@ -281,6 +291,8 @@ def test_outputs_are_numpys_own_and_zeros_at_the_end_of_a_string_are_kept() -> N
     assert as_array(words, "string").dtype.kind == "S"
     assert as_array(Strings(pa.array([b"a\0"], pa.large_binary()), (1,)), "string").tolist() == [b"a\0"]
     assert as_array(np.array([0x3F80], np.uint16), "bfloat16").tolist() == [1.0]
+    small = as_array(np.array(0xF, np.uint8), "int4")
+    assert (small.dtype, small.shape, small.tolist()) == (np.int8, (), -1)
 
 
 def test_files_of_outputs_stay_in_their_folder_and_are_not_replaced_unasked(tmp_path: Path) -> None:

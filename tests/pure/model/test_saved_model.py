@@ -479,6 +479,8 @@ def test_a_model_without_signatures_shows_how_to_export_one(tmp_path: Path) -> N
         ("bool", {"bool_val": [True, False]}, np.array([True, False])),
         ("float16", {"half_val": [0x3C00, 0xC000]}, np.array([1, -2], np.float16)),
         ("bfloat16", {"half_val": [0x3F80, 0xC000]}, np.array([0x3F80, 0xC000], np.uint16)),
+        ("int4", {"int_val": [-1, 7]}, np.array([0xF, 7], np.uint8)),
+        ("float8_e5m2", {"float8_val": b"\x3c\xc0"}, np.array([0x3C, 0xC0], np.uint8)),
         ("complex64", {"scomplex_val": [1, 2, 3, 4]}, np.array([1 + 2j, 3 + 4j], np.complex64)),
         ("complex128", {"dcomplex_val": [1, 2, 3, 4]}, np.array([1 + 2j, 3 + 4j])),
     ],

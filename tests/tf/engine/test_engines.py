@@ -138,6 +138,24 @@ def test_an_output_that_is_not_asked_for_is_not_computed(zoo: dict[str, Any], lo
         engine.run(three, ["bad"])
 
 
+def test_an_output_that_cannot_be_fetched_stops_only_those_who_ask_for_it(zoo: dict[str, Any]) -> None:
+    model = zoo["half plus two"]
+    odd = {
+        "gone": TensorSpec("gone", "float32", (None,), "nowhere:0"),
+        "new": TensorSpec("new", "unknown (40)", (), "y"),
+    }
+    signature = replace(model.signature, outputs=model.signature.outputs | odd)
+    for name in ENGINES:
+        engine = load(name, model.path, model.tags, signature, EngineOptions(threads=1))
+        assert_equal(engine.run(model.feeds, ["y"]), model.expected)
+        with pytest.raises(ModelError, match="dtype unknown \\(40\\), which is not supported"):
+            engine.run(model.feeds, ["y", "new"])
+        if name == "session":
+            with pytest.raises(ModelError, match="cannot find tensor 'nowhere:0' of 'gone'"):
+                engine.run(model.feeds, ["gone"])
+        engine.close()
+
+
 def test_an_assertion_behind_another_output_does_not_run(tf1_engine: Callable[..., SessionEngine]) -> None:
     def graph(v1: Any) -> Any:
         x = v1.placeholder(v1.float32, [None], "x")

@@ -21,7 +21,7 @@ from runner.model.saved_model import read_model
 from runner.model.signature import MetaGraph, ModelSpec, TensorSpec, choose_metagraph, choose_signature
 from runner.model.tensor_proto import tensor as decode
 from runner.proto import saved_model_pb2 as ours
-from runner.tensor import DTYPES, Strings, bfloat16_values
+from runner.tensor import DTYPES, NARROW, Strings, bits_of, natural, values_of
 
 v1 = tf.compat.v1
 
@@ -236,13 +236,13 @@ def test_defaults_of_a_signature_are_those_that_tensorflow_exports(tmp_path: Pat
 def test_constants_of_every_dtype_are_decoded_as_tensorflow_does(dtype: str, values: list[int]) -> None:
     array = np.array(values).reshape(2, 3).astype(tf.as_dtype(dtype).as_numpy_dtype)
     packed = tf.make_tensor_proto(array, dtype).SerializeToString()
-    messages = [packed] if "q" in dtype else [packed, tf.io.serialize_tensor(array).numpy()]  # no kernel for q*
+    without_kernel = "q" in dtype or dtype in NARROW
+    messages = [packed] if without_kernel else [packed, tf.io.serialize_tensor(array).numpy()]
     for message in messages:
         read = decode(ours.TensorProto.FromString(message), dtype)
         assert isinstance(read, np.ndarray)
         assert read.shape == (2, 3)
-        if dtype == "bfloat16":
-            read = bfloat16_values(read)  # type: ignore[arg-type]
+        read = values_of(read, dtype)
         np.testing.assert_array_equal(read.astype(np.complex128), array.astype(np.complex128))
 
 
@@ -292,6 +292,20 @@ def test_every_field_has_the_name_number_and_type_of_tensorflows() -> None:
     for message, original in pairs:
         assert fields(message.DESCRIPTOR, original.DESCRIPTOR, message.__name__, seen) == []
     assert {each.full_name for each in ours.DESCRIPTOR.message_types_by_name.values()} <= seen
+
+
+@pytest.mark.parametrize("dtype", sorted(NARROW))
+def test_numbers_of_a_byte_or_less_are_those_of_tensorflow(dtype: str) -> None:
+    theirs = tf.as_dtype(dtype).as_numpy_dtype
+    every = np.unique(bits_of(values_of(np.arange(256, dtype=np.uint8), dtype), dtype))
+    np.testing.assert_array_equal(values_of(every, dtype), every.view(theirs).astype(natural(dtype)))
+    if natural(dtype).kind == "f":
+        finite = values_of(every, dtype).astype(np.float64)
+        finite = np.sort(finite[np.isfinite(finite)])
+        middles = (finite[1:] + finite[:-1]) / 2
+        drawn = np.random.default_rng(0).standard_normal(10_000) * finite.max() / 2
+        given = np.concatenate([drawn, finite, middles, middles * 1.001, [np.inf, -np.inf]]).astype(np.float32)
+        np.testing.assert_array_equal(bits_of(given, dtype), given.astype(theirs).view(np.uint8))
 
 
 def test_every_dtype_has_the_number_of_tensorflows() -> None:

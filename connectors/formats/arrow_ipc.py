@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,6 +207,10 @@ class ArrowSource:
             read_blocks(held)
             return self._known(plain_schema(_reader(held).schema))
 
+    def stated(self, store: Store, file: FileStat) -> tuple[pa.Schema, Mapping[str, str]]:
+        with BufferedFile(store.open(file.url), file.url, file.size) as held:
+            return _reader(held).schema, {}
+
     def inspect(self, store: Store, file: FileStat, columns: Sequence[str]) -> tuple[InputFile, pa.Schema]:
         """Row groups and schema; bytes are exact for columns of fixed width, and a share of the file for others."""
         with BufferedFile(store.open(file.url), file.url, file.size) as held:
@@ -323,8 +327,14 @@ class ArrowEncoder:
     suffix = ".arrow"
     carries_header = True
 
-    def check(self, schema: pa.Schema) -> None:
-        """Holds whatever Arrow does."""
+    def encoded(self, table: pa.Table) -> pa.Buffer:
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+        return sink.getvalue()
+
+    def decoded(self, content: pa.Buffer) -> pa.Table:
+        return pa.ipc.open_file(content).read_all()
 
     def open(self, spool: Path, schema: pa.Schema, compression: str) -> ArrowWriter:
         return ArrowWriter(spool, schema, compression)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -47,6 +47,13 @@ class Source(Protocol):
         """
         ...
 
+    def stated(self, store: Store, file: FileStat) -> tuple[pa.Schema, Mapping[str, str]]:
+        """The schema in the types of the file, and column -> what the file says of it beside its type.
+
+        raises: as `schema`.
+        """
+        ...
+
     def inspect(self, store: Store, file: FileStat, columns: Sequence[str]) -> tuple[InputFile, pa.Schema]:
         """Row groups (bytes: decoded, of `columns` only) and the full schema, from one read of the footer.
 
@@ -72,8 +79,12 @@ class Encoder(Protocol):
     suffix: str  # of its parts
     carries_header: bool  # False: its parts are staged, and their receipts say whose they are
 
-    def check(self, schema: pa.Schema) -> None:
-        """raises: OutputError naming the columns that the format cannot hold."""
+    def encoded(self, table: pa.Table) -> pa.Buffer:
+        """A small file of `table`. raises: what the library raises for a type that the format cannot hold."""
+        ...
+
+    def decoded(self, content: pa.Buffer) -> pa.Table:
+        """What a user of the format reads from such a file. raises: what the library raises."""
         ...
 
     def open(self, spool: Path, schema: pa.Schema, compression: str) -> Writer:

@@ -33,7 +33,7 @@ from connectors.formats.spool import SpoolWriter, open_part, whole_part
 from connectors.secret import redact
 from connectors.store.store import FileStat, Store
 from jobs.attempt import InputSlice
-from jobs.errors import DataError, InputError, OutputError, RunnerError, offenders
+from jobs.errors import DataError, InputError, OutputError, RunnerError
 from jobs.plan import InputFile, RowGroup
 
 RECORD = "record"
@@ -84,6 +84,9 @@ class TFRecordSource:
         with BufferedFile(store.open(file.url), file.url, file.size) as held:
             content_of(held)
         return self._schema
+
+    def stated(self, store: Store, file: FileStat) -> tuple[pa.Schema, Mapping[str, str]]:
+        return self._schema, {}
 
     def inspect(self, store: Store, file: FileStat, columns: Sequence[str]) -> tuple[InputFile, pa.Schema]:
         """cost: walks through the whole file."""
@@ -211,14 +214,16 @@ class TFRecordEncoder:
     suffix = ".tfrecord"
     carries_header = False
 
-    def check(self, schema: pa.Schema) -> None:
-        problems = [
-            f"column {field.name!r}: found {field.type}; expected numbers, booleans, strings, or lists of them"
-            for field in schema
-            if kind_of(field.type) is None
-        ]
-        if problems:
-            raise OutputError(f"cannot write tf.Examples: {len(problems)} columns fit none\n{offenders(problems)}")
+    def encoded(self, table: pa.Table) -> pa.Buffer:
+        if any(kind_of(field.type) is None for field in table.schema):
+            raise TypeError("a tf.Example holds numbers, booleans, strings, or lists of them")
+        columns = [(name, table.column(index).combine_chunks()) for index, name in enumerate(table.column_names)]
+        return framed(encode(columns, table.num_rows))
+
+    def decoded(self, content: pa.Buffer) -> pa.Table:
+        column = pa.array(records(content.to_pybytes()), pa.binary())
+        columns = infer(column)
+        return pa.table(dict(zip(columns, decode(column, columns), strict=True)))
 
     def open(self, spool: Path, schema: pa.Schema, compression: str) -> TFRecordWriter:
         return TFRecordWriter(spool, schema, compression)

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
 
-from connectors.formats.parquet import ParquetSource
+from connectors.formats.parquet import ParquetEncoder, ParquetSource
 from connectors.formats.registry import format_of
+from connectors.formats.rehearsal import nulls, rehearse
 from connectors.output.directory import OutputDirectory
 from connectors.output.verification import read_plan
 from connectors.store.store import Store
@@ -43,11 +45,27 @@ def reject_schema(read: pa.Schema, kept: Sequence[str], whole: bool) -> pa.Schem
 
     read:  the columns that it reads. kept: those of them that it keeps. whole: all that was read goes along too.
     """
-    fields = list(PLACE)
+    fields, unheld = list(PLACE), left_out(read, kept, whole)
     for name, columns in (("kept", kept), ("input", read.names if whole else ())):
-        if columns:  # a struct without fields cannot be written as Parquet
-            fields.append(pa.field(name, pa.struct([read.field(column).with_nullable(True) for column in columns])))
+        inner = [read.field(column).with_nullable(True) for column in columns if column not in unheld]
+        if inner:  # a struct without fields cannot be written as Parquet
+            fields.append(pa.field(name, pa.struct(inner)))
     return pa.schema(fields)
+
+
+def left_out(read: pa.Schema, kept: Sequence[str], whole: bool) -> Sequence[str]:
+    """The columns that reject files do without, because Parquet cannot hold them. Arguments: as `reject_schema`."""
+    return _unheld(pa.schema([read.field(name).with_nullable(True) for name in (read.names if whole else kept)]))
+
+
+def unknown(schema: pa.Schema, rows: int) -> list[pa.Array]:
+    """What stands behind the places of `rows` that could not be read. schema: of a reject file."""
+    return [nulls(field.type, rows) for field in list(schema)[len(PLACE) :]]
+
+
+@lru_cache(maxsize=8)  # each attempt asks
+def _unheld(schema: pa.Schema) -> Sequence[str]:
+    return [*rehearse(ParquetEncoder(), schema).refused]
 
 
 @dataclass(frozen=True)

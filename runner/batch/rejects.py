@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from connectors.output.directory import Losses
-from connectors.output.reject import PLACE, reject_schema
+from connectors.output.reject import PLACE, reject_schema, unknown
 from connectors.secret import redact
 from jobs.attempt import InputSlice
 from jobs.errors import DataError
@@ -123,8 +123,8 @@ class Rejects:
                 pa.array([code] * len(some), pa.string()),
                 pa.array([error.message] * len(some), pa.string()),
             ]
-            unknown = [pa.nulls(len(some), field.type) for field in list(self._schema)[len(PLACE) :]]
-            self._note(pa.RecordBatch.from_arrays([*fields, *unknown], schema=self._schema), code)
+            known = pa.RecordBatch.from_arrays([*fields, *unknown(self._schema, len(some))], schema=self._schema)
+            self._note(known, code)
         with self._lock:
             self._bad_files[inputs.url] += len(rows)
 

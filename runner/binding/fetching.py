@@ -9,7 +9,7 @@ fixed_shape_tensor  the Arrow extension type, for numbers whose shape is known; 
 list                fixed-size lists, one level per dimension; a dimension of unknown size is a variable list.
 binary              per row the values, little-endian and row-major, fixed-size where the shape is known; dtype and
                     shape stand in the metadata of the field. For numbers and booleans (one byte each) with at most
-                    one unknown dimension, which the length then tells; otherwise as `list`.
+                    one unknown dimension, which the length then tells (not beside a 0); otherwise as `list`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def output_field(
     value = pa.string() if decode and spec.dtype == "string" else NATURAL[spec.dtype]
     arrow, metadata = _lists(value, row_shape), None
     if row_shape and pa.types.is_primitive(value):
-        if tensor_encoding == "binary" and row_shape.count(None) <= 1:
+        # Beside a dimension of 0 the length of the bytes would not tell an unknown one.
+        if tensor_encoding == "binary" and row_shape.count(None) <= (0 not in row_shape):
             arrow = pa.binary() if None in row_shape else pa.binary(_row_bytes(spec.dtype, row_shape))
             metadata = {"tensor.dtype": np.dtype(value.to_pandas_dtype()).name, "tensor.shape": json.dumps(row_shape)}
         elif tensor_encoding == "fixed_shape_tensor" and None not in row_shape and not pa.types.is_boolean(value):

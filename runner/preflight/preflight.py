@@ -14,7 +14,6 @@ from pathlib import Path
 import pyarrow as pa
 
 from connectors.formats.base import Source
-from connectors.formats.registry import make_encoder
 from connectors.formats.schema import unify
 from connectors.models.cache import CacheSettings
 from connectors.store.store import FileStat, Store
@@ -35,6 +34,7 @@ from runner.preflight.files import first_schema, inspect
 from runner.preflight.identity import identity_of, model_identity
 from runner.preflight.input import listed, refuse_own_output
 from runner.preflight.only_rejects import only_files, only_rows, rejected_before
+from runner.preflight.output import written
 from runner.preflight.shape import batch_sizes, sample_slice, small_row_groups
 from runner.scan.compiled import Compiled, compiled
 from runner.scan.effects import Effects, effects
@@ -66,6 +66,7 @@ class Preflight:
     compiled: Compiled | None  # what XLA changes, where the job compiles
     swallowing: tuple[str, ...] = ()  # ops in which a NaN may vanish on a CPU
     skipped: tuple[str, ...] = ()  # what is wrong with the files that are left out
+    notes: tuple[str, ...] = ()  # which columns are written as something else than they were
 
     @property
     def planned(self) -> PlannedModel:
@@ -205,7 +206,14 @@ def complete(examined: Examined) -> Preflight:
             f"\n{offenders(problems)}"
         )
     binding = bind(job.columns, schema, signature, job.output.tensor_encoding).within(examined.spans)
-    make_encoder(job.output.format).check(binding.output_schema)
+    first = inspected[0][0]
+    notes = written(
+        job,
+        binding,
+        lambda encoding: bind(job.columns, schema, signature, encoding),
+        schema,
+        lambda: examined.source.stated(examined.store, FileStat(first.url, first.size, first.version)),
+    )
     if job.limits.nonfinite == "reject":
         binding = binding.finite()
     model = model_identity(job, examined.model, examined.metagraph, signature, examined.options, examined.trusted)
@@ -232,6 +240,7 @@ def complete(examined: Examined) -> Preflight:
         swallowing=examined.swallowing,
         compiled=examined.compiled,
         skipped=tuple(error.message for error in skipped),
+        notes=notes,
     )
 
 

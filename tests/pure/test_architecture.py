@@ -64,7 +64,7 @@ MAY: dict[str, tuple[str, ...]] = {
     "runner/preflight": (
         *("runner/worker", "runner/batch", "runner/engine", "runner/binding", "runner/scan", "runner/model"),
         *("connectors/output", "connectors/formats", "connectors/models", "connectors/store", "connectors/secret.py"),
-        "jobs",
+        *("runner/tensor.py", "jobs"),
     ),
     "runner/pool": ("runner/worker", "runner/engine", "runner/measure", "jobs/schedule", "jobs"),
     "runner/cluster": (

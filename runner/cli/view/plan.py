@@ -26,6 +26,7 @@ def plan_document(ready: Preflight) -> dict[str, Any]:
             "trusted": list(ready.trusted),
         },
         "warnings": list(ready.warnings),
+        "notes": list(ready.notes),
         "columns": ready.binding.describe(),
         "output_schema": {field.name: str(field.type) for field in ready.binding.output_schema},
         "files": len(plan.files),
@@ -60,6 +61,8 @@ def render_plan(ready: Preflight) -> Group:
         head.add_row("trusted", Text(f"{', '.join(ready.trusted)}: only because this job trusts the model", "yellow"))
     for story in ready.warnings:
         head.add_row("warning", Text(story, style="yellow"))
+    for story in ready.notes:
+        head.add_row("note", Text(story))
     return Group(head, Text(), _binding_table(facts["columns"]))
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from connectors.formats.registry import make_encoder
 from jobs.errors import BindingError, DataError
 from jobs.job import Columns
 from runner.binding.bind import bind
@@ -224,3 +225,19 @@ def test_a_shape_of_the_job_settles_what_the_signature_leaves_open_and_nothing_e
 def test_only_strings_are_decoded() -> None:
     message = refused(spec("float32", (None,)), outputs={"y": {"decode": "utf-8"}})
     assert "only strings can be decoded, not float32" in message
+
+
+@pytest.mark.parametrize("encoding", ["fixed_shape_tensor", "list", "binary"])
+@pytest.mark.parametrize(("shape", "found"), [((None,), (0,)), ((None, 2), (0, 2)), ((2, None), (2, 0))], ids=str)
+def test_a_dimension_that_turns_out_to_be_0_is_written_and_read(encoding: str, shape: Any, found: Any) -> None:
+    column = fetched(spec("float32", (None, *shape)), np.zeros((3, *found), np.float32), encoding)
+    parquet = make_encoder("parquet")
+    back = parquet.decoded(parquet.encoded(pa.table({"z": column})))["z"]
+    assert back.equals(pa.chunked_array([column]))
+    assert back.to_pylist() == [b"" if encoding == "binary" else np.zeros(found).tolist()] * 3
+
+
+def test_bytes_beside_a_dimension_of_0_would_not_tell_an_unknown_one() -> None:
+    field = output_field(spec("float32", (None, None, 0)), "binary")
+    assert field is not None
+    assert field.type == pa.list_(pa.field("item", pa.list_(ELEMENT, 0), nullable=False))

@@ -21,7 +21,7 @@ from connectors.formats.record import framed, masked_crc
 from connectors.formats.tfrecord import TFRecordEncoder, TFRecordSource
 from connectors.store.store import Store
 from jobs.attempt import InputSlice
-from jobs.errors import DataError, InputError, OutputError
+from jobs.errors import DataError, InputError
 from jobs.plan import InputFile
 
 RECORDS = [b"one", b"", b"three" * 100, bytes(range(256))]
@@ -361,14 +361,6 @@ def test_rows_are_written_as_examples_and_read_back(tmp_path: Path, compression:
     assert found["score"].to_pylist() == table["score"].to_pylist()
     assert found["name"].to_pylist() == [value and value.encode() for value in table["name"].to_pylist()]
     assert found["v"].to_pylist() == [[2 * index, 2 * index + 1] for index in range(8)]
-
-
-def test_columns_that_no_example_holds_are_refused_by_name() -> None:
-    schema = pa.schema([("a", pa.float32()), ("when", pa.date32()), ("z", pa.struct([("re", pa.float32())]))])
-    with pytest.raises(OutputError) as caught:
-        TFRecordEncoder().check(schema)
-    assert "2 columns fit none" in caught.value.message
-    assert "column 'when': found date32[day]" in caught.value.message
 
 
 def test_values_that_no_example_holds_end_the_part(tmp_path: Path) -> None:

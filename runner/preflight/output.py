@@ -1,0 +1,88 @@
+"""The columns of the output: whether its format holds them, and what a reader gets where that is something else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import get_args
+
+import pyarrow as pa
+
+from connectors.formats.registry import FORMATS, make_encoder
+from connectors.formats.rehearsal import Rehearsal, rehearse
+from connectors.output.reject import left_out
+from jobs.errors import OutputError, offenders, one_of
+from jobs.job import Job, Output
+from runner.binding.binding import Binding
+from runner.tensor import type_text
+
+Stated = tuple[pa.Schema, Mapping[str, str]]  # of a file, see `connectors.formats.base.Source.stated`
+
+
+def written(
+    job: Job, binding: Binding, bound: Callable[[str], Binding], schema: pa.Schema, stated: Callable[[], Stated]
+) -> tuple[str, ...]:
+    """Sentences for people: which columns are written as something else than they were.
+
+    bound:  the binding under another `tensor_encoding`.
+    schema: of the columns that are read. stated: of one file of the input; called where columns are kept.
+    raises: OutputError naming each column that the format of the output cannot hold, why, and what would do.
+    """
+    found = rehearse(make_encoder(job.output.format), binding.output_schema)
+    if found.refused:
+        problems = [_problem(name, why, job.output, binding, bound) for name, why in found.refused.items()]
+        count = f"{len(problems)} column{'s' if len(problems) > 1 else ''}"
+        message = f"cannot write {job.output.format} files: {count} cannot be held\n{offenders(problems)}"
+        raise OutputError(message, code="COLUMN_TYPE", column=next(iter(found.refused)))
+    notes = [*_changes(binding, found, stated() if binding.kept else (pa.schema([]), {}))]
+    if job.limits.may_lose and (lost := left_out(schema, binding.kept, job.limits.reject_input)):
+        notes.append(f"{_columns(lost)} of rejected rows {_are(lost)} not in reject files, which are Parquet")
+    return tuple(notes)
+
+
+def _problem(name: str, why: str, output: Output, binding: Binding, bound: Callable[[str], Binding]) -> str:
+    field, kept = binding.output_schema.field(name), name in binding.kept
+    subject = f"{'kept ' * kept}column {name!r} ({type_text(field.type)})"
+    ways = [f"`output: {{format: {other}}}`" for other in FORMATS if _other_holds(other, output, field)]
+    if not kept:
+        for encoding in get_args(Output.model_fields["tensor_encoding"].annotation):
+            other = bound(encoding).output_schema.field(name)
+            if other.type != field.type and not _refused(output.format, other):
+                ways.append(f"`output: {{tensor_encoding: {encoding}}}`")
+    ways.append(f"leave it out of `{'keep' if kept else 'outputs'}:`")
+    return f"{subject}: {why}; {', or '.join(ways)}"
+
+
+def _other_holds(name: str, output: Output, field: pa.Field) -> bool:
+    """Whether another format of tables would do."""
+    return name != output.format and make_encoder(name).carries_header and not _refused(name, field)
+
+
+def _refused(name: str, field: pa.Field) -> bool:
+    return bool(rehearse(make_encoder(name), pa.schema([field])).refused)
+
+
+def _changes(binding: Binding, found: Rehearsal, stated: Stated) -> Sequence[str]:
+    before, said = stated
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for field in binding.output_schema:
+        kept, after = field.name in binding.kept, found.changed.get(field.name, field.type)
+        given = before.field(field.name).type if kept else field.type
+        if given != after:
+            key = ("kept " * kept, type_text(given), type_text(after))
+            groups.setdefault(key, []).append(field.name)
+    changes = [
+        f"{kept}{_columns(names)} ({given}) {_are(names)} written as {after}"
+        for (kept, given, after), names in groups.items()
+    ]
+    lost = [
+        f"kept column {name!r} loses its {said[name]}: only values are kept" for name in binding.kept if name in said
+    ]
+    return [*changes, *lost]
+
+
+def _columns(names: Sequence[str]) -> str:
+    return f"column{'s' if len(names) > 1 else ''} {one_of(names)}"
+
+
+def _are(names: Sequence[str]) -> str:
+    return "are" if len(names) > 1 else "is"

@@ -1,0 +1,124 @@
+"""Whether the output can be written, before any work: each column with its reason and what would do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from connectors.output.reject import reject_schema
+from jobs.errors import OutputError
+from jobs.job import Job
+from runner.binding.bind import bind
+from runner.binding.binding import Binding
+from runner.model.signature import Signature, TensorSpec
+from runner.preflight.output import written
+
+NOTHING = pa.list_(pa.float32(), 0)
+
+
+def notes(
+    outputs: dict[str, Any], given: Sequence[tuple[str, pa.DataType]] = (), said: Any = None, **output: Any
+) -> tuple[str, ...]:
+    """outputs: name -> shape of a row. given: columns beside 'x', all of them kept. said: of a file, beside types."""
+    signature = Signature(
+        "s",
+        "",
+        {"x": TensorSpec("x", "float32", (None,), "x:0")},
+        {name: TensorSpec(name, "float32", (None, *shape), f"{name}:0") for name, shape in outputs.items()},
+    )
+    schema = pa.schema([("x", pa.float32()), *given])
+    job = Job.model_validate(
+        {
+            "model": {"url": "m"},
+            "input": {"url": "i"},
+            "columns": {"keep": [name for name, _ in given]},
+            "output": {"url": "o"} | output,
+            "limits": {"on_bad_row": "reject"},
+        }
+    )
+
+    def bound(encoding: str) -> Binding:
+        return bind(job.columns, schema, signature, encoding)
+
+    return written(job, bound(job.output.tensor_encoding), bound, schema, lambda: (schema, said or {}))
+
+
+def refused(*arguments: Any, **output: Any) -> list[str]:
+    with pytest.raises(OutputError) as caught:
+        notes(*arguments, **output)
+    assert caught.value.exit_code == 2
+    assert caught.value.facts["code"] == "COLUMN_TYPE"
+    return caught.value.message.split("\n")
+
+
+def test_an_output_of_width_0_is_refused_with_what_would_do() -> None:
+    first, line = refused({"y": (), "z": (0,)})
+    assert first == "cannot write parquet files: 1 column cannot be held"
+    assert line == (
+        "  - column 'z' (fixed_shape_tensor<float>[0]): it could be written, and not be read again: Expected all lists"
+        " to be of size=0 but index 1 had size=1; `output: {format: arrow}`, or leave it out of `outputs:`"
+    )
+    assert notes({"y": (), "z": (0,)}, format="arrow") == ()
+
+
+@pytest.mark.parametrize("encoding", ["fixed_shape_tensor", "list", "binary"])
+@pytest.mark.parametrize("shape", [(0,), (2, 0), (0, 2), (None, 0)], ids=str)
+def test_no_encoding_of_a_tensor_helps_where_a_dimension_is_0(shape: Any, encoding: str) -> None:
+    _, line = refused({"z": shape}, tensor_encoding=encoding)
+    assert line.endswith("; `output: {format: arrow}`, or leave it out of `outputs:`")
+
+
+@pytest.mark.parametrize("encoding", ["fixed_shape_tensor", "list", "binary"])
+def test_a_dimension_that_is_not_known_may_turn_out_to_be_0(encoding: str) -> None:
+    assert notes({"a": (None,), "b": (None, 3), "c": (3, None), "d": (None, None)}, tensor_encoding=encoding) == ()
+
+
+def test_another_encoding_is_offered_where_it_helps() -> None:
+    _, line = refused({"z": (3, None)}, format="tfrecord")
+    assert "`output: {format: parquet}`, or `output: {format: arrow}`, or `output: {tensor_encoding: binary}`" in line
+
+
+def test_every_column_that_cannot_be_held_is_named_at_once() -> None:
+    first, *lines = refused({"y": (), "z": (0,)}, [("i", pa.month_day_nano_interval()), ("e", pa.struct([]))])
+    assert first == "cannot write parquet files: 3 columns cannot be held"
+    assert [line.split(" (")[0] for line in lines] == ["  - kept column 'i'", "  - kept column 'e'", "  - column 'z'"]
+    assert all(line.endswith("or leave it out of `keep:`") for line in lines[:2])
+
+
+def test_no_other_format_is_offered_that_cannot_hold_it_either() -> None:
+    _, line = refused({"y": ()}, [("r", pa.list_(pa.run_end_encoded(pa.int32(), pa.int64())))])
+    assert line.endswith("int32); leave it out of `keep:`")
+
+
+def test_what_a_reader_gets_instead_is_told() -> None:
+    times = [("t", pa.time32("s")), ("u", pa.time32("s")), ("d", pa.date64())]
+    assert notes({"y": ()}, times) == (
+        "kept columns 't', 'u' (time32[s]) are written as time32[ms]",
+        "kept column 'd' (date64[ms]) is written as date32[day]",
+    )
+    assert notes({"y": ()}, times, format="arrow") == ()
+    assert notes({"y": (2,)}, [("w", pa.float64())], format="tfrecord") == (
+        "kept column 'w' (double) is written as float",
+        "column 'y' (fixed_shape_tensor<float>[2]) is written as list<float>",
+    )
+
+
+def test_what_a_file_says_beside_types_is_told_as_lost() -> None:
+    said = {"g": "logical type GEOMETRY", "other": "what nobody keeps"}
+    assert notes({"y": ()}, [("g", pa.binary())], said) == (
+        "kept column 'g' loses its logical type GEOMETRY: only values are kept",
+    )
+
+
+def test_reject_files_do_without_a_column_that_parquet_cannot_hold() -> None:
+    kept = [("id", pa.int64()), ("z", NOTHING)]
+    assert notes({"y": ()}, kept, format="arrow") == (
+        "column 'z' of rejected rows is not in reject files, which are Parquet",
+    )
+    read = pa.schema([("x", pa.float32()), *kept])
+    assert reject_schema(read, ["id", "z"], False).field("kept").type == pa.struct([("id", pa.int64())])
+    assert "kept" not in reject_schema(read, ["z"], False).names
+    assert [part.name for part in reject_schema(read, ["id"], True).field("input").type] == ["x", "id"]

@@ -1,0 +1,76 @@
+"""Kept columns of real files: what no part could hold is refused before a worker starts, what is lost is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.errors import OutputError
+from jobs.job import Job
+from runner.cli.view.plan import plan_document
+from runner.driver.launch import RunOptions, launch
+from runner.preflight.preflight import preflight
+
+X = pa.array([1.0, 2.0, 3.0], pa.float32())
+POINT = bytes.fromhex("0101000000000000000000F03F0000000000000040")
+
+
+class Wkb(pa.ExtensionType):  # type: ignore[misc]
+    """What pyarrow writes as GEOMETRY, as the package geoarrow does."""
+
+    def __init__(self) -> None:
+        super().__init__(pa.binary(), "geoarrow.wkb")
+
+    def __arrow_ext_serialize__(self) -> bytes:
+        return b"{}"
+
+    @classmethod
+    def __arrow_ext_deserialize__(cls, storage: pa.DataType, serialized: bytes) -> Wkb:
+        return cls()
+
+
+def job(model: Path, folder: Path, keep: list[str], **output: Any) -> Job:
+    return Job.model_validate(
+        {
+            "model": {"url": str(model)},
+            "input": {"url": str(folder / "in")},
+            "columns": {"keep": keep},
+            "output": {"url": str(folder / "out")} | output,
+        }
+    )
+
+
+def test_a_kept_column_of_width_0_is_refused_before_a_worker_starts(half_plus_two: Path, tmp_path: Path) -> None:
+    table = pa.table({"x": X, "z": pa.array([[]] * 3, pa.list_(pa.float32(), 0))})
+    (tmp_path / "in").mkdir()
+    with pa.ipc.new_file(tmp_path / "in" / "a.arrow", table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(OutputError, match=r"kept column 'z' .*could be written, and not be read again"):
+        launch(job(half_plus_two, tmp_path, ["z"]), RunOptions(in_process=True))
+    assert not (tmp_path / "out").exists()
+    result = launch(job(half_plus_two, tmp_path, ["z"], format="arrow"), RunOptions(in_process=True))
+    assert pa.ipc.open_file(result.parts[0]).read_all()["z"].to_pylist() == [[]] * 3
+
+
+def test_what_a_part_does_not_repeat_is_a_note_of_the_plan(half_plus_two: Path, tmp_path: Path) -> None:
+    geo = {"geo": json.dumps({"primary_column": "g", "columns": {"g": {"encoding": "WKB"}}})}
+    shape = pa.ExtensionArray.from_storage(Wkb(), pa.array([POINT] * 3))
+    words = pa.array([1, 2, 1], pa.int64()).dictionary_encode()
+    table = pa.table({"x": X, "g": shape, "c": words}).replace_schema_metadata(geo)
+    (tmp_path / "in").mkdir()
+    with pa.ipc.new_file(tmp_path / "in" / "a.arrow", table.schema) as writer:
+        writer.write_table(table)
+    assert preflight(job(half_plus_two, tmp_path, ["c"])).notes == (
+        "kept column 'c' (dictionary<values=int64, indices=int32, ordered=0>) is written as int64",
+    )
+    (tmp_path / "in" / "a.arrow").unlink()
+    pq.write_table(table.select(["x", "g"]), tmp_path / "in" / "a.parquet")
+    ready = preflight(job(half_plus_two, tmp_path, ["g"]))
+    lost = "logical type GEOMETRY and its GeoParquet metadata ('geo')"
+    assert plan_document(ready)["notes"] == [f"kept column 'g' loses its {lost}: only values are kept"]
+    assert preflight(job(half_plus_two, tmp_path, [])).notes == ()

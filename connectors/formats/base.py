@@ -27,8 +27,8 @@ class RowGroupReader(Protocol):
 
         row_group: its index in the file.
         raises: DataError (`code` PAGE_CRC, PAGE_CORRUPT, ROWGROUP_ROWS, BATCH_INVALID, ...) naming file and row
-                group where the bytes are bad, ROWGROUP_TOO_BIG where they are good and too many; StorageError where
-                they could not be fetched.
+                group where the bytes are bad, ROWGROUP_TOO_BIG where they are good and too many; BadRowsError where
+                only some of its rows are bad; StorageError where they could not be fetched.
         """
         ...
 

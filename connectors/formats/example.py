@@ -36,11 +36,18 @@ def _empty() -> pa.Scalar:
 
 
 class RowsError(Exception):
-    """Values that no Example can hold. at: (rows to blame,), rising. Becomes a DataError where names are known."""
+    """Values that no Example can hold, or an Example that is none. Becomes a DataError where names are known.
 
-    def __init__(self, code: str, found: str, expected: str, at: Array) -> None:
-        super().__init__(code, found, expected, at)
-        self.code, self.found, self.expected, self.at = code, found, expected, at
+    found:  what all of the rows hold, or what each of them does. at: (rows to blame,), rising.
+    column: that is to blame; None: the row as a whole.
+    """
+
+    def __init__(
+        self, code: str, found: str | Sequence[str], expected: str, at: Array, column: str | None = None
+    ) -> None:
+        super().__init__(code, found, expected, at, column)
+        self.holds = [found] * len(at) if isinstance(found, str) else found
+        self.code, self.found, self.expected, self.at, self.column = code, self.holds[0], expected, at, column
 
 
 def kind_of(column: pa.DataType) -> Kind | None:

@@ -52,60 +52,103 @@ class _Spans:
         return self.data[place], lengths
 
 
-def decode(records: pa.Array, columns: Mapping[str, str], first_row: int = 0) -> list[pa.Array]:
-    """The columns of serialized Examples.
+def decode(records: pa.Array, columns: Mapping[str, str]) -> tuple[list[pa.Array], list[RowsError]]:
+    """The columns of serialized Examples, and what is wrong with some of them.
 
     records:  binary, without nulls.
     columns:  feature -> its type, see COLUMN_TYPES.
-    first_row: what the first record is called in errors.
-    returns:  a column for each, null where the feature is left out.
-    raises:   RowsError RECORD_EXAMPLE for what is no Example, COLUMN_TYPE for a feature of another kind, ROW_SHAPE for
-              several values where one is expected.
+    returns:  a column for each, null where the feature is left out or bad; and ROW_EXAMPLE for what is no Example,
+              ROW_TYPE for a feature of another kind, ROW_SHAPE for several values where one is expected.
     cost:     about 0.3 us of one core for a row and feature.
     """
-    if len(records) > _BLOCK_ROWS:
-        blocks = [decode(records.slice(at, _BLOCK_ROWS), columns, at) for at in range(0, len(records), _BLOCK_ROWS)]
-        return [pa.concat_arrays(some) for some in zip(*blocks, strict=True)]
-    try:
-        return _decoded(records, columns)
-    except RowsError as error:
-        raise RowsError(error.code, error.found, error.expected, error.at + first_row) from error
+    if len(records) <= _BLOCK_ROWS:
+        return _decoded(records, columns, 0)
+    blocks = [_decoded(records.slice(at, _BLOCK_ROWS), columns, at) for at in range(0, len(records), _BLOCK_ROWS)]
+    arrays = [pa.concat_arrays(some) for some in zip(*(block for block, _ in blocks), strict=True)]
+    return arrays, [fault for _, faults in blocks for fault in faults]
 
 
-def _decoded(records: pa.Array, columns: Mapping[str, str]) -> list[pa.Array]:
-    features = _features(records)
+def _decoded(records: pa.Array, columns: Mapping[str, str], first_row: int) -> tuple[list[pa.Array], list[RowsError]]:
+    features, faults = _readable(records)
     names = pc.index_in(features.keys, value_set=pa.array([name.encode() for name in columns], pa.large_binary()))
     which = pc.fill_null(names, -1).to_numpy()
-    return [
-        _column(features, np.flatnonzero(which == index), len(records), kind, name)
-        for index, (name, kind) in enumerate(columns.items())
-    ]
+    arrays = []
+    for index, (name, kind) in enumerate(columns.items()):
+        array, wrong = _readable_column(features, np.flatnonzero(which == index), len(records), kind, name)
+        arrays.append(array)
+        faults += wrong
+    return arrays, [RowsError(one.code, one.holds, one.expected, one.at + first_row, one.column) for one in faults]
+
+
+def _readable(records: pa.Array) -> tuple[_Features, list[RowsError]]:
+    """The features of the records that are Examples, and which are none."""
+    faults: list[RowsError] = []
+    while True:
+        try:
+            return _features(records), faults
+        except RowsError as error:  # each look finds those that are bad at the same place
+            faults.append(error)
+            bad = np.zeros(len(records), np.bool_)
+            bad[error.at] = True
+            records = pc.if_else(pa.array(bad), pa.scalar(b"", records.type), records)  # an Example without features
+
+
+def _readable_column(
+    features: _Features, at: Array, rows: int, kind: str, name: str
+) -> tuple[pa.Array, list[RowsError]]:
+    """at: the features of this name."""
+    faults: list[RowsError] = []
+    while True:
+        try:
+            return _column(features, at, rows, kind, name), faults
+        except RowsError as error:
+            faults.append(RowsError(error.code, error.holds, error.expected, error.at, name))
+            at = _without(features, at, error.at)
+
+
+def _without(features: _Features, at: Array, rows: Array) -> Array:
+    """Those of the features `at` that are of other rows."""
+    others: Array = at[~np.isin(features.spans.owner[at], rows)]
+    return others
 
 
 def infer(records: pa.Array) -> dict[str, str]:
     """The features of serialized Examples and the types of their columns, sorted by name.
 
-    A feature that has one value wherever it is there becomes a plain column, any other one a list.
+    A feature that has one value wherever it is there becomes a plain column, any other one a list. Records that are no
+    Examples say nothing, unless all are.
     raises: RowsError RECORD_EXAMPLE, COLUMN_TYPE where a feature is of two kinds.
     """
-    features = _features(records)
+    features, faults = _readable(records)
+    if len(records) and sum(len(fault.at) for fault in faults) == len(records):
+        raise RowsError("RECORD_EXAMPLE", faults[0].found, faults[0].expected, np.arange(len(records)))
     columns = {}
     for key in sorted(pc.unique(features.keys).to_pylist()):
         at = np.flatnonzero(pc.equal(features.keys, pa.scalar(key, pa.large_binary())).to_numpy(zero_copy_only=False))
         kinds = np.unique(features.kind[at][features.kind[at] > 0])
+        name = key.decode("utf-8", "surrogateescape")
         if len(kinds) > 1:
             other = at[(features.kind[at] > 0) & (features.kind[at] != features.kind[at][0])]
-            expected = "expected one kind in all records"
+            expected = f"expected one kind in all records; or name the columns: `examples: {{{name}: ...}}`"
             raise RowsError(
                 "COLUMN_TYPE", f"feature {key!r} as {_kind_text(int(kinds[1]))}", expected, features.spans.owner[other]
             )
-        if not len(kinds):
+        counts = _counts(features, at, int(kinds[0])) if len(kinds) else np.empty(0)
+        if not len(counts):
             continue  # nothing is known of a feature without a value
-        values = features.spans.chosen(at)
-        counts, _ = _values(values, int(kinds[0]))
-        name = ("bytes", "float", "int64")[int(kinds[0]) - 1]
-        columns[key.decode("utf-8", "surrogateescape")] = name if (counts == 1).all() else f"list<{name}>"
+        value = ("bytes", "float", "int64")[int(kinds[0]) - 1]
+        columns[name] = value if (counts == 1).all() else f"list<{value}>"
     return columns
+
+
+def _counts(features: _Features, at: Array, kind: int) -> Array:
+    """(lists that can be read,) how many values each has."""
+    while len(at):
+        try:
+            return _values(features.spans.chosen(at), kind)[0]
+        except RowsError as error:
+            at = _without(features, at, error.at)
+    return np.empty(0)
 
 
 @dataclass(frozen=True)
@@ -208,15 +251,15 @@ def _column(features: _Features, at: Array, rows: int, kind: str, name: str) -> 
     other = features.kind[at] != wanted
     if other.any():
         stored = _kind_text(int(features.kind[at][other][0]))
-        raise RowsError("COLUMN_TYPE", f"feature {name!r} as {stored}", f"expected {_kind_text(wanted)}", owner[other])
+        raise RowsError("ROW_TYPE", f"feature {name!r} as {stored}", f"expected {_kind_text(wanted)}", owner[other])
     counts, values = _values(features.spans.chosen(at), wanted)
     missing = np.ones(rows, np.bool_)
     missing[owner] = False
     if kind == simple:
         if (counts != 1).any():
-            wrong = int(counts[counts != 1][0])
+            found = [f"{count} values of feature {name!r}" for count in counts[counts != 1].tolist()]
             expected = f"expected one; 'list<{simple}>' holds any number"
-            raise RowsError("ROW_SHAPE", f"{wrong} values of feature {name!r}", expected, owner[counts != 1])
+            raise RowsError("ROW_SHAPE", found, expected, owner[counts != 1])
         if not missing.any():
             return values
         place = np.zeros(rows, np.int64)
@@ -239,7 +282,8 @@ def _values(lists: _Spans, kind: int) -> tuple[Array, pa.Array]:
             return np.bincount(spans.owner, minlength=len(rows.start)), binary(content, lengths).cast(pa.binary())
         return _floats(rows) if kind == 2 else _integers(rows)
     except RowsError as error:
-        raise RowsError(error.code, error.found, error.expected, np.unique(lists.owner[error.at])) from error
+        at = np.unique(lists.owner[error.at])
+        raise RowsError(error.code, error.found, error.expected, at) from error
 
 
 def _floats(rows: _Spans) -> tuple[Array, pa.Array]:
@@ -295,7 +339,7 @@ def _among(values: Array, choices: Sequence[int]) -> Array:
 def _require(good: Array, owner: Array) -> None:
     if not good.all():
         at = np.unique(owner[~good])
-        raise RowsError("RECORD_EXAMPLE", "bytes that are no tf.Example", "expected a serialized tf.train.Example", at)
+        raise RowsError("ROW_EXAMPLE", "bytes that are no tf.Example", "expected a serialized tf.train.Example", at)
 
 
 def _kind_text(kind: int) -> str:

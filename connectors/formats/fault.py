@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from connectors.formats.buffered import BufferedFile
 from connectors.secret import redact
@@ -87,6 +92,50 @@ def bad_row_group(
         f"cannot read '{redact(inputs.url)}' {where}: {one_line(cause)}",
         **facts | ({"column": column} if column is not None else {}),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class BadRows:
+    """Rows that are bad in one way. at: (rows,) of the row group, rising. stories: what is wrong with each of them."""
+
+    code: str
+    column: str | None
+    at: npt.NDArray[np.int64]
+    stories: Sequence[str]
+
+
+class BadRowsError(DataError):
+    """Some rows of a row group are bad; the others can be used. Raised and caught in one process: pickled, it is facts.
+
+    table: all rows, null in them what could not be read. bad: each bad row once.
+    """
+
+    table: pa.Table
+    bad: Sequence[BadRows]
+
+    @classmethod
+    def of(cls, inputs: InputSlice, row_group: int, table: pa.Table, bad: Sequence[BadRows]) -> BadRowsError:
+        first = min(bad, key=lambda one: int(one.at[0]))
+        more = sum(len(one.at) for one in bad) - 1
+        error = cls(
+            f"cannot read '{redact(inputs.url)}' row group {row_group}: {first.stories[0]}"
+            + (f" ({more} more bad rows in this row group)" if more else ""),
+            code=first.code,
+            file=inputs.url,
+            row_group=row_group,
+            row=int(first.at[0]),
+        )
+        error.table, error.bad = table, bad
+        return error
+
+    @property
+    def at(self) -> npt.NDArray[np.int64]:
+        """(bad rows,) of the row group, rising."""
+        return np.sort(np.concatenate([one.at for one in self.bad]))
+
+    def rest(self) -> pa.Table:
+        """The rows that are not bad."""
+        return self.table.take(pa.array(np.delete(np.arange(self.table.num_rows), self.at)))
 
 
 def wrong_rows(inputs: InputSlice, row_group: int, rows: int, column: str | None = None) -> RunnerError:

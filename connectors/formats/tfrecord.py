@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from connectors.formats.buffered import BufferedFile
@@ -20,6 +21,8 @@ from connectors.formats.example import RowsError, encode, kind_of
 from connectors.formats.example_columns import COLUMN_TYPES, decode, infer
 from connectors.formats.fault import (
     MAX_ROW_GROUP_BYTES,
+    BadRows,
+    BadRowsError,
     bad_row_group,
     check_unchanged,
     planned_file,
@@ -33,7 +36,7 @@ from connectors.formats.spool import SpoolWriter, open_part, whole_part
 from connectors.secret import redact
 from connectors.store.store import FileStat, Store
 from jobs.attempt import InputSlice
-from jobs.errors import DataError, InputError, OutputError, RunnerError
+from jobs.errors import DataError, InputError, OutputError
 from jobs.plan import InputFile, RowGroup
 
 RECORD = "record"
@@ -178,11 +181,11 @@ class TFRecordReader:
             return pa.table([column], pa.schema([pa.field(RECORD, pa.binary(), nullable=False)]))
         if not self._columns:
             return pa.table({RECORD: column}).select([])
-        try:
-            arrays = decode(column, self._columns)
-        except RowsError as error:
-            raise self._bad_record(error, row_group) from error
-        return pa.table(arrays, pa.schema([(name, COLUMN_TYPES[kind]) for name, kind in self._columns.items()]))
+        arrays, faults = decode(column, self._columns)
+        table = pa.table(arrays, pa.schema([(name, COLUMN_TYPES[kind]) for name, kind in self._columns.items()]))
+        if faults:
+            raise BadRowsError.of(self._inputs, row_group, table, self._bad_rows(faults, row_group))
+        return table
 
     def _read_again(self, row_group: int) -> list[bytes]:
         """A second try after bad bytes: they may have been damaged on the way."""
@@ -193,10 +196,20 @@ class TFRecordReader:
         except DamagedError as damaged:
             raise bad_row_group(self._inputs, row_group, "RECORD_CRC", damaged) from damaged
 
-    def _bad_record(self, error: RowsError, row_group: int) -> RunnerError:
-        text = f"record {error.at[0]} holds {error.found} ({len(error.at)} such in this row group); {error.expected}"
-        bad = bad_row_group(self._inputs, row_group, error.code, text)
-        bad.facts["row"] = int(error.at[0])
+    def _bad_rows(self, faults: Sequence[RowsError], row_group: int) -> list[BadRows]:
+        """Each bad row once, with the first of what is wrong with it, and the number of its record in the file."""
+        before = sum(group.rows for group in self._groups[:row_group])
+        seen, bad = np.zeros(self._groups[row_group].rows, np.bool_), list[BadRows]()
+        for fault in faults:
+            new = ~seen[fault.at]
+            seen[fault.at] = True
+            stories = [
+                f"record {before + row} of the file: found {found}; {fault.expected}"
+                for row, found, first in zip(fault.at.tolist(), fault.holds, new.tolist(), strict=True)
+                if first
+            ]
+            if stories:
+                bad.append(BadRows(fault.code, fault.column, fault.at[new], stories))
         return bad
 
 
@@ -223,7 +236,7 @@ class TFRecordEncoder:
     def decoded(self, content: pa.Buffer) -> pa.Table:
         column = pa.array(records(content.to_pybytes()), pa.binary())
         columns = infer(column)
-        return pa.table(dict(zip(columns, decode(column, columns), strict=True)))
+        return pa.table(dict(zip(columns, decode(column, columns)[0], strict=True)))
 
     def open(self, spool: Path, schema: pa.Schema, compression: str) -> TFRecordWriter:
         return TFRecordWriter(spool, schema, compression)

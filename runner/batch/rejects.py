@@ -26,7 +26,7 @@ from runner.binding.binding import NAN_ANSWER, ODD_INPUT, UNSEEN, Marks
 T = TypeVar("T")
 
 # Of a file or a row group, where its bytes are at fault. FILE_CHANGED is none: what was planned is not there any more.
-_FILE_CODES = ("FILE_", "PAGE_", "ROWGROUP_", "BATCH_INVALID", "COLUMN_")
+_FILE_CODES = ("FILE_", "PAGE_", "ROWGROUP_", "BATCH_INVALID", "RECORD_CRC", "COLUMN_")
 _UNREAD_ROWS = 2**16  # rows of one record batch that stand for rows that could not be read
 
 

@@ -23,7 +23,7 @@ from jobs.plan import InputFile
 _FOOTER_THREADS = 16  # footers are small reads that wait for a store, not for a core
 _FOOTERS_TRIED = 32  # of local files, without threads: where they wait for a core, handing on the GIL triples the time
 _FOOTERS_AT_ONCE = 4096  # queued together: a hundred thousand futures would cost more memory than the plan
-_OF_A_FILE = ("FILE_", "ROWGROUP_")  # codes that one file is to blame for, and not the job or the store
+_OF_A_FILE = ("FILE_", "ROWGROUP_", "RECORD_CRC")  # codes that one file is to blame for, and not the job or the store
 
 Inspected = list[tuple[InputFile, pa.Schema]]
 

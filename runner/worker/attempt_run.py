@@ -117,7 +117,7 @@ class AttemptRun:
     def _read(self) -> ReadAhead[Unit, Located | None]:
         """Row groups, from threads of their own; None for one that failed and that the job does without."""
         bench = self._bench
-        readers = partial(bench.reading.reader, self._clock, self._rejects.readable)
+        readers = partial(bench.reading.reader, self._clock, self._rejects.readable, self._rejects.add)
         turn = partial(bench.to_read.turn, self._number)
         return ReadAhead(units(self._attempt), bench.room, readers, bench.readers, turn)
 

@@ -1,19 +1,22 @@
 """The row groups of one attempt, decoded by the reader threads of a worker.
 
 Knows how a piece of a file becomes tables; refuses to know threads and models. The invariant: every planned row group
-is read once, as planned, or an error names it; no row of another content of its file is ever published.
+is read once, as planned, or an error names it; a row of it that is bad by itself is set aside, and the others go on; no
+row of another content of its file is ever published.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import pyarrow as pa
 
 from connectors.failpoint import failpoint
 from connectors.formats.base import RowGroupReader, Source
+from connectors.formats.fault import BadRowsError
 from connectors.formats.schema import conform
 from connectors.store.store import Store
 from jobs.attempt import Attempt, InputSlice
@@ -23,7 +26,9 @@ from runner.measure.stage import StageClock
 
 Unit = tuple[InputSlice, int]  # a row group: the planned piece of its file, and its index there
 Located = tuple[Where, pa.Table]
-Readable = Callable[[InputSlice, int, Callable[[], pa.Table]], pa.Table | None]
+Decoded = tuple[pa.Table, BadRowsError | None]
+Readable = Callable[[InputSlice, int, Callable[[], Decoded]], Decoded | None]
+SetAside = Callable[..., None]  # where, batch, at, stories, facts: as `Rejects.add`
 
 
 def row_groups_ahead(readers: int) -> int:
@@ -53,16 +58,20 @@ class Reading:
     survive: Callable[[InputSlice, int], None] | None = None
 
     @contextmanager
-    def reader(self, clock: StageClock, readable: Readable) -> Iterator[Callable[[Unit], Located | None]]:
+    def reader(
+        self, clock: StageClock, readable: Readable, set_aside: SetAside
+    ) -> Iterator[Callable[[Unit], Located | None]]:
         """What one thread reads with. The file of the last unit stays open for the next.
 
-        readable: calls what reads a row group; None where that failed and the job does without: see `Rejects`.
+        readable:  calls what reads a row group; None where that failed and the job does without: see `Rejects`.
+        set_aside: called with rows that are bad by themselves, see `Rejects.add`.
         """
         with ExitStack() as opened:
             here: tuple[InputSlice, RowGroupReader] | None = None
 
-            def decode(piece: InputSlice, row_group: int) -> pa.Table:
+            def decode(piece: InputSlice, row_group: int) -> Decoded:
                 nonlocal here
+                bad: BadRowsError | None = None
                 if self.survive is not None:
                     self.survive(piece, row_group)
                 with clock("decode"):
@@ -73,21 +82,46 @@ class Reading:
                         here = piece, opened.enter_context(self.source.open(self.store, piece, self.columns))
                     reader = here[1]
                     try:
-                        table = conform(reader.read(row_group), self.schema, piece.url)
+                        table = reader.read(row_group)
+                    except BadRowsError as error:
+                        table, bad = error.table, error
                     except DataError:
                         here = None
                         opened.close()  # raises where the file has changed, which looks like damage
                         raise
+                    table = conform(table, self.schema, piece.url)
                 # Fetching waits for a store, decoding for a core: the report keeps the two apart.
                 clock.add("read", reader.fetch_s - fetched)
                 clock.add("decode", fetched - reader.fetch_s)
-                picks = piece.picked(row_group)
-                return table if picks is None else table.take(pa.array(picks, pa.int64()))
+                return table, bad
 
             def read(unit: Unit) -> Located | None:
                 piece, row_group = unit
                 failpoint("W3.fetch")
-                table = readable(piece, row_group, lambda: decode(piece, row_group))
-                return None if table is None else (Where(piece.url, row_group, 0, piece.picked(row_group)), table)
+                decoded = readable(piece, row_group, lambda: decode(piece, row_group))
+                if decoded is None:
+                    return None
+                table, bad = decoded
+                where = Where(piece.url, row_group, 0, piece.picked(row_group))
+                if bad is not None:
+                    where = without(where, table, bad, set_aside)
+                if where.picks is None:
+                    return where, table
+                return (where, table.take(pa.array(where.picks, pa.int64()))) if where.picks else None
 
             yield read
+
+
+def without(where: Where, table: pa.Table, error: BadRowsError, set_aside: SetAside) -> Where:
+    """Set the bad rows aside that are to be read; what is left of `where`. table: the whole row group."""
+    wanted = np.arange(table.num_rows) if where.picks is None else np.array(where.picks, np.int64)
+    for bad in error.bad:
+        which = np.isin(bad.at, wanted)
+        if not which.any():
+            continue
+        at, stories = bad.at[which], [bad.stories[index] for index in np.flatnonzero(which).tolist()]
+        rows = table.take(pa.array(at)).combine_chunks()
+        batch = pa.RecordBatch.from_arrays([column.combine_chunks() for column in rows.columns], schema=rows.schema)
+        place = replace(where, picks=tuple(at.tolist()))
+        set_aside(place, batch, range(len(at)), stories, code=bad.code, column=bad.column)
+    return replace(where, picks=tuple(wanted[~np.isin(wanted, error.at)].tolist()))

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
+from connectors.formats.fault import BadRowsError
 from connectors.formats.registry import source_of
 from connectors.formats.schema import conform
 from connectors.store.store import Store
@@ -41,9 +42,13 @@ def read_rows(
         reader = source_of(source, _MOST_BYTES)
         store = Store(source.url[0], source.options)
         with reader.open(store, piece, binding.columns) as file:
-            table = conform(file.read(piece.first), schema, piece.url)
-        _, batch = next(batches([(Where(piece.url, piece.first), table)], most, join="none"))
-        return batch
+            try:
+                table = file.read(piece.first)
+            except BadRowsError as error:
+                table = error.rest()
+            table = conform(table, schema, piece.url)
+        for _, batch in batches([(Where(piece.url, piece.first), table)], most, join="none"):
+            return batch
     return None
 
 

@@ -14,9 +14,10 @@ from example_messages import example
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.formats import record, tfrecord
-from connectors.formats.example import RowsError, encode
-from connectors.formats.example_columns import COLUMN_TYPES, decode, infer
+from connectors.formats import example_columns, record, tfrecord
+from connectors.formats.example import encode
+from connectors.formats.example_columns import COLUMN_TYPES, decode
+from connectors.formats.fault import BadRowsError
 from connectors.formats.record import framed, masked_crc
 from connectors.formats.tfrecord import TFRecordEncoder, TFRecordSource
 from connectors.store.store import Store
@@ -233,7 +234,8 @@ def test_examples_become_columns_again(data: st.DataObject) -> None:
     order = data.draw(st.permutations(list(columns)))
     made = encode([(name, columns[name]) for name in order], rows)
     wanted = data.draw(st.lists(st.sampled_from(list(TYPES)), unique=True))
-    found = decode(made, {name: TYPES[name] for name in wanted})
+    found, faults = decode(made, {name: TYPES[name] for name in wanted})
+    assert faults == []
     for name, column in zip(wanted, found, strict=True):
         column.validate(full=True)
         assert column.type == columns[name].type
@@ -255,9 +257,10 @@ def test_whatever_protobuf_may_write_is_read() -> None:
     empty = sized(1, b"b")  # a key alone
     features = b"".join(sized(1, one) for one in (entry, twice, again, other, empty))
     message = sized(7, b"unknown") + sized(1, features) + b"\x45" + bytes(4)
-    found = decode(
+    found, faults = decode(
         pa.array([b"", message], pa.binary()), {"is": "list<int64>", "i": "int64", "fs": "list<float>", "b": "bytes"}
     )
+    assert faults == []
     assert [column.to_pylist() for column in found] == [
         [None, [1, 150, 2, 3]],
         [None, 9],
@@ -272,15 +275,10 @@ def test_damaged_examples_are_errors_of_their_rows_or_other_examples(data: st.Da
     good = example({"i": ("int64_list", [5]), "s": ("bytes_list", [b"word"])})
     at = data.draw(st.integers(0, len(good) - 1))
     bad = good[:at] + data.draw(st.binary(max_size=3)) + good[at + data.draw(st.integers(0, 2)) :]
-    try:
-        found = decode(pa.array([good, bad, good], pa.binary()), {"i": "int64", "s": "bytes"})
-    except RowsError as error:
-        blamed, code = error.at.tolist(), error.code
-    else:
-        blamed, code = [1], "ROW_SHAPE"
-        assert [column.to_pylist()[::2] for column in found] == [[5, 5], [b"word", b"word"]]
-    assert blamed == [1]
-    assert code in ("RECORD_EXAMPLE", "COLUMN_TYPE", "ROW_SHAPE")
+    found, faults = decode(pa.array([good, bad, good], pa.binary()), {"i": "int64", "s": "bytes"})
+    assert [column.to_pylist()[::2] for column in found] == [[5, 5], [b"word", b"word"]]
+    assert all(fault.at.tolist() == [1] for fault in faults)
+    assert {fault.code for fault in faults} <= {"ROW_EXAMPLE", "ROW_TYPE", "ROW_SHAPE"}
 
 
 def examples_file(path: Path) -> Path:
@@ -310,25 +308,89 @@ def test_the_columns_are_found_in_the_first_records(tmp_path: Path) -> None:
     assert table["tags"].to_pylist() == [[b"t"] * (index % 3) for index in range(10)]
 
 
-def test_a_record_that_does_not_fit_the_columns_is_named(tmp_path: Path) -> None:
-    path = examples_file(tmp_path / "a.tfrecord")
-    with pytest.raises(
-        DataError, match=r"record 0 holds feature 'x' as float_list \(10 such.*expected int64_list"
-    ) as caught:
-        read(path, TFRecordSource({"x": "int64"}), ["x"])
-    assert (caught.value.facts["code"], caught.value.facts["row"]) == ("COLUMN_TYPE", 0)
-    with pytest.raises(
-        DataError, match=r"record 0 holds 0 values of feature 'tags'.*'list<bytes>' holds any"
-    ) as caught:
-        read(path, TFRecordSource({"tags": "bytes"}), ["tags"])
-    assert caught.value.facts["code"] == "ROW_SHAPE"
-    path = put(tmp_path / "b.tfrecord", frames([b"no example"]))
-    with pytest.raises(DataError, match=r"record 0 holds bytes that are no tf\.Example"):
-        read(path, TFRecordSource({"x": "float"}), ["x"])
+def of_pairs(*features: dict[str, Any]) -> bytes:
+    return frames([example(one) for one in features])
+
+
+BAD = {
+    "ROW_SHAPE": example({"a": ("int64_list", [1, 2]), "b": ("int64_list", [9])}),
+    "ROW_TYPE": example({"a": ("float_list", [1.0]), "b": ("int64_list", [9])}),
+    "ROW_EXAMPLE": b"no example",
+}
+
+
+def test_bad_records_are_named_by_number_and_the_others_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tfrecord, "_GROUP_RECORDS", 10)
+    messages = [example({"a": ("int64_list", [row]), "b": ("int64_list", [row])}) for row in range(20)]
+    for row, code in {12: "ROW_SHAPE", 15: "ROW_TYPE", 17: "ROW_EXAMPLE", 18: "ROW_SHAPE"}.items():
+        messages[row] = BAD[code]
+    source = TFRecordSource({"a": "int64", "b": "int64"})
+    store, _, inputs = planned(put(tmp_path / "a.tfrecord", frames(messages)), source, ["a", "b"])
+    with source.open(store, inputs, ["a", "b"]) as reader:
+        assert reader.read(0)["a"].to_pylist() == list(range(10))
+        with pytest.raises(BadRowsError) as caught:
+            reader.read(1)
+    error = caught.value
+    assert error.facts == {"code": "ROW_SHAPE", "file": inputs.url, "row_group": 1, "row": 2}
+    assert "row group 1: record 12 of the file: found 2 values of feature 'a'; expected one;" in error.message
+    assert error.message.endswith("(3 more bad rows in this row group)")
+    assert [(one.code, one.column, one.at.tolist()) for one in error.bad] == [
+        ("ROW_EXAMPLE", None, [7]),
+        ("ROW_TYPE", "a", [5]),
+        ("ROW_SHAPE", "a", [2, 8]),
+    ]
+    stories = {one.code: list(one.stories) for one in error.bad}
+    assert stories["ROW_EXAMPLE"] == [
+        "record 17 of the file: found bytes that are no tf.Example; expected a serialized tf.train.Example"
+    ]
+    assert stories["ROW_TYPE"] == ["record 15 of the file: found feature 'a' as float_list; expected int64_list"]
+    assert error.at.tolist() == [2, 5, 7, 8]
+    assert error.rest()["a"].to_pylist() == [10, 11, 13, 14, 16, 19]
+    assert error.table["b"].to_pylist() == [10, 11, 9, 13, 14, 9, 16, None, 9, 19], "what can be had of a bad row"
+
+
+def test_a_row_that_is_bad_in_several_ways_is_named_once(tmp_path: Path) -> None:
+    path = put(tmp_path / "a.tfrecord", of_pairs({"a": ("int64_list", []), "b": ("float_list", [1.0])}))
+    with pytest.raises(BadRowsError) as caught:
+        read(path, TFRecordSource({"a": "int64", "b": "int64"}), ["a", "b"])
+    assert [(one.code, one.column, one.at.tolist()) for one in caught.value.bad] == [("ROW_SHAPE", "a", [0])]
+    assert caught.value.rest().num_rows == 0
+
+
+@settings(max_examples=100, deadline=None)
+@given(kinds=st.lists(st.sampled_from(["", *BAD]), max_size=40), block=st.integers(1, 12))
+def test_whatever_is_bad_the_good_rows_are_decoded(kinds: list[str], block: int) -> None:
+    good = example({"a": ("int64_list", [4]), "b": ("int64_list", [5])})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(example_columns, "_BLOCK_ROWS", block)
+        records = pa.array([BAD.get(kind, good) for kind in kinds], pa.binary())
+        (a, b), faults = decode(records, {"a": "int64", "b": "int64"})
+    found = {row: fault.code for fault in faults for row in fault.at.tolist()}
+    assert found == {row: kind for row, kind in enumerate(kinds) if kind}
+    assert a.to_pylist() == [None if kind else 4 for kind in kinds]
+    assert b.to_pylist() == [{"": 5, "ROW_EXAMPLE": None}.get(kind, 9) for kind in kinds]
+
+
+def test_columns_are_told_by_the_records_that_are_examples(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    with pytest.raises(InputError, match=r"record 0 holds bytes that are no tf\.Example"):
-        TFRecordSource().infer(store, [file for file in [store.stat("b.tfrecord")] if file])
-    assert infer(pa.array([example({})], pa.binary())) == {}
+
+    def told(content: bytes) -> dict[str, str]:
+        put(tmp_path / "b.tfrecord", content)
+        return TFRecordSource().infer(store, [file for file in [store.stat("b.tfrecord")] if file])
+
+    good = example({"a": ("int64_list", [1])})
+    assert told(frames([b"no example", good, good])) == {"a": "int64"}
+    assert told(frames([example({})])) == {}
+    with pytest.raises(InputError, match=r"record 0 holds bytes that are no tf\.Example") as caught:
+        told(frames([b"no example"]))
+    assert caught.value.facts["code"] == "RECORD_EXAMPLE"
+    with pytest.raises(
+        InputError, match=r"record 1 holds feature b'a' as .*name the columns: `examples: \{a: "
+    ) as caught:
+        told(frames([good, BAD["ROW_TYPE"]]))
+    assert caught.value.facts["code"] == "COLUMN_TYPE"
 
 
 # parts

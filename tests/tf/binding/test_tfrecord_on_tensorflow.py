@@ -10,9 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from connectors.formats import tfrecord
-from jobs.errors import BindingError, OutputError
+from connectors.output.verification import verify
+from jobs.errors import BindingError, DataError, OutputError
 from jobs.job import Job
 from runner.driver.launch import RunOptions, launch
+from runner.preflight.preflight import preflight
 
 
 @pytest.fixture
@@ -128,3 +130,104 @@ def test_the_rejected_rows_of_a_tfrecord_output_are_shown_and_scored_again(
     again |= {"model": {"url": str(half_plus_two)}, "output": {"url": str(tmp_path / "again"), "format": "parquet"}}
     launch(Job.model_validate(again), RunOptions(in_process=True))
     assert pq.read_table(tmp_path / "again").to_pylist() == [{"id": 0, "y": 1.5}]
+
+
+@pytest.fixture
+def spoilt(tensorflow: Any, tmp_path: Path) -> Path:
+    """20 Examples of 'id' and 'x' in two files, with four bad ones: two values, none, another kind, no Example."""
+    tf = tensorflow
+    bad = {3: [1.0, 2.0], 7: [], 12: b"another kind", 16: None}
+    folder = tmp_path / "spoilt"
+    folder.mkdir()
+    for number in range(2):
+        with tf.io.TFRecordWriter(str(folder / f"{number}.tfrecord")) as writer:
+            for row in range(10 * number, 10 * number + 10):
+                x = bad.get(row, [row])
+                if x is None:
+                    writer.write(b"no example")
+                    continue
+                kinds = {"bytes_list": tf.train.BytesList(value=[x])} if isinstance(x, bytes) else {}
+                value = tf.train.Feature(**kinds or {"float_list": tf.train.FloatList(value=x)})
+                feature = {"id": tf.train.Feature(int64_list=tf.train.Int64List(value=[row])), "x": value}
+                writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+    return folder
+
+
+def spoilt_job(model: Path, spoilt: Path, **limits: Any) -> Job:
+    return Job.model_validate(
+        {
+            "model": {"url": str(model)},
+            "input": {"url": str(spoilt), "examples": {"id": "int64", "x": "float"}},
+            "columns": {"keep": ["id"]},
+            "output": {"url": str(spoilt.parent / "out")},
+            "limits": {"batch_rows": 4, "shard_rows": 10} | limits,
+        }
+    )
+
+
+def test_bad_examples_are_set_aside_with_their_record_and_the_others_are_scored(
+    half_plus_two: Path, spoilt: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tfrecord, "_GROUP_RECORDS", 5)
+    asked = spoilt_job(half_plus_two, spoilt, on_bad_row="reject", max_rejected_rows=4)
+    result = launch(asked, RunOptions(in_process=True))
+    good = [row for row in range(20) if row not in (3, 7, 12, 16)]
+    assert result.rows == 16
+    table = pq.read_table(spoilt.parent / "out")
+    assert table["id"].to_pylist() == good
+    assert table["y"].to_pylist() == [row / 2 + 2 for row in good]
+    rejects = result.rejects().to_pylist()
+    assert [(one["row_group"], one["row"], one["code"], one["column"]) for one in rejects] == [
+        (0, 3, "ROW_SHAPE", "x"),
+        (1, 2, "ROW_SHAPE", "x"),
+        (0, 2, "ROW_TYPE", "x"),
+        (1, 1, "ROW_EXAMPLE", None),
+    ]
+    assert [one["kept"]["id"] for one in rejects] == [3, 7, 12, None]
+    assert [one["message"].split(";")[0] for one in rejects] == [
+        "record 3 of the file: found 2 values of feature 'x'",
+        "record 7 of the file: found 0 values of feature 'x'",
+        "record 2 of the file: found feature 'x' as bytes_list",
+        "record 6 of the file: found bytes that are no tf.Example",
+    ]
+    assert verify(asked.output, deep=True).holds
+
+    again = spoilt_job(half_plus_two, spoilt, on_bad_row="reject", max_rejected_rows=3)
+    repaired = again.model_copy(
+        update={
+            "input": again.input.model_copy(update={"only_rejects": str(spoilt.parent / "out")}),
+            "output": again.output.model_copy(update={"url": str(spoilt.parent / "again")}),
+        }
+    )
+    with pytest.raises(DataError, match=r"4 rows (of one shard )?were rejected") as caught:
+        launch(repaired, RunOptions(in_process=True))
+    assert caught.value.facts["code"] == "MAX_REJECTED_ROWS"
+
+
+def test_the_first_bad_example_ends_a_job_that_may_lose_nothing(half_plus_two: Path, spoilt: Path) -> None:
+    place = r"ROW_SHAPE: record 3 of the file: found 2 values of feature 'x'.*0\.tfrecord' row group 0 row 3"
+    with pytest.raises(DataError, match=place) as caught:
+        launch(spoilt_job(half_plus_two, spoilt), RunOptions(in_process=True))
+    facts = caught.value.facts
+    assert (facts["code"], facts["row_group"], facts["row"]) == ("ROW_SHAPE", 0, 3)
+
+
+def test_damaged_framing_is_the_fault_of_its_row_group(
+    half_plus_two: Path, spoilt: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tfrecord, "_GROUP_RECORDS", 5)
+    file = spoilt / "0.tfrecord"
+    content = bytearray(file.read_bytes())
+    content[20] ^= 1  # in the first record
+    file.write_bytes(bytes(content))
+    limits = {"on_bad_row": "reject", "max_rejected_rows": 3, "on_bad_file": "skip", "max_bad_files": 1}
+    result = launch(spoilt_job(half_plus_two, spoilt, **limits), RunOptions(in_process=True))
+    codes = [one["code"] for one in result.rejects().to_pylist()]
+    assert codes == ["RECORD_CRC"] * 5 + ["ROW_SHAPE", "ROW_TYPE", "ROW_EXAMPLE"]
+    assert result.rows == 12
+
+    frame = 16 + int.from_bytes(content[:8], "little")  # of the first record
+    content[frame + 8] ^= 1  # the CRC of the length of the second: where the others begin is not known
+    file.write_bytes(bytes(content))
+    ready = preflight(spoilt_job(half_plus_two, spoilt, **limits))
+    assert {Path(url).name: code for url, code in ready.plan.skipped.items()} == {"0.tfrecord": "RECORD_CRC"}

@@ -135,7 +135,7 @@ class Model(Location):
     tags: Names | None = None
     signature: str | None = None
     engine: Literal["session", "eager"] = "session"
-    # These three change numbers, and are part of the plan's identity.
+    # These change numbers, and are part of the plan's identity.
     xla: bool = False  # compile the signature, for one batch size
     mixed_precision: Literal["bfloat16", "float16"] | None = None  # what float32 matrices are multiplied in
     op_libraries: Names = ()  # shared libraries that register ops of the model; paths that every worker sees
@@ -194,6 +194,8 @@ class ExampleColumns(Section):
     """The columns that serialized tf.Examples are made of: names or patterns, or feature name -> column."""
 
     columns: Annotated[dict[str, str], Field(min_length=1)] | Annotated[Names, Field(min_length=1)]
+    # What an empty list becomes. TensorFlow's parser refuses a feature without values even where it has a default.
+    empty: Literal["missing", "empty"] = "missing"
 
 
 class Pad(Section):
@@ -426,6 +428,10 @@ class Job(Section):
         for section in ("model", "input", "output"):
             document[section].pop("options")
         document["model"].pop("trust")
+        # Keys that older jobs did not have are no part of it at their default.
+        for rule in document["columns"]["inputs"].values():
+            if rule["example"] and rule["example"]["empty"] == "missing":
+                rule["example"].pop("empty")
         for name in _PATIENCE:
             document["limits"].pop(name)
         document["limits"]["nonfinite"] = self.limits.nonfinite or "pass"  # which scores no row otherwise

@@ -65,11 +65,14 @@ def kind_of(column: pa.DataType) -> Kind | None:
     return "float_list" if pa.types.is_floating(column) else None
 
 
-def encode(features: Sequence[tuple[str, pa.Array]], rows: int, unsafe: bool = False) -> pa.LargeBinaryArray:
+def encode(
+    features: Sequence[tuple[str, pa.Array]], rows: int, unsafe: bool = False, without_empty: bool = False
+) -> pa.LargeBinaryArray:
     """`rows` serialized Examples.
 
     features: names and columns, of types that `kind_of` knows, without dictionaries, runs and views.
     unsafe:   numbers that do not fit are written as they come out.
+    without_empty: an empty list leaves its feature out, as a null does.
     raises:   RowsError ROW_NULL for a null inside of a list, ROW_OVERFLOW for a number that does not fit.
     """
     pieces: list[pa.Array] = []
@@ -79,6 +82,10 @@ def encode(features: Sequence[tuple[str, pa.Array]], rows: int, unsafe: bool = F
         assert kind is not None
         missing = column.is_null().to_numpy(zero_copy_only=False) if column.null_count else None
         content, framed = _content(kind, column, unsafe)
+        if without_empty and pa.types.is_nested(_storage(column).type):
+            empty = _lengths(content) == 0  # empty: (rows,) lists without values: each takes a byte at least
+            if empty.any():
+                missing = empty if missing is None else missing | empty
         headers, all_sizes = _headers(name, kind, _lengths(content), missing, framed)
         pieces += [headers, content]
         sizes += all_sizes

@@ -26,6 +26,7 @@ class ExampleSource:
     name: str  # of the input
     features: dict[str, tuple[str, pa.DataType]]
     unsafe: bool = False  # numbers that do not fit are written as they come out
+    without_empty: bool = True  # an empty list leaves its feature out
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -38,7 +39,8 @@ class ExampleSource:
 
     def document(self) -> dict[str, Any]:
         features = [[name, column, kind_of(kind)] for name, (column, kind) in self.features.items()]
-        return {"example": features, "cast": "unsafe" if self.unsafe else "safe"}
+        empty = {} if self.without_empty else {"empty": "empty"}
+        return {"example": features, "cast": "unsafe" if self.unsafe else "safe"} | empty
 
     def feed(self, batch: pa.RecordBatch) -> Strings:
         """(rows,) serialized Examples. raises: DataError ROW_NULL, ROW_OVERFLOW naming column and row."""
@@ -46,7 +48,8 @@ class ExampleSource:
             name: plain(typed_column(batch, column, kind, self.name)) for name, (column, kind) in self.features.items()
         }
         try:
-            return Strings(encode([*made.items()], batch.num_rows, self.unsafe), (batch.num_rows,))
+            messages = encode([*made.items()], batch.num_rows, self.unsafe, self.without_empty)
+            return Strings(messages, (batch.num_rows,))
         except RowsError:
             for name, values in made.items():  # once more, to say which column it is
                 self._check(name, values)
@@ -80,7 +83,8 @@ def example_source(spec: TensorSpec, rule: InputColumn, fields: Mapping[str, pa.
             expected = "expected values, or lists of them; only the outermost may differ in length"
             raise mismatch(column, expected if leaf is None or nested else advice(leaf, "int64"))
     features = {name: (field.name, field.type) for name, field in fields.items()}
-    return ExampleSource(spec.name, features, rule.cast == "unsafe")
+    assert rule.example is not None  # it is why this is called
+    return ExampleSource(spec.name, features, rule.cast == "unsafe", rule.example.empty == "missing")
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

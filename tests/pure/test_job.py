@@ -132,6 +132,17 @@ def test_the_fingerprint_changes_with_what_can(other: dict[str, Any]) -> None:
     assert _job(**other).fingerprint != _job().fingerprint
 
 
+def test_keys_that_older_jobs_did_not_have_are_no_part_of_the_fingerprint_at_their_default() -> None:
+    rule: dict[str, Any] = {"columns": ["a", "b"]}
+    inputs = {"e": {"example": rule}, "x": "x"}
+    before = "934f3819a2ead1c4e762ded5150325c5"  # as it was when there were no such keys
+    assert _job(columns={"inputs": inputs}).fingerprint == before
+    stated = {"e": {"example": rule | {"empty": "missing"}}, "x": "x"}
+    assert _job(columns={"inputs": stated}).fingerprint == before
+    other = {"e": {"example": rule | {"empty": "empty"}}, "x": "x"}
+    assert _job(columns={"inputs": other}).fingerprint != before
+
+
 def test_the_fingerprint_knows_the_order_of_the_columns_written() -> None:
     assert _job(columns={"outputs": ["a", "b"]}).fingerprint != _job(columns={"outputs": ["b", "a"]}).fingerprint
 

@@ -168,3 +168,37 @@ def test_a_row_that_fits_no_example_is_named(values: Any, kind: pa.DataType, cod
     with pytest.raises(DataError, match=text) as caught:
         binding.feed(pa.RecordBatch.from_pydict({"c": pa.array(values, kind)}))
     assert (caught.value.facts["code"], caught.value.facts["column"]) == (code, "c")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [(pa.float32(), "float_list", 1.0), (pa.int64(), "int64_list", 0), (pa.binary(), "bytes_list", b"")],
+    ids=str,
+)
+def test_an_empty_list_leaves_its_feature_out_or_stays_without_values(kind: pa.DataType, name: str, value: Any) -> None:
+    column = pa.array([[value], [], None, [value, value]], pa.list_(kind))
+    both = [("a", column), ("s", pa.array([value] * 4, kind))]  # a text without letters is a value
+    one = {"s": (name, [value])}
+    full, none, two = ({"a": (name, values)} | one for values in ([value], [], [value, value]))
+    without, stated = encode(both, 4, without_empty=True), encode(both, 4)
+    assert without.to_pylist() == [example(full), example(one), example(one), example(two)]
+    assert stated.to_pylist() == [example(full), example(none), example(one), example(two)]
+
+
+def test_the_job_says_what_an_empty_list_becomes_and_leaves_it_out_of_the_identity_at_its_default() -> None:
+    model = Signature(
+        "s", "", {"e": TensorSpec("e", "string", (None,), "e:0")}, {"y": TensorSpec("y", "float32", (None,), "y:0")}
+    )
+    rows = pa.RecordBatch.from_pydict({"a": pa.array([[], [5]], pa.list_(pa.int64()))})
+
+    def made(**more: str) -> tuple[Any, list[bytes]]:
+        columns = Columns.model_validate({"inputs": {"e": {"example": {"columns": ["a"], **more}}}})
+        found = bind(columns, rows.schema, model, "list")
+        fed = found.feed(rows)["e"]
+        assert isinstance(fed, Strings)
+        return found.identity()["inputs"]["e"], fed.values.to_pylist()
+
+    full = example({"a": ("int64_list", [5])})
+    usual = {"example": [["a", "a", "int64_list"]], "cast": "safe"}
+    assert made() == made(empty="missing") == (usual, [b"\n\x00", full])
+    assert made(empty="empty") == (usual | {"empty": "empty"}, [example({"a": ("int64_list", [])}), full])

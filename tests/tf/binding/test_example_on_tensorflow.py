@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors.formats.example import encode
+from jobs.errors import DataError
 from jobs.job import Job
 from runner.driver.launch import RunOptions, launch
 
@@ -100,7 +101,7 @@ def run(scored: Path, tmp_path: Path) -> Run:
 
 
 TABLE = pa.table({"x": pa.array([0.25, None, 1.0], pa.float32()), "who": ["a", "b", "c"]})
-BUILT = {"example": {"columns": {"x": "x", "name": "who"}}}
+BUILT: dict[str, dict[str, Any]] = {"example": {"columns": {"x": "x", "name": "who"}}}
 
 
 def test_classes_and_scores_are_list_columns(run: Run) -> None:
@@ -120,3 +121,11 @@ def test_ready_examples_pass_through(run: Run, kind: pa.DataType) -> None:
     made = encode([("name", TABLE["who"].combine_chunks())], 3)
     table = pa.table({"examples": made.cast(pa.binary()).cast(kind)})
     assert run(table, "predict") == [{"name": b"a"}, {"name": b"b"}, {"name": b"c"}]
+
+
+def test_an_empty_list_is_no_feature_where_the_parser_has_a_default(run: Run) -> None:
+    table = pa.table({"x": pa.array([[0.25], [], None], pa.list_(pa.float32())), "who": ["a", "b", "c"]})
+    assert run(table, "regression", inputs={"inputs": BUILT}) == [{"outputs": 0.25}, {"outputs": 0.0}, {"outputs": 0.0}]
+    stated = {"example": {**BUILT["example"], "empty": "empty"}}
+    with pytest.raises(DataError, match=r"MODEL_ROW: .* row group 0 row 1"):  # with a default too
+        run(table, "serving_default", inputs={"inputs": stated})

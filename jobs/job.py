@@ -276,6 +276,17 @@ class OutputColumn(Section):
         return {"column": value} if isinstance(value, str) else value
 
 
+def misplaced(section: str, name: str) -> str:
+    """What to write where `name` is given as a tensor and is a key of one; "" where it is none.
+
+    section: 'inputs' or 'outputs'.
+    """
+    rule = {"inputs": InputColumn, "outputs": OutputColumn}.get(section)
+    if rule is None or name not in {field.alias or key for key, field in rule.model_fields.items()}:
+        return ""
+    return f"{name!r} is a key of a tensor, whose name goes before it: `{section}: {{TENSOR: {{{name}: ...}}}}`"
+
+
 class Columns(Section):
     """The mapping. Omitted `inputs`: columns of the same name. Omitted `outputs`: all, under their own names."""
 

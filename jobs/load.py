@@ -8,15 +8,16 @@ under `options` and no URL that holds a secret is ever repeated in a message.
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from difflib import get_close_matches
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from jobs.errors import JobError, offenders, one_of
-from jobs.job import Job, Output
+from jobs.job import Job, Output, misplaced
 
 _FLAGS = "the command line"
 Key = tuple[str | int, ...]
@@ -219,6 +220,8 @@ def _problem(path: Key, details: Sequence[Any], document: Any) -> str:
     key, detail, value = ".".join(map(str, path)), details[0], _at(document, path)
     if detail["type"] == "extra_forbidden":
         return _unknown(path, detail["loc"])
+    if len(path) == 3 and path[0] == "columns" and (hint := misplaced(str(path[1]), str(path[2]))):
+        return f"cannot use {key!r}: {hint}"
     if detail["type"] == "missing":
         return f"{key!r} is missing; no job goes without it"
     if detail["type"] == "value_error":  # a sentence of ours, which knows what may be shown
@@ -234,7 +237,27 @@ def _unknown(path: Key, location: Key) -> str:
     known = _keys(location[:-1])
     owner = repr(".".join(sections)) if sections else "a job"
     near = get_close_matches(name, known, n=1)
-    return f"{name!r} is no key of {owner}; " + (f"did you mean {near[0]!r}?" if near else f"it has {one_of(known)}")
+    homes = list(dict.fromkeys(_homes(name)))
+    said = f"{name!r} is no key of {owner}; "
+    hint = misplaced(*sections[1:]) if len(sections) == 3 else ""
+    # A tensor may have such a name, too; then this key is nearly one of its rule.
+    if hint and (not near or any(home.endswith(f".TENSOR.{sections[2]}") for home in homes)):
+        return said + hint
+    if near:
+        said += f"did you mean {near[0]!r}?" + " " * bool(homes)
+    if homes:
+        return f"{said}{name!r} is a key of {' and '.join(repr(home) if home else 'the job itself' for home in homes)}"
+    return said if near else f"{said}it has {one_of(known)}"
+
+
+def _homes(name: str, section: type[BaseModel] = Job, path: str = "") -> Iterator[str]:
+    """The paths of the sections that have a key of this name."""
+    if name in _names(section):
+        yield path
+    for key, field in _names(section).items():
+        if (inner := _section_in(field.annotation)) is not None:
+            below, named = inner
+            yield from _homes(name, below, f"{path}.{key}".lstrip(".") + ".TENSOR" * named)
 
 
 _EXPECTED = {
@@ -262,16 +285,26 @@ def _expected(detail: Any) -> str:
 def _keys(location: Key) -> list[str]:
     """The keys of the section at `location`, which may name tensors and alternatives in between."""
     section: type[BaseModel] = Job
+    tensor = False  # whether the next item is the name of one
     for item in location:
-        field = section.model_fields.get(str(item))
-        section = _section_in(field.annotation) or section if field else section
-    return list(section.model_fields)
+        field = None if tensor else section.model_fields.get(str(item))
+        tensor = False
+        if field is not None and (inner := _section_in(field.annotation)) is not None:
+            section, tensor = inner
+    return list(_names(section))
 
 
-def _section_in(annotation: Any) -> type[BaseModel] | None:
+def _names(section: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The keys of a section as a job file has them."""
+    return {field.alias or name: field for name, field in section.model_fields.items()}
+
+
+def _section_in(annotation: Any, named: bool = False) -> tuple[type[BaseModel], bool] | None:
+    """The section that a key holds, and whether it stands in a map, under the names of tensors."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((section for inner in get_args(annotation) if (section := _section_in(inner))), None)
+        return annotation, named
+    named = named or get_origin(annotation) is dict
+    return next((inner for one in get_args(annotation) if (inner := _section_in(one, named))), None)
 
 
 def _at(document: Any, path: Key) -> Any:

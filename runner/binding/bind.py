@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from jobs.errors import BindingError, offenders, one_of
-from jobs.job import Columns, InputColumn, OutputColumn
+from jobs.job import Columns, InputColumn, OutputColumn, misplaced
 from runner.binding.binding import Binding, BoundInput
 from runner.binding.composite import PartsSource, grouped, source_of, target_of
 from runner.binding.example import ExampleSource, example_source
@@ -93,6 +93,12 @@ class _Problems:
         if error is not None:
             self.add(error.facts["code"], f"{subject}: {error.message}")
 
+    def unknown(self, kind: str, name: str, tensors: Mapping[str, TensorSpec]) -> None:
+        """Add a name that the signature lacks. kind: 'input' or 'output'."""
+        hint = misplaced(f"{kind}s", name)
+        it_has = f"it has {one_of(list(tensors), name)}" + (f"; {hint}" if hint else "")
+        self.add("MODEL_SIGNATURE", f"{kind} {name!r}: the signature has no such {kind}; {it_has}")
+
     def check(self, signature: Signature) -> None:
         if self._found:
             count = f"{len(self._found)} problem{'s' * (len(self._found) > 1)}"
@@ -108,8 +114,7 @@ class _Problems:
 def _bind_inputs(columns: Columns, schema: pa.Schema, signature: Signature, problems: _Problems) -> list[BoundInput]:
     for name in columns.inputs:
         if name not in signature.inputs:
-            choices = one_of(list(signature.inputs), name)
-            problems.add("MODEL_SIGNATURE", f"input {name!r}: the signature has no such input; it has {choices}")
+            problems.unknown("input", name, signature.inputs)
     inputs = []
     rules = rules_of(columns, signature, schema)
     first: dict[str, str] = {}  # tensor -> the first input that is it
@@ -190,8 +195,7 @@ def _bind_outputs(
     targets: list[Target] = []
     for name, rule in rules.items():
         if name not in signature.outputs:
-            choices = one_of(list(signature.outputs), name)
-            problems.add("MODEL_SIGNATURE", f"output {name!r}: the signature has no such output; it has {choices}")
+            problems.unknown("output", name, signature.outputs)
             continue
         spec = signature.outputs[name]
         try:

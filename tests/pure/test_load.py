@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -105,6 +106,29 @@ def test_text_that_is_no_job_is_refused_with_the_place(text: str, says: str) -> 
             "job.yaml: 'fil' is no key of 'columns.inputs.x.null'; did you mean 'fill'?",
         ),
         (
+            'columns: {inputs: {example: {columns: [age, "f*"]}}}',
+            "job.yaml: 'columns' is no key of 'columns.inputs.example'; 'example' is a key of a tensor, whose name goes"
+            " before it: `inputs: {TENSOR: {example: ...}}`",
+        ),
+        (
+            "columns: {inputs: {constant: false}}",
+            "job.yaml: cannot use 'columns.inputs.constant': 'constant' is a key of a tensor, whose name goes before"
+            " it: `inputs: {TENSOR: {constant: ...}}`",
+        ),
+        (
+            "columns: {inputs: {example: {colum: a}}}",  # of a tensor that is called so
+            "job.yaml: 'colum' is no key of 'columns.inputs.example'; did you mean 'column'?",
+        ),
+        ("batch_rows: 8", "job.yaml: 'batch_rows' is no key of a job; 'batch_rows' is a key of 'limits'"),
+        (
+            "inputs: {x: a}",
+            "job.yaml: 'inputs' is no key of a job; did you mean 'input'? 'inputs' is a key of 'columns'",
+        ),
+        (
+            "columns: {inputs: {x: {fill: 0}}}",
+            "job.yaml: 'fill' is no key of 'columns.inputs.x'; 'fill' is a key of 'columns.inputs.TENSOR.null'",
+        ),
+        (
             "columns: {inputs: {x: {column: a, null: zero}}}",
             "job.yaml: 'columns.inputs.x.null' is 'zero'; expected 'error' or 'nan' or keys and values",
         ),
@@ -124,6 +148,17 @@ def test_a_mistake_is_told_with_key_and_finding_and_choices(more: str, line: str
     message = _refusal(SMALL + more)
     assert line in message
     assert message.count("\n") == (2 if "fil:" in more else 0), "one line for each problem, which 'fill' is missing too"
+
+
+@pytest.mark.parametrize("name", ["columns", "column", "fill", "url", "example", "x", "limits", "batch_rows"])
+@pytest.mark.parametrize("place", ["model", "columns", "limits", "columns.inputs.example", "columns.outputs.y"])
+def test_a_suggestion_is_never_the_word_itself(name: str, place: str) -> None:
+    job: dict[str, Any] = {"model": {"url": "m"}, "input": {"url": "i"}, "output": {"url": "o"}}
+    section = job
+    for key in place.split("."):
+        section = section.setdefault(key, {})
+    section[name] = [1]
+    assert f"did you mean {name!r}" not in _refusal(json.dumps(job))
 
 
 def test_a_missing_key_is_named() -> None:

@@ -539,3 +539,10 @@ def test_a_description_says_for_each_tensor_where_it_comes_from_and_goes_to() ->
 
 def test_output_bytes_are_estimated() -> None:
     assert full_binding().output_bytes_per_row == 3 * 64 + 64 * 4
+
+
+def test_a_key_of_a_tensor_that_stands_where_tensors_do_is_told() -> None:
+    text, codes = refused(signature([tensor("x")]), [("x", FLOAT)], inputs={"stack": "f*"}, outputs=["cut"])
+    assert codes == ["MODEL_SIGNATURE"] * 2
+    assert "input 'stack': the signature has no such input; it has 'x'; 'stack' is a key of a tensor" in text
+    assert "whose name goes before it: `outputs: {TENSOR: {cut: ...}}`" in text

@@ -2,7 +2,8 @@
 
 Knows nothing of files, engines and threads: feeding, calling and fetching are given to it. The invariants: what comes
 out are the rows that went in, in their order, without those that were set aside; a row is set aside only if it is bad
-by itself; k bad rows of n cost O(k log n) calls more.
+by itself; k bad rows of n cost O(k log n) calls more. Where rows keep their places, what is written of a batch is the
+answer of one call, which the batch and its bad rows alone decide, and not the calls that were made to find these.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ class Steps:
 class _Piece:
     """Some rows of the batch at `where`.
 
-    rows:   (batch.num_rows,) their indexes in it, ascending.
+    batch:  what is fed: these rows, or all of `whole` where they keep their places.
+    rows:   (rows,) their indexes in it, ascending.
     limits: what was known of memory when the batch came.
     """
 
@@ -61,26 +63,65 @@ class _Piece:
     batch: pa.RecordBatch
     rows: Rows
     limits: Mapping[str, int]
+    in_place: bool
 
     def cut(self, start: int, stop: int) -> _Piece:
+        if self.in_place:
+            return self.only(self.rows[start:stop])
         return replace(self, batch=self.batch.slice(start, stop - start), rows=self.rows[start:stop])
 
     def without(self, at: Rows) -> _Piece:
         left = np.delete(np.arange(len(self.rows)), at)  # left: (rows that stay,)
+        if self.in_place:
+            return self.only(self.rows[left])
         return replace(self, batch=self.batch.take(pa.array(left)), rows=self.rows[left])
+
+    def only(self, rows: Rows) -> _Piece:
+        """Some rows in their places; the first of them stands in the places of the others, too."""
+        order = np.full(self.whole.num_rows, rows[0] if len(rows) else 0)  # order: (whole.num_rows,)
+        order[rows] = rows
+        return replace(self, batch=self.whole.take(pa.array(order)), rows=rows)
+
+    def own(self, values: Any) -> Any:
+        """Of one value for each row that was fed, those of the rows of this piece."""
+        if len(values) == len(self.rows):
+            return values
+        return values[self.rows] if isinstance(values, np.ndarray) else values.take(pa.array(self.rows))
+
+    def blamed(self, error: RowError) -> tuple[Rows, Sequence[str]]:
+        """Which of `rows` an error is about, and what it says of each; a row that stands in for others is told once."""
+        if len(self.batch) == len(self.rows):
+            return error.at, error.stories
+        mine = np.isin(error.at, self.rows)
+        if not mine.any():
+            raise error
+        stories = [story for story, own in zip(error.stories, mine, strict=True) if own]
+        return np.searchsorted(self.rows, error.at[mine]), stories
+
+
+_Called = tuple[_Piece, pa.RecordBatch, Marks | None]  # a call that went well: its answers, a row for each that was fed
 
 
 class Bisection:
     """May be called from several threads, a batch each.
 
-    nan_rejected: a NaN in an output makes a bad row. splittable: the model takes any number of rows.
+    nan_rejected: a NaN in an output makes a bad row.
+    fixed_rows:   of each call, where the model takes no other number; None: any.
+    in_place:     rows keep their places in the batch, whatever becomes of those beside them.
     """
 
     def __init__(
-        self, steps: Steps, rejects: Rejects, headroom: Headroom, *, nan_rejected: bool = False, splittable: bool = True
+        self,
+        steps: Steps,
+        rejects: Rejects,
+        headroom: Headroom,
+        *,
+        nan_rejected: bool = False,
+        fixed_rows: int | None = None,
+        in_place: bool = False,
     ) -> None:
         self._steps, self._rejects, self._headroom = steps, rejects, headroom
-        self._nan_rejected, self._splittable = nan_rejected, splittable
+        self._nan_rejected, self._fixed_rows, self._in_place = nan_rejected, fixed_rows, in_place
 
     def __call__(self, where: Where, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """The rows to write: as one record batch where nothing is wrong, else as several, or none.
@@ -108,39 +149,57 @@ class Bisection:
         return pa.RecordBatch.from_arrays(columns, schema=schema), kept
 
     def _scored(self, where: Where, batch: pa.RecordBatch) -> Iterator[Scored]:
+        piece = _Piece(where, batch, batch, np.arange(batch.num_rows), self._headroom.limits, self._in_place)
         try:
-            yield from self._score(_Piece(where, batch, batch, np.arange(batch.num_rows), self._headroom.limits))
+            for call in self._together(piece) if self._in_place else self._calls(piece):
+                yield self._without_nan(*call)
         except DataError as error:
             raise located(error, where) from error
 
-    def _score(self, piece: _Piece) -> Iterator[Scored]:
+    def _together(self, piece: _Piece) -> list[_Called]:
+        """One call with all rows that are not bad, whatever it took to find them."""
+        calls = list(self._calls(piece))
+        if len(calls) > 1:
+            rows = np.concatenate([found.rows for found, _, _ in calls])
+            calls = list(self._calls(piece.only(rows)))
+        if len(calls) > 1:
+            raise ModelCallError(
+                f"{len(rows)} rows of a batch go through the model in parts, but not together; their answers would"
+                " depend on the parts, which `limits.reproducible` rules out",
+                code="UNKNOWN",
+            )
+        return calls
+
+    def _calls(self, piece: _Piece) -> Iterator[_Called]:
+        """Calls that went well, which have all rows of the piece between them but for those that were set aside."""
         while len(piece.rows):
             try:
                 self._steps.check(piece.batch)
                 feeds = self._steps.feed(piece.batch)
-                safe = self._headroom.rows(feeds) if self._splittable else None
+                safe = self._headroom.rows(feeds) if self._fixed_rows is None else None
                 cuts = _cuts(len(piece.rows), safe or len(piece.rows)) or self._call(piece, feeds)
                 del feeds  # several levels of cuts would hold theirs
                 if isinstance(cuts, tuple):
                     yield cuts
                     return
-            except RowError as error:  # of feeding, of fetching or of a NaN
-                self._set_aside(piece, error.at, error.stories, **error.facts)
-                piece = piece.without(error.at)
+            except RowError as error:  # of feeding or of fetching
+                at, stories = piece.blamed(error)
+                self._set_aside(piece, at, stories, **error.facts)
+                piece = piece.without(at)
                 continue
             for start, stop in cuts:
-                yield from self._score(piece.cut(start, stop))
+                yield from self._calls(piece.cut(start, stop))
             return
 
-    def _call(self, piece: _Piece, feeds: Feeds) -> Scored | list[tuple[int, int]]:
-        """The rows to write, or where to cut. raises: RowError for rows that are to be taken out first."""
+    def _call(self, piece: _Piece, feeds: Feeds) -> _Called | list[tuple[int, int]]:
+        """The answers, or where to cut. raises: RowError for rows that are to be taken out first."""
         rows = len(piece.rows)
         try:
             with self._steps.call(rows):
                 outputs = self._steps.run(feeds)
         except MemoryLimitError as error:
-            if rows == 1 or not self._splittable:
-                raise MemoryLimitError(error.message, **error.facts | {"rows": rows}) from error
+            if rows == 1 or self._fixed_rows is not None:
+                raise self._too_many(error, rows) from error
             self._headroom.exceeded(feeds, rows)
             return _halves(rows)
         except ModelCallError as error:
@@ -152,16 +211,30 @@ class Bisection:
             if code == "oom":  # it alone: the cuts on the way to it say nothing of the others
                 self._headroom.restore(piece.limits)
             raise RowError.of(
-                error.message, np.zeros(1, np.int64), [error.message], code=code if code in FATAL else "MODEL_ROW"
+                error.message,
+                piece.rows[:1] if piece.in_place else np.zeros(1, np.int64),
+                [error.message],
+                code=code if code in FATAL else "MODEL_ROW",
             ) from error
         self._headroom.fits(feeds, rows)
         if self._steps.compare is not None:
-            self._steps.compare(piece.where, piece.rows, piece.batch, feeds, outputs)
+            fed = piece.rows if len(piece.batch) == len(piece.rows) else np.arange(len(piece.batch))
+            self._steps.compare(piece.where, fed, piece.batch, feeds, outputs)
         fetched = self._steps.fetch(piece.batch, outputs)
-        return self._without_nan(piece, fetched, self._steps.marks(feeds, outputs, fetched))
+        return piece, fetched, self._steps.marks(feeds, outputs, fetched)
+
+    def _too_many(self, error: MemoryLimitError, rows: int) -> MemoryLimitError:
+        if not self._in_place:
+            return MemoryLimitError(error.message, **error.facts | {"rows": rows})
+        story = f"{error.message}; every call has {self._fixed_rows:,} rows, because of `limits.reproducible`: lower"
+        advice = "`limits.batch_rows` (which makes another plan), or give each worker more memory"
+        return MemoryLimitError(f"{story} {advice}", **error.facts | {"rows": self._fixed_rows})
 
     def _without_nan(self, piece: _Piece, fetched: pa.RecordBatch, marks: Marks | None) -> Scored:
+        fetched = piece.own(fetched)
         if marks is None:
+            return fetched, piece.rows
+        marks = piece.own(marks)
             return fetched, piece.rows
         nan = (marks & NAN_ANSWER).astype(np.bool_)
         at = np.flatnonzero(nan)  # at: (rows with a NaN,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -275,7 +276,86 @@ def test_one_row_that_fits_nowhere_is_found_without_slowing_down_the_others(scor
 def test_a_model_of_a_fixed_batch_cannot_be_fed_less(score: Score) -> None:
     model = Model(most=4)
     with pytest.raises(MemoryLimitError) as caught:
-        score(model, 8, splittable=False)
+        score(model, 8, fixed_rows=8)
+    assert (caught.value.facts["rows"], model.calls) == (8, [8])
+
+
+# In place
+
+
+class PlacedModel(Model):
+    """Answers with a digest of all that it was fed: what stands beside a row, and where, shows in its answer.
+
+    crash: the number of the call, from 0, that ends its process although no row is to blame.
+    """
+
+    def __init__(self, rows: int, bad: tuple[set[int], set[int], set[int], set[int]], crash: int | None = None) -> None:
+        super().__init__(bad[0], bad[1])
+        self.untellable, self.nan = bad[2], bad[3]
+        self.rows, self.crash = rows, crash
+        self.fed: list[list[int]] = []
+
+    def run(self, feeds: Feeds) -> Outputs:
+        ids = np.asarray(feeds["x"])
+        self.fed.append(ids.tolist())
+        assert len(ids) == self.rows, "every call has as many rows"
+        if len(set(ids.tolist())) > 1 and len(self.fed) - 1 == self.crash:
+            raise ModelCallError("killed by chance", code="process_abort")
+        return super().run(feeds) | {"seen": np.full(len(ids), zlib.crc32(ids.tobytes()))}
+
+    def fetch(self, batch: pa.RecordBatch, outputs: Outputs) -> pa.RecordBatch:
+        return super().fetch(batch, outputs).append_column("seen", pa.array(np.asarray(outputs["seen"])))
+
+
+def placed(model: PlacedModel) -> tuple[pa.RecordBatch, list[tuple[int, str]]]:
+    """What comes out of a batch, and the places and codes of its bad rows."""
+    rejects = Rejects(SCHEMA, ["id"], REJECT, 10**6)
+    bisect = Bisection(
+        model.steps(), rejects, Headroom(model.rows), nan_rejected=True, fixed_rows=model.rows, in_place=True
+    )
+    schema = SCHEMA.append(pa.field("seen", pa.int64()))
+    answers, _ = bisect.whole(Where("f", 0), batch_of(model.rows), schema)
+    losses = rejects.losses()
+    table = pa.Table.from_batches(losses.batches, losses.schema)
+    return answers, list(zip(table["row"].to_pylist(), table["code"].to_pylist(), strict=True))
+
+
+@st.composite
+def bad_rows(draw: st.DrawFn) -> tuple[int, tuple[set[int], set[int], set[int], set[int]]]:
+    rows = draw(st.integers(1, 60))
+    kinds = draw(st.lists(st.sampled_from([*[None] * 6, 0, 1, 2, 3]), min_size=rows, max_size=rows))
+    return rows, tuple({row for row in range(rows) if kinds[row] == kind} for kind in range(4))  # type: ignore[return-value]
+
+
+@UNTIMED
+@given(bad_rows(), st.none() | st.integers(0, 8))
+def test_rows_that_keep_their_places_are_answered_by_one_call_whatever_failed_before(
+    case: tuple[int, tuple[set[int], set[int], set[int], set[int]]], crash: int | None
+) -> None:
+    rows, bad = case
+    model = PlacedModel(rows, bad)
+    answers, rejected = placed(model)
+    fed = [row for row in range(rows) if row not in bad[0] | bad[1] | bad[2]]
+    assert answers.column("id").to_pylist() == [row for row in fed if row not in bad[3]]
+    codes = ("MODEL_ROW", "ROW_SHAPE", "ROW_UTF8", "MODEL_NAN")
+    assert rejected == sorted((row, code) for kind, code in zip(bad, codes, strict=True) for row in kind)
+    if not len(answers):
+        return
+    call = [row if row in fed else fed[0] for row in range(rows)]
+    assert set(answers.column("seen").to_pylist()) == {zlib.crc32(np.array(call).tobytes())}
+    try:
+        again, rejected_again = placed(PlacedModel(rows, bad, crash))
+    except ModelCallError as error:
+        if "not together" not in error.message:
+            raise
+        return  # the process did not survive the last call: the shard is tried again
+    assert (again, rejected_again) == (answers, rejected)
+
+
+def test_a_batch_that_keeps_its_size_and_does_not_fit_names_the_key_to_lower(score: Score) -> None:
+    model = Model(most=4)
+    with pytest.raises(MemoryLimitError, match=r"every call has 8 rows.*lower `limits.batch_rows`") as caught:
+        score(model, 8, fixed_rows=8, in_place=True)
     assert (caught.value.facts["rows"], model.calls) == (8, [8])
 
 

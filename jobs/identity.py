@@ -56,7 +56,7 @@ class InputIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """columns: see `Binding.identity`."""
+    """columns: see `Binding.identity`. limits: where each bit counts, with the size of a batch settled."""
 
     model: ModelIdentity
     columns: Mapping[str, Any]
@@ -95,7 +95,11 @@ def output_format(identity: Mapping[str, Any]) -> str:
 
 
 def _policies(limits: Limits) -> dict[str, Any]:
-    """What else decides which rows are rejected; left out at its default, so that older plans stay what they are."""
+    """What else decides which rows are rejected, and where bits count, how rows are batched.
+
+    Left out at its default, so that older plans stay what they are.
+    """
     usual = Limits(nonfinite="pass" if limits.nonfinite == "pass" else None)  # the same rows, said or not
-    names = ("on_bad_file", "nonfinite", "nan_output", "reject_input", "max_row_bytes")
-    return {name: value for name in names if (value := getattr(limits, name)) != getattr(usual, name)}
+    names = ("on_bad_file", "nonfinite", "nan_output", "reject_input", "max_row_bytes", "reproducible")
+    unusual = {name: value for name in names if (value := getattr(limits, name)) != getattr(usual, name)}
+    return unusual | ({"batch_rows": limits.batch_rows} if limits.reproducible else {})

@@ -389,6 +389,7 @@ class Limits(Section):
     reject_input: bool = False  # reject files hold the columns that were read: they may be personal data
     max_row_bytes: ByteCount | None = None  # of one row as it is read, lists and strings included
     max_row_group_bytes: ByteCount = 16 * 2**30  # decoded, of the columns that are read
+    reproducible: bool = False  # the same bits in every run on machines of one kind, whatever happens
     compare_uncompiled: Count | None = None  # rows of each worker that are scored without XLA too, and must agree
 
     @property
@@ -399,8 +400,7 @@ class Limits(Section):
 
 # Of the limits: what decides whether a job ends well, and not what is in its parts.
 _PATIENCE = (
-    *("batch_rows", "max_attempts", "stall_s", "max_rejected_rows", "max_bad_files", "max_row_group_bytes"),
-    "compare_uncompiled",
+    *("max_attempts", "stall_s", "max_rejected_rows", "max_bad_files", "max_row_group_bytes", "compare_uncompiled"),
 )
 
 
@@ -434,7 +434,10 @@ class Job(Section):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of what can change the result: without workers, retries, batch size, and how a store is reached."""
+        """Hash of what can change the result: without workers, retries, and how a store is reached.
+
+        The size of a batch counts where every bit does.
+        """
         document = self.model_dump(mode="json", exclude={"workers": True}, by_alias=True)
         for section in ("model", "input", "output"):
             document[section].pop("options")
@@ -445,6 +448,8 @@ class Job(Section):
                 rule["example"].pop("empty")
         for name in _PATIENCE:
             document["limits"].pop(name)
+        if not self.limits.reproducible:
+            del document["limits"]["batch_rows"], document["limits"]["reproducible"]
         document["limits"]["nonfinite"] = self.limits.nonfinite or "pass"  # which scores no row otherwise
         document["order"] = list(self.columns.outputs or ())  # of the columns written; canonical JSON sorts keys
         return digest(document)

@@ -53,6 +53,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 _MODELS = """
 import sys, tensorflow as tf
 
+W1, W2 = (tf.random.stateless_normal(shape, (1, 2)) / 3 for shape in ([37, 24], [24, 5]))
+
 class Half(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
     def half_plus_two(self, x):
@@ -78,17 +80,27 @@ class Half(tf.Module):
     def label(self, x):
         return {"positive": x > 0}
 
+    @tf.function(input_signature=[tf.TensorSpec([None, 37], tf.float32, name="f")])
+    def delicate(self, f):
+        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(f[:, 0] > -90), ["out of its domain"])]):
+            hidden = tf.math.log1p(tf.exp(tf.matmul(f, W1)))
+        return {"p": tf.sigmoid(tf.matmul(hidden, W2)), "s": tf.sigmoid(f[:, 1])}
+
 half = Half()
 tf.saved_model.save(half, sys.argv[1], signatures={
     "serving_default": half.half_plus_two, "slow": half.slow, "picky": half.picky,
-    "sixteen": half.sixteen, "label": half.label})
+    "sixteen": half.sixteen, "label": half.label, "delicate": half.delicate})
 """
 
 
 @pytest.fixture(scope="session")
 def half_plus_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """y = x / 2 + 2 as `serving_default`; `slow`; `picky`, which refuses negative numbers; `sixteen`, a fixed batch;
-    `label`, whether x is positive."""
+    `label`, whether x is positive.
+
+    `delicate`: f (rows, 37) -> p (rows, 5), s (rows,), whose last bits depend on a batch's size and on a row's place in
+    it; refuses f[0] <= -90.
+    """
     folder = tmp_path_factory.mktemp("models") / "half_plus_two"
     quiet = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     subprocess.run([sys.executable, "-c", _MODELS, str(folder)], check=True, env=quiet, stderr=subprocess.DEVNULL)

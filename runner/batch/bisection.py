@@ -235,7 +235,6 @@ class Bisection:
         if marks is None:
             return fetched, piece.rows
         marks = piece.own(marks)
-            return fetched, piece.rows
         nan = (marks & NAN_ANSWER).astype(np.bool_)
         at = np.flatnonzero(nan)  # at: (rows with a NaN,)
         if not self._nan_rejected or not len(at):

@@ -24,11 +24,11 @@ class Bucketing:
     """The orders of the row groups that are between the two stages. One for each attempt.
 
     lengths:    (rows,) of a row group; None, always or never: rows stay as they are.
-    batch_rows: the most in a batch.
+    batch_rows: the most in a batch. even: all have as many, as far as the rows of a row group go.
     """
 
-    def __init__(self, lengths: Callable[[pa.Table], Array | None], batch_rows: int) -> None:
-        self._lengths, self._batch_rows = lengths, batch_rows
+    def __init__(self, lengths: Callable[[pa.Table], Array | None], batch_rows: int, *, even: bool = False) -> None:
+        self._lengths, self._batch_rows, self._even = lengths, batch_rows, even
         self._orders: deque[Array] = deque()
         self._fed = 0  # rows of the first of them that came back
         self._waiting: list[tuple[pa.RecordBatch, Array]] = []  # of these: rows, and their places in the row group
@@ -48,10 +48,15 @@ class Bucketing:
             order = np.argsort(lengths, kind="stable")
             self._orders.append(order)
             start = 0
-            for stop in cuts(lengths[order], self._batch_rows):
+            for stop in self._stops(lengths[order]):
                 yield replace(where, first_row=start, order=order), table.take(pa.array(order[start:stop]))
                 start = stop
             del table
+
+    def _stops(self, lengths: Array) -> list[int]:
+        if not self._even:
+            return cuts(lengths, self._batch_rows)
+        return [*range(self._batch_rows, len(lengths), self._batch_rows), len(lengths)]
 
     def restore(self, rows: pa.RecordBatch, kept: Array | None = None) -> Iterator[pa.RecordBatch]:
         """Take the rows that became of the next batch; gives those of a row group as soon as they are all there.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from jobs.errors import RunnerError
 from jobs.identity import Identity, InputIdentity, ModelIdentity
-from jobs.job import Job
+from jobs.job import Job, Limits
 from runner.binding.binding import Binding
 from runner.engine import ModelOptions
 from runner.model.signature import MetaGraph, ModelSpec, Signature
@@ -37,7 +37,14 @@ def model_identity(
 def identity_of(
     job: Job, model: ModelIdentity, binding: Binding, only_rejects: str, skipped: Sequence[RunnerError]
 ) -> Identity:
-    """only_rejects: id of the plan whose rejected rows are the input; "". skipped: why files are left out."""
+    """only_rejects: id of the plan whose rejected rows are the input; "". skipped: why files are left out.
+
+    Where each bit counts, so does the size of a batch: that of the binding, which is fixed then.
+    """
     left_out = {error.facts["file"]: error.facts["code"] for error in skipped}
     given = InputIdentity(job.input.format, job.input.examples, only_rejects, left_out)
-    return Identity(model, binding.identity(), given, job.output, job.limits)
+    return Identity(model, binding.identity(), given, job.output, _settled(job.limits, binding))
+
+
+def _settled(limits: Limits, binding: Binding) -> Limits:
+    return limits.model_copy(update={"batch_rows": binding.batch_rows}) if limits.reproducible else limits

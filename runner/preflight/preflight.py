@@ -21,8 +21,8 @@ from jobs import notebook
 from jobs import plan as plans
 from jobs.errors import BindingError, ModelError, offenders, one_of
 from jobs.job import Job, Model, Output, allowed
-from jobs.plan import Plan
-from runner.batch.batches import auto_batch_rows, most_batch_rows
+from jobs.plan import InputFile, Plan
+from runner.batch.batches import auto_batch_rows, most_batch_rows, planned_batch_rows
 from runner.binding.bind import bind, wanted_columns
 from runner.binding.binding import Binding
 from runner.binding.feeding import Span
@@ -177,6 +177,8 @@ def examine(job: Job, cache: CacheSettings | None = None) -> Examined:
     trusted = require_trust(programs, model.url, job.model.trust)
     program = programs[model.metagraphs.index(metagraph)]
     made = effects(program, signature.name)
+    if job.limits.reproducible:
+        _require_repeatable(made, trusted, signature.name, model.url)
     store = Store(job.input.url[0], job.input.options)
     job, source, files = listed(job, store)
     refuse_own_output(job, store, source)
@@ -216,9 +218,12 @@ def complete(examined: Examined) -> Preflight:
     )
     if job.limits.nonfinite == "reject":
         binding = binding.finite()
+    found = [file for file, _ in inspected]
+    if job.limits.reproducible:  # each bit depends on the size of a batch, which is part of the plan then
+        binding = replace(binding, batch_rows=_planned_rows(job, binding, found))
     model = model_identity(job, examined.model, examined.metagraph, signature, examined.options, examined.trusted)
     identity = identity_of(job, model, binding, rejected.plan.id if rejected else "", skipped)
-    plan = plans.plan([file for file, _ in inspected], job.limits, identity.document())
+    plan = plans.plan(found, job.limits, identity.document())
     rows, most = _batch_rows(job, binding, plan)
     if examined.options.xla and binding.batch_rows is None:  # every other size of a batch would be compiled anew
         rows = most = min(rows, 1 << max(shard.rows - 1 for shard in plan.shards).bit_length())
@@ -258,6 +263,31 @@ def _model_options(model: Model) -> ModelOptions:
                 " expected a shared library at a path that every worker sees"
             ) from error
     return ModelOptions(model.xla, model.mixed_precision, tuple(libraries))
+
+
+def _require_repeatable(effects: Effects, trusted: Sequence[str], signature: str, url: str) -> None:
+    """raises: ModelError where the same call may give other answers, or nobody knows."""
+    kinds = {
+        "may draw random numbers or read the clock": effects.draws,
+        "may change variables or tables": effects.writes,
+        "has ops of which only `trust` says that they are harmless": trusted,
+    }
+    found = [f"{what} ({', '.join(ops)})" for what, ops in kinds.items() if ops]
+    if found:
+        raise ModelError(
+            f"cannot promise equal bits for signature {signature!r} of model '{url}': it {' and '.join(found)};"
+            " export it without these, or leave out `limits.reproducible`"
+        )
+
+
+def _planned_rows(job: Job, binding: Binding, files: Sequence[InputFile]) -> int:
+    """The rows of every batch where no measurement may decide them."""
+    stated = binding.batch_rows or job.limits.batch_rows
+    if stated != "auto":
+        return stated
+    groups = [group for file in files for group in file.row_groups]
+    read = sum(group.bytes for group in groups) / max(1, sum(group.rows for group in groups))
+    return planned_batch_rows(read + binding.output_bytes_per_row, (group.rows for group in groups))
 
 
 def _batch_rows(job: Job, binding: Binding, plan: Plan) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from connectors.failpoint import failpoint
 from connectors.output.directory import OutputDirectory
 from jobs.attempt import Attempt, Receipt
 from jobs.numerics import Numerics
-from runner.batch.batches import Where, batches
+from runner.batch.batches import Join, Where, batches
 from runner.batch.bisection import Bisection, Compare, Steps, wide_rows
 from runner.batch.bucketing import Bucketing
 from runner.batch.headroom import Headroom
@@ -128,9 +128,12 @@ class AttemptRun:
         bench, binding, clock = self._bench, self._binding, self._clock
         # Before the first row group the size of a batch may be settled on it.
         tables = bench.gauge.measured(filter(None, row_groups), self._attempt.rows * bench.spec.shards, clock)
+        fixed = binding.batch_rows is not None
         batch_rows = binding.batch_rows or max(1, bench.gauge.batch_rows >> self._attempt.halvings)
-        bucketing = Bucketing(binding.lengths, batch_rows)
-        cut = batches(bucketing.pieces(tables), batch_rows, "small" if binding.batch_rows is None else "all")
+        bucketing = Bucketing(binding.lengths, batch_rows, even=fixed)
+        # Where each bit counts, a row group that cannot be read must move no row of another one.
+        join: Join = "none" if self._limits.reproducible else "all" if fixed else "small"
+        cut = batches(bucketing.pieces(tables), batch_rows, join)
         for rows, kept in in_order(score, clock.each("wait_read", cut), bench.calls):
             fed = rows.num_rows if kept is None else len(kept)
             bench.observe(fed, batch_rows, (binding.batch_rows or fed) - fed, clock.seconds)
@@ -153,7 +156,8 @@ class AttemptRun:
             self._rejects,
             self._bench.headroom,
             nan_rejected=self._limits.nan_output == "reject",
-            splittable=binding.batch_rows is None,
+            fixed_rows=binding.batch_rows,
+            in_place=self._limits.reproducible,
         )
 
         def score(at: tuple[Where, pa.RecordBatch]) -> Scored:

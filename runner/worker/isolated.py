@@ -21,7 +21,7 @@ from jobs.errors import DataError, MemoryLimitError, ModelCallError, PoisonError
 from jobs.numerics import UNKNOWN, Numerics
 from runner.binding.feeding import ConstantSource
 from runner.engine import Engine, EngineOptions
-from runner.tensor import Feeds, Outputs
+from runner.tensor import Feeds, Outputs, Strings
 from runner.worker.child import Child, ChildEnded
 from runner.worker.memory import address_space_bytes, available_bytes, mebibytes
 from runner.worker.sample import DISTINCT_ROWS, Sample
@@ -56,7 +56,8 @@ class IsolatedEngine:
         self._rows_of = next(name for name in fed if name not in constant)
 
     def run(self, feeds: Feeds, fetches: Sequence[str]) -> Outputs:
-        alone = self._spec.binding.batch_rows is not None or feeds[self._rows_of].shape[0] == 1
+        spec = self._spec
+        alone, fixed = self._alone(feeds), spec.binding.batch_rows is not None
         began = time.monotonic()
         try:
             self._child = self._child or self._start()
@@ -65,12 +66,15 @@ class IsolatedEngine:
             self._child = None
             self._count(alone, ended)
             what = "this row alone" if alone else "these rows"
-            raise ModelCallError(f"a process that ran the model on {what} {ended.story}", code=ended.how) from None
+            story = f"a process that ran the model on {what} {ended.story}"
+            if ended.how == "oom" and spec.limits.reproducible:  # a row is not bad because this machine is small
+                raise MemoryLimitError(story) from None
+            raise ModelCallError(story, code=ended.how) from None
         except RunnerError as error:
             if not error.replaces_worker:
                 raise
             self.close()  # what it says is believed of a fresh process only
-            if not alone and not error.breaks_device:
+            if not error.breaks_device and (spec.limits.reproducible or not (alone or fixed)):
                 raise
             code = "UNKNOWN" if error.breaks_device else "oom"
             raise ModelCallError(error.message, code=code) from error
@@ -92,6 +96,17 @@ class IsolatedEngine:
         child = Child("runner.worker.isolated:load_model", model, memory)
         self.numerics = child.ask(None, self._patience_s)
         return child
+
+    def _alone(self, feeds: Feeds) -> bool:
+        """Whether this is one row, or one row that fills a batch of fixed size."""
+        tensor = feeds[self._rows_of]
+        rows = tensor.shape[0]
+        if self._spec.binding.batch_rows is None or rows == 1:
+            return rows == 1
+        if isinstance(tensor, Strings):
+            width = len(tensor.values) // rows
+            return bool(tensor.values[width:].equals(tensor.values[:-width]))
+        return tensor[1:].tobytes() == tensor[:-1].tobytes()
 
     def _patience(self, alone: bool) -> float:
         if alone or not self._longest:

@@ -83,13 +83,15 @@ def try_out(
     url: str,
     *,
     draws: bool = False,
+    bits: bool = False,
 ) -> Trial:
     """Prove the model on a few rows.
 
     batch_rows: of the job; no call has more.
     draws:      random numbers, as `plan` said.
+    bits:       a call that is made twice must give the same ones.
     raises:     ModelError where it cannot run here, takes one row a call only, or has an output that does not follow
-                the rows.
+                the rows; or other bits than were asked for.
     cost:       four calls of at most 3 rows, on a GPU five.
     """
     began = time.perf_counter()
@@ -100,7 +102,7 @@ def try_out(
     notes, random = list[str](), list[str]()
     if calls:
         trial.require_rows(calls)
-        random = trial.require_same(calls)
+        random = trial.require_same(calls, bits)
         notes += [] if draws else random
     placed = trial.placed(calls[-1][0]) if calls else {}
     if placed and not placed.get("GPU"):
@@ -215,17 +217,29 @@ class _Trial:
             if error.facts.get("code") in ("MODEL_OUTPUT", "MODEL_BATCH"):
                 raise ModelError(f"cannot use {self._where}: {error.message}") from error
 
-    def require_same(self, calls: Sequence[_Call]) -> list[str]:
-        """A sentence if answers are random. raises: ModelError where a row's answer depends on those beside it."""
+    def require_same(self, calls: Sequence[_Call], bits: bool) -> list[str]:
+        """A sentence if answers are random. raises: ModelError where a row's answer depends on those beside it.
+
+        bits: raises where they are random, too, and be it in the last bit.
+        """
         rows, _ = calls[-1]
         again = self._call(rows)
-        drawn = [] if isinstance(again, RunnerError) else self._differing([calls[-1], (rows, again)], _REPEATED)
+        drawn = (
+            []
+            if isinstance(again, RunnerError)
+            else self._differing([calls[-1], (rows, again)], 0 if bits else _REPEATED)
+        )
         if mixed := [name for name in self._differing(calls, _TOLERANCE) if name not in drawn]:
             raise self._refusal(
                 mixed, "depend on the rows beside a row, so that they would change with the size of a batch"
             )
         if not drawn:
             return []
+        if bits:
+            raise ModelError(
+                f"cannot promise equal bits: outputs {one_of(drawn)} of {self._where} differ between two equal calls;"
+                " leave out `limits.reproducible`"
+            )
         return [f"outputs {one_of(drawn)} of {self._where} are other numbers at every call: a retry changes them"]
 
     def _differing(self, calls: Sequence[_Call], tolerance: float) -> list[str]:
@@ -355,13 +369,18 @@ def _row(tensor: Tensor, place: int, dtype: str) -> Tensor:
 
 
 def _close(one: Tensor, other: Tensor, tolerance: float) -> bool:
-    """Whether two answers to one row agree. Dimensions that follow the longest row of a batch may differ."""
+    """Whether two answers to one row agree, to the last bit where no tolerance is given.
+
+    Dimensions that follow the longest row of a batch may differ.
+    """
     if one.shape != other.shape:
         return True
     if isinstance(one, Strings) or isinstance(other, Strings):
         assert isinstance(one, Strings)
         assert isinstance(other, Strings)
         return bool(pc.all(pc.equal(one.values, other.values), min_count=0).as_py())
+    if not tolerance:
+        return one.tobytes() == other.tobytes()
     if one.dtype.kind not in "fc":
         return bool(np.array_equal(one, other))
     largest = np.abs(np.where(np.isfinite(one), one, 0)).max(initial=0.0)

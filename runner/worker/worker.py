@@ -108,8 +108,9 @@ class Worker:
             return Trial("none", False)
         if not spec.repeatable:
             return Trial("none", False)  # a call would change the model; `plan` says so
+        expected = {"draws": spec.draws, "bits": spec.limits.reproducible}
         found = try_out(
-            self._engine, spec.binding, spec.signature, self._sample, spec.batch_rows, spec.model.url, draws=spec.draws
+            self._engine, spec.binding, spec.signature, self._sample, spec.batch_rows, spec.model.url, **expected
         )
         return try_nan(found, self._engine, spec, self._sample)
 

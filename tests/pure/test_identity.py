@@ -49,6 +49,14 @@ def test_that_nonfinite_values_pass_makes_no_other_plan_where_it_is_said() -> No
     assert made[2] == made[0] | {"nonfinite": "reject"}
 
 
+def test_where_bits_count_the_size_of_a_batch_is_named_and_else_it_is_not() -> None:
+    given = InputIdentity("parquet")
+    kept = Identity(MODEL, {}, given, OUTPUT, Limits(reproducible=True, batch_rows=8192)).document()["limits"]
+    assert (kept["reproducible"], kept["batch_rows"]) == (True, 8192)
+    usual = Identity(MODEL, {}, given, OUTPUT, Limits(batch_rows=8192)).document()["limits"]
+    assert not usual.keys() & {"reproducible", "batch_rows"}
+
+
 def test_a_plan_is_asked_by_name_for_what_it_keeps() -> None:
     made = Identity(MODEL, {}, InputIdentity("parquet", skipped={"a": "FILE_MAGIC"}), OUTPUT, Limits()).document()
     assert (skipped_files(made), output_format(made)) == ({"a": "FILE_MAGIC"}, "parquet")

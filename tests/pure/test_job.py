@@ -126,6 +126,7 @@ def test_the_fingerprint_ignores_what_cannot_change_the_result(same: dict[str, A
         {"output": {"url": "o", "compression": "none"}},
         {"limits": {"shard_rows": 5}},
         {"limits": {"nonfinite": "reject"}},
+        {"limits": {"reproducible": True}},
     ],
 )
 def test_the_fingerprint_changes_with_what_can(other: dict[str, Any]) -> None:
@@ -141,6 +142,11 @@ def test_keys_that_older_jobs_did_not_have_are_no_part_of_the_fingerprint_at_the
     assert _job(columns={"inputs": stated}).fingerprint == before
     other = {"e": {"example": rule | {"empty": "empty"}}, "x": "x"}
     assert _job(columns={"inputs": other}).fingerprint != before
+
+
+def test_where_bits_count_the_size_of_a_batch_is_part_of_the_fingerprint() -> None:
+    one, other = ({"reproducible": True, "batch_rows": rows} for rows in (16, 17))
+    assert _job(limits=one).fingerprint != _job(limits=other).fingerprint
 
 
 def test_the_fingerprint_knows_the_order_of_the_columns_written() -> None:

@@ -54,7 +54,8 @@ def render_plan(ready: Preflight) -> Group:
     )
     if ready.skipped:
         head.add_row("skipped", Text("\n".join(ready.skipped), style="yellow"))
-    head.add_row("work", f"{facts['shards']:,} shards, up to {facts['batch_rows']:,} rows a batch")
+    rows = f"{'always' if ready.job.limits.reproducible else 'up to'} {facts['batch_rows']:,} rows a batch"
+    head.add_row("work", f"{facts['shards']:,} shards, {rows}")
     head.add_row("output", f"{facts['output']} ({ready.job.output.format}, {ready.job.output.compression})")
     head.add_row("plan", facts["plan_id"])
     if ready.trusted:

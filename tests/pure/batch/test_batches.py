@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import DataError
-from runner.batch.batches import Where, auto_batch_rows, batches
+from runner.batch.batches import Where, auto_batch_rows, batches, planned_batch_rows
 
 
 def table(first: int, chunks: list[int]) -> pa.Table:
@@ -166,3 +166,23 @@ def test_batches_of_no_rows_are_refused() -> None:
 )
 def test_the_automatic_batch_fills_sixteen_mebibytes(bytes_per_row: int, rows: int) -> None:
     assert auto_batch_rows(bytes_per_row) == rows
+
+
+@pytest.mark.parametrize(
+    ("bytes_per_row", "groups", "rows"),
+    [
+        (132, [2**20] * 3, 65_536),  # nothing is filled up
+        (132, [100_000] * 5, 8_192),  # 6 % is; of 65,536 it would be 31 %
+        (132, [122_880] * 5, 65_536),  # 7 % is, in two calls each
+        (132, [100] * 1000, 128),  # one call each
+        (132, [100, 10**6], 32_768),
+        (224 * 224 * 3, [1000], 64),
+        (2**30, [7], 1),
+        (132, [0, 0], 65_536),
+        (132, [], 65_536),
+    ],
+)
+def test_the_planned_batch_is_a_power_of_two_that_fills_up_little(
+    bytes_per_row: int, groups: list[int], rows: int
+) -> None:
+    assert planned_batch_rows(bytes_per_row, groups) == planned_batch_rows(bytes_per_row, groups[::-1]) == rows

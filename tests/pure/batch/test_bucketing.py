@@ -51,6 +51,13 @@ def test_every_row_comes_back_once_in_order(groups: Any, batch_rows: int, join: 
         assert pa.Table.from_batches([rows]).combine_chunks().equals(table.combine_chunks())
 
 
+def test_even_batches_have_as_many_rows_as_the_row_group_gives() -> None:
+    bucketing = Bucketing(length_of, 4, even=True)
+    pieces = list(bucketing.pieces([(Where("f", 0), group([9, 1, 1, 1, 1, 1, 9, 1, 9, 1], 0))]))
+    assert [table.num_rows for _, table in pieces] == [4, 4, 2]
+    assert [length_of(table).tolist() for _, table in pieces] == [[1, 1, 1, 1], [1, 1, 1, 9], [9, 9]]
+
+
 def test_rows_without_lengths_pass_as_they_are() -> None:
     table = group([3, 1, 2], 0)
     bucketing = Bucketing(lambda _: None, 2)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.errors import ModelError
-from jobs.job import Job
+from jobs.job import Job, Limits
 from runner.driver.launch import RunOptions, launch
 from runner.engine import EngineOptions
 from runner.preflight.preflight import preflight
@@ -200,6 +200,17 @@ def test_random_answers_are_told_and_not_refused(make_job: MakeJob) -> None:
     assert found.notes == (), "the plan told it already"
     made._spec = dataclasses.replace(made._spec, draws=False)  # as where only the answers show it
     assert "are other numbers at every call" in made.trial().notes[0]
+
+
+def test_where_bits_count_random_answers_are_refused_by_the_plan_and_by_the_trial(make_job: MakeJob) -> None:
+    for signature, model, why in (("noisy", "odd", "RandomUniform"), ("counter", "counter", "AssignAddVariableOp")):
+        with pytest.raises(ModelError, match=rf"cannot promise equal bits for signature '{signature}' .*\({why}\)"):
+            preflight(make_job(signature, model=model, limits={"reproducible": True}))
+    made = worker(make_job("noisy"))
+    made._spec = dataclasses.replace(made._spec, limits=Limits(reproducible=True))  # as where no op tells
+    with pytest.raises(ModelError, match=r"outputs 'y' of signature 'noisy' .* differ between two equal calls"):
+        made.trial()
+    assert tried(make_job("fine", limits={"reproducible": True})).proved
 
 
 def test_a_missing_kernel_is_named(make_job: MakeJob) -> None:

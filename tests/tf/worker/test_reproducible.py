@@ -1,0 +1,142 @@
+"""`limits: {reproducible: true}` with a model whose last bits depend on a batch's size and on a row's place in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from connectors.output.directory import OutputDirectory
+from jobs.attempt import Success, attempt
+from jobs.errors import StoppedError
+from jobs.job import Job
+from runner.driver.launch import RunOptions, Stopper, launch
+from runner.engine import EngineOptions
+from runner.preflight.preflight import preflight
+from runner.worker.worker import Worker
+
+ROWS, GROUP, WIDTH = 600, 90, 37
+NULL, REFUSED = (3, 40, 250, 251, 599), (17, 90, 130, 400)
+IN_PROCESS = RunOptions(in_process=True)
+USUAL: dict[str, Any] = {"shard_rows": 180, "batch_rows": 13, "on_bad_row": "reject", "max_rejected_rows": "50%"}
+KEPT = USUAL | {"reproducible": True}
+
+Make = Callable[..., Job]
+Bits = dict[int, bytes]  # id -> the bytes of its row
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`bad/rows.parquet`: 600 rows in row groups of 90, nine of them bad; `mended/rows.parquet`: none is."""
+    home = tmp_path_factory.mktemp("reproducible")
+    for name in ("bad", "mended"):
+        f = np.random.default_rng(5).standard_normal((ROWS, WIDTH), np.float32)
+        f[list(REFUSED), 0] = -100.0 if name == "bad" else 0.0
+        null = np.zeros(f.shape, np.bool_)
+        null[list(NULL), 1] = name == "bad"
+        values = pa.array(f.reshape(-1), mask=null.reshape(-1))
+        table = pa.table({"id": range(ROWS), "f": pa.FixedSizeListArray.from_arrays(values, WIDTH)})
+        (home / name).mkdir()
+        pq.write_table(table, home / name / "rows.parquet", row_group_size=GROUP, write_page_checksum=True)
+    return home
+
+
+@pytest.fixture(scope="module")
+def make(home: Path, half_plus_two: Path) -> Make:
+    """make(output, limits, input, ...): a job of these rows, into a folder of its own."""
+
+    def job(output: str, limits: Mapping[str, Any] = KEPT, input: str = "bad", **sections: Any) -> Job:
+        document: dict[str, Any] = {
+            "model": {"url": str(half_plus_two), "signature": "delicate"},
+            "input": {"url": str(home / input / "*.parquet")},
+            "columns": {"keep": ["id"]},
+            "output": {"url": str(home / f"out-{output}")},
+            "workers": {"cpus": 1},
+            "limits": limits,
+        }
+        return Job.model_validate(document | sections)
+
+    return job
+
+
+def bits(job: Job) -> Bits:
+    """Of every row that was written."""
+    table = pa.concat_tables(pq.read_table(part) for part in sorted(Path(job.output.url).glob("part-*")))
+    p = table["p"].combine_chunks().to_numpy_ndarray()
+    s = table["s"].to_numpy()
+    return {id: p[row].tobytes() + s[row].tobytes() for row, id in enumerate(table["id"].to_pylist())}
+
+
+def scored(job: Job) -> Bits:
+    launch(job, IN_PROCESS)
+    return bits(job)
+
+
+def attempts(job: Job, shards: int = 4, isolated: bool = False, **options: Any) -> Bits:
+    """The rows of the first shards, which a worker carries one by one. options: of each attempt."""
+    ready = preflight(job)
+    OutputDirectory(job.output, ready.plan.id, len(ready.plan.shards)).claim(ready.plan)
+    worker = Worker(ready.spec(job.output), "w1", EngineOptions(threads=1), isolated=isolated)
+    for shard in ready.plan.shards[:shards]:
+        done = worker.attempt(attempt(ready.plan, shard, 2, 1, "0" * 12, isolated=isolated, **options))
+        assert isinstance(done, Success), done
+    worker.close()
+    return bits(job)
+
+
+def differing(one: Bits, other: Bits) -> int:
+    """Of the rows that both have, how many differ in a bit."""
+    return sum(one[id] != other[id] for id in one.keys() & other.keys())
+
+
+@pytest.fixture(scope="module")
+def found(make: Make) -> Bits:
+    """What one worker writes that meets nothing but bad rows."""
+    rows = scored(make("first"))
+    assert sorted(rows) == [id for id in range(ROWS) if id not in NULL + REFUSED]
+    return rows
+
+
+def test_without_it_the_size_of_a_batch_and_rejected_neighbours_change_bits(make: Make) -> None:
+    usual = scored(make("usual", USUAL))
+    assert differing(usual, scored(make("larger", USUAL | {"batch_rows": 50}))) > 20
+    assert differing(usual, scored(make("usual-mended", USUAL, "mended"))) > 5
+    assert differing(usual, attempts(make("halved", USUAL), halvings=2)) > 5
+
+
+def test_two_workers_and_other_shards_write_the_same_bits(make: Make, found: Bits) -> None:
+    assert scored(make("two-workers", KEPT | {"shard_rows": 90}, workers={"cpus": 1, "count": 2})) == found
+
+
+def test_a_run_that_was_stopped_is_continued_with_the_same_bits(make: Make, found: Bits) -> None:
+    job, stopper = make("stopped", KEPT | {"shard_rows": 90}), Stopper()
+    with pytest.raises(StoppedError):
+        launch(job, IN_PROCESS, stopper=stopper, watch=lambda at: at.shards_done and stopper.stop(StoppedError("stop")))
+    assert set() < bits(job).keys() < found.keys()
+    assert scored(job) == found
+
+
+def test_the_neighbours_of_bad_rows_have_the_bits_that_they_have_beside_good_ones(make: Make, found: Bits) -> None:
+    mended = scored(make("mended", input="mended"))
+    assert (len(mended), differing(mended, found)) == (ROWS, 0)
+
+
+def test_attempts_after_lack_of_memory_and_isolated_ones_write_the_same_bits(make: Make, found: Bits) -> None:
+    assert attempts(make("tired"), halvings=3, safe_rows={"f[37]": 4}) == found
+    alone = attempts(make("isolated"), shards=1, isolated=True)
+    assert (len(alone), differing(alone, found)) == (175, 0)
+
+
+def test_a_row_group_that_cannot_be_read_moves_no_row_of_another(make: Make, found: Bits, home: Path) -> None:
+    path = home / "bad" / "rows.parquet"
+    (home / "torn").mkdir()
+    chunk, content = pq.read_metadata(path).row_group(2).column(0), bytearray(path.read_bytes())
+    content[chunk.data_page_offset + chunk.total_compressed_size - 5] ^= 1
+    (home / "torn" / "rows.parquet").write_bytes(bytes(content))
+    torn = scored(make("torn", KEPT | {"on_bad_file": "skip", "max_bad_files": "100%"}, "torn"))
+    assert (len(found) - len(torn), differing(found, torn)) == (88, 0)

@@ -106,6 +106,18 @@ def differences(seen: Mapping[Numerics, Iterable[str]]) -> list[Difference]:
     return found
 
 
+def unlike(first: Numerics, own: Numerics) -> list[str]:
+    """In what `own` is not as `first`, a sentence each. A fact that `first` does not know is none, but for a GPU and
+    variables, which it says by leaving them out."""
+    there, here = first.facts(), own.facts()
+    told = {*there, "gpu", *(name for name, _ in own.environment)}
+    return [
+        f"{fact}: {there.get(fact, 'not set')} there, {here.get(fact, 'not set')} here"
+        for fact in dict.fromkeys([*there, *here])
+        if fact in told and there.get(fact) != here.get(fact)
+    ]
+
+
 def _named(who: Sequence[str]) -> str:
     ordered = list(dict.fromkeys(who))
     more = f" and {len(ordered) - _MOST_NAMED:,} more" if len(ordered) > _MOST_NAMED else ""

@@ -131,6 +131,8 @@ def clear(store: Store, *, takeover: bool) -> None:
     for plan8 in sorted({*parts.values()}):
         store.remove_folder(Layout(plan8).receipts)  # else they would be believed for parts of another attempt
         store.remove_folder(Layout(plan8).rejects)  # of the parts that are gone
+    for plan8 in _plans(store):
+        store.remove(Layout(plan8).numerics)  # of a worker whose parts are gone: the next first one may be another
     for end in fenced:
         end()
 

@@ -18,7 +18,7 @@ from connectors.formats.base import Encoder
 from connectors.formats.registry import format_of, make_encoder
 from connectors.output.claim import Claim, check_plan, clear, read_manifest, read_success, refuse_other_parts
 from connectors.output.epoch import Ending, Epochs
-from connectors.output.layout import PART_PREFIX, SUCCESS, Layout, encode
+from connectors.output.layout import PART_PREFIX, SUCCESS, Layout, decode, encode
 from connectors.output.part import Losses, Part, Parts
 from connectors.output.receipts import Receipts
 from connectors.output.status import Status, read_status
@@ -31,6 +31,7 @@ from jobs.errors import OutputError, RunnerError, one_of
 from jobs.format import DEFAULT_FORMAT
 from jobs.job import OptionValue, Output, canonical
 from jobs.manifest import manifest, receipts_of, totals
+from jobs.numerics import Numerics
 from jobs.plan import PROTOCOL_VERSION, Plan
 
 __all__ = ["Claim", "Losses", "OutputDirectory", "Part", "Status", "open_dataset", "read_status"]
@@ -75,6 +76,13 @@ class OutputDirectory:
         if self._mode is None:  # in a worker; by the exact name, because a listing may lag
             self._mode = "staged" if self.epochs.document(attempt.epoch).get("mode") == "staged" else "direct"
         return self._parts.open(attempt, schema, model_digest, worker)
+
+    def first_numerics(self, own: Numerics) -> Numerics:
+        """Of the first worker of this plan, in whatever run that was: `own` where there was none before."""
+        name = self._names.numerics
+        if self.store.create(name, encode(own.document())):
+            return own
+        return Numerics.from_document(decode(self.store.read(name)))
 
     def adopt(self, shard: int) -> Receipt | None:
         """The receipt of the part that is at the final name of `shard`, None where there is none. See `Parts.find`."""

@@ -49,6 +49,11 @@ class Layout:
         return f"{self.folder}/clock.json"
 
     @property
+    def numerics(self) -> str:
+        """What changes the numbers of the first worker, where all others must be like it."""
+        return f"{self.folder}/numerics.json"
+
+    @property
     def receipts(self) -> str:
         return f"{self.folder}/receipts"
 

@@ -15,13 +15,13 @@ from connectors.models.cache import CacheSettings
 from connectors.output.directory import OutputDirectory
 from connectors.store.store import Store
 from jobs.attempt import ODD, Receipt
-from jobs.errors import OutputError, RunnerError, SupersededError
+from jobs.errors import CapacityError, OutputError, RunnerError, SupersededError
 from jobs.job import Job, Workers
 from jobs.numerics import Numerics, differences
 from jobs.rejection import Rejections
 from jobs.schedule.draw import Draw
 from jobs.schedule.elastic import Demand
-from jobs.schedule.event import Action, Event, RestartCluster, WorkersDiffer
+from jobs.schedule.event import Action, Event, RestartCluster, WorkerFailedToStart, WorkersDiffer
 from jobs.schedule.policy import Policy
 from jobs.schedule.schedule import Schedule
 from runner.driver.driver import Driver, Listeners
@@ -130,13 +130,18 @@ def launch(
 
 
 def told(warn: Callable[[str], None]) -> Callable[[Event | Action], None]:
-    """A listener that says what a person must know of, although the run goes on."""
+    """A listener that says what a person must know of, although the run goes on; of workers that are refused, the first."""
+    refused: list[str] = []
 
     def note(what: Event | Action) -> None:
-        if isinstance(what, WorkersDiffer):
-            warn(what.story)
-        elif isinstance(what, RestartCluster):
-            warn(f"{what.story}; another one is being started, and the run goes on")
+        match what:
+            case WorkersDiffer(_, story):
+                warn(story)
+            case RestartCluster(story):
+                warn(f"{story}; another one is being started, and the run goes on")
+            case WorkerFailedToStart(_, _, CapacityError() as error) if not refused:
+                refused.append(error.message)
+                warn(error.message)
 
     return note
 

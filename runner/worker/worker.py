@@ -25,6 +25,7 @@ from connectors.output.directory import OutputDirectory
 from connectors.store.store import Store
 from jobs.attempt import Advice, Attempt, Failure, Measured, Receipt, Success
 from jobs.errors import (
+    CapacityError,
     DeviceError,
     InternalError,
     MemoryLimitError,
@@ -34,7 +35,7 @@ from jobs.errors import (
     WorkerError,
 )
 from jobs.job import reader_threads
-from jobs.numerics import UNKNOWN, Numerics
+from jobs.numerics import UNKNOWN, Numerics, unlike
 from runner import engine
 from runner.batch.comparison import Comparison
 from runner.batch.headroom import Headroom
@@ -85,6 +86,8 @@ class Worker:
         reading = self._opened_reading(options.threads, readers)
         self._model = OpenModel(spec.model)
         failpoint("W1.load")
+        if spec.limits.reproducible and options.gpu:
+            os.environ["TF_DETERMINISTIC_OPS"] = "1"  # else cuDNN chooses by time, and sums come in any order
         options = dataclasses.replace(options, model=spec.options, name=spec.model.url)
         self._engine, self._sample = self._loaded(options, memory)
         self._comparison = self._compared(options)
@@ -98,6 +101,8 @@ class Worker:
         fixed = {"cpus": options.threads, "calls": calls}
         self._gauge = Gauge(self._engine, spec.binding, spec.batch_rows, spec.most_batch_rows, tried, fixed)
         self._bench = self._shared(reading, readers, calls)
+        if spec.limits.reproducible and not isolated:
+            self._require_like_the_first(self._own_numerics)
         self.warm_up = self._warmed_up() if tried else WarmUp()
 
     def trial(self) -> Trial:
@@ -231,8 +236,24 @@ class Worker:
         )
 
     def _numerics(self) -> Numerics:
+        """raises: CapacityError where bits count, and an isolated worker's would be others."""
         engine = self._engine
-        return engine.numerics if isinstance(engine, IsolatedEngine) else self._own_numerics
+        if not isinstance(engine, IsolatedEngine):
+            return self._own_numerics
+        if self._spec.limits.reproducible:
+            self._require_like_the_first(engine.numerics)
+        return engine.numerics
+
+    def _require_like_the_first(self, own: Numerics) -> None:
+        """raises: CapacityError where this worker, or its machine, is not like the first one of the plan."""
+        found = unlike(self._bench.output.first_numerics(own), own)
+        if not found:
+            return
+        cpus = "; `workers.cpus` decides the threads" if any(story.startswith("threads:") for story in found) else ""
+        raise CapacityError(
+            f"worker {self.name} would not write the bits of the first worker of this output, as `limits.reproducible`"
+            f" asks: {'; '.join(found)}{cpus}; run it on machines of that kind, or begin anew with --overwrite"
+        )
 
     def _call(self, feeds: Feeds) -> Outputs:
         if self._isolated:

@@ -6,7 +6,7 @@ import json
 import pickle
 from dataclasses import replace
 
-from jobs.numerics import UNKNOWN, Numerics, differences
+from jobs.numerics import UNKNOWN, Numerics, differences, unlike
 from runner.engine.numerics import processor, variables
 
 INTEL = Numerics(
@@ -43,6 +43,21 @@ def test_a_difference_names_the_fact_and_who_has_which_value() -> None:
         "TF_ENABLE_ONEDNN_OPTS: 1 (w1, w3), not set (w2)",
     ]
     assert differences({INTEL: ["w1", "w2"], UNKNOWN: ["w3"]}) == []
+
+
+def test_a_worker_is_unlike_the_first_by_any_fact_that_the_first_knew() -> None:
+    assert unlike(INTEL, INTEL) == []
+    other = replace(INTEL, threads=8, gpu="NVIDIA H100", environment=(("TF_DETERMINISTIC_OPS", "1"),))
+    assert unlike(INTEL, other) == [
+        "threads: 4 there, 8 here",
+        "TF_ENABLE_ONEDNN_OPTS: 1 there, not set here",
+        "XLA_FLAGS: --xla_cpu_enable_fast_min_max=false there, not set here",
+        "gpu: not set there, NVIDIA H100 here",
+        "TF_DETERMINISTIC_OPS: not set there, 1 here",
+    ]
+    older = replace(INTEL, isa="")
+    assert unlike(older, INTEL) == [], "an older version did not look at it"
+    assert unlike(INTEL, older) == ["isa: avx avx2 fma avx512f avx512_vnni there, not set here"]
 
 
 def test_many_workers_are_counted_and_what_is_not_known_of_some_differs_from_nothing() -> None:

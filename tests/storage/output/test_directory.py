@@ -97,6 +97,12 @@ def test_a_part_says_what_changed_its_numbers_and_its_receipt_is_rebuilt_with_it
     assert rebuilt.numerics == numerics
 
 
+def test_the_numerics_of_the_first_worker_are_those_of_the_plan(out: Output) -> None:
+    first, second = Numerics("2.21.0", threads=1), Numerics("2.21.0", threads=2)
+    assert opened(out).first_numerics(first) == first
+    assert opened(out).first_numerics(second) == first
+
+
 def test_what_is_published_is_a_table_while_the_job_runs(out: Output) -> None:
     directory = opened(out)
     directory.claim(PLAN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from connectors.output.directory import OutputDirectory
-from jobs.attempt import Success, attempt
-from jobs.errors import StoppedError
+from jobs.attempt import Failure, attempt
+from jobs.errors import CapacityError, StoppedError
 from jobs.job import Job
+from jobs.numerics import Numerics
 from runner.driver.launch import RunOptions, Stopper, launch
 from runner.engine import EngineOptions
 from runner.preflight.preflight import preflight
@@ -25,6 +27,8 @@ NULL, REFUSED = (3, 40, 250, 251, 599), (17, 90, 130, 400)
 IN_PROCESS = RunOptions(in_process=True)
 USUAL: dict[str, Any] = {"shard_rows": 180, "batch_rows": 13, "on_bad_row": "reject", "max_rejected_rows": "50%"}
 KEPT = USUAL | {"reproducible": True}
+
+ENDED = StoppedError("stopped by the test")
 
 Make = Callable[..., Job]
 Bits = dict[int, bytes]  # id -> the bytes of its row
@@ -77,15 +81,22 @@ def scored(job: Job) -> Bits:
     return bits(job)
 
 
-def attempts(job: Job, shards: int = 4, isolated: bool = False, **options: Any) -> Bits:
-    """The rows of the first shards, which a worker carries one by one. options: of each attempt."""
+def attempts(job: Job, shards: int = 4, isolated: bool = False, first: Numerics | None = None, **options: Any) -> Bits:
+    """The rows of the first shards, which a worker carries one by one; of those that it may write.
+
+    first: numerics of the first worker of the output. options: of each attempt.
+    """
     ready = preflight(job)
-    OutputDirectory(job.output, ready.plan.id, len(ready.plan.shards)).claim(ready.plan)
+    output = OutputDirectory(job.output, ready.plan.id, len(ready.plan.shards))
+    output.claim(ready.plan, takeover=True)
+    if first is not None:
+        output.first_numerics(first)
     worker = Worker(ready.spec(job.output), "w1", EngineOptions(threads=1), isolated=isolated)
-    for shard in ready.plan.shards[:shards]:
-        done = worker.attempt(attempt(ready.plan, shard, 2, 1, "0" * 12, isolated=isolated, **options))
-        assert isinstance(done, Success), done
-    worker.close()
+    with closing(worker):
+        for shard in ready.plan.shards[:shards]:
+            done = worker.attempt(attempt(ready.plan, shard, 2, 1, "0" * 12, isolated=isolated, **options))
+            if isinstance(done, Failure):
+                raise done.error
     return bits(job)
 
 
@@ -113,12 +124,28 @@ def test_two_workers_and_other_shards_write_the_same_bits(make: Make, found: Bit
     assert scored(make("two-workers", KEPT | {"shard_rows": 90}, workers={"cpus": 1, "count": 2})) == found
 
 
-def test_a_run_that_was_stopped_is_continued_with_the_same_bits(make: Make, found: Bits) -> None:
-    job, stopper = make("stopped", KEPT | {"shard_rows": 90}), Stopper()
+def test_a_run_that_was_stopped_is_continued_with_the_same_bits_and_only_by_workers_like_the_first(
+    make: Make, found: Bits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits, stopper = KEPT | {"shard_rows": 90}, Stopper()
+    job, other = make("stopped", limits), make("stopped", limits, workers={"cpus": 2})
     with pytest.raises(StoppedError):
-        launch(job, IN_PROCESS, stopper=stopper, watch=lambda at: at.shards_done and stopper.stop(StoppedError("stop")))
+        launch(job, IN_PROCESS, stopper=stopper, watch=lambda at: at.shards_done and stopper.stop(ENDED))
     assert set() < bits(job).keys() < found.keys()
+
+    said: list[str] = []
+    monkeypatch.setattr("jobs.schedule.draw._BACK_OFF_S", 0.0)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    with pytest.raises(CapacityError) as caught:
+        launch(other, IN_PROCESS, warn=said.append)
+    assert caught.value.exit_code == 69
+    assert "threads: 1 there, 2 here; ONEDNN_MAX_CPU_ISA: not set there, AVX2 here" in caught.value.message
+    assert "`workers.cpus` decides the threads" in caught.value.message
+    assert len(said) == 1, "three starts were tried, and one is told"
+
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
     assert scored(job) == found
+    assert launch(other, RunOptions(in_process=True, overwrite=True)).rows == len(found), "with a new first worker"
 
 
 def test_the_neighbours_of_bad_rows_have_the_bits_that_they_have_beside_good_ones(make: Make, found: Bits) -> None:
@@ -128,8 +155,11 @@ def test_the_neighbours_of_bad_rows_have_the_bits_that_they_have_beside_good_one
 
 def test_attempts_after_lack_of_memory_and_isolated_ones_write_the_same_bits(make: Make, found: Bits) -> None:
     assert attempts(make("tired"), halvings=3, safe_rows={"f[37]": 4}) == found
-    alone = attempts(make("isolated"), shards=1, isolated=True)
-    assert (len(alone), differing(alone, found)) == (175, 0)
+    few = KEPT | {"shard_rows": 90}
+    alone = attempts(make("isolated", few), shards=1, isolated=True)
+    assert (len(alone), differing(alone, found)) == (87, 0)
+    with pytest.raises(CapacityError, match=r"tensorflow: 1\.0 there"):
+        attempts(make("elsewhere", few), shards=1, isolated=True, first=Numerics("1.0"))
 
 
 def test_a_row_group_that_cannot_be_read_moves_no_row_of_another(make: Make, found: Bits, home: Path) -> None:

@@ -1,6 +1,6 @@
 """Our command against the loop a user writes and against Ray Data, on the same rows, in the same call.
 
-    python benchmarks/bench.py vector wide image text example sequence tiny many memory [--quick]
+    python benchmarks/bench.py vector wide image text example sequence tiny many memory reproducible [--quick]
                                [--rows N] [--rounds N] [--peers plain,raydata] [--out FILE]
 
 Each round runs every program once, one after the other, as a whole process; what the first round wrote is compared
@@ -143,6 +143,25 @@ def memory(rows: tuple[int, ...]) -> dict[str, Any]:
     }
 
 
+def reproducible(rows: int, rounds: int) -> dict[str, Any]:
+    """What equal bits cost: the same job in one process, without and with them in alternation, by turns the first."""
+    workload = WORKLOADS["vector"]
+    done: dict[str, list[Measured]] = {"usual": [], "reproducible": []}
+    for number in range(rounds):
+        for name in sorted(done, reverse=number % 2 == 0):
+            job = workload.job(rows, emptied(CACHE / "out-in_process"), limits={"reproducible": name == "reproducible"})
+            done[name].append(ours(job, True))
+    line: dict[str, Any] = {"workload": "reproducible", "rows": rows, "rounds": rounds, "ratio": {}}
+    for figure in ("seconds", "loop_s", "loop_cpu_s"):
+        taken = {
+            name: [one.seconds if figure == "seconds" else one.answer[figure] for one in runs]
+            for name, runs in done.items()
+        }
+        line[figure] = {name: median(values) for name, values in taken.items()}
+        line["ratio"][figure] = paired(taken["reproducible"], taken["usual"])
+    return line
+
+
 def run(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     rounds = arguments.rounds or (QUICK_ROUNDS if arguments.quick else ROUNDS)
     if name == "tiny":
@@ -151,14 +170,16 @@ def run(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         return many(10_000 if arguments.quick else 100_000, 100_000 if arguments.quick else 1_000_000)
     if name == "memory":
         return memory(_QUICK_MEMORY_ROWS if arguments.quick else _MEMORY_ROWS)
-    workload = WORKLOADS[name]
+    workload = WORKLOADS["vector" if name == "reproducible" else name]
     rows = arguments.rows or (workload.rows // _QUICK if arguments.quick else workload.rows)
+    if name == "reproducible":
+        return reproducible(rows, rounds)
     return compare(workload, rows, rounds, [peer for peer in arguments.peers.split(",") if peer])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("workloads", nargs="+", choices=[*WORKLOADS, "tiny", "many", "memory"])
+    parser.add_argument("workloads", nargs="+", choices=[*WORKLOADS, "tiny", "many", "memory", "reproducible"])
     parser.add_argument("--quick", action="store_true", help="one round, a sixteenth of the rows")
     parser.add_argument("--rows", type=int, help="of each workload that has rows")
     parser.add_argument("--rounds", type=int)

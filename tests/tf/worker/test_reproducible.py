@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from connectors.output.directory import OutputDirectory
 from jobs.attempt import Failure, attempt
@@ -170,3 +175,81 @@ def test_a_row_group_that_cannot_be_read_moves_no_row_of_another(make: Make, fou
     (home / "torn" / "rows.parquet").write_bytes(bytes(content))
     torn = scored(make("torn", KEPT | {"on_bad_file": "skip", "max_bad_files": "100%"}, "torn"))
     assert (len(found) - len(torn), differing(found, torn)) == (88, 0)
+
+
+# Outside CI: whatever is killed
+
+
+@pytest.fixture(scope="module")
+def padded(tensorflow: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """f (rows, longest) -> p (rows, 5), s (rows,), of lists that are filled up with zeros to the longest of a batch."""
+    tf = tensorflow
+
+    class Padded(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, None], tf.float32, name="f")])
+        def score(self, f: Any) -> Any:
+            with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(f[:, 0] > -90), ["out of its domain"])]):
+                sums = tf.reduce_sum(tf.where(f == 0, 0.0, tf.math.log1p(tf.exp(f))), 1)
+            return {"p": tf.sigmoid(sums[:, None] / [10.0, 20.0, 30.0, 40.0, 50.0]), "s": tf.reduce_sum(f, 1)}
+
+    path, module = tmp_path_factory.mktemp("padded") / "model", Padded()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tf.saved_model.save(module, str(path), signatures={"delicate": module.score})
+    return path
+
+
+@pytest.mark.surprises
+@pytest.mark.timeout(570)
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_is_killed_the_bytes_of_all_columns_are_the_same(
+    seed: int, half_plus_two: Path, padded: Path, tmp_path: Path, saw: Callable[[str], None]
+) -> None:
+    draw = np.random.default_rng(seed)
+    lists, sizes = bool(seed % 2), draw.integers(1, 900, 8).tolist()
+    bad = 0
+    for number, rows in enumerate(sizes):
+        lengths = draw.integers(1, 40, rows) if lists else np.full(rows, WIDTH)
+        first = np.where(draw.random(rows) < 0.01, -100.0, 0.5)
+        f = [[one, *draw.standard_normal(length)] for one, length in zip(first, lengths - 1, strict=True)]
+        bad += int((first < 0).sum())
+        column = pa.array(f, pa.list_(pa.float32()) if lists else pa.list_(pa.float32(), WIDTH))
+        table = pa.table({"id": np.arange(rows) + sum(sizes[:number]), "f": column})
+        pq.write_table(table, tmp_path / f"in-{number}.parquet", row_group_size=int(draw.integers(20, 400)))
+    document: dict[str, Any] = {
+        "model": {"url": str(padded if lists else half_plus_two), "signature": "delicate"},
+        "input": {"url": str(tmp_path / "in-*.parquet")},
+        "columns": {"keep": ["id"], "inputs": {"f": {"column": "f", "pad": "max"} if lists else {"column": "f"}}},
+        "workers": {"cpus": 1},
+        "limits": KEPT | {"shard_rows": 300, "batch_rows": [13, "auto", 50, 7][seed]},
+    }
+
+    def runs(name: str, *flags: str, **environment: str) -> tuple[Bits, int]:
+        """Until all is written: the bits, and how many runs it took."""
+        file, job = tmp_path / f"{name}.yaml", document | {"output": {"url": str(tmp_path / name)}}
+        file.write_text(yaml.safe_dump(job))
+        command = [sys.executable, "-m", "runner", "run", str(file), "--quiet", *flags]
+        for number in range(1, 9):
+            done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=200)
+            if not done.returncode:
+                return bits(Job.model_validate(job)), number
+        raise AssertionError(done.stderr)
+
+    def faults(name: str, *effects: str) -> dict[str, str]:
+        """Each once, over all processes, at a batch that chance chooses."""
+        rules = [f"{one}@{draw.integers(1, 40)}#{tmp_path}/{name}{at}" for at, one in enumerate(effects)]
+        return {"RUNNER_TEST_BUILD": "1", "RUNNER_FAILPOINTS": ";".join(rules)}
+
+    found, _ = runs("first", "--in-process")
+    assert len(found) == sum(sizes) - bad
+    killed, times = runs("killed", "--in-process", **faults("k", "W3.run=kill", "W3.run=kill", "W3.run=raise"))
+    on_ray, _ = runs("ray", "--set", "workers.count=2", **faults("r", "W3.run=kill", "W3.run=kill", "W3.run=raise"))
+    limits = document["limits"] | {"reproducible": False, "batch_rows": 29}
+    document["limits"] = limits
+    usual, _ = runs("usual", "--in-process")
+    after = f"{differing(found, killed)} rows differ after {times} runs, {differing(found, on_ray)} after deaths on Ray"
+    kind = "lists" if lists else "vectors"
+    saw(f"{len(found):,} {kind}, {bad} bad: {after}; without `reproducible` {differing(found, usual):,}")
+    assert killed == found == on_ray
+    assert times > 1
+    assert differing(found, usual) > 0

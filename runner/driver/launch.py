@@ -130,7 +130,7 @@ def launch(
 
 
 def told(warn: Callable[[str], None]) -> Callable[[Event | Action], None]:
-    """A listener that says what a person must know of, although the run goes on; of workers that are refused, the first."""
+    """A listener that says what a person must know of, although the run goes on. Refused workers are told once."""
     refused: list[str] = []
 
     def note(what: Event | Action) -> None:

@@ -105,4 +105,14 @@ def load(engine: str, path: str, tags: Sequence[str], signature: Signature, opti
     if options.model.xla:
         os.environ["XLA_FLAGS"] = xla_flags(os.environ.get("XLA_FLAGS", ""))
     module, _, name = ENGINES[engine].partition(":")
-    return cast(Engine, getattr(import_module(module), name)(path, tuple(tags), signature, options))
+    loaded = cast(Engine, getattr(import_module(module), name)(path, tuple(tags), signature, options))
+    _pool_threads.append(options.threads)
+    return loaded
+
+
+_pool_threads: list[int] = []  # that the engines of this process asked for
+
+
+def pool_threads(wanted: int) -> int:
+    """The intra-op threads that an engine gets here: those of the first engine of this process; else `wanted`."""
+    return _pool_threads[0] if _pool_threads else wanted

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from jobs.numerics import Numerics
-from runner.engine import EngineOptions
+from runner.engine import EngineOptions, pool_threads
 from runner.engine.capi import answer_of, version
 
 # Variables by which TensorFlow, XLA, oneDNN and CUDA's libraries choose other kernels or another precision.
@@ -44,7 +44,7 @@ def numerics(options: EngineOptions, devices: Sequence[str]) -> Numerics:
         xla=options.model.xla,
         mixed_precision=options.model.mixed_precision or "",
         tf32=rounded and os.environ.get("NVIDIA_TF32_OVERRIDE") != "0",
-        threads=options.threads,
+        threads=pool_threads(options.threads),
         cpu=cpu,
         isa=isa,
         gpu=_gpu() if gpu else "",

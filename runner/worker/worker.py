@@ -89,8 +89,9 @@ class Worker:
         if spec.limits.reproducible and options.gpu:
             os.environ["TF_DETERMINISTIC_OPS"] = "1"  # else cuDNN chooses by time, and sums come in any order
         options = dataclasses.replace(options, model=spec.options, name=spec.model.url)
-        self._engine, self._sample = self._loaded(options, memory)
-        self._comparison = self._compared(options)
+        given = dataclasses.replace(options, threads=engine.pool_threads(options.threads))  # a child's are the same
+        self._engine, self._sample = self._loaded(given, memory)
+        self._comparison = self._compared(given)
         self.devices = self._engine.devices
         self._own_numerics = UNKNOWN if isolated else numerics(options, self.devices)
         limit, self._headroom = MemoryLimit(memory), Headroom(spec.most_batch_rows)

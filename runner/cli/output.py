@@ -47,7 +47,10 @@ def verify(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Prove from storage alone that every input row is in exactly one part. Exit 65 if anything is wrong."""
+    """Prove from storage alone that every input row is in exactly one part. Exit 65 if anything is wrong.
+
+    That another run would write the same bits is no part of it: that is for `limits: {reproducible: true}` of the job.
+    """
     from connectors.output import verification
     from runner.cli.view.output import render_verification
 

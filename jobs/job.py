@@ -281,7 +281,8 @@ def misplaced(section: str, name: str) -> str:
 
     section: 'inputs' or 'outputs'.
     """
-    rule = {"inputs": InputColumn, "outputs": OutputColumn}.get(section)
+    rules: dict[str, type[Section]] = {"inputs": InputColumn, "outputs": OutputColumn}
+    rule = rules.get(section)
     if rule is None or name not in {field.alias or key for key, field in rule.model_fields.items()}:
         return ""
     return f"{name!r} is a key of a tensor, whose name goes before it: `{section}: {{TENSOR: {{{name}: ...}}}}`"

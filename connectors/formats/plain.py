@@ -135,7 +135,7 @@ def at_most(values: pa.Array) -> int:
 def _shares(kind: pa.DataType) -> bool:
     """Whether many values may be one and the same in memory."""
     views = pa.types.is_string_view(kind) or pa.types.is_binary_view(kind)
-    return views or pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind)
+    return bool(views or pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind))
 
 
 def _largest(values: pa.Array) -> int:

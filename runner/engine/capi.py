@@ -404,6 +404,7 @@ class Session:
                     content = _content(value)
                     tf.TF_SetAttrValueProto(twin, name, content, len(content), status)
         tf.TF_SetAttrBool(twin, b"_XlaMustCompile", 1)
+        tf.TF_SetAttrBool(twin, b"_XlaCompile", 0)  # or `global_jit_level` compiles each of them a second time
         with _checked() as status:
             twin = tf.TF_FinishOperation(twin, status)
         return [GraphTensor(twin, tensor.index, tensor.dtype) for tensor in tensors]

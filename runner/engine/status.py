@@ -31,7 +31,11 @@ _UNKNOWN_OP = re.compile(r"Op type not registered '([^']+)'")
 # What XLA says when it cannot compile: a list of ops, or that a shape is not known before the call.
 _XLA_UNSUPPORTED = re.compile(r"unsupported operations .*? on XLA_\w+: (.+?) \(No registered")
 _XLA_SIGNS = ("tf2xla conversion failed", "on XLA_CPU_JIT", "on XLA_GPU_JIT", "must be a compile-time constant")
-_TRACE = re.compile(r"Errors may have originated from|Detected at node|Original stack trace")
+_XLA_NEVER = ("unsupported operations", "must be a compile-time constant")  # whatever the values are
+RUN_WITHOUT = "run it without: `model: {xla: false}`"
+_TRACE = re.compile(
+    r"Stack trace for op definition|Errors may have originated from|Detected at node|Original stack trace"
+)
 
 
 class StatusError(Exception):
@@ -59,9 +63,11 @@ def call_error(error: StatusError, signature: Signature, path: str) -> RunnerErr
     if any(sign in error.message for sign in _XLA_SIGNS):
         unsupported = _XLA_UNSUPPORTED.search(error.message)
         reason = f"it does not know {unsupported[1]}" if unsupported else error.reason
-        return ModelError(
-            f"cannot compile signature {where} with XLA: {reason}; run it without: `model: {{xla: false}}`"
-        )
+        message = f"cannot compile signature {where} with XLA: {reason}"
+        if error.code == "INVALID_ARGUMENT" and not any(sign in error.message for sign in _XLA_NEVER):
+            # Shapes are made of values, and what XLA looks at while it compiles may be wrong with those of one row.
+            return ModelCallError(message, code=error.code, compiling=1)
+        return ModelError(f"{message}; {RUN_WITHOUT}")
     if error.code == "RESOURCE_EXHAUSTED":
         return MemoryLimitError(f"memory ran out in signature {where}: {error.reason}", code=error.code)
     kind = DeviceError if error.code in _OF_THE_DEVICE else ModelCallError

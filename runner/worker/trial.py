@@ -22,6 +22,7 @@ from runner.binding.binding import Binding, BoundInput
 from runner.binding.composite import PartsSource
 from runner.binding.fetching import OutputTarget
 from runner.engine import Engine
+from runner.engine.status import RUN_WITHOUT
 from runner.model.signature import Signature
 from runner.tensor import (
     FLOATS,
@@ -44,6 +45,7 @@ from runner.worker.spec import WorkerSpec
 _TOLERANCE = 0.02
 _REPEATED = 1e-4  # the same of one call that is made twice: only the order of additions may differ
 _PROBES, _PROBE_BYTES = 64, 16 * 2**20  # of a call with rows that hold a NaN
+_ROWS_TO_COMPILE = 8  # of the sample: so many bad rows in front of a file are no accident
 _NO_KERNEL = re.compile(r"No OpKernel was registered to support Op '?(\w+)|(?:Could not find|no) kernel.*?'(\w+)'")
 _HOPELESS = ("UNIMPLEMENTED", "FAILED_PRECONDITION")  # status codes that no other row would change
 
@@ -167,10 +169,18 @@ class _Trial:
                         f" `limits: {{batch_rows: {len(rows) - 1}}}` in the job"
                     )
                 rows, answer = same, other
+            if not made and isinstance(answer, ModelCallError) and answer.facts.get("compiling"):
+                self._require_compiled(answer)
             if isinstance(answer, RunnerError):
                 return made, f"not proved with {len(rows)} rows ({self._sample.kind}): {answer.message}"
             made.append((rows, answer))
         return made, ""
+
+    def _require_compiled(self, first: ModelCallError) -> None:
+        """raises: ModelError where XLA refuses all of some rows, each alone: then it is not what they hold."""
+        others = (self._call([row]) for row in range(1, _ROWS_TO_COMPILE))
+        if all(isinstance(answer, RunnerError) for answer in others):
+            raise ModelError(f"{first.message}; {RUN_WITHOUT}") from first
 
     def _call(self, rows: Sequence[int]) -> Outputs | RunnerError:
         try:

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def write(tf: Any, root: Path) -> None:
-    """Write `root`/flow, `root`/lookups, `root`/refusals and `root`/shapes. tf: the package."""
+    """Write `root`/flow, lookups, refusals and shapes. tf: the package."""
     for name, (make, signatures) in _MODELS.items():
         module = make(tf)
         tf.saved_model.save(module, str(root / name), signatures={each: getattr(module, each) for each in signatures})
@@ -136,8 +136,30 @@ def _refusals(tf: Any) -> Any:
     return module
 
 
+def _shapes(tf: Any) -> Any:
+    """Values that decide a shape."""
+    module = tf.Module()
+    x = tf.TensorSpec([None, 20], tf.float32, name="x")
+
+    @tf.function(input_signature=[x, tf.TensorSpec([None], tf.int32, name="k")])
+    def top(x: Any, k: Any) -> Any:
+        return {"y": tf.reduce_sum(tf.math.top_k(x, k=tf.reduce_max(k))[0], 1)}
+
+    @tf.function(input_signature=[x, tf.TensorSpec([None], tf.int32, name="n")])
+    def masked(x: Any, n: Any) -> Any:
+        return {"y": tf.reduce_sum(tf.where(tf.sequence_mask(n), x[:, : tf.reduce_max(n)], 0.0), 1)}
+
+    @tf.function(input_signature=[x])
+    def never(x: Any) -> Any:
+        return {"y": tf.reshape(x, [-1, tf.shape(x)[1] + 1])}
+
+    module.top, module.masked, module.never = top, masked, never
+    return module
+
+
 _MODELS = {
     "flow": (_flow, ["flow"]),
     "lookups": (_lookups, ["look", "careful", "pick"]),
     "refusals": (_refusals, ["refuse", "divide"]),
+    "shapes": (_shapes, ["top", "masked", "never"]),
 }

@@ -63,3 +63,8 @@ def test_flags_of_xla_that_the_user_set_stay(given: str, flags: str) -> None:
 def test_flags_of_xla_may_lie_in_a_file(tmp_path: Path) -> None:
     (tmp_path / "flags").write_text("--xla_dump_to=d\n")
     assert xla_flags(str(tmp_path / "flags")).split() == ["--xla_dump_to=d", "--xla_cpu_enable_fast_min_max=false"]
+
+
+def test_a_call_that_is_compiled_whole_is_in_no_cluster_besides(load: Load) -> None:
+    feeds = {"x": np.ones((2, 20), np.float32), "n": np.array([3, 5], np.int32)}
+    assert set(load("shapes", "masked").placed(feeds, ["y"])["CPU"]) == {"PartitionedCall", "Identity"}

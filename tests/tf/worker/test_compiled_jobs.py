@@ -89,3 +89,30 @@ def test_rows_are_scored_both_ways_until_enough_of_them_agree(job: MakeJob) -> N
         ModelError, match=r"uncompiled .* Integer division by zero .* row group 1 row 6\]; run it without"
     ):
         launch(job(table, "divide", more, url="refusals", xla=True), IN_PROCESS)
+
+
+def shapes(rows: int, name: str, values: list[int]) -> pa.Table:
+    """x: 20 ones a row."""
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(np.ones(rows * 20, np.float32)), 20)
+    return pa.table({"row": range(rows), "x": lists, name: pa.array(values, pa.int32())})
+
+
+@pytest.mark.filterwarnings("ignore:compiled by XLA")
+@pytest.mark.parametrize("bad", [0, 200])
+def test_a_row_with_which_xla_cannot_compile_is_a_bad_row(bad: int, job: MakeJob) -> None:
+    k = [3] * 256
+    k[bad] = 50
+    limits = REJECT | {"batch_rows": 256}
+    result = launch(job(shapes(256, "k", k), "top", limits, url="shapes", xla=True), IN_PROCESS)
+    assert result.codes == {"MODEL_ROW": 1}
+    (rejected,) = result.rejects().to_pylist()
+    assert (64 * rejected["row_group"] + rejected["row"], result.rows) == (bad, 255)
+    assert "with XLA: input must have at least k columns. Had 20, needed 50" in rejected["message"]
+
+
+def test_a_model_that_xla_compiles_for_no_row_is_refused(job: MakeJob) -> None:
+    table = shapes(100, "unused", [0] * 100)
+    with pytest.raises(
+        ModelError, match=r"cannot compile signature 'never' .* run it without: `model: \{xla: false\}`"
+    ):
+        launch(job(table, "never", url="shapes", xla=True), IN_PROCESS)

@@ -16,7 +16,7 @@ from connectors.store.client_error import meaning, publish_answer
 from connectors.store.connect import absolute, connect, files_at, scheme_of
 from connectors.store.files import Files
 from connectors.store.retry import READ, Patience
-from jobs.errors import JobError, OutputError, RunnerError, StorageError
+from jobs.errors import JobError, OutputError, RunnerError, StorageError, one_of
 from jobs.job import OptionValue
 
 T = TypeVar("T")
@@ -86,7 +86,11 @@ class Calls:
         """fresh: with the references resolved again, and not the client that others use."""
         options, secrets = resolve(self._options, self.scheme)
         self._secrets = list(dict.fromkeys((*self._secrets, *secrets)))
-        return connect(self.url, options, fresh)
+        try:
+            return connect(self.url, options, fresh)
+        except (TypeError, ValueError, KeyError) as error:
+            names, text = one_of(list(options)), self._hide(f"{type(error).__name__}: {error}")
+            raise JobError(f"cannot reach '{redact(self.url)}' with options {names}: {text}") from None
 
     @contextmanager
     def _errors(self, doing: str, url: str, wrong: type[JobError], publishing: bool = False) -> Iterator[None]:

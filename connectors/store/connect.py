@@ -1,16 +1,16 @@
 """From a URL and its options to the files of its store, with an error that names what is missing.
 
-Owns the table of schemes: a new store is a row of it and a file with its verbs.
+Owns the table of schemes: a new store is a row of it and a file with its verbs. Refuses to ask fsspec which class has
+a scheme: any package may take one over there (`sshfs` takes `sftp`), and then promises would rest on another client.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import fsspec
 
 from connectors.secret import redact, redact_urls
 from connectors.store.files import Files
@@ -25,21 +25,26 @@ from jobs.job import OptionValue
 
 
 class _Kind(NamedTuple):
-    """package: what to install for it; None: nothing beside the runner itself."""
+    """client: the class whose behaviour `files` knows. package: what to install for it; None: nothing more."""
 
     files: type[RemoteFiles]
+    client: str
     package: str | None = None
 
 
 _KINDS: dict[str, _Kind] = {  # by scheme; local paths have none
-    **dict.fromkeys(("s3", "s3a"), _Kind(S3Files, "savedmodel-runner[s3]")),
-    **dict.fromkeys(("gs", "gcs"), _Kind(GcsFiles, "savedmodel-runner[gcs]")),
-    **dict.fromkeys(("abfs", "abfss", "az"), _Kind(AzureFiles, "savedmodel-runner[azure]")),
-    **dict.fromkeys(("sftp", "ssh"), _Kind(SftpFiles, "savedmodel-runner[sftp]")),
-    **dict.fromkeys(("http", "https"), _Kind(WebFiles, "aiohttp")),
-    "webhdfs": _Kind(HdfsFiles, "requests"),
-    "hdfs": _Kind(HdfsFiles),
-    "memory": _Kind(MemoryFiles),
+    **dict.fromkeys(("s3", "s3a"), _Kind(S3Files, "s3fs.S3FileSystem", "savedmodel-runner[s3]")),
+    **dict.fromkeys(("gs", "gcs"), _Kind(GcsFiles, "gcsfs.GCSFileSystem", "savedmodel-runner[gcs]")),
+    **dict.fromkeys(
+        ("abfs", "abfss", "az"), _Kind(AzureFiles, "adlfs.AzureBlobFileSystem", "savedmodel-runner[azure]")
+    ),
+    **dict.fromkeys(
+        ("sftp", "ssh"), _Kind(SftpFiles, "fsspec.implementations.sftp.SFTPFileSystem", "savedmodel-runner[sftp]")
+    ),
+    **dict.fromkeys(("http", "https"), _Kind(WebFiles, "fsspec.implementations.http.HTTPFileSystem", "aiohttp")),
+    "webhdfs": _Kind(HdfsFiles, "fsspec.implementations.webhdfs.WebHDFS", "requests"),
+    "hdfs": _Kind(HdfsFiles, "fsspec.implementations.arrow.HadoopFileSystem"),
+    "memory": _Kind(MemoryFiles, "fsspec.implementations.memory.MemoryFileSystem"),
 }
 
 
@@ -87,19 +92,24 @@ def files_at(url: str, options: Mapping[str, OptionValue], client: Callable[[boo
 
 
 def connect(url: str, options: Mapping[str, OptionValue], fresh: bool) -> Any:
-    """A client of fsspec. options: resolved. fresh: not the one that other stores with the same options use."""
+    """A client of fsspec. options: resolved. fresh: not the one that other stores with the same options use.
+
+    raises: JobError for a missing package; what the client raises for its options, which may quote them.
+    """
+    cls, files = client_class(url), _KINDS[scheme_of(url)].files
+    named = {name: value for name, value in cls._get_kwargs_from_urls(url).items() if name not in _NO_OPTIONS}
+    # One client for all stores with the same options: some take a second to make.
+    once = {"skip_instance_cache": True} if fresh else {}
+    return cls(**files.client_options({**named, **options, **once}))
+
+
+def client_class(url: str) -> Any:
+    """Of the client for a remote url. raises: JobError for a missing package."""
     scheme = scheme_of(url)
     kind = _KINDS[scheme]
+    module, _, name = kind.client.rpartition(".")
     try:
-        cls = fsspec.get_filesystem_class(scheme)
-    except ImportError:
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError:
         advice = f"; pip install '{kind.package}'" if kind.package else ""
         raise JobError(f"cannot reach '{redact(url)}': the package for '{scheme}' is missing{advice}") from None
-    named = {name: value for name, value in cls._get_kwargs_from_urls(url).items() if name not in _NO_OPTIONS}
-    try:
-        # One client for all stores with the same options: some take a second to make.
-        once = {"skip_instance_cache": True} if fresh else {}
-        return cls(**kind.files.client_options({**named, **options, **once}))
-    except (TypeError, ValueError, KeyError) as error:
-        names = one_of(list(options))
-        raise JobError(f"cannot reach '{redact(url)}' with options {names}: {type(error).__name__}") from None

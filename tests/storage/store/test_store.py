@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import sys
 import threading
 import uuid
 from collections.abc import Callable
@@ -370,10 +371,9 @@ def test_a_secret_that_a_client_quotes_is_cut_out(monkeypatch: pytest.MonkeyPatc
 def test_a_missing_package_is_named_with_the_extra_that_brings_it(
     scheme: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def missing(scheme: str) -> Any:
-        raise ImportError(f"install something to access {scheme}")
-
-    monkeypatch.setattr(fsspec, "get_filesystem_class", missing)
+    for package in ("s3fs", "gcsfs", "adlfs", "paramiko"):
+        monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, "fsspec.implementations.sftp", raising=False)
     with pytest.raises(JobError, match=rf"pip install 'savedmodel-runner\[{extra}\]'"):
         Store(f"{scheme}://host/x").stat("y")
 
@@ -447,7 +447,7 @@ def test_references_are_resolved_where_the_store_is_opened(tmp_path: Path, monke
         def _get_kwargs_from_urls(url: str) -> dict[str, Any]:
             return {}
 
-    monkeypatch.setattr(fsspec, "get_filesystem_class", lambda scheme: Client)
+    monkeypatch.setattr(pytest.importorskip("s3fs"), "S3FileSystem", Client)
     assert store._calls.files is not None
     assert given == {
         "key": "from-env",

@@ -357,6 +357,17 @@ def test_a_store_travels_without_its_secrets(site: Site) -> None:
     assert pickle.loads(sent).read("part-0") == b"1"  # noqa: S301 (our own bytes)
 
 
+@pytest.mark.parametrize("site", ["sftp"], indirect=True)
+def test_sftp_stays_the_client_that_is_known_beside_a_package_that_takes_its_scheme(site: Site) -> None:
+    known = fsspec.get_filesystem_class("sftp")
+    fsspec.register_implementation("sftp", fsspec.get_filesystem_class("memory"), clobber=True)
+    try:
+        assert publish(site.store(), "part-0", b"1") is True
+        assert site.store().read("part-0") == b"1"
+    finally:
+        fsspec.register_implementation("sftp", known, clobber=True)
+
+
 def test_wrong_credentials_are_final_and_quoted_nowhere(site: Site, pauses: list[float]) -> None:
     if not site.denied:
         pytest.skip("this server allows everything")

@@ -168,9 +168,10 @@ def _story(ended: ChildEnded) -> str:
 
 
 def survive_decoding(spec: WorkerSpec, piece: InputSlice, row_group: int) -> None:
-    """Decode a row group in a process that may die of it. raises: DataError PAGE_CORRUPT where it did.
+    """Decode a row group in a process that may die of it.
 
-    Whatever else is wrong with it shows when it is decoded for the shard.
+    raises: DataError PAGE_CORRUPT where it did; MemoryLimitError where bits count and this machine has too little
+            memory for it: another one would have the rows. What else is wrong shows when it is decoded for the shard.
     """
     most = min(spec.limits.max_row_group_bytes, available_bytes() // 2 or spec.limits.max_row_group_bytes)
     where = (spec.input, piece, row_group, spec.binding.columns)
@@ -178,10 +179,15 @@ def survive_decoding(spec: WorkerSpec, piece: InputSlice, row_group: int) -> Non
         child = Child("runner.worker.isolated:decoder", most)
         try:
             failed = child.ask(where, spec.limits.stall_s)
+            memory = bool(failed) and most < spec.limits.max_row_group_bytes
         finally:
             child.close()
     except ChildEnded as ended:
-        failed = f"a process that decoded it {ended.story}"
+        failed, memory = f"a process that decoded it {ended.story}", ended.how == "oom"
+    if memory and spec.limits.reproducible:
+        raise MemoryLimitError(
+            f"cannot read '{piece.url}' row group {row_group}: {failed}; give each worker more memory"
+        )
     if failed:
         raise DataError(
             f"cannot read '{piece.url}' row group {row_group}: {failed}",

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,10 +17,11 @@ from moody_model import ABORT, FLOOD, HANG, HUGE, REFUSE, example
 from connectors.output.directory import OutputDirectory
 from connectors.output.reject import read_rejected
 from jobs.attempt import Failure, Success, attempt
-from jobs.errors import DataError, ModelCallError, PoisonError
+from jobs.errors import DataError, MemoryLimitError, ModelCallError, PoisonError
 from jobs.job import Job, Output
 from runner.engine import EngineOptions
 from runner.preflight.preflight import Preflight, preflight
+from runner.tensor import Strings
 from runner.worker import isolated
 from runner.worker.child import Child, ChildEnded
 from runner.worker.memory import mebibytes, resident_bytes
@@ -113,6 +115,40 @@ def test_a_row_that_tensorflow_has_no_memory_for_is_rejected_as_oom(
     assert "OOM when allocating" in rejected(tmp_path)[0][1]
 
 
+@pytest.mark.parametrize("bits", [False, True])
+def test_where_bits_count_a_machine_that_is_too_small_condemns_no_row(
+    ready: Callable[..., Preflight], bits: bool
+) -> None:
+    class Flooded:
+        def ask(self, message: Any, patience_s: float) -> Any:
+            raise ChildEnded("oom", "was killed by SIGKILL")
+
+    found = ready({})
+    spec = found.spec(found.job.output)
+    spec = dataclasses.replace(spec, limits=spec.limits.model_copy(update={"reproducible": bits}))
+    engine = isolated.IsolatedEngine(spec, found.model.path, EngineOptions(threads=1), None)
+    engine._child = Flooded()  # type: ignore[assignment]
+    with pytest.raises(MemoryLimitError if bits else ModelCallError, match="killed by SIGKILL"):
+        engine.run({engine._rows_of: np.zeros((1, 4), np.float32)}, ("y",))
+
+
+@pytest.mark.parametrize("strings", [False, True])
+def test_a_row_that_fills_a_batch_of_fixed_size_is_alone(ready: Callable[..., Preflight], strings: bool) -> None:
+    found = ready({})
+    spec = found.spec(found.job.output)
+    spec = dataclasses.replace(spec, binding=dataclasses.replace(spec.binding, batch_rows=3))
+    engine = isolated.IsolatedEngine(spec, found.model.path, EngineOptions(threads=1), None)
+
+    def alone(*rows: list[float]) -> bool:
+        flat = [b"%d" % value for row in rows for value in row]
+        texts = Strings(pa.array(flat, pa.large_binary()), (len(rows), len(rows[0])))
+        return engine._alone({engine._rows_of: texts if strings else np.array(rows, np.float32)})
+
+    assert alone([1, 2], [1, 2], [1, 2])
+    assert not alone([1, 2], [1, 2], [1, 3])
+    assert not alone([1, 1], [1, 2], [1, 1])
+
+
 def test_a_model_that_no_row_survives_is_told_apart_from_bad_rows(
     ready: Callable[..., Preflight], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,7 +175,7 @@ def test_the_isolated_process_itself_does_not_load_tensorflow(ready: Callable[..
 
 
 def test_row_20_a_row_group_that_decodes_to_more_than_there_is_is_a_corrupt_page(
-    ready: Callable[..., Preflight], tmp_path: Path
+    ready: Callable[..., Preflight], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = ready({}, rows=4)
     pq.write_table(
@@ -161,6 +197,10 @@ def test_row_20_a_row_group_that_decodes_to_more_than_there_is_is_a_corrupt_page
         isolated.survive_decoding(dataclasses.replace(spec, limits=limits, binding=binding), lying, 0)
     assert caught.value.facts["code"] == "PAGE_CORRUPT"
     isolated.survive_decoding(dataclasses.replace(spec, binding=binding), lying, 0)
+    monkeypatch.setattr(isolated, "available_bytes", lambda: 2**25)
+    limits = spec.limits.model_copy(update={"reproducible": True})
+    with pytest.raises(MemoryLimitError, match="needs more than 16 MiB when decoded; give each worker more memory"):
+        isolated.survive_decoding(dataclasses.replace(spec, limits=limits, binding=binding), lying, 0)
 
 
 # The child itself

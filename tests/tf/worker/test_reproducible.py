@@ -120,6 +120,19 @@ def found(make: Make) -> Bits:
     return rows
 
 
+def test_the_plan_holds_the_size_of_all_batches_and_only_where_bits_count(make: Make) -> None:
+    stated, auto = preflight(make("plan")), preflight(make("plan", KEPT | {"batch_rows": "auto"}))
+    for ready, rows in ((stated, 13), (auto, 128)):
+        assert (ready.batch_rows, ready.most_batch_rows, ready.binding.batch_rows) == (rows, rows, rows)
+        assert ready.plan.identity["limits"]["batch_rows"] == rows
+        assert ready.spec(ready.job.output).batch_sizes == (rows,)
+    assert stated.plan.id != auto.plan.id
+    usual = [preflight(make("plan", USUAL | {"batch_rows": rows})).plan.id for rows in (13, 128)]
+    assert usual[0] == usual[1] != stated.plan.id
+    compiled = make("plan", model=stated.job.model.model_dump() | {"xla": True})
+    assert preflight(compiled).binding.batch_rows == 13
+
+
 def test_without_it_the_size_of_a_batch_and_rejected_neighbours_change_bits(make: Make) -> None:
     usual = scored(make("usual", USUAL))
     assert differing(usual, scored(make("larger", USUAL | {"batch_rows": 50}))) > 20

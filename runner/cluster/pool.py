@@ -158,7 +158,13 @@ class RayPool:
         if self._watch is None and not self._connection.pending:
             self._begin_again()
         self._lose()
-        news, self._news = [*self._news, *self._look_at_nodes(), *self._silent()], []
+        news, self._news = [*self._news, *self._look_at_nodes()], []
+        now = self._clock()
+        # The last words of some do not come: their node is gone too.
+        silent = [
+            (worker, live.died[0]) for worker, live in self._live.items() if live.died and now - live.died[1] > _WORDS_S
+        ]
+        news += [self._lost(worker, now, error) for worker, error in silent]
         try:
             self._ask_for_progress()
             if not self._calls:
@@ -272,12 +278,6 @@ class RayPool:
         live.died = error, now
         self._calls[last_words_of(live.home)] = ("words", worker)
         return True
-
-    def _silent(self) -> list[Event]:
-        """The loss of workers whose last words do not come: their node is gone too."""
-        now = self._clock()
-        dead = [(worker, live.died) for worker, live in self._live.items() if live.died is not None]
-        return [self._lost(worker, now, error) for worker, (error, when) in dead if now - when > _WORDS_S]
 
     def _lost(self, worker: str, now: float, error: Exception, words: str = "") -> Event:
         """words: how it died, where that is known better than by Ray."""

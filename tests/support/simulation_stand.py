@@ -90,6 +90,8 @@ class _Ready:
     plan: Plan
     planned: Any = None
     warnings: tuple[str, ...] = ()
+    suspicions: tuple[str, ...] = ()
+    repeatable: bool = True
     signature: Signature = Signature("serving_default", "tensorflow/serving/predict", {}, {})  # noqa: RUF009 (frozen)
 
     @property

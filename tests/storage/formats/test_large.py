@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from memory_file import MemoryFile
 
 from connectors.formats.registry import make_source
 from connectors.store.store import FileStat
@@ -29,8 +30,8 @@ class Memory:
     def stat(self, path: str) -> FileStat:
         return FileStat(path, len(self.content), "1")
 
-    def open(self, path: str) -> Any:
-        return io.BytesIO(self.content)
+    def open(self, path: str, expected: FileStat | None = None) -> Any:
+        return MemoryFile(self.content)
 
 
 def encoded(kind: str, table: pa.Table, **options: Any) -> bytes:

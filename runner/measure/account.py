@@ -135,8 +135,17 @@ def _worker(use: Use, place: Place | None) -> dict[str, Any]:
         "cpu_seconds": round(use.cpu_s, 3),
         "ceiling_rows_per_s": use.ceiling,
         "peak_rss_bytes": use.rss_bytes,
+        **_compiled(use),
         **{key: lived[key] for key in ("pid", "node", "devices") if key in lived},
     }
+
+
+def _compiled(use: Use) -> dict[str, Any]:
+    """What XLA did for a worker; nothing where it did nothing."""
+    if not use.compilations:
+        return {}
+    seconds = round(use.compile_s, 3)
+    return {"compilations": use.compilations, "compiled_shapes": use.compiled_shapes, "compile_seconds": seconds}
 
 
 def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:

@@ -15,6 +15,7 @@ from runner.measure.stage import COMPUTE, STAGES
 Culprit = Literal["model", "source", "sink", "copies", "cores", "work", "start"]
 
 _BUSY = 0.85  # of the machine ceiling: what is left is not worth looking for
+_COMPILING = 0.5  # of the model's time: more than that is no start-up
 _SLOWED = 0.5  # of its own pace: something else takes the model's cores
 _FEW_ROWS_BYTES = 16 * 2**20  # a part below this costs the store more by its number than by its bytes
 
@@ -40,12 +41,20 @@ class Use:
     rss_bytes: int = 0
     pad_places: int = 0  # for values of padded inputs, and how many of them the rows filled
     pad_values: int = 0
+    compilations: int = 0  # by XLA; for how many sets of shapes; the seconds of the calls that they came with
+    compiled_shapes: int = 0
+    compile_s: float = 0.0
     workers: int = 1
 
     @property
     def padding(self) -> float | None:
         """The share of padded inputs that was padding, from 0 to 1; None: nothing is padded."""
         return 1 - self.pad_values / self.pad_places if self.pad_places else None
+
+    @property
+    def recompiles(self) -> bool:
+        """Whether XLA compiled more often than the shapes explain."""
+        return self.compilations > self.compiled_shapes
 
     @property
     def pace(self) -> float:
@@ -132,6 +141,9 @@ def together(uses: Iterable[Use]) -> Use:
         rss_bytes=max((use.rss_bytes for use in known), default=0),
         pad_places=sum(use.pad_places for use in known),
         pad_values=sum(use.pad_values for use in known),
+        compilations=sum(use.compilations for use in known),
+        compiled_shapes=sum(use.compiled_shapes for use in known),
+        compile_s=sum(use.compile_s for use in known),
         workers=sum(use.workers for use in known),
     )
 
@@ -152,6 +164,8 @@ def bottleneck(use: Use, reached: Ceilings, settings: Settings) -> Bottleneck:
         return Bottleneck("start", "the run was too short to tell what holds it", "")
     culprit = max(shares, key=lambda name: shares[name])
     share = shares[culprit] / whole
+    if culprit == "model" and use.recompiles and use.compile_s > _COMPILING * use.seconds["run"]:
+        return _compiling(use)
     if reached.of_machine >= _BUSY and culprit != "work" and not (culprit == "model" and share >= _BUSY):
         return _cores(use, reached)
     if culprit == "model" and use.pace < _SLOWED:
@@ -172,6 +186,12 @@ def _model(use: Use, share: float, reached: Ceilings, settings: Settings) -> Bot
     else:
         advice = "give it more cores ('workers: {count: ..., cpus: ...}'), or a GPU ('gpus: 1')"
     return Bottleneck("model", sentence, advice)
+
+
+def _compiling(use: Use) -> Bottleneck:
+    share = min(1.0, use.compile_s / use.seconds["run"])
+    sentence = f"compiling is the bottleneck: it takes {share:.0%} of the model's time, because values decide shapes"
+    return Bottleneck("model", sentence, "run it without 'model: {xla: true}'; `runner plan` names the inputs")
 
 
 def _source(use: Use, share: float, reached: Ceilings, settings: Settings) -> Bottleneck:

@@ -134,6 +134,7 @@ class Preflight:
             shards=len(self.plan.shards),
             limits=self.job.limits,
             max_rejected_rows=allowed(self.job.limits.max_rejected_rows, self.plan.rows),
+            deciders=self.compiled.fed(self.signature) if self.compiled else (),
         )
 
 

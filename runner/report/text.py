@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from jobs.numerics import Difference
 from runner.measure.account import Account
+from runner.measure.ceiling import together
 from runner.measure.snapshot import Snapshot
 from runner.measure.stage import COMPUTE
 
@@ -61,6 +62,13 @@ def account_lines(account: Account) -> list[str]:
     lines = [f"while working: {rate(reached.rows_per_s)}" + (f", {' and '.join(of)}" if of else "")]
     if sentence := stage_sentence(account.seconds):
         lines.append(f"workers' time: {sentence}")
+    use = together(account.uses.values())
+    if use.recompiles:
+        shapes = f"{use.compiled_shapes:,} shape{'s' * (use.compiled_shapes > 1)}"
+        lines.append(
+            f"XLA compiled {use.compilations:,} times ({duration(use.compile_s)}) for {shapes} of what was fed:"
+            " values decide shapes, see `runner plan`"
+        )
     return [*lines, str(account.bottleneck)]
 
 

@@ -105,6 +105,11 @@ class Compiled:
     changes: Mapping[str, tuple[str, ...]]
     deciders: Mapping[str, tuple[str, ...]]
 
+    def fed(self, signature: Signature) -> tuple[str, ...]:
+        """The deciders as they are fed: of what is made of several tensors, their names."""
+        specs = [signature.inputs[name] for name in self.deciders]
+        return tuple(name for spec in specs for name in ([part.name for part in spec.parts] or [spec.name]))
+
     def sentences(self) -> list[str]:
         """For people, what compiling means for the rows of a job."""
         said = []

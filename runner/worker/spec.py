@@ -39,6 +39,7 @@ class WorkerSpec:
     shards: int
     limits: Limits = field(default_factory=Limits)
     max_rejected_rows: int = 0  # of the job
+    deciders: tuple[str, ...] = ()  # of a model that is compiled: fed tensors whose values decide a shape
 
     @property
     def model_digest(self) -> str:

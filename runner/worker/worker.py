@@ -39,6 +39,7 @@ from jobs.numerics import UNKNOWN, Numerics, unlike
 from runner import engine
 from runner.batch.comparison import Comparison
 from runner.batch.headroom import Headroom
+from runner.engine.counted import CountedEngine
 from runner.engine.numerics import numerics
 from runner.engine.risk import risks
 from runner.model.planned import OpenModel
@@ -189,6 +190,8 @@ class Worker:
                 if self._isolated
                 else engine.load(spec.engine, path, spec.tags, spec.signature, options)
             )
+            if options.model.xla and not self._isolated:
+                loaded = CountedEngine(loaded, spec.deciders)
             return loaded, Sample(spec.binding, spec.signature, rows.result() if rows is not None else None)
 
     def _compared(self, options: engine.EngineOptions) -> Comparison | None:
@@ -267,7 +270,8 @@ class Worker:
 
     def _reported(self, receipt: Receipt, seconds: Mapping[str, float]) -> Success:
         """The receipt, with what the driver is to know of this process."""
-        measured = Measured(dict(seconds), self._gauge.figures())
+        compiled = self._engine.figures() if isinstance(self._engine, CountedEngine) else {}
+        measured = Measured(dict(seconds), self._gauge.figures() | compiled)
         return Success(receipt, measured, Advice(self._headroom.limits, self._health.after_shard()))
 
     def _leave(self, number: int) -> None:

@@ -52,6 +52,16 @@ def test_padding_is_told_where_an_input_is_padded() -> None:
     assert document_of(account(JOB, padded, {}))["padding"] == 0.3333
 
 
+def test_compilations_are_told_of_a_worker_that_had_any() -> None:
+    compiled = history_of("w1", compilations=9, compiled_shapes=2, compile_s=1.23456)
+    worker = document_of(account(JOB, compiled, {}))["workers"]["w1"]
+    assert {key: worker[key] for key in worker.keys() - {*WORKER}} == {
+        "compilations": 9,
+        "compiled_shapes": 2,
+        "compile_seconds": 1.235,
+    }
+
+
 def test_a_worker_is_told_with_its_place_as_far_as_that_is_known() -> None:
     places = {"w1": Place(("/device:CPU:0",)), "w2": Place(("/device:CPU:0",), 7, "10.0.0.1", "ab"), "w9": Place()}
     document = document_of(account(JOB, history_of("w1", "w2", "w3"), places, 0.12345, 1.23456))

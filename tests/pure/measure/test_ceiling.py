@@ -49,6 +49,17 @@ def test_a_slow_model_is_named_with_its_share_of_what_it_reaches_alone() -> None
     assert "more cores" in advice
 
 
+def test_a_model_that_is_compiled_for_each_value_is_told_from_one_that_is_slow() -> None:
+    compiled = {"compilations": 125, "compiled_shapes": 1, "compile_s": 8.5}
+    culprit, story, advice = sentence({"run": 9.5, "wait_read": 0.5}, ceiling=110_000.0, **compiled)
+    assert culprit == "model"
+    assert story == "compiling is the bottleneck: it takes 89% of the model's time, because values decide shapes"
+    assert advice == "run it without 'model: {xla: true}'; `runner plan` names the inputs"
+    assert "compiling" in sentence({"run": 9.5}, ceiling=1e9, **compiled)[1], "it does not share its cores"
+    for change in ({"compile_s": 1.0}, {"compiled_shapes": 125}):
+        assert "the model is the bottleneck" in sentence({"run": 9.5}, ceiling=110_000.0, **compiled | change)[1]
+
+
 def test_a_model_that_is_fed_crumbs_is_said_to_like_larger_batches() -> None:
     seconds = {"run": 9.5, "wait_read": 0.5}
     assert "batch_rows: auto" in sentence(seconds, Settings(batch_rows=8), ceiling=110_000.0)[2]

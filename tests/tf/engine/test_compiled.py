@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -68,3 +71,36 @@ def test_flags_of_xla_may_lie_in_a_file(tmp_path: Path) -> None:
 def test_a_call_that_is_compiled_whole_is_in_no_cluster_besides(load: Load) -> None:
     feeds = {"x": np.ones((2, 20), np.float32), "n": np.array([3, 5], np.int32)}
     assert set(load("shapes", "masked").placed(feeds, ["y"])["CPU"]) == {"PartitionedCall", "Identity"}
+
+
+_COUNT = """
+import sys
+from pathlib import Path
+import numpy as np
+from runner import engine
+from runner.engine import EngineOptions, ModelOptions
+from runner.engine.counted import CountedEngine
+from runner.model.saved_model import read_model
+
+model, kind, dumped = sys.argv[1:]
+signature = read_model(model).metagraphs[0].signatures["masked"]
+options = EngineOptions(threads=1, model=ModelOptions(xla=True))
+counted = CountedEngine(engine.load(kind, model, ("serve",), signature, options), ["n"])
+for n in ([3, 5, 1, 1], [3, 5, 1, 1], [5, 3, 1, 1], [3, 5, 1], [6, 3, 1, 1], [5, 3, 1, 1]):
+    counted.run({"x": np.ones((len(n), 20), np.float32), "n": np.array(n, np.int32)}, ["y"])
+figures = counted.figures()
+print(len(list(Path(dumped).glob("*before_optimizations.txt"))), figures["compilations"], figures["compiled_shapes"])
+"""
+
+
+@pytest.mark.surprises
+@pytest.mark.parametrize("name", ["session", "eager"])
+def test_xla_compiles_as_often_as_is_counted(
+    name: str, compiled: Path, tmp_path: Path, saw: Callable[[str], None]
+) -> None:
+    command = [sys.executable, "-c", _COUNT, str(compiled / "shapes"), name, str(tmp_path)]
+    env = os.environ | {"XLA_FLAGS": f"--xla_dump_to={tmp_path}"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    compiled_by_xla, counted, shapes = map(int, done.stdout.split())
+    saw(f"{name}: XLA compiled {compiled_by_xla} times in 6 calls of {shapes} shapes; {counted} were counted")
+    assert (compiled_by_xla, counted, shapes) == (4, 4, 2), "two orders of the same values are two programs"

@@ -116,3 +116,19 @@ def test_a_model_that_xla_compiles_for_no_row_is_refused(job: MakeJob) -> None:
         ModelError, match=r"cannot compile signature 'never' .* run it without: `model: \{xla: false\}`"
     ):
         launch(job(table, "never", url="shapes", xla=True), IN_PROCESS)
+
+
+@pytest.mark.filterwarnings("ignore:compiled by XLA")
+def test_compilations_for_values_are_counted_and_told(job: MakeJob) -> None:
+    values = [row // 64 % 3 + 1 for row in range(256)]
+    found = preflight(job(shapes(256, "n", values), "masked", url="shapes", xla=True))
+    assert [story.partition(":")[0] for story in found.warnings] == [
+        "compiled by XLA, the value of input 'n' decides a shape (Range, StridedSlice)"
+    ]
+    result = launch(
+        job(shapes(256, "n", values), "masked", REJECT | {"batch_rows": 64}, "shapes", xla=True), IN_PROCESS
+    )
+    assert [row["y"] for row in result.dataset().to_table().to_pylist()] == values
+    (worker,) = result.report["workers"].values()
+    assert (worker["compilations"], worker["compiled_shapes"]) == (3, 1)
+    assert "XLA compiled 3 times (" in result.summary()

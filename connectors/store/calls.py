@@ -1,25 +1,119 @@
 """Every call on a store goes through here: where a name lies, what an exception means, when a call is tried again.
 
-Owns the secrets of the options, and keeps them out of messages. The invariants: no exception of a storage client leaves
-this module; what may pass is tried again within the bounds of `retry.py`, except by `settle`, whose caller looks first.
+Owns the secrets of the options, and keeps them out of messages; and the calls in progress, so that none waits in
+silence. The invariants: no exception of a storage client leaves this module; what may pass is tried again within the
+bounds of `retry.py`, except by `settle`, whose caller looks first.
 """
 
 from __future__ import annotations
 
+import logging
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
 from connectors.secret import HIDDEN, redact, resolve
 from connectors.store.client_error import meaning, publish_answer
-from connectors.store.connect import absolute, connect, files_at, scheme_of
+from connectors.store.connect import absolute, connect, files_at, kind_of, scheme_of
 from connectors.store.files import Files
 from connectors.store.retry import READ, Patience
 from jobs.errors import JobError, OutputError, RunnerError, StorageError, one_of
 from jobs.job import OptionValue
 
+_log = logging.getLogger(__name__)
+
 T = TypeVar("T")
+
+NOTICE_S = 10.0  # what a call waits for longer than that is said
+_AGAIN_S = 60.0  # of calls of one kind: uploads of large parts may all take longer
+_FIRST_ANSWER_S = 120.0  # a store that says nothing for so long at first is at another address, or behind a wall
+_AT_LENGTH = ("upload",)  # what may take longer than that although the store answers
+
+
+@dataclass(eq=False)
+class Wait:
+    """One call in progress. tries: that failed so far, and the message of the last one."""
+
+    doing: str
+    url: str
+    advice: str
+    began: float = field(default_factory=time.monotonic)
+    tries: int = 0
+    message: str = ""
+
+    def failed(self, error: StorageError) -> None:
+        self.tries, self.message = self.tries + 1, error.message
+
+    def story(self, seconds: float) -> str:
+        failed = f"; {self.tries} tries failed, the last: {self.message}" if self.tries else ""
+        return f"still waiting after {seconds:.0f} s to {self.doing} '{redact(self.url)}'{failed or '; ' + self.advice}"
+
+
+class Waits:
+    """The calls in progress in this process. One that takes longer than `notice_s` is said once, by `say`.
+
+    again_s: so long, nothing is said of another call that does the same.
+    cost:    a thread while there are calls; 2 us a call.
+    """
+
+    def __init__(
+        self, notice_s: float = NOTICE_S, again_s: float = _AGAIN_S, say: Callable[[str], None] = _log.warning
+    ):
+        self._notice_s, self._again_s, self._say = notice_s, again_s, say
+        self._running: dict[Wait, str] = {}  # what was said of each
+        self._said_at: dict[str, float] = {}  # doing -> when
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def call(self, doing: str, url: str, advice: str) -> Iterator[Wait]:
+        """advice: for one that takes long, where no failure says why."""
+        wait = Wait(doing, url, advice)
+        with self._lock:
+            self._running[wait] = ""
+            if self._thread is None or not self._thread.is_alive():  # none lives on in a fork
+                self._thread = threading.Thread(target=self._watch, name="store-waits", daemon=True)
+                self._thread.start()
+        try:
+            yield wait
+        finally:
+            with self._lock:
+                del self._running[wait]
+
+    @property
+    def said(self) -> str:
+        """What was said of the oldest call that is in progress; "" where nothing was."""
+        with self._lock:
+            return next(filter(None, self._running.values()), "")
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(self._notice_s / 8)
+            with self._lock:
+                if not self._running:
+                    self._thread = None
+                    return
+                stories = [story for wait in self._running if (story := self._due(wait, time.monotonic()))]
+            for story in stories:  # outside the lock: who hears it may call a store
+                self._say(story)
+
+    def _due(self, wait: Wait, now: float) -> str:
+        """What is to be said of a call, and from then on is; "" where nothing is, or is any more."""
+        if self._running[wait] or now - wait.began < self._notice_s:
+            return ""
+        if now - self._said_at.get(wait.doing, float("-inf")) < self._again_s:
+            return ""
+        self._said_at[wait.doing] = now
+        self._running[wait] = wait.story(self._notice_s)
+        return self._running[wait]
+
+
+WAITS = Waits()
 
 
 class Calls:
@@ -30,6 +124,8 @@ class Calls:
         self.scheme = scheme_of(url)
         self._options = options
         self._secrets: list[str] = []
+        self._advice = kind_of(self.scheme).when_slow
+        self._answered = self.scheme in ("file", "memory")
 
     @cached_property
     def files(self) -> Files:
@@ -66,7 +162,16 @@ class Calls:
             with self._errors(doing, url, wrong):
                 return self.files.using(lambda: call(self.files, url))
 
-        return patience.call(once, lambda error: error.facts.get("cause") != "full")
+        with WAITS.call(doing, url, self._advice) as wait:
+
+            def noted() -> T:
+                try:
+                    return once() if self._answered or doing in _AT_LENGTH else self._first(once, doing, url)
+                except StorageError as error:
+                    wait.failed(error)
+                    raise
+
+            return patience.call(noted, lambda error: error.facts.get("cause") not in ("full", "silent"))
 
     def settle(self, doing: str, path: str, call: Callable[[Files, str], bool]) -> bool:
         """As `ask`, once, for what gives a final name: an error says in its fact `answer` whether that may be done."""
@@ -79,8 +184,38 @@ class Calls:
                 error.facts.setdefault("answer", "failed")  # our own refusals come before anything is written
                 raise
 
-        with self._errors(doing, url, OutputError, publishing=True):
+        with WAITS.call(doing, url, self._advice), self._errors(doing, url, OutputError, publishing=True):
             return self.files.using(once)
+
+    def _first(self, once: Callable[[], T], doing: str, url: str) -> T:
+        """What `once` returns, of a store that has not answered yet: it has to do so in time.
+
+        Clients may try for half an hour, and nobody can end a call: it is left alone, in a thread of its own.
+        """
+        answer = Future[T]()
+
+        def call() -> None:
+            try:
+                answer.set_result(once())
+            except BaseException as error:
+                answer.set_exception(error)
+
+        threading.Thread(target=call, name="store-first-answer", daemon=True).start()
+        try:
+            result = answer.result(_FIRST_ANSWER_S)
+        except StorageError:
+            raise
+        except TimeoutError:
+            raise StorageError(
+                f"cannot {doing} '{redact(url)}': no answer within {_FIRST_ANSWER_S:.0f} s; {self._advice}",
+                url=redact(url),
+                cause="silent",
+            ) from None
+        except BaseException:
+            self._answered = True
+            raise
+        self._answered = True
+        return result
 
     def _client(self, fresh: bool) -> Any:
         """fresh: with the references resolved again, and not the client that others use."""

@@ -96,18 +96,18 @@ def connect(url: str, options: Mapping[str, OptionValue], fresh: bool) -> Any:
 
     raises: JobError for a missing package; what the client raises for its options, which may quote them.
     """
-    cls, files = client_class(url), _KINDS[scheme_of(url)].files
+    cls, files = client_class(url, options), _KINDS[scheme_of(url)].files
     named = {name: value for name, value in cls._get_kwargs_from_urls(url).items() if name not in _NO_OPTIONS}
     # One client for all stores with the same options: some take a second to make.
     once = {"skip_instance_cache": True} if fresh else {}
     return cls(**files.client_options({**named, **options, **once}))
 
 
-def client_class(url: str) -> Any:
+def client_class(url: str, options: Mapping[str, Any]) -> Any:
     """Of the client for a remote url. raises: JobError for a missing package."""
     scheme = scheme_of(url)
     kind = _KINDS[scheme]
-    module, _, name = kind.client.rpartition(".")
+    module, _, name = kind.files.client_class(kind.client, options).rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)
     except ModuleNotFoundError:

@@ -44,12 +44,14 @@ class Files(Protocol):
     in_process:       each process sees content of its own.
     read_only:        nothing is written, and each file has to be named, because nothing is listed.
     conditional_put:  it shows an object whole and refuses a second one on request: a part needs no staging.
+    when_slow:        what to look at where it takes long to answer.
     """
 
     local: ClassVar[bool] = False
     in_process: ClassVar[bool] = False
     read_only: ClassVar[bool] = False
     conditional_put: ClassVar[bool] = False
+    when_slow: ClassVar[str] = "look at the address, the network and its proxies"
 
     def using(self, call: Callable[[], T]) -> T:
         """What `call` returns. Where credentials expired or the connection broke, once more by a new client."""

@@ -6,11 +6,13 @@ only ever written with the condition that it is free.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from fsspec.asyn import sync
+from fsspec.config import conf
 
 from connectors.store.client_error import ReplacedError
 from connectors.store.listing import FileStat, Parts, Pattern
@@ -77,6 +79,23 @@ class S3Files(ObjectFiles):
 
 class GcsFiles(ObjectFiles):
     """Its ranges are not held: zonal buckets and older clients (such as 2026.3.0) ignore the generation."""
+
+    when_slow = (
+        "look at the address and the network; where gRPC does not get through, set"
+        " GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT=false: the client waits a minute for it, again and again"
+    )
+
+    @classmethod
+    def client_class(cls, known: str, given: Mapping[str, Any]) -> str:
+        """The one that speaks JSON alone, where another address is named: emulators and proxies often do no more.
+
+        The usual one asks by gRPC for the layout of a bucket before nearly each operation, waits up to 60 s, and does
+        not remember that it got no answer (gcsfs 2026.10.1). Zonal buckets need it, and the variable says so.
+        """
+        addresses = [options.get("endpoint_url") for options in (given, conf.get("gs", {}), conf.get("gcs", {}))]
+        addresses.append(os.environ.get("STORAGE_EMULATOR_HOST"))
+        usual = not set(addresses) - {None, "", "default"} or "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT" in os.environ
+        return known if usual else "gcsfs.core.GCSFileSystem"
 
     def pin(self, info: Mapping[str, Any]) -> str:
         return str(info.get("generation") or "")

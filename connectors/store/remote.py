@@ -94,6 +94,11 @@ class RemoteFiles(Files):
         """What a client is made with. given: by the job and its URL; it wins over what this kind of store needs."""
         return given
 
+    @classmethod
+    def client_class(cls, known: str, given: Mapping[str, Any]) -> str:
+        """The name of the client's class, with its module. known: as a rule."""
+        return known
+
     def using(self, call: Callable[[], T]) -> T:
         try:
             with self._turn():

@@ -80,7 +80,10 @@ class Store:
         files: dict[str, tuple[FileStat, str]] = {}
         for given in urls:
             url = self._calls.on_this_store(given)
-            for file in self._calls.ask("list", url, InputError, partial(_expand, suffixes=tuple(suffixes))):
+            # A name may hold what looks like a wildcard. The first answer of a store: a long listing is none.
+            named = self._calls.ask("list", url, InputError, lambda files, url: files.stat(url))
+            expand = partial(_expand, suffixes=tuple(suffixes))
+            for file in [named] if named is not None else self._calls.ask("list", url, InputError, expand):
                 first = files.setdefault(self._calls.files.key(file.url), (file, given))
                 if first[0] is not file:
                     raise InputError(
@@ -317,10 +320,7 @@ class Store:
 
 
 def _expand(files: Files, url: str, suffixes: Sequence[str]) -> list[FileStat]:
-    """The files that one url means."""
-    named = files.stat(url)  # first: a name may hold what looks like a wildcard
-    if named is not None:
-        return [named]
+    """The files that one url means, which is no file itself."""
     if files.read_only:
         raise InputError(
             f"no file at '{redact(url)}': over {scheme_of(url)} each file has to be named", code="NO_INPUT"

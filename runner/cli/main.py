@@ -19,7 +19,7 @@ import typer
 
 from jobs.errors import InternalError, JobError, RunnerError, StoppedError
 from runner.cli import cache, jobs, model, output, run
-from runner.cli.terminal import say, typed
+from runner.cli.terminal import hear, say, typed
 
 app = typer.Typer(
     help="Batch inference for TensorFlow SavedModels: Parquet in, a signature on Ray workers, Parquet out.",
@@ -49,6 +49,7 @@ class _Signal(BaseException):
 
 def main() -> NoReturn:
     """Run the command. Every error becomes one paragraph and an exit code; no traceback unless RUNNER_TRACEBACK=1."""
+    hear()
     signal.signal(signal.SIGTERM, _stopped)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else: started where Ctrl-C is to be ignored
         signal.signal(signal.SIGINT, _stopped)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -16,7 +17,7 @@ import typer
 from jobs.errors import JobError, one_of
 from runner.cli.cache import cache_settings
 from runner.cli.options import AsJson, JobFlags, flattened
-from runner.cli.terminal import console, print_json, say, typed
+from runner.cli.terminal import console, hear, print_json, say, typed
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,12 @@ def run(flags: JobFlags, how: RunFlags, as_json: AsJson = False) -> None:
     with os.fdopen(os.dup(2), "w") as terminal:
         log = EventLog(terminal) if how.log_format == "json" else None
         display = NoDisplay if how.quiet else lambda: log or display_for(terminal)
-        result = launch(job, options, display=display, warn=lambda story: say(story, "warning: "), log=log)
+        warn = partial(say, prefix="warning: ") if log is None else log.warn
+        hear(warn)
+        try:
+            result = launch(job, options, display=display, warn=warn, log=log)
+        finally:
+            hear()
     if as_json:
         print_json(result.report)
     else:

@@ -1,4 +1,4 @@
-"""The two ends of the terminal: what was typed; and one console, one form of JSON, one form of errors to print.
+"""The two ends of the terminal: what was typed; and one console, one form of JSON, one form of errors and warnings.
 
 Refuses to know what is printed. The invariant: standard output is the answer of a command and nothing else.
 """
@@ -6,11 +6,14 @@ Refuses to know what is printed. The invariant: standard output is the answer of
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
+
+from connectors.secret import redact
 
 _PIPED_WIDTH = 140  # letters in a line where standard output is no terminal
 
@@ -30,6 +33,28 @@ def typed() -> str:
     import shlex  # `--help` does without it
 
     return shlex.join(["runner", *sys.argv[1:]])
+
+
+class _Heard(logging.Handler):
+    """The warnings that our modules log. tell: what is done with one."""
+
+    tell: Callable[[str], None]
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.tell(redact(self.format(record)))
+
+
+_HEARD = _Heard(logging.WARNING)
+
+
+def hear(tell: Callable[[str], None] | None = None) -> None:
+    """From now on, what our modules log goes to `tell`; None: as paragraphs to standard error."""
+    _HEARD.tell = tell or (lambda story: say(story, "warning: "))
+    for name in ("jobs", "connectors", "runner"):
+        logger = logging.getLogger(name)
+        logger.propagate = False  # absl, for one, has a handler on the root
+        if _HEARD not in logger.handlers:
+            logger.addHandler(_HEARD)
 
 
 def say(message: str, prefix: str = "error: ") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from typing import Any
@@ -16,6 +17,7 @@ from runner.engine import EngineOptions
 from runner.measure.place import Place
 from runner.pool.facts import WorkerFacts
 from runner.pool.pool import as_runner_error
+from runner.worker.in_hand import waits
 from runner.worker.spec import Progress, WorkerSpec
 from runner.worker.trial import Trial
 from runner.worker.worker import Worker
@@ -75,4 +77,5 @@ class WorkerActor:
 
     @ray.method(concurrency_group="health")  # type: ignore[untyped-decorator]
     def progress(self) -> Progress:
-        return self._worker.progress if self._worker is not None else Progress()
+        progress = self._worker.progress if self._worker is not None else Progress()
+        return dataclasses.replace(progress, waits=waits())

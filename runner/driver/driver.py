@@ -6,6 +6,7 @@ the output directory's. Every wait is bounded by `_POLL_S`.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +39,8 @@ from runner.pool.facts import WorkerFacts
 from runner.pool.gate import TrialGate
 from runner.pool.pool import Clock, Pool
 from runner.worker.spec import Progress
+
+_log = logging.getLogger(__name__)
 
 _POLL_S = 0.25  # how long the loop sleeps at most; progress and Ctrl-C are looked at this often
 _RENEW_S = 30.0  # how often the driver says on storage that it lives
@@ -136,6 +139,8 @@ class Driver:
         """What changed since the last turn; the Schedule sees a stall in what does not."""
         now, heard = self.clock(), dict(self.pool.progress())
         for worker, progress in heard.items():
+            if progress.waits and progress.waits != self._heard.get(worker, Progress()).waits:
+                _log.warning("worker %s: %s", worker, progress.waits)
             if progress.attempt and progress != self._heard.get(worker):
                 self._handle(WorkerProgressed(now, worker, progress.attempt, progress.rows))
         self._heard = heard

@@ -65,6 +65,9 @@ class EventLog:
         with self._lock:
             print(text, file=self._stream, flush=True)  # this is the log
 
+    def warn(self, story: str) -> None:
+        self.say("warning", "warning", message=redact(story))
+
     def show(self, at: Snapshot) -> None:
         self._last = at
         if at.seconds - self._said_s >= _EVERY_S:

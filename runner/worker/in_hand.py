@@ -10,7 +10,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from connectors.store.calls import WAITS
 from runner.worker.spec import Progress
+
+
+def waits() -> str:
+    """For which call on a store this process has waited for long; for the `Progress` that leaves it."""
+    return WAITS.said
 
 
 class InHand:

@@ -51,12 +51,14 @@ class Progress:
     """Rows done in the oldest attempt in hand; attempt "" while there is none. beside: rows done in those behind it.
 
     calls: of an isolated worker's model, which may take minutes to find one row: it is no stall while they go on.
+    waits: for which call on a store it has waited for long; "" for none.
     """
 
     attempt: str = ""
     rows: int = 0
     beside: int = 0
     calls: int = 0
+    waits: str = ""
 
 
 Observe = Callable[[int, int, int, Mapping[str, float]], None]  # rows, most, padding, seconds by stage so far

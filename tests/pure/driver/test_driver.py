@@ -259,6 +259,27 @@ def test_an_attempt_whose_rows_grow_is_left_alone_however_slow_it_is() -> None:
     assert driver.schedule.shards.failures == ()
 
 
+def test_a_worker_that_waits_for_a_store_is_told_once_and_gets_no_time_for_it(caplog: pytest.LogCaptureFixture) -> None:
+    story, held = "still waiting after 10 s to read 's3://b/x'", list[Attempt]()
+
+    def answer(worker: str, attempt: Attempt) -> Event:
+        held.append(attempt)
+        return Tick(0.0) if worker == "w1" else succeed(worker, attempt)
+
+    class Waiting(PuppetPool):
+        def poll(self, timeout_s: float) -> Sequence[Event]:
+            if held and "w1" not in self.stopped:
+                self.rows = {"w1": Progress(held[0].id, 0, waits=story if self.now > 590 else "")}
+            return super().poll(timeout_s)
+
+    pool, output = Waiting(answer), MemoryOutput()
+    driver, _ = drive(pool, output, workers=1)
+    assert sorted(driver.run()) == [0, 1, 2, 3]
+    assert pool.started == ["w1", "w2"]
+    assert pool.now < 650, "rows are progress, and a wait is none"
+    assert [record.getMessage() for record in caplog.records] == [f"worker w1: {story}"]
+
+
 def test_a_pool_is_told_which_nodes_to_avoid() -> None:
     pool = PuppetPool(succeed)
     driver, _ = drive(pool, MemoryOutput())

@@ -89,3 +89,12 @@ def test_progress_is_told_every_ten_seconds_and_at_the_end() -> None:
         ("progress", 20),
         ("progress", 24),
     ]
+
+
+def test_a_warning_is_a_line_without_the_secrets_in_it() -> None:
+    stream = io.StringIO()
+    EventLog(stream, now=lambda: "then").warn("still waiting after 10 s to read 'https://h/x?sig=hunter2'")
+    (line,) = map(json.loads, stream.getvalue().splitlines())
+    assert (line["event"], line["level"]) == ("warning", "warning")
+    assert line["message"].startswith("still waiting after 10 s to read 'https://h/x")
+    assert "hunter2" not in stream.getvalue()

@@ -46,7 +46,7 @@ def test_a_package_that_takes_a_scheme_over_in_fsspec_changes_nothing(
     fsspec.register_implementation(scheme, Taken, clobber=True)
     try:
         assert fsspec.get_filesystem_class(scheme) is Taken
-        assert client_class(f"{scheme}://host/out") is known
+        assert client_class(f"{scheme}://host/out", {}) is known
     finally:
         fsspec.register_implementation(scheme, before[scheme], clobber=True)
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
-from jobs.errors import CapacityError, JobError
+from jobs.errors import CapacityError, JobError, RunnerError
 from runner.cluster.capacity import Resources
+from runner.cluster.fault import bounded
 from runner.cluster.nodes import known_nodes
 from runner.cluster.quiet import ray
+from runner.cluster.token import mode, own_token, set_mode, speak_as_wanted
 
 _STORE_BYTES = 80 * 2**20  # Ray's smallest object store: nothing of ours goes through it
 _START_S = 120.0  # how long a local Ray may take to start on a busy machine
@@ -37,6 +37,7 @@ class Connection:
                 " the cluster, with --address HOST:6379 or --address auto"
             )
         self._address = address
+        self._mode = mode()  # what it was before Ray and this connection set it
         self._owned = not ray.is_initialized()
         self._refusal: Exception | None = None
         self._thread: threading.Thread | None = None
@@ -78,6 +79,8 @@ class Connection:
             raise CapacityError(
                 f"{target} did not answer within {_START_S:.0f} s; look at its logs, or name another address"
             )
+        if isinstance(self._refusal, RunnerError):
+            raise self._refusal
         if self._refusal is not None:
             reason = str(self._refusal).strip().splitlines()[0] if str(self._refusal).strip() else repr(self._refusal)
             raise CapacityError(f"cannot connect to {target}: {reason}") from self._refusal
@@ -110,6 +113,7 @@ class Connection:
         self._settled.wait(_START_S)  # a Ray left half-started would leave its processes behind
         if ray.is_initialized():
             bounded(ray.shutdown, _SHUTDOWN_S)
+        set_mode(self._mode)
         self._closed.set()
 
     def _spawn(self, gone: threading.Event | None = None) -> None:
@@ -140,8 +144,10 @@ class Connection:
     def _init(self) -> None:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if self._address is not None:
+            speak_as_wanted(self._address)
             ray.init(address=self._address, **quiet)
-        else:
+            return
+        with own_token():
             ray.init(address="local", include_dashboard=False, object_store_memory=_STORE_BYTES, **quiet)
 
     def _stranger(self) -> Exception | None:
@@ -170,15 +176,3 @@ def _ended() -> str:
 
 def _how(code: int) -> str:
     return f"signal {-code}" if code < 0 else f"exit code {code}"
-
-
-def bounded(call: Callable[[], None], seconds: float) -> None:
-    """`call`, for so long at most; then it goes on alone. Its errors do not matter: what it ends is gone already."""
-
-    def run() -> None:
-        with suppress(Exception):
-            call()
-
-    thread = threading.Thread(target=run, name="ray-bounded", daemon=True)
-    thread.start()
-    thread.join(seconds)

@@ -1,10 +1,14 @@
-"""What Ray's errors mean for us.
+"""What Ray's errors mean for us, and how long its silence is borne.
 
 Owns the reading of their types and texts; refuses to know workers and what follows. The invariant: an interruption of
 the driver is never taken for a failure of Ray.
 """
 
 from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 
 from runner.cluster.quiet import RayActorError
 
@@ -29,3 +33,15 @@ def cause(error: Exception) -> str:
                 return line
         return lines[0] if lines else type(error).__name__
     return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+
+
+def bounded(call: Callable[[], None], seconds: float) -> None:
+    """`call`, for so long at most; then it goes on alone. Its errors do not matter: what it ends is gone already."""
+
+    def run() -> None:
+        with suppress(Exception):
+            call()
+
+    thread = threading.Thread(target=run, name="ray-bounded", daemon=True)
+    thread.start()
+    thread.join(seconds)

@@ -14,7 +14,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -24,6 +23,7 @@ from ray.job_submission import JobSubmissionClient
 from connectors.secret import redact
 from jobs.errors import CapacityError, JobError
 from runner.cluster.submit import Request, Submission
+from runner.cluster.token import PLACES, token_at_hand
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ class RayJobs:
                 f"the cluster at '{self._target}' is open: all that reach it can run code there and read what this job"
                 " may read; start Ray with RAY_AUTH_MODE=token, or accept it with --allow-open-cluster"
             )
-        headers = {"Authorization": f"Bearer {token}"} if answer in (401, 403) and (token := _token()) else None
+        headers = {"Authorization": f"Bearer {token}"} if answer in (401, 403) and (token := token_at_hand()) else None
         with _quiet():
             self._client = self._ask(lambda: _Client(self._target, headers=headers))
 
@@ -107,8 +107,7 @@ class RayJobs:
             )
         if isinstance(error, AuthenticationError):
             return CapacityError(
-                f"the cluster at '{self._target}' did not accept the token: put the right one into RAY_AUTH_TOKEN, or"
-                " into the file that RAY_AUTH_TOKEN_PATH names (~/.ray/auth_token if unset)"
+                f"the cluster at '{self._target}' did not accept the token: put the right one into {PLACES}"
             )
         lines = [line.strip() for line in redact(str(error)).splitlines() if line.strip()]
         # The server answers a mistake with a traceback, whose last line is the reason.
@@ -181,16 +180,6 @@ def _answer_to_strangers(address: str) -> int:
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *arguments: Any) -> None:
         return None
-
-
-def _token() -> str:
-    """As Ray looks for it: the variable, the file that is named, the file in the home folder; "" for none."""
-    if token := os.environ.get("RAY_AUTH_TOKEN", "").strip():
-        return token
-    path = os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token"
-    with suppress(OSError, UnicodeDecodeError):
-        return Path(path).expanduser().read_text(encoding="utf-8").strip()
-    return ""
 
 
 @contextmanager

@@ -31,8 +31,8 @@ from jobs.schedule.event import (
 )
 from runner.cluster.actor import WorkerActor
 from runner.cluster.capacity import fits, needs, outlook, roomiest, shortage
-from runner.cluster.connection import Connection, bounded
-from runner.cluster.fault import cause, raise_interruption
+from runner.cluster.connection import Connection
+from runner.cluster.fault import bounded, cause, raise_interruption
 from runner.cluster.metrics import RunMetrics
 from runner.cluster.nodes import NodeWatch, known_nodes
 from runner.cluster.quiet import NodeAffinitySchedulingStrategy, OutOfMemoryError, RayActorError, ray

@@ -88,7 +88,7 @@ def test_a_driver_killed_in_the_middle_continues_without_recomputing(
     assert not (output / "_SUCCESS").exists()
     assert json.loads(command("status", "out", "--json").stdout)["state"] == "stopped"
 
-    done = command("run", "job.yaml", *where, "--json")
+    done = command("run", "job.yaml", *where, "--json", HOME="/proc/nobody")  # a home that nobody can write to
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["rows_run"] <= 4000 - 100 * len(before)
     assert before.items() <= parts(output).items()

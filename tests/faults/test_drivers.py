@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cluster_process import cluster_process
 from exactly_once import snapshot, write_file
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -155,16 +156,37 @@ def test_row_49_a_part_deleted_before_the_end_is_computed_again(case: Any, comma
     case.require_equal()
 
 
-def test_row_19_a_dead_head_ends_the_driver_without_success_and_the_job_continues_on_a_new_ray(
-    case: Any, start: Start, command: Command, await_that: Callable[..., None], descendants: Callable[[int], list[int]]
+def test_row_19_a_dead_head_of_a_local_ray_is_replaced_and_the_run_goes_on(
+    case: Any, start: Start, await_that: Callable[..., None], descendants: Callable[[int], list[int]], tmp_path: Path
 ) -> None:
-    # Ray waits a minute for its head, here 5 s; meanwhile the workers go on, and must not come to the end.
-    quick = {"RAY_gcs_rpc_server_reconnect_timeout_s": "5"}
-    process = start("-m", "runner", "run", "job.yaml", faults="W3.run=sleep:2", variables=quick)
+    home = tmp_path / "home"
+    home.mkdir()
+    process = start("-m", "runner", "run", "job.yaml", faults="W3.run=sleep:0.5", variables={"HOME": str(home)})
     await_that(lambda: len(case.parts) >= 2, "two parts", process)
     (head,) = [pid for pid in descendants(process.pid) if "gcs_server" in Path(f"/proc/{pid}/cmdline").read_text()]
     os.kill(head, signal.SIGKILL)
-    _, errors = process.communicate(timeout=100)
+    out, errors = process.communicate(timeout=100)
+    assert process.returncode == 0, out + errors
+    assert "the local Ray is gone: its gcs_server ended (signal 9); another one is being started" in errors
+    headers = case.require_equal()
+    assert {header["number"] for header in headers.values()} == {1}, "no try is used up"
+    assert not (home / ".ray").exists(), "no token is left that later clusters would demand"
+
+
+@pytest.mark.faults
+def test_row_19_a_dead_head_of_a_cluster_ends_the_driver_and_the_job_continues_on_a_new_ray(
+    case: Any, start: Start, command: Command, await_that: Callable[..., None], descendants: Callable[[int], list[int]]
+) -> None:
+    # The nodes wait 5 s for their head; the driver, which Ray would end after a minute, 30 s.
+    slow = {"RUNNER_TEST_BUILD": "1", "RUNNER_FAILPOINTS": "W3.run=sleep:3"}
+    quick = {"RAY_gcs_rpc_server_reconnect_timeout_s": "5", "RAY_AUTH_MODE": "disabled"}
+    with cluster_process(os.environ | slow | quick, num_cpus=2, include_dashboard=False) as cluster:
+        process = start("-m", "runner", "run", "job.yaml", "--address", cluster.address)
+        await_that(lambda: len(case.parts) >= 2, "two parts", process)
+        below = [pid for pid in descendants(os.getpid()) if pid not in descendants(process.pid)]
+        (head,) = [pid for pid in below if "gcs_server" in Path(f"/proc/{pid}/cmdline").read_text()]
+        os.kill(head, signal.SIGKILL)
+        _, errors = process.communicate(timeout=100)
     assert process.returncode != 0, errors
     assert not (case.output / "_SUCCESS").exists()
     before = snapshot(case.output)

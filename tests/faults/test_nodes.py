@@ -134,9 +134,8 @@ def below(pid: int, name: str, descendants: Callable[[int], list[int]]) -> int:
         ("DashboardAgent", "dashboard_agent failed and raylet fate-shares with it"),
         ("RuntimeEnvAgent", "runtime_env_agent failed and raylet fate-shares with it"),
         ("raylet/raylet", "its raylet ended (signal 9)"),
-        ("gcs/gcs_server", "its gcs_server ended (signal 9)"),
     ],
-    ids=["dashboard-agent", "runtime-env-agent", "raylet", "head"],
+    ids=["dashboard-agent", "runtime-env-agent", "raylet"],
 )
 def test_a_local_ray_that_is_gone_is_replaced_once_and_no_try_is_used_up(
     name: str,

@@ -61,16 +61,17 @@ def nodes(there: Any, output: Any) -> set[str]:
     return {str(facts["node_id"]) for facts in document.get("workers", {}).values()}
 
 
-def test_what_no_node_has_is_said_in_seconds(command: Command, job_file: Callable[..., Path], there: Any) -> None:
+def test_a_cluster_that_is_run_on_from_outside_gets_the_token_it_demands_and_says_in_seconds_what_no_node_has(
+    command: Command, job_file: Callable[..., Path], there: Any, tmp_path: Path
+) -> None:
     job_file()
-    done = command(
-        "run",
-        "job.yaml",
-        "--address",
-        there.cluster.address,
-        "--set",
-        "workers.gpus=4",
-        RAY_ADDRESS=there.cluster.address,
-    )
+    address = there.cluster.address
+    lake = {name: value for name, value in there.environment.items() if name.startswith("LAKE_")}
+    run = ("run", "job.yaml", "--address", address, "--set", "workers.gpus=4")
+    refused = command(*run, token=False, HOME=str(tmp_path), **lake)
+    assert refused.returncode == 69, refused.stdout + refused.stderr
+    assert refused.stderr.startswith(f"error: Ray at '{address}' demands a token, and none is at hand")
+    token = there.environment["RAY_AUTH_TOKEN"]
+    done = command(*run, token=False, RAY_ADDRESS=address, RAY_AUTH_TOKEN=token, **lake)
     assert done.returncode == 69, done.stdout + done.stderr
     assert "a worker asks for 4 GPU, and the largest node has 0" in done.stderr

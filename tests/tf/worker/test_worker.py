@@ -260,13 +260,13 @@ def test_the_next_attempt_is_read_and_computed_while_the_first_is_published(
     found, worker = ready()
     second_computed, publish = threading.Event(), Part.publish
 
-    def slow(part: Part, *told: Any) -> Receipt:
+    def slow(part: Part, *given: Any) -> Receipt:
         if part._attempt.shard == 1:
             second_computed.set()
         else:  # the first is not published before the second is ready for it too
             assert second_computed.wait(30)
             assert worker.progress == Progress(attempt_at(found, 0).id, 200, 200)
-        return publish(part, *told)
+        return publish(part, *given)
 
     monkeypatch.setattr(Part, "publish", slow)
     results = both(worker, [attempt_at(found, 0), attempt_at(found, 1, "1" * 12)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,3 +58,7 @@ def test_a_job_runs_on_a_worker_with_the_gpu(
     )
     runner.run(job, progress=False)
     require_half_plus_two(tmp_path / "out", 2000)
+    (manifest,) = (tmp_path / "out").glob("_run/*/manifest-*.json")
+    (numerics,) = json.loads(manifest.read_text())["numerics"]
+    assert "NVIDIA" in numerics["gpu"]
+    assert numerics["tf32"] in (True, False)

@@ -25,6 +25,7 @@ from jobs.attempt import Attempt, Failure, Receipt, Success, attempt
 from jobs.errors import DataError, MemoryLimitError, ModelError, StoppedError
 from jobs.job import Job
 from runner.batch.batches import Where
+from runner.driver.launch import RunOptions, launch
 from runner.engine import EngineOptions, pool_threads
 from runner.measure.stage import StageClock
 from runner.model.saved_model import read_model
@@ -107,6 +108,25 @@ def test_a_part_says_what_changed_its_numbers(ready: Ready, tmp_path: Path, monk
     if sys.platform == "linux":
         assert known["cpu"]
     assert "tf32" not in known, "there is no GPU"
+
+
+def test_a_run_that_is_continued_elsewhere_tells_in_what_its_parts_differ(
+    ready: Ready, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, worker = ready(workers={"cpus": 1})
+    with monkeypatch.context() as there:
+        there.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+        elsewhere = Worker(worker._spec, "w7", OPTIONS)
+        OutputDirectory(found.job.output, found.plan.id, len(found.plan.shards)).epochs.end(1, "interrupted")
+        assert isinstance(elsewhere.attempt(attempt_at(found, 2)), Success)
+    done = launch(found.job, RunOptions(in_process=True))
+    (difference,) = done.report["differences"]
+    assert difference.startswith("ONEDNN_MAX_CPU_ISA: ")
+    assert "AVX2 (w7 of epoch 1)" in difference
+    assert "not set (w1 of epoch 2)" in difference
+    assert f"numbers may differ between parts, and where a NaN shows: {difference}" in done.summary()
+    again = launch(found.job, RunOptions(in_process=True))  # from the manifest alone, which names no workers
+    assert "AVX2 (a worker of epoch 1)" in again.report["differences"][0]
 
 
 def test_batches_smaller_than_a_row_group_give_the_same_rows(ready: Ready, tmp_path: Path) -> None:

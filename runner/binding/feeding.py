@@ -104,7 +104,13 @@ class Span:
     def outside(self, array: Array) -> Array | None:
         """Where a value is no such place; None: nowhere. Fractions are cut off, as the model does."""
         low, high = self.lowest - 1, self.highest + 1
-        if not len(array) or (array.min() > low and array.max() < high):  # a NaN is neither
+        if not len(array):
+            return None
+        if array.dtype.kind == "i" and self.lowest == 0:  # one pass instead of two: what is negative is a huge unsigned
+            inside = bool(array.view(f"u{array.itemsize}").max() < high)
+        else:
+            inside = bool(array.min() > low and array.max() < high)  # a NaN is neither
+        if inside:
             return None
         outside: Array = ~((array > low) & (array < high))
         return outside

@@ -34,7 +34,10 @@ class Change:
 CHANGES = (
     Change((*GATHERS, "GatherNd", "ResourceGatherNd"), "an index out of range reads the nearest row"),
     Change(
-        ("ScatterNd", "TensorScatter*", "ResourceScatter*", "UnsortedSegment*", "SparseToDense", "DynamicPartition"),
+        (
+            *("ScatterNd", "TensorScatter*", "ResourceScatter*", "SparseToDense", "DynamicPartition"),
+            *("UnsortedSegmentMax", "UnsortedSegmentMin", "UnsortedSegmentProd", "UnsortedSegmentSum"),
+        ),
         "what has an index out of range is dropped",
     ),
     Change(("Bincount", "DenseBincount"), "a negative value is dropped"),

@@ -98,12 +98,12 @@ def shapes(rows: int, name: str, values: list[int]) -> pa.Table:
 
 
 @pytest.mark.filterwarnings("ignore:compiled by XLA")
-@pytest.mark.parametrize("bad", [0, 200])
-def test_a_row_with_which_xla_cannot_compile_is_a_bad_row(bad: int, job: MakeJob) -> None:
+@pytest.mark.parametrize(("engine", "bad"), [("session", 0), ("session", 200), ("eager", 200)])
+def test_a_row_with_which_xla_cannot_compile_is_a_bad_row(engine: str, bad: int, job: MakeJob) -> None:
     k = [3] * 256
     k[bad] = 50
     limits = REJECT | {"batch_rows": 256}
-    result = launch(job(shapes(256, "k", k), "top", limits, url="shapes", xla=True), IN_PROCESS)
+    result = launch(job(shapes(256, "k", k), "top", limits, "shapes", xla=True, engine=engine), IN_PROCESS)
     assert result.codes == {"MODEL_ROW": 1}
     (rejected,) = result.rejects().to_pylist()
     assert (64 * rejected["row_group"] + rejected["row"], result.rows) == (bad, 255)

@@ -21,17 +21,27 @@ PROTOCOL_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class RowGroup:
-    """The smallest readable part of a file. `bytes` are decoded bytes of the columns that are read.
+    """The smallest readable part of a file.
 
-    rows:   to score.
-    picks:  which rows of the group these are, ascending, where they are not all; None: all.
-    whole:  rows of the group in the file, where there are picks.
+    rows:    to score.
+    bytes:   of the columns that are read, when decoded, as formats stated them from the first version on: they decide
+             the cuts and the id of a plan, and leave out what values of a dictionary share.
+    picks:   which rows of the group these are, ascending, where they are not all; None: all.
+    whole:   rows of the group in the file, where there are picks.
+    decoded: as `bytes`, with all that is known today; in no document. exact: whether that is all of it.
     """
 
     rows: int
     bytes: int
     picks: tuple[int, ...] | None = None
     whole: int = 0
+    decoded: int = field(default=0, compare=False)
+    exact: bool = field(default=True, compare=False)
+
+    @property
+    def decoded_bytes(self) -> int:
+        """What the group takes when it is decoded, at least."""
+        return max(self.bytes, self.decoded)
 
     @property
     def stored(self) -> int:
@@ -94,6 +104,11 @@ class Plan:
         return sum(shard.rows for shard in self.shards)
 
     @property
+    def decoded_bytes(self) -> int:
+        """What all row groups take when they are decoded, at least."""
+        return sum(group.decoded_bytes for file in self.files for group in file.row_groups)
+
+    @property
     def skipped(self) -> dict[str, str]:
         """Files that were bad when the plan was made, and are no part of it: url -> code."""
         return skipped_files(self.identity)
@@ -140,7 +155,7 @@ class Plan:
 def picked(file: InputFile, rows: Mapping[int, Sequence[int]]) -> InputFile:
     """`file` with some of its rows only. rows: row group -> its rows, ascending; groups that are left out have none."""
     groups = tuple(
-        RowGroup(len(picks), group.bytes if picks else 0, picks, group.rows)
+        RowGroup(len(picks), group.bytes if picks else 0, picks, group.rows, group.decoded if picks else 0, group.exact)
         for index, group in enumerate(file.row_groups)
         for picks in [tuple(rows.get(index, ()))]
     )

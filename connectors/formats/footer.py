@@ -12,12 +12,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from connectors.formats.buffered import BufferedFile
+from connectors.formats.chunk import Chunk, Leaf, TextSizes
 from connectors.formats.fault import one_line, unreadable, wrong_magic
 from connectors.formats.plain import plain_schema
 from connectors.formats.schema import leaf_count
@@ -38,13 +38,13 @@ DECODE_ERRORS = (OSError, ValueError, pa.ArrowException)
 class FileSchema:
     """A schema as the file has it, as it is delivered, and which leaf columns belong to which top-level field.
 
-    repeated: leaf columns where a row may have several values, or none.
+    leaves: of each field. columns: the leaf columns.
     """
 
     raw: pa.Schema
     plain: pa.Schema
     leaves: tuple[range, ...]
-    repeated: frozenset[int]
+    columns: tuple[Leaf, ...]
 
     @classmethod
     def of(cls, raw: pa.Schema, stored: pq.ParquetSchema) -> FileSchema:
@@ -53,8 +53,7 @@ class FileSchema:
             stop = start + leaf_count(field.type)
             leaves.append(range(start, stop))
             start = stop
-        repeated = (leaf for leaf in range(len(stored)) if stored.column(leaf).max_repetition_level)
-        return cls(raw, plain_schema(raw), tuple(leaves), frozenset(repeated))
+        return cls(raw, plain_schema(raw), tuple(leaves), tuple(map(Leaf.of, map(stored.column, range(len(stored))))))
 
 
 class Footer:
@@ -72,6 +71,7 @@ class Footer:
 
         arrow_schema: the stored one is heeded, if there is one; else columns are of the types that Parquet states.
         """
+        self.text = TextSizes()
         self._file = file
         self._probe = _FooterFile(file, arrow_schema)
         # buffer_size: columns are opened without reading, so all are checked before the first page is read.
@@ -94,28 +94,26 @@ class Footer:
         self.schema = replace(self.schema, plain=pa.schema(kept))
         return True
 
-    def chunks(self, row_group: int, columns: Sequence[str]) -> list[Any]:
-        """Metadata of the column chunks below `columns`.
+    def chunks(self, row_group: int, columns: Sequence[str]) -> list[Chunk]:
+        """The column chunks below `columns`, in the order of the file.
 
         raises: InputError FILE_ENCRYPTED, FILE_UNSUPPORTED; FILE_FOOTER too where they hold other rows than the group.
         """
         self._rehearse(row_group, columns)
         group, wanted, raw = self.metadata.row_group(row_group), set(columns), self.schema.raw
-        chunks = {
-            leaf: group.column(leaf)
-            for index, leaves in enumerate(self.schema.leaves)
-            if raw.field(index).name in wanted
-            for leaf in leaves
-        }
-        for leaf, chunk in chunks.items():
-            self._check_values(row_group, group.num_rows, chunk, leaf in self.schema.repeated)
-        return list(chunks.values())
+        found: list[Chunk] = []
+        for index, leaves in enumerate(self.schema.leaves):
+            if (name := raw.field(index).name) in wanted:
+                for leaf in leaves:
+                    found.append(Chunk.of(name, self.schema.columns[leaf], group.column(leaf), self.text.of))
+                    self._check_values(row_group, group.num_rows, found[-1])
+        return found
 
-    def _check_values(self, row_group: int, rows: int, chunk: Any, repeated: bool) -> None:
+    def _check_values(self, row_group: int, rows: int, chunk: Chunk) -> None:
         """A reader takes the first `rows` rows of a column, and does not look whether there are more."""
-        values = chunk.num_values
-        if values != rows and not (repeated and 0 < rows < values):  # in a list, each row has one at least
-            found = f"{values} values in {chunk.path_in_schema!r}" if rows else "values"
+        values = chunk.values
+        if values != rows and not (chunk.leaf.repeated and 0 < rows < values):  # in a list, each row has one at least
+            found = f"{values} values in {chunk.leaf.path!r}" if rows else "values"
             claim = f"row group {row_group} claims {rows or 'no'} rows, and its columns hold {found}"
             raise unreadable(self._file, "FILE_FOOTER", claim)
 
@@ -167,7 +165,7 @@ def read_footer(file: BufferedFile, known: FileSchema | None = None) -> Footer:
     raises: InputError FILE_EMPTY, FILE_MAGIC, FILE_TRUNCATED, FILE_ENCRYPTED, FILE_FOOTER, FILE_SCHEMA,
             FILE_UNSUPPORTED.
     """
-    _hold_footer(file)
+    footer_bytes = _hold_footer(file)
     with _refusing(file, "FILE_FOOTER", "its footer cannot be parsed"):
         try:
             footer = Footer(file)
@@ -182,6 +180,8 @@ def read_footer(file: BufferedFile, known: FileSchema | None = None) -> Footer:
     if leaves != footer.metadata.num_columns:
         counts = f"its schema has {leaves} leaf columns, its footer {footer.metadata.num_columns}"
         raise unreadable(file, "FILE_SCHEMA", counts)
+    if any(leaf.kind == "BYTE_ARRAY" for leaf in footer.schema.columns):
+        footer.text = TextSizes(footer_bytes)
     if _HIDDEN_KEY in (footer.metadata.metadata or {}):
         _leave_out_wide_integers(file, footer)
     return footer
@@ -203,7 +203,7 @@ def _leave_out_wide_integers(file: BufferedFile, footer: Footer) -> None:
         _log.warning(story, file.url, footer.metadata.created_by, one_of(names))
 
 
-Parsed = tuple[pq.FileMetaData, FileSchema]
+Parsed = tuple[pq.FileMetaData, FileSchema, TextSizes]
 
 
 class SharedFooters:
@@ -233,11 +233,11 @@ class SharedFooters:
         with parsing:
             if not parsed:
                 footer = read_footer(file, known)
-                parsed.append((footer.metadata, footer.schema))
+                parsed.append((footer.metadata, footer.schema, footer.text))
                 return footer
-        metadata, schema = parsed[0]
+        metadata, schema, text = parsed[0]
         footer = Footer(file, metadata)  # what opens columns is for one thread, what was parsed for all
-        footer.schema = schema
+        footer.schema, footer.text = schema, text
         return footer
 
 
@@ -253,7 +253,7 @@ def _refusing(file: BufferedFile, code: str, what: str) -> Iterator[None]:
         raise unreadable(file, code, f"{what}: {one_line(error)}") from error
 
 
-def _hold_footer(file: BufferedFile) -> None:
+def _hold_footer(file: BufferedFile) -> pa.Buffer:
     if file.size == 0:
         raise unreadable(file, "FILE_EMPTY", "it has zero bytes")
     tail = file.tail()
@@ -272,6 +272,7 @@ def _hold_footer(file: BufferedFile) -> None:
         raise unreadable(file, "FILE_FOOTER", f"its footer claims {length} bytes, the file has {file.size}")
     if length + 8 > len(tail):
         file.hold([(file.size - length - 8, file.size)])
+    return file.take(file.size - length - 8, file.size - 8)
 
 
 def _check_rows(file: BufferedFile, metadata: pq.FileMetaData) -> None:

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from connectors.formats.buffered import BufferedFile
+from connectors.formats.chunk import Chunk, rows_at_once
 from connectors.formats.fault import (
     MAX_ROW_GROUP_BYTES,
     bad_row_group,
@@ -29,7 +30,7 @@ from connectors.formats.fault import (
     wrong_rows,
 )
 from connectors.formats.footer import DECODE_ERRORS, FileSchema, Footer, SharedFooters, read_footer, unsupported
-from connectors.formats.plain import TooLargeError, plain_table
+from connectors.formats.plain import PIECE_BYTES, TooLargeError, plain_table, refuse_larger
 from connectors.formats.schema import position
 from connectors.formats.spool import HEADER_KEY, SpoolWriter, empty_batch, open_part, whole_part
 from connectors.store.store import FileStat, Store
@@ -37,8 +38,7 @@ from jobs.attempt import InputSlice
 from jobs.errors import InputError
 from jobs.plan import InputFile, RowGroup
 
-# Bytes of one decoded value. Runs and dictionaries make the bytes of a page much fewer than those of its values.
-_VALUE_BYTES = {"INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 8}
+_INDEX_BYTES = 4  # of a dictionary, as pyarrow reads it
 
 _GEOMETRIES = {"GEOMETRY", "GEOGRAPHY"}  # logical types
 
@@ -106,10 +106,7 @@ def _annotations(footer: Footer) -> dict[str, str]:
 def _row_group(file: BufferedFile, footer: Footer, index: int, columns: Sequence[str]) -> RowGroup:
     chunks = footer.chunks(index, columns)
     rows = footer.metadata.row_group(index).num_rows
-    decoded = sum(
-        max(0, chunk.total_uncompressed_size, chunk.num_values * _VALUE_BYTES.get(chunk.physical_type, 0))
-        for chunk in chunks
-    )
+    decoded = sum(chunk.decoded for chunk in chunks)
     if decoded > MAX_ROW_GROUP_BYTES:
         raise unreadable(
             file,
@@ -117,7 +114,8 @@ def _row_group(file: BufferedFile, footer: Footer, index: int, columns: Sequence
             f"row group {index} has {decoded} bytes when decoded; the limit is {MAX_ROW_GROUP_BYTES}: "
             "write the file again with smaller row groups",
         )
-    return RowGroup(rows, decoded)
+    exact = all(chunk.exact for chunk in chunks)
+    return RowGroup(rows, sum(chunk.planned for chunk in chunks), decoded=decoded, exact=exact)
 
 
 class ParquetReader:
@@ -170,30 +168,72 @@ class ParquetReader:
             chunks = self._footer.chunks(row_group, columns)
         except InputError as error:
             raise while_running(error) from error
+        refuse_larger([(chunk.column, chunk.decoded) for chunk in chunks], self._most_bytes)
         try:
-            self._file.hold(_byte_range(chunk) for chunk in chunks)
-            table = self._parquet.read_row_group(row_group, columns=list(columns), use_threads=False)
+            self._file.hold((chunk.start, chunk.stop) for chunk in chunks)
+            table = self._table(row_group, columns, chunks)
         finally:
             self._file.hold([])
-        # A name with a dot may bring the struct field of that path too: the exact name is the one that is meant.
-        table = table.select(list(columns))
-        table.validate()
         self._check_entries(row_group, table, chunks)
-        return plain_table(table, self._most_bytes)
+        return table
 
-    def _check_entries(self, row_group: int, table: pa.Table, chunks: Sequence[Any]) -> None:
+    def _table(self, row_group: int, columns: Sequence[str], chunks: Sequence[Chunk]) -> pa.Table:
+        """In parts, where the whole may be more than is allowed, or than pyarrow (26.0) can put into nested columns."""
+        rows = self._footer.metadata.row_group(row_group).num_rows
+        sizes = [(chunk, self._at_most(chunk)) for chunk in chunks]
+        most_rows = rows_at_once(rows, sizes, self._most_bytes, PIECE_BYTES // 2)
+        large = [chunk for chunk, size in sizes if chunk.nested and size > PIECE_BYTES]
+        while most_rows:
+            try:
+                return self._parts(row_group, columns, most_rows if most_rows < rows else 0)
+            except pa.ArrowNotImplementedError:  # too much text for a nested column is one of its reasons, and not told
+                if not large:
+                    raise
+                most_rows = min(most_rows, rows) // 4
+        raise TooLargeError(f"a row of more than {PIECE_BYTES:,} bytes; up to that are read", large[0].column)
+
+    def _parts(self, row_group: int, columns: Sequence[str], most_rows: int) -> pa.Table:
+        """most_rows: of a part; 0: all at once."""
+        parts: list[pa.Table] = []
+        sizes = dict.fromkeys(columns, 0)
+        for table in self._raw(row_group, list(columns), most_rows):
+            # A name with a dot may bring the struct field of that path too: the exact name is the one that is meant.
+            part = table.select(list(columns))
+            part.validate()
+            parts.append(plain_table(part, self._most_bytes))
+            if most_rows:
+                sizes = {name: size + parts[-1].column(name).nbytes for name, size in sizes.items()}
+                refuse_larger(sizes.items(), self._most_bytes)
+        if not parts:
+            raise wrong_rows(self._inputs, row_group, 0)
+        return parts[0] if len(parts) == 1 else pa.concat_tables(parts)
+
+    def _raw(self, row_group: int, columns: list[str], most_rows: int) -> Iterator[pa.Table]:
+        if not most_rows:
+            yield self._parquet.read_row_group(row_group, columns=columns, use_threads=False)
+            return
+        for batch in self._parquet.iter_batches(most_rows, row_groups=[row_group], columns=columns, use_threads=False):
+            yield pa.Table.from_batches([batch])
+
+    def _at_most(self, chunk: Chunk) -> int:
+        """Bytes that pyarrow may make of a chunk; a dictionary that is delivered as one is not decoded by it."""
+        if pa.types.is_dictionary(self._footer.schema.raw.field(chunk.column).type):
+            return chunk.stored + _INDEX_BYTES * chunk.values
+        return chunk.at_most(self._file.take)
+
+    def _check_entries(self, row_group: int, table: pa.Table, chunks: Sequence[Chunk]) -> None:
         """Where all columns are lists, only what is in them tells whether the row group has more rows than it claims.
 
         raises: DataError ROWGROUP_ROWS.
         """
         rows = self._footer.metadata.row_group(row_group).num_rows
-        if table.num_rows != rows or not chunks or any(chunk.num_values == rows for chunk in chunks):
+        if table.num_rows != rows or not chunks or any(chunk.values == rows for chunk in chunks):
             return
         names = [name for name in self._footer.schema.raw.names if table.schema.get_field_index(name) >= 0]
         read = [(name, leaf) for name in names for leaf in entries(table.column(name))]
         for (name, count), chunk in zip(read, chunks, strict=True):
-            if count < chunk.num_values:
-                found = f"its {rows} rows hold {count} of the {chunk.num_values} values of {chunk.path_in_schema!r}"
+            if count < chunk.values:
+                found = f"its {rows} rows hold {count} of the {chunk.values} values of {chunk.leaf.path!r}"
                 raise bad_row_group(self._inputs, row_group, "ROWGROUP_ROWS", found, name)
 
     def _decode_by_column(self, row_group: int) -> pa.Table:
@@ -239,13 +279,6 @@ def _entries(values: pa.Array) -> list[Any]:
 def _sums(leaf: Any, sizes: Any) -> Any:
     upto, stops = np.append(0, np.cumsum(leaf)), np.cumsum(sizes, dtype=np.int64)
     return upto[stops] - upto[stops - sizes]
-
-
-def _byte_range(chunk: Any) -> tuple[int, int]:
-    first = chunk.data_page_offset
-    if chunk.has_dictionary_page and chunk.dictionary_page_offset is not None:
-        first = min(first, chunk.dictionary_page_offset)
-    return first, first + chunk.total_compressed_size
 
 
 def _code(error: Exception) -> str:

@@ -7,6 +7,7 @@ views and `run_end_decode` return offsets that have wrapped (26.0), and dictiona
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -16,17 +17,18 @@ import pyarrow.compute as pc
 
 from connectors.formats.fault import MAX_ROW_GROUP_BYTES
 
-_WAY_OUT = ": write smaller row groups, or raise `limits.max_row_group_bytes`"
-
 PIECE_BYTES = 2**31 - 1  # what the 32-bit offsets of text and lists reach
 
 Sizes = Any  # (rows,) int64 of bytes
 
 
 class TooLargeError(Exception):
-    """What cannot be held when it is decoded: how large it is, in words. column: its name."""
+    """What cannot be held when it is decoded."""
 
-    column = ""
+    def __init__(self, found: str, column: str = "") -> None:
+        """found: how large it is, in words. column: its name."""
+        super().__init__(found)
+        self.column = column
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
@@ -102,18 +104,28 @@ def plain_table(table: pa.Table, most_bytes: int = MAX_ROW_GROUP_BYTES, piece_by
 
 
 def _check(table: pa.Table, at_most_bytes: dict[int, list[int]], most_bytes: int) -> None:
-    """raises: TooLargeError naming the largest column."""
     beside = table.nbytes - sum(table.column(index).nbytes for index in at_most_bytes)
-    if beside + sum(map(sum, at_most_bytes.values())) <= most_bytes:
-        return
-    sizes = {index: sum(map(_exactly, table.column(index).chunks)) for index in at_most_bytes}
-    total = beside + sum(sizes.values())
+    if beside + sum(map(sum, at_most_bytes.values())) > most_bytes:
+        names = table.schema.names
+        sizes = [(names[index], sum(map(_exactly, table.column(index).chunks))) for index in at_most_bytes]
+        refuse_larger(sizes, most_bytes, beside)
+
+
+def refuse_larger(sizes: Iterable[tuple[str, int]], most_bytes: int, beside: int = 0) -> None:
+    """sizes: bytes of columns. beside: of others. raises: TooLargeError naming the largest where all have too many."""
+    by_column: dict[str, int] = {}
+    for name, size in sizes:
+        by_column[name] = by_column.get(name, 0) + size
+    total = beside + sum(by_column.values())
     if total > most_bytes:
-        largest = max(sizes, key=lambda index: sizes[index])
-        others = f", {total:,} together with other columns" if total > sizes[largest] else ""
-        error = TooLargeError(f"{sizes[largest]:,} bytes when decoded{others}; the limit is {most_bytes:,}{_WAY_OUT}")
-        error.column = table.schema.field(largest).name
-        raise error
+        largest = max(by_column, key=lambda name: by_column[name], default="")
+        size = by_column.get(largest, 0)
+        others = f", {total:,} together with other columns" if total > size else ""
+        raise TooLargeError(
+            f"{size:,} bytes when decoded{others}; the limit is {most_bytes:,}: "
+            "write smaller row groups, or raise `limits.max_row_group_bytes`",
+            largest,
+        )
 
 
 def at_most(values: pa.Array) -> int:

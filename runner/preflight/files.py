@@ -81,9 +81,9 @@ def inspect(
 
 def _refuse_large(file: InputFile, most: int) -> None:
     for index, group in enumerate(file.row_groups):
-        if group.bytes > most:
+        if group.decoded_bytes > most:
             raise InputError(
-                f"cannot read '{redact(file.url)}': row group {index} has {group.bytes:,} bytes when decoded;"
+                f"cannot read '{redact(file.url)}': row group {index} has {group.decoded_bytes:,} bytes when decoded;"
                 f" `limits.max_row_group_bytes` allows {most:,}: write the file again with smaller row groups",
                 code="ROWGROUP_TOO_BIG",
                 file=file.url,

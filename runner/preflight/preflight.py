@@ -296,6 +296,6 @@ def _batch_rows(job: Job, binding: Binding, plan: Plan) -> tuple[int, int]:
     fixed = binding.batch_rows or (None if job.limits.batch_rows == "auto" else job.limits.batch_rows)
     if fixed is not None:
         return fixed, fixed
-    read = sum(shard.bytes for shard in plan.shards) / max(1, plan.rows)
+    read = plan.decoded_bytes / max(1, plan.rows)
     row_bytes = read + binding.output_bytes_per_row
     return auto_batch_rows(row_bytes), most_batch_rows(row_bytes)

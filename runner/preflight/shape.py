@@ -55,7 +55,7 @@ _MOST_FILES = 1000  # that are looked through for a small row group
 def sample_slice(plan: Plan, signature: Signature) -> InputSlice | None:
     """The smallest row group that has rows, None where even that is large."""
     groups = (
-        (group.bytes, index, number)
+        (group.decoded_bytes, index, number)
         for index, file in enumerate(plan.files[:_MOST_FILES])
         for number, group in enumerate(file.row_groups)
         if group.rows

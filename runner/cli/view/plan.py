@@ -34,7 +34,7 @@ def plan_document(ready: Preflight) -> dict[str, Any]:
         "bytes_on_store": sum(file.size for file in plan.files),
         "row_groups": sum(len(file.row_groups) for file in plan.files),
         "rows": plan.rows,
-        "decoded_bytes": sum(shard.bytes for shard in plan.shards),
+        "decoded_bytes": plan.decoded_bytes,
         "shards": len(plan.shards),
         "batch_rows": ready.batch_rows,
         "output": ready.job.output.url,
@@ -45,12 +45,14 @@ def render_plan(ready: Preflight) -> Group:
     facts = plan_document(ready)
     model = facts["model"]
     version = f" version {model['version']}" if model["version"] is not None else ""
+    exact = all(group.exact for file in ready.plan.files for group in file.row_groups)
+    at_least = "" if exact else "at least "
     head = Table.grid(padding=(0, 2))
     head.add_row("model", f"{model['url']}{version}, signature '{model['signature']}', tags {', '.join(model['tags'])}")
     head.add_row(
         "input",
         f"{facts['rows']:,} rows in {facts['row_groups']:,} row groups of {facts['files']:,} files"
-        f" ({byte_count(facts['bytes_on_store'])}; {byte_count(facts['decoded_bytes'])} decoded)",
+        f" ({byte_count(facts['bytes_on_store'])}; {at_least}{byte_count(facts['decoded_bytes'])} decoded)",
     )
     if ready.skipped:
         head.add_row("skipped", Text("\n".join(ready.skipped), style="yellow"))

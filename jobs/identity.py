@@ -15,7 +15,8 @@ from jobs.job import Limits, Output
 
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
-    """digest: of the content. op_libraries: SHA-256 of each, in hex. trusted: ops that only this job allows."""
+    """digest: of the content. op_libraries: SHA-256 of each, in hex. trusted: ops that only this job allows.
+    batch: rows of each call, where the job says so."""
 
     digest: str
     version: int | None
@@ -26,8 +27,11 @@ class ModelIdentity:
     mixed_precision: str | None
     op_libraries: Sequence[str]
     trusted: Sequence[str] = ()
+    batch: int | None = None
 
     def document(self) -> dict[str, Any]:
+        trusted = {"trusted": list(self.trusted)} if self.trusted else {}
+        batch = {"batch": self.batch} if self.batch is not None else {}
         return {
             "digest": self.digest,
             "version": self.version,
@@ -37,7 +41,9 @@ class ModelIdentity:
             "xla": self.xla,
             "mixed_precision": self.mixed_precision,
             "op_libraries": list(self.op_libraries),
-        } | ({"trusted": list(self.trusted)} if self.trusted else {})
+            **trusted,
+            **batch,
+        }
 
 
 @dataclass(frozen=True, slots=True)

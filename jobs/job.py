@@ -139,6 +139,7 @@ class Model(Location):
     xla: bool = False  # compile the signature, for one batch size
     mixed_precision: Literal["bfloat16", "float16"] | None = None  # what float32 matrices are multiplied in
     op_libraries: Names = ()  # shared libraries that register ops of the model; paths that every worker sees
+    batch: Count | None = None  # rows of each call, for a graph that takes no other number; None: as its tensors say
 
     @model_validator(mode="after")
     def _compiled_as_asked(self) -> Model:
@@ -444,6 +445,8 @@ class Job(Section):
             document[section].pop("options")
         document["model"].pop("trust")
         # Keys that older jobs did not have are no part of it at their default.
+        if document["model"]["batch"] is None:
+            document["model"].pop("batch")
         for rule in document["columns"]["inputs"].values():
             if rule["example"] and rule["example"]["empty"] == "missing":
                 rule["example"].pop("empty")

@@ -38,10 +38,19 @@ def wanted_columns(columns: Columns, signature: Signature, schema: pa.Schema) ->
     return list(dict.fromkeys([*bound, *columns.keep]))
 
 
-def bind(columns: Columns, schema: pa.Schema, signature: Signature, tensor_encoding: str) -> Binding:
+def bind(
+    columns: Columns,
+    schema: pa.Schema,
+    signature: Signature,
+    tensor_encoding: str,
+    batch: int | None = None,
+    *,
+    tried: bool = True,
+) -> Binding:
     """Agree on every input, output and kept column.
 
     schema:  at least the columns of `wanted_columns`.
+    batch:   rows of each call, as the job says; None: as the inputs do, or the outputs where a call will be `tried`.
     raises:  BindingError that lists all offenders, each with column, tensor, what was found and expected. Facts:
              `code` of the first and `codes` of all, in the order of the lines, with commas between.
     """
@@ -50,7 +59,7 @@ def bind(columns: Columns, schema: pa.Schema, signature: Signature, tensor_encod
     schema = with_fields(schema, leads)
     signature = grouped(columns, schema, signature)
     inputs = _bind_inputs(columns, schema, signature, problems)
-    batch_rows = _batch_rows(inputs, problems)
+    batch_rows = _batch_rows(inputs, batch, problems) or (_declared(columns, signature) if tried else None)
     padded = {bound.name: bound.source for bound in inputs if isinstance(bound.source, PadSource)}
     targets = _bind_outputs(columns, signature, batch_rows, tensor_encoding, padded, problems)
     for name in columns.keep:
@@ -162,8 +171,8 @@ def _source(
         return None
 
 
-def _batch_rows(inputs: Sequence[BoundInput], problems: _Problems) -> int | None:
-    """The fixed batch dimension of the inputs that follow the rows, None where they take any."""
+def _batch_rows(inputs: Sequence[BoundInput], batch: int | None, problems: _Problems) -> int | None:
+    """The fixed batch dimension of the inputs that follow the rows, or the job's; None where they take any."""
     fixed = {
         bound.name: bound.shape[0]
         for bound in inputs
@@ -174,7 +183,22 @@ def _batch_rows(inputs: Sequence[BoundInput], problems: _Problems) -> int | None
     if len(set(fixed.values())) > 1:
         wishes = ", ".join(f"{name!r} wants {rows}" for name, rows in fixed.items())
         problems.add("MODEL_SIGNATURE", f"fixed batch dimensions: {wishes}; expected one number of rows for all inputs")
-    return next(iter(fixed.values()), None)
+    elif batch is not None and fixed and batch not in fixed.values():
+        name, rows = next(iter(fixed.items()))
+        problems.add("MODEL_SIGNATURE", f"`model: {{batch: {batch}}}`: input {name!r} wants {rows} rows a call")
+    return next(iter(fixed.values()), batch)
+
+
+def _declared(columns: Columns, signature: Signature) -> int | None:
+    """The rows that each output declares where no input does: those of a graph that was exported as if it took any.
+
+    That its answers follow the rows, and are no table of that size, shows the trial. One row a call is left to the job
+    to say: an output of one row may as well be a sum over all.
+    """
+    specs = [signature.outputs[name] for name in columns.outputs or signature.outputs if name in signature.outputs]
+    sizes = {spec.shape[0] if spec.shape and spec.encoding == "dense" else None for spec in specs}
+    size = sizes.pop() if len(sizes) == 1 else None
+    return size if size is not None and size > 1 else None
 
 
 def _bind_outputs(

@@ -83,7 +83,9 @@ def output_target(spec: TensorSpec, rule: OutputColumn, batch_rows: int | None, 
     if spec.shape is not None and spec.shape[0] not in (None, batch_rows):
         fed = "any number of rows" if batch_rows is None else f"{batch_rows} rows"
         shape = f"found a first dimension of {spec.shape[0]} where {fed} are fed"
-        raise mismatch(shape, "expected one row for each row of the input", "MODEL_SIGNATURE")
+        way = f"; a graph that takes {spec.shape[0]} rows a call wants `model: {{batch: {spec.shape[0]}}}`"
+        expected = "expected one row for each row of the input" + (way if batch_rows is None and spec.shape[0] else "")
+        raise mismatch(shape, expected, "MODEL_SIGNATURE")
     if rule.decode is not None and spec.dtype != "string":
         raise mismatch(f"found 'decode: {rule.decode}'", f"only strings can be decoded, not {spec.dtype}")
     row = _row(spec, rule)

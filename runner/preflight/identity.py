@@ -31,6 +31,7 @@ def model_identity(
         mixed_precision=options.mixed_precision,
         op_libraries=[sha256 for _, sha256 in options.op_libraries],
         trusted=trusted,
+        batch=job.model.batch,
     )
 
 

@@ -158,6 +158,11 @@ class Examined:
     spans: Mapping[str, Span]  # of inputs that are places in a table
     compiled: Compiled | None
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether a call may be made to try the model out."""
+        return not (self.effects.writes or self.trusted)
+
 
 def preflight(job: Job, cache: CacheSettings | None = None) -> Preflight:
     """Look at model and input, bind them, and plan. raises: any JobError, with all offenders of its kind at once."""
@@ -184,7 +189,8 @@ def examine(job: Job, cache: CacheSettings | None = None) -> Examined:
     job, source, files = listed(job, store)
     refuse_own_output(job, store, source)
     first = first_schema(source, store, files, job.limits)
-    binding = bind(job.columns, first, signature, job.output.tensor_encoding)
+    tried = not (made.writes or trusted)
+    binding = bind(job.columns, first, signature, job.output.tensor_encoding, job.model.batch, tried=tried)
     flow = Flow(program, program.output_tensors(signature.name, [target.name for target in binding.outputs]))
     spans = {name: Span(found.lowest, found.highest, found.table) for name, found in lookups(flow, signature).items()}
     changed = compiled(flow, signature, binding.within(spans).spanned) if options.xla else None
@@ -208,12 +214,16 @@ def complete(examined: Examined) -> Preflight:
             f"input and job do not fit: {len(problems)} problem{'s' * (len(problems) > 1)} in {len(inspected)} files"
             f"\n{offenders(problems)}"
         )
-    binding = bind(job.columns, schema, signature, job.output.tensor_encoding).within(examined.spans)
+
+    def bound(encoding: str) -> Binding:
+        return bind(job.columns, schema, signature, encoding, job.model.batch, tried=examined.repeatable)
+
+    binding = bound(job.output.tensor_encoding).within(examined.spans)
     first = inspected[0][0]
     notes = written(
         job,
         binding,
-        lambda encoding: bind(job.columns, schema, signature, encoding),
+        bound,
         schema,
         lambda: examined.source.stated(examined.store, FileStat(first.url, first.size, first.version)),
     )

@@ -46,6 +46,7 @@ _TOLERANCE = 0.02
 _REPEATED = 1e-4  # the same of one call that is made twice: only the order of additions may differ
 _PROBES, _PROBE_BYTES = 64, 16 * 2**20  # of a call with rows that hold a NaN
 _ROWS_TO_COMPILE = 8  # of the sample: so many bad rows in front of a file are no accident
+_PLACES = 16  # of a call of a fixed size, whose answers are compared
 _NO_KERNEL = re.compile(r"No OpKernel was registered to support Op '?(\w+)|(?:Could not find|no) kernel.*?'(\w+)'")
 _HOPELESS = ("UNIMPLEMENTED", "FAILED_PRECONDITION")  # status codes that no other row would change
 
@@ -163,6 +164,7 @@ class _Trial:
                 same = [0] * len(rows)
                 other = self._call(same)
                 if isinstance(other, ModelCallError):
+                    self.require_rows(made)
                     raise ModelError(
                         f"cannot give {len(rows)} rows a call to {self._where}, although {len(rows) - 1}"
                         f" {'was' if len(rows) == 2 else 'were'} fine: {other.message}; set"
@@ -173,7 +175,7 @@ class _Trial:
                 self._require_compiled(answer)
             if isinstance(answer, RunnerError):
                 return made, f"not proved with {len(rows)} rows ({self._sample.kind}): {answer.message}"
-            made.append((rows, answer))
+            made.append((self._places(rows), answer))
         return made, ""
 
     def _require_compiled(self, first: ModelCallError) -> None:
@@ -181,6 +183,10 @@ class _Trial:
         others = (self._call([row]) for row in range(1, _ROWS_TO_COMPILE))
         if all(isinstance(answer, RunnerError) for answer in others):
             raise ModelError(f"{first.message}; {RUN_WITHOUT}") from first
+
+    def _places(self, rows: Sequence[int]) -> Sequence[int]:
+        """The row at each of the first places of a call: where it is filled up, its last row again."""
+        return [*rows, *[rows[-1]] * (min(self._binding.batch_rows or 0, _PLACES) - len(rows))]
 
     def _call(self, rows: Sequence[int]) -> Outputs | RunnerError:
         try:
@@ -213,7 +219,9 @@ class _Trial:
                     wrong[name] = f"{tensor_text('', shape)} for {fed} row{'s' * (fed > 1)}"
         if wrong:
             shapes = ", ".join(f"{name!r} has the shape {shape}" for name, shape in wrong.items())
-            raise self._refusal(list(wrong), f"do not follow the rows: {shapes}")
+            sizes = {outputs[name].shape[:1] for _, outputs in calls for name in self._plain}
+            fixed = sizes.pop() if len(sizes) == 1 and not self._binding.batch_rows else ()
+            raise self._refusal(list(wrong), f"do not follow the rows: {shapes}", *fixed)
         self._require_types(calls[-1])
 
     def _require_types(self, call: _Call) -> None:
@@ -232,16 +240,14 @@ class _Trial:
 
         bits: raises where they are random, too, and be it in the last bit.
         """
-        rows, _ = calls[-1]
-        again = self._call(rows)
-        drawn = (
-            []
-            if isinstance(again, RunnerError)
-            else self._differing([calls[-1], (rows, again)], 0 if bits else _REPEATED)
-        )
+        rows, answer = calls[-1]
+        again, places = self._call(rows), range(len(rows))
+        twice = [] if isinstance(again, RunnerError) else [(places, answer), (places, again)]
+        drawn = self._differing(twice, 0 if bits else _REPEATED)
         if mixed := [name for name in self._differing(calls, _TOLERANCE) if name not in drawn]:
             raise self._refusal(
-                mixed, "depend on the rows beside a row, so that they would change with the size of a batch"
+                mixed,
+                "depend on the rows beside a row, or on its place, so that they would change with the size of a batch",
             )
         if not drawn:
             return []
@@ -264,13 +270,15 @@ class _Trial:
                         names.append(name)
         return names
 
-    def _refusal(self, names: Sequence[str], why: str) -> ModelError:
+    def _refusal(self, names: Sequence[str], why: str, takes: int = 1) -> ModelError:
+        """takes: rows of each call, where the graph seems to want so many."""
         others = [target.name for target in self._binding.outputs if target.name not in names]
         keep = f"`outputs: [{', '.join(others)}]`" if others else "another signature"
         plural = "s" * (len(names) > 1)
         return ModelError(
             f"cannot write output{plural} {one_of(names)} of {self._where}: they {why}; expected one row for each row"
             f" of the input, choose {keep}"
+            + (f", or `model: {{batch: {takes}}}` if its graph takes {takes} rows a call" if takes > 1 else "")
         )
 
     def placed(self, rows: Sequence[int]) -> Mapping[str, Mapping[str, int]]:

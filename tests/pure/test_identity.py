@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from jobs.identity import Identity, InputIdentity, ModelIdentity, output_format, skipped_files
 from jobs.job import Limits, Output
 
@@ -37,6 +39,8 @@ def test_what_is_not_at_its_default_is_named() -> None:
     assert made["input"] == {"format": "parquet", "only_rejects": "p1", "skipped": {"s3://in/a": "FILE_MAGIC"}}
     assert (made["limits"]["on_bad_row"], made["limits"]["nan_output"]) == ("reject", "reject")
     assert "nonfinite" not in made["limits"]
+    batched = replace(MODEL, batch=8)
+    assert batched.document() == MODEL.document() | {"batch": 8}
 
 
 def test_that_nonfinite_values_pass_makes_no_other_plan_where_it_is_said() -> None:

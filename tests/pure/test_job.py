@@ -139,7 +139,8 @@ def test_keys_that_older_jobs_did_not_have_are_no_part_of_the_fingerprint_at_the
     before = "934f3819a2ead1c4e762ded5150325c5"  # as it was when there were no such keys
     assert _job(columns={"inputs": inputs}).fingerprint == before
     stated = {"e": {"example": rule | {"empty": "missing"}}, "x": "x"}
-    assert _job(columns={"inputs": stated}).fingerprint == before
+    assert _job(model={"url": "m", "batch": None}, columns={"inputs": stated}).fingerprint == before
+    assert _job(model={"url": "m", "batch": 8}, columns={"inputs": inputs}).fingerprint != before
     other = {"e": {"example": rule | {"empty": "empty"}}, "x": "x"}
     assert _job(columns={"inputs": other}).fingerprint != before
 

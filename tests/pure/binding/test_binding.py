@@ -546,3 +546,33 @@ def test_a_key_of_a_tensor_that_stands_where_tensors_do_is_told() -> None:
     assert codes == ["MODEL_SIGNATURE"] * 2
     assert "input 'stack': the signature has no such input; it has 'x'; 'stack' is a key of a tensor" in text
     assert "whose name goes before it: `outputs: {TENSOR: {cut: ...}}`" in text
+
+
+def test_the_rows_that_all_outputs_declare_are_those_of_a_call() -> None:
+    outputs = [tensor("y", shape=(8,)), tensor("z", shape=(8, 3))]
+    model, schema = signature([tensor("x")], outputs), pa.schema([("x", FLOAT)])
+    found = bound(model, schema)
+    assert found.batch_rows == 8
+    rows = pa.RecordBatch.from_pydict({"x": pa.array([1, 2, 3], FLOAT)})
+    assert found.feed(rows)["x"].tolist() == [1, 2, 3, 3, 3, 3, 3, 3]
+    assert bind(Columns(), schema, model, "list", 8, tried=False).batch_rows == 8
+    with pytest.raises(BindingError, match=r"found a first dimension of 8.*wants `model: \{batch: 8\}`"):
+        bind(Columns(), schema, model, "list", tried=False)
+    assert bound(model, schema, outputs=["y"]).batch_rows == 8
+
+
+@pytest.mark.parametrize("shapes", [[(8,), (None,)], [(8,), (4,)], [(1,)]], ids=str)
+def test_outputs_that_declare_no_one_number_of_rows_are_refused_with_what_to_write(shapes: list[Any]) -> None:
+    outputs = [tensor(f"y{number}", shape=shape) for number, shape in enumerate(shapes)]
+    model, schema = signature([tensor("x")], outputs), pa.schema([("x", FLOAT)])
+    text, _ = refused(model, schema)
+    assert f"a graph that takes {shapes[0][0]} rows a call wants `model: {{batch: {shapes[0][0]}}}`" in text
+    if shapes != [(8,), (4,)]:
+        assert bind(Columns(), schema, model, "list", shapes[0][0]).batch_rows == shapes[0][0]
+
+
+def test_the_batch_of_a_job_must_be_that_of_its_inputs() -> None:
+    model, schema = signature([tensor("x", shape=(16,))]), pa.schema([("x", FLOAT)])
+    assert bind(Columns(), schema, model, "list", 16).batch_rows == 16
+    with pytest.raises(BindingError, match=r"`model: \{batch: 8\}`: input 'x' wants 16 rows a call"):
+        bind(Columns(), schema, model, "list", 8)

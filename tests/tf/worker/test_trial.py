@@ -68,6 +68,23 @@ class Odd(tf.Module):
         return {"y": x * 2}
 
     @tf.function(input_signature=[vector()])
+    def eight(self, x):
+        # Only 8 rows fit, although the signature takes any number; its output says so.
+        return {"y": x * tf.fill([8], 2.0)}
+
+    @tf.function(input_signature=[vector()])
+    def hidden_eight(self, x):
+        return {"y": tf.raw_ops.PlaceholderWithDefault(input=x * tf.fill([8], 2.0), shape=[None])}
+
+    @tf.function(input_signature=[vector()])
+    def placed(self, x):
+        return {"y": x + tf.range(8.0)}
+
+    @tf.function(input_signature=[vector()])
+    def table(self, x):
+        return {"y": tf.range(8.0) + 0 * tf.reduce_sum(x)}
+
+    @tf.function(input_signature=[vector()])
     def picky(self, x):
         with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(x >= 1), ["below one"])]):
             return {"y": tf.identity(x)}
@@ -100,7 +117,7 @@ class Counter(tf.Module):
 
 odd, counter = Odd(), Counter()
 names = ("fine", "total", "centred", "one_row", "noisy", "no_kernel", "sixteen", "picky", "parsed",
-         "two_inputs", "patched", "dense")
+         "two_inputs", "patched", "dense", "eight", "hidden_eight", "placed", "table")
 tf.saved_model.save(odd, sys.argv[1] + "/odd", signatures={name: getattr(odd, name) for name in names})
 tf.saved_model.save(counter, sys.argv[1] + "/counter", signatures={"counter": counter.counter})
 example = lambda a: tf.train.Example(features=tf.train.Features(feature={
@@ -221,6 +238,45 @@ def test_a_missing_kernel_is_named(make_job: MakeJob) -> None:
 
 def test_a_model_with_a_fixed_batch_is_proved(make_job: MakeJob) -> None:
     assert tried(make_job("sixteen")).proved
+
+
+@pytest.mark.parametrize(("signature", "model"), [("eight", {}), ("hidden_eight", {"batch": 8})])
+def test_a_graph_for_8_rows_is_given_8_whatever_its_signature_says(
+    make_job: MakeJob, tmp_path: Path, signature: str, model: dict[str, int]
+) -> None:
+    job = make_job(signature, limits={"shard_rows": 1})  # each row group is a shard: 1 to 20 rows
+    job = job.model_copy(update={"model": job.model.model_copy(update=model)})
+    with pq.ParquetWriter(tmp_path / "in.parquet", pa.schema([("id", pa.int64()), ("x", pa.float32())])) as writer:
+        for rows in range(1, 21):
+            ids = range(rows * rows, rows * rows + rows)
+            writer.write_table(pa.table({"id": ids, "x": pa.array(ids, pa.float32())}))
+    assert preflight(job).batch_rows == 8
+    assert tried(job).proved
+    assert launch(job, RunOptions(in_process=True)).rows == 210
+    for rows, part in enumerate(sorted((tmp_path / "out").glob("part-*")), start=1):
+        ids = range(rows * rows, rows * rows + rows)
+        assert pq.read_table(part).to_pydict() == {"id": [*ids], "y": [2.0 * row for row in ids]}
+
+
+@pytest.mark.parametrize("signature", ["placed", "table"])
+def test_answers_that_depend_on_the_place_of_a_row_are_refused(make_job: MakeJob, signature: str) -> None:
+    with pytest.raises(ModelError, match=r"output 'y' .* depend on the rows beside a row, or on its place"):
+        tried(make_job(signature, values=pa.array([5.0] * 40, pa.float32())))
+
+
+def test_a_graph_that_hides_how_many_rows_it_takes_is_told_with_what_to_write(make_job: MakeJob) -> None:
+    with pytest.raises(
+        ModelError, match=r"'y' has the shape \[8\] for 1 row; .* or `model: \{batch: 8\}` if its graph"
+    ):
+        tried(make_job("hidden_eight"))
+
+
+def test_the_batch_of_a_job_makes_another_plan(make_job: MakeJob) -> None:
+    job = make_job("hidden_eight")
+    other = job.model_copy(update={"model": job.model.model_copy(update={"batch": 8})})
+    assert preflight(job).plan.identity["model"].get("batch") is None
+    assert preflight(other).plan.identity["model"]["batch"] == 8
+    assert preflight(job).plan.id != preflight(other).plan.id
 
 
 def test_a_bad_row_proves_nothing_and_is_no_refusal(make_job: MakeJob) -> None:

@@ -43,7 +43,7 @@ class Attempt:
 
     isolated:  earlier attempts killed or hung their processes: the model runs in a child process that may die.
     halvings:  earlier attempts ran out of memory so many times: batches are that many times halved.
-    safe_rows: shape of a row -> rows a batch may have, as workers found out (see `runner.batch.headroom`).
+    safe_rows: shape of a row, '*' for all -> rows a batch may have, as workers found out (see `runner.batch.headroom`).
     """
 
     id: str

@@ -207,7 +207,10 @@ class Bisection:
             if code not in _OF_ROWS | FATAL:
                 raise
             if rows > 1:
+                if code not in FATAL:
+                    self._headroom.refused(rows)
                 return _halves(rows)
+            self._headroom.blamed()
             if code == "oom":  # it alone: the cuts on the way to it say nothing of the others
                 self._headroom.restore(piece.limits)
             raise RowError.of(

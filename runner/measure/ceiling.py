@@ -41,6 +41,7 @@ class Use:
     rss_bytes: int = 0
     pad_places: int = 0  # for values of padded inputs, and how many of them the rows filled
     pad_values: int = 0
+    most_rows: int = 0  # that the model takes in one call; 0: any number
     compilations: int = 0  # by XLA; for how many sets of shapes; the seconds of the calls that they came with
     compiled_shapes: int = 0
     compile_s: float = 0.0
@@ -141,6 +142,7 @@ def together(uses: Iterable[Use]) -> Use:
         rss_bytes=max((use.rss_bytes for use in known), default=0),
         pad_places=sum(use.pad_places for use in known),
         pad_values=sum(use.pad_values for use in known),
+        most_rows=min((use.most_rows for use in known if use.most_rows), default=0),
         compilations=sum(use.compilations for use in known),
         compiled_shapes=sum(use.compiled_shapes for use in known),
         compile_s=sum(use.compile_s for use in known),
@@ -168,7 +170,7 @@ def bottleneck(use: Use, reached: Ceilings, settings: Settings) -> Bottleneck:
         return _compiling(use)
     if reached.of_machine >= _BUSY and culprit != "work" and not (culprit == "model" and share >= _BUSY):
         return _cores(use, reached)
-    if culprit == "model" and use.pace < _SLOWED:
+    if culprit == "model" and use.pace < _SLOWED and not use.most_rows:  # such a model waits for rows of its own accord
         return _shared(use)
     judge = {"model": _model, "source": _source, "sink": _sink, "copies": _copies, "work": _work}[culprit]
     return judge(use, share, reached, settings)
@@ -177,7 +179,12 @@ def bottleneck(use: Use, reached: Ceilings, settings: Settings) -> Bottleneck:
 def _model(use: Use, share: float, reached: Ceilings, settings: Settings) -> Bottleneck:
     alone = f", at {reached.of_compute:.0%} of what it reaches alone" if reached.compute else ""
     sentence = f"the model is the bottleneck: it takes {share:.0%} of the workers' time{alone}"
-    if settings.batch_rows is not None and settings.batch_rows < 1024:
+    if use.most_rows:
+        advice = (
+            f"it takes at most {use.most_rows:,} rows a call: export it without a limit or batching of its own, or use"
+            " more workers ('workers: {count: ...}')"
+        )
+    elif settings.batch_rows is not None and settings.batch_rows < 1024:
         advice = (
             f"try larger batches: the job fixes {settings.batch_rows} rows, 'limits: {{batch_rows: auto}}' finds out"
         )

@@ -155,6 +155,7 @@ class History:
                 rss_bytes=int(tally.last.get("rss_bytes", 0)),
                 pad_places=tally.padded["pad_places"],
                 pad_values=tally.padded["pad_values"],
+                most_rows=int(tally.last.get("most_rows", 0)),
                 compilations=int(tally.last.get("compilations", 0)),
                 compiled_shapes=int(tally.last.get("compiled_shapes", 0)),
                 compile_s=tally.last.get("compile_s", 0.0),

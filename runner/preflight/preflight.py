@@ -36,6 +36,7 @@ from runner.preflight.input import listed, refuse_own_output
 from runner.preflight.only_rejects import only_files, only_rows, rejected_before
 from runner.preflight.output import written
 from runner.preflight.shape import batch_sizes, sample_slice, small_row_groups
+from runner.scan.batching import Batching, batching
 from runner.scan.compiled import Compiled, compiled
 from runner.scan.effects import Effects, effects
 from runner.scan.flow import Flow
@@ -66,6 +67,7 @@ class Preflight:
     compiled: Compiled | None  # what XLA changes, where the job compiles
     swallowing: tuple[str, ...] = ()  # ops in which a NaN may vanish on a CPU
     skipped: tuple[str, ...] = ()  # what is wrong with the files that are left out
+    batching: Batching | None = None  # of the model's own
     notes: tuple[str, ...] = ()  # which columns are written as something else than they were
 
     @property
@@ -127,7 +129,10 @@ class Preflight:
             repeatable=self.repeatable,
             draws=bool(self.effects.draws),
             readers=None if self.job.workers.readers == "auto" else self.job.workers.readers,
-            batch_sizes=batch_sizes(self.plan, self.batch_rows, exact=self.binding.batch_rows is not None),
+            most_rows=self.batching.most_rows if self.batching else None,
+            batch_sizes=batch_sizes(
+                self.plan, self.batch_rows, exact=self.binding.batch_rows is not None or self.batching is not None
+            ),
             sample=sample_slice(self.plan, self.signature),
             output=output,
             plan_id=self.plan.id,
@@ -157,6 +162,7 @@ class Examined:
     swallowing: tuple[str, ...]
     spans: Mapping[str, Span]  # of inputs that are places in a table
     compiled: Compiled | None
+    batching: Batching | None  # of the model's own
 
     @property
     def repeatable(self) -> bool:
@@ -195,7 +201,7 @@ def examine(job: Job, cache: CacheSettings | None = None) -> Examined:
     spans = {name: Span(found.lowest, found.highest, found.table) for name, found in lookups(flow, signature).items()}
     changed = compiled(flow, signature, binding.within(spans).spanned) if options.xla else None
     columns = wanted_columns(job.columns, signature, first)
-    seen = (trusted, made, swallowing(program, signature.name), spans, changed)
+    seen = (trusted, made, swallowing(program, signature.name), spans, changed, batching(program, signature.name))
     return Examined(job, model, metagraph, signature, source, store, files, columns, cache, options, *seen)
 
 
@@ -236,6 +242,8 @@ def complete(examined: Examined) -> Preflight:
     identity = identity_of(job, model, binding, rejected.plan.id if rejected else "", skipped)
     plan = plans.plan(found, job.limits, identity.document())
     rows, most = _batch_rows(job, binding, plan)
+    if examined.batching is not None and binding.batch_rows is None:
+        rows = most = examined.batching.rows(most)
     if examined.options.xla and binding.batch_rows is None:  # every other size of a batch would be compiled anew
         rows = most = min(rows, 1 << max(shard.rows - 1 for shard in plan.shards).bit_length())
         binding = replace(binding, batch_rows=rows)
@@ -257,6 +265,7 @@ def complete(examined: Examined) -> Preflight:
         compiled=examined.compiled,
         skipped=tuple(error.message for error in skipped),
         notes=notes,
+        batching=examined.batching,
     )
 
 

@@ -132,7 +132,8 @@ class AttemptRun:
         batch_rows = binding.batch_rows or max(1, bench.gauge.batch_rows >> self._attempt.halvings)
         bucketing = Bucketing(binding.lengths, batch_rows, even=fixed)
         # Where each bit counts, a row group that cannot be read must move no row of another one.
-        join: Join = "none" if self._limits.reproducible else "all" if fixed else "small"
+        full = fixed or bench.spec.most_rows is not None
+        join: Join = "none" if self._limits.reproducible else "all" if full else "small"
         cut = batches(bucketing.pieces(tables), batch_rows, join)
         for rows, kept in in_order(score, clock.each("wait_read", cut), bench.calls):
             fed = rows.num_rows if kept is None else len(kept)

@@ -33,6 +33,7 @@ class WorkerSpec:
     readers: int | None  # threads that read and decode; None: by the cpus
     batch_sizes: tuple[int, ...]  # that the plan comes to, the frequent ones first
     draws: bool  # random numbers; `plan` says so
+    most_rows: int | None  # of a call, as the model itself says; then batches are filled, over row groups too
     sample: InputSlice | None  # rows to warm up with; None: make them up
     output: Output
     plan_id: str

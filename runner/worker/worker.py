@@ -101,7 +101,8 @@ class Worker:
         tried = spec.repeatable and not isolated  # an isolated worker's calls are for the rows that it is there for
         calls = _CALLS_ON_GPU if options.gpu else 1
         fixed = {"cpus": options.threads, "calls": calls}
-        self._gauge = Gauge(self._engine, spec.binding, spec.batch_rows, spec.most_batch_rows, tried, fixed)
+        tuned = tried and spec.most_rows is None  # a model that batches by itself makes calls of a few rows wait
+        self._gauge = Gauge(self._engine, spec.binding, spec.batch_rows, spec.most_batch_rows, tuned, fixed)
         self._bench = self._shared(reading, readers, calls)
         if spec.limits.reproducible and not isolated:
             self._require_like_the_first(self._own_numerics)
@@ -271,7 +272,9 @@ class Worker:
     def _reported(self, receipt: Receipt, seconds: Mapping[str, float]) -> Success:
         """The receipt, with what the driver is to know of this process."""
         compiled = self._engine.figures() if isinstance(self._engine, CountedEngine) else {}
-        measured = Measured(dict(seconds), self._gauge.figures() | compiled)
+        most = self._headroom.most_rows or self._spec.most_rows
+        said = compiled | ({"most_rows": most} if most else {})
+        measured = Measured(dict(seconds), self._gauge.figures() | said)
         return Success(receipt, measured, Advice(self._headroom.limits, self._health.after_shard()))
 
     def _leave(self, number: int) -> None:

@@ -37,6 +37,7 @@ def plan_document(ready: Preflight) -> dict[str, Any]:
         "decoded_bytes": plan.decoded_bytes,
         "shards": len(plan.shards),
         "batch_rows": ready.batch_rows,
+        "batching": None if ready.batching is None else ready.batching.document(),
         "output": ready.job.output.url,
     }
 
@@ -56,8 +57,9 @@ def render_plan(ready: Preflight) -> Group:
     )
     if ready.skipped:
         head.add_row("skipped", Text("\n".join(ready.skipped), style="yellow"))
+    own = f"; {ready.batching.sentence()}" if ready.batching else ""
     rows = f"{'always' if ready.job.limits.reproducible else 'up to'} {facts['batch_rows']:,} rows a batch"
-    head.add_row("work", f"{facts['shards']:,} shards, {rows}")
+    head.add_row("work", f"{facts['shards']:,} shards, {rows}{own}")
     head.add_row("output", f"{facts['output']} ({ready.job.output.format}, {ready.job.output.compression})")
     head.add_row("plan", facts["plan_id"])
     if ready.trusted:

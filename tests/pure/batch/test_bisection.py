@@ -42,6 +42,7 @@ class Model:
         self.odd: set[int] = set()  # their inputs are not finite
         self.untellable: set[int] = set()
         self.code = "INVALID_ARGUMENT"
+        self.takes = 10**9  # rows of a call, whatever they are
 
     def steps(self) -> Steps:
         return Steps(self.feed, self.run, self.fetch, self.marks)
@@ -56,6 +57,8 @@ class Model:
         self.calls.append(len(ids))
         if len(ids) > self.most:
             raise MemoryLimitError("too many", code="RESOURCE_EXHAUSTED")
+        if len(ids) > self.takes:
+            raise ModelCallError(f"Task size {len(ids)} is larger than {self.takes}", code="INVALID_ARGUMENT")
         if self.poison & set(ids.tolist()):
             raise ModelCallError("no such word", code=self.code)
         return {"y": -ids}
@@ -388,3 +391,49 @@ def test_rows_beyond_max_row_bytes_are_told_with_their_size() -> None:
     assert (caught.value.facts["code"], caught.value.at.tolist()) == ("ROW_TOO_BIG", [1])
     assert caught.value.stories == ["the row has 3,008 bytes; `limits.max_row_bytes` allows 100"]
     wide_rows(batch, 3008)
+
+
+def test_a_number_of_rows_that_the_model_refuses_is_learned_once(score: Score) -> None:
+    model, headroom = Model(), Headroom(256)
+    model.takes = 8
+    for _ in range(2):
+        model.calls.clear()
+        kept, codes, _ = score(model, 256, headroom=headroom)
+        assert (kept, codes) == (list(range(256)), {})
+    assert headroom.most_rows == 8
+    refused = [rows for rows in model.calls if rows > 8]
+    assert refused == [9], "a little more is tried once, and never again"
+    model.calls.clear()
+    score(model, 256, headroom=headroom)
+    assert model.calls == [8] * 32
+    elsewhere = Headroom(256)
+    elsewhere.learn(headroom.limits)
+    assert elsewhere.most_rows == 8
+
+
+def test_a_bad_row_teaches_nothing_of_numbers(score: Score) -> None:
+    headroom = Headroom(256)
+    assert score(Model(poison={3, 77}), 256, headroom=headroom)[1].keys() == {3, 77}
+    assert headroom.most_rows is None
+
+
+def test_bad_rows_do_not_hide_that_a_number_is_refused(score: Score) -> None:
+    model, headroom = Model(poison={3}), Headroom(256)
+    model.takes = 8
+    for _ in range(2):
+        kept, codes, _ = score(model, 256, headroom=headroom)
+        assert (len(kept), codes) == (255, {3: "MODEL_ROW"})
+    assert headroom.most_rows == 8
+
+
+def test_rows_that_do_not_go_together_are_no_number_that_is_refused(score: Score) -> None:
+    class Quarrel(Model):
+        def run(self, feeds: Feeds) -> Outputs:
+            if {3, 77} <= set(np.asarray(feeds["x"]).tolist()) and len(np.asarray(feeds["x"])) < 256:
+                raise ModelCallError("not both", code="INVALID_ARGUMENT")
+            return super().run(feeds)
+
+    model, headroom = Quarrel(), Headroom(256)
+    score(model, 256, headroom=headroom)
+    kept, codes, _ = score(model, 100, headroom=headroom)
+    assert (len(kept), codes, headroom.most_rows) == (100, {}, None)

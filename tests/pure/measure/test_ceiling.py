@@ -142,3 +142,11 @@ def test_two_calls_in_flight_count_once() -> None:
     assert worker.shares["model"] == 4.0
     assert worker.shares["copies"] == 1.0
     assert waits(worker) == {"source": 1.0, "sink": 0.0, "work": pytest.approx(0.0)}
+
+
+def test_a_model_that_takes_few_rows_a_call_is_not_told_to_take_more() -> None:
+    for settings in (Settings(), Settings(batch_rows=256)):
+        culprit, story, advice = sentence({"run": 9.0, "wait_read": 1.0}, settings, ceiling=1_000_000.0, most_rows=8)
+        assert (culprit, "the model is the bottleneck" in story) == ("model", True)
+        assert advice.startswith("it takes at most 8 rows a call: export it without")
+        assert "batch_rows" not in advice

@@ -89,6 +89,11 @@ class Odd(tf.Module):
         with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(x >= 1), ["below one"])]):
             return {"y": tf.identity(x)}
 
+    @tf.function(input_signature=[vector()])
+    def batched(self, x):
+        twice = tf.nondifferentiable_batch_function(1, 8, 50_000, allowed_batch_sizes=[4, 8])(lambda x: x * 2)
+        return {"y": tf.ensure_shape(twice(x), [None])}
+
     @tf.function(input_signature=[vector(tf.string)])
     def parsed(self, x):
         return {"y": tf.io.parse_example(x, {"a": tf.io.FixedLenFeature([], tf.float32)})["a"]}
@@ -117,7 +122,7 @@ class Counter(tf.Module):
 
 odd, counter = Odd(), Counter()
 names = ("fine", "total", "centred", "one_row", "noisy", "no_kernel", "sixteen", "picky", "parsed",
-         "two_inputs", "patched", "dense", "eight", "hidden_eight", "placed", "table")
+         "two_inputs", "patched", "dense", "eight", "hidden_eight", "placed", "table", "batched")
 tf.saved_model.save(odd, sys.argv[1] + "/odd", signatures={name: getattr(odd, name) for name in names})
 tf.saved_model.save(counter, sys.argv[1] + "/counter", signatures={"counter": counter.counter})
 example = lambda a: tf.train.Example(features=tf.train.Features(feature={
@@ -277,6 +282,24 @@ def test_the_batch_of_a_job_makes_another_plan(make_job: MakeJob) -> None:
     assert preflight(job).plan.identity["model"].get("batch") is None
     assert preflight(other).plan.identity["model"]["batch"] == 8
     assert preflight(job).plan.id != preflight(other).plan.id
+
+
+@pytest.mark.parametrize("batch_rows", ["auto", 256])
+def test_a_model_that_batches_by_itself_gets_full_batches_over_row_groups(
+    make_job: MakeJob, batch_rows: str | int, tmp_path: Path
+) -> None:
+    job = make_job("batched", limits={"batch_rows": batch_rows})
+    ready = preflight(job)
+    assert (ready.batch_rows, ready.most_batch_rows, ready.spec(job.output).most_rows) == (8, 8, 8)
+    assert ready.batching is not None
+    assert ready.batching.wait_s == 0.05
+    result = launch(job, RunOptions(in_process=True), warn=lambda story: None)
+    assert result.rows == 100
+    assert result.account is not None
+    use = next(iter(result.account.uses.values()))
+    assert use.most_rows == 8
+    # 12 full calls, and one of 4 rows that waits; row groups have 30, whose rests would wait three times more.
+    assert 0.05 <= use.seconds["run"] < 0.1
 
 
 def test_a_bad_row_proves_nothing_and_is_no_refusal(make_job: MakeJob) -> None:

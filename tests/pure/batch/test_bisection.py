@@ -355,6 +355,13 @@ def test_rows_that_keep_their_places_are_answered_by_one_call_whatever_failed_be
     assert (again, rejected_again) == (answers, rejected)
 
 
+def test_a_row_that_stands_in_for_others_is_counted_once() -> None:
+    model, rejects = PlacedModel(4, ({1, 2}, set(), set(), {0})), Rejects(SCHEMA, ["id"], REJECT, 10**6)
+    bisect = Bisection(model.steps(), rejects, Headroom(4), fixed_rows=4, in_place=True)
+    answers, _ = bisect.whole(Where("f", 0), batch_of(4), SCHEMA.append(pa.field("seen", pa.int64())))
+    assert (model.fed[-1], answers.column("id").to_pylist(), rejects.nan_rows) == ([0, 0, 0, 3], [0, 3], 1)
+
+
 def test_a_batch_that_keeps_its_size_and_does_not_fit_names_the_key_to_lower(score: Score) -> None:
     model = Model(most=4)
     with pytest.raises(MemoryLimitError, match=r"every call has 8 rows.*lower `limits.batch_rows`") as caught:

@@ -175,7 +175,7 @@ def load_ops(path: str) -> None:
         with _checked() as status:
             library().TF_LoadLibrary(os.fsencode(path), status)
     except StatusError as error:
-        raise library_error(path, error.reason) from error
+        raise library_error(path, error.message) from error
 
 
 class Handle:

@@ -114,7 +114,7 @@ def _load_ops(path: str) -> None:
     try:
         tf.load_op_library(path)
     except (tf.errors.OpError, RuntimeError) as error:
-        raise library_error(path, shorten(str(error))) from error
+        raise library_error(path, str(error)) from error
 
 
 def _fed(value: Tensor, spec: TensorSpec) -> Any:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jobs.errors import DeviceError, InternalError, MemoryLimitError, ModelCallError, ModelError, RunnerError
+from runner.engine.op_library import explained
 from runner.model.signature import Signature
 
 # The status codes of TensorFlow (tsl/c/tsl_status.h), which are those of gRPC.
@@ -98,8 +99,10 @@ def checked_library(path: str, sha256: str) -> str:
 
 
 def library_error(path: str, reason: str) -> ModelError:
+    """reason: as it was said, however long."""
+    why = explained(path, reason) or shorten(reason)
     return ModelError(
-        f"cannot load the op library {path!r}: {reason}; expected the same file, built for this TensorFlow, on every"
+        f"cannot load the op library {path!r}: {why}; expected the same file, built for this TensorFlow, on every"
         " worker"
     )
 

@@ -117,6 +117,24 @@ def floats(tensor: Tensor) -> npt.NDArray[np.float32]:
     return tensor.astype(np.float32)
 
 
+_OTHER = """
+namespace tensorflow { struct OpKernel { bool NoLonger(int rows) const; }; }
+extern "C" bool probe(const tensorflow::OpKernel* kernel) { return kernel->NoLonger(3); }
+"""
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++")
+@pytest.mark.parametrize("name", ["session", "eager"])
+def test_a_library_for_another_tensorflow_is_told_with_what_it_wants(name: str, call: Call, tmp_path: Path) -> None:
+    (tmp_path / "other.cc").write_text(_OTHER)
+    library = tmp_path / "other.so"
+    subprocess.run(["g++", "-shared", "-fPIC", "-o", library, tmp_path / "other.cc"], check=True)
+    given = (str(library), hashlib.sha256(library.read_bytes()).hexdigest())
+    wants = r"another TensorFlow: it wants 'tensorflow::OpKernel::NoLonger\(int\) const', which TensorFlow \d+\.\d+"
+    with pytest.raises(ModelError, match=wants):
+        call("layers", "layers", {"x": X}, name, op_libraries=(given,))
+
+
 @pytest.mark.parametrize("name", ["session", "eager"])
 def test_xla_gives_the_same_answers(name: str, call: Call) -> None:
     plain, compiled = call("layers", "layers", {"x": X}), call("layers", "layers", {"x": X}, name, xla=True)

@@ -299,7 +299,7 @@ def test_a_model_that_batches_by_itself_gets_full_batches_over_row_groups(
     use = next(iter(result.account.uses.values()))
     assert use.most_rows == 8
     # 12 full calls, and one of 4 rows that waits; row groups have 30, whose rests would wait three times more.
-    assert 0.05 <= use.seconds["run"] < 0.1
+    assert 0.05 <= use.seconds["run"] < 0.15
 
 
 def test_a_bad_row_proves_nothing_and_is_no_refusal(make_job: MakeJob) -> None:

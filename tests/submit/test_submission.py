@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import threading
@@ -135,8 +136,19 @@ def test_a_local_model_and_our_own_code_travel_with_the_job(
     assert refused.returncode == 2
     assert "'model.url' is 'models/half', which is a folder of this machine" in refused.stderr
     shutil.rmtree(tmp_path / "in")
-    done = command("submit", "job.yaml", "--working-dir", ".", "--wheel", "--set", "workers.count=1", "--follow")
+    (tmp_path / ".gitignore").write_text("*.pb\nin/\n")
+    (tmp_path / ".env").write_text("for=nobody")
+    send = ("submit", "job.yaml", "--working-dir", ".", "--wheel", "--set", "workers.count=1", "--follow")
+    stays = command(*send)
+    assert stays.returncode == 2, stays.stdout + stays.stderr
+    assert (
+        "model file 'models/half/fingerprint.pb' and 1 more would stay at home, by .gitignore line 1 ('*.pb')"
+        in stays.stderr
+    )
+    done = command(*send, RAY_RUNTIME_ENV_IGNORE_GITIGNORE="1")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^along: \d+ files, .* of '.*': models/ .*, job\.yaml \d+ B", done.stdout, re.MULTILINE)
+    assert "warning: what goes along looks like secrets" in done.stderr
     assert "2,000 rows in 4 parts" in done.stdout
     assert any(there.cluster.session.glob("runtime_resources/py_modules_files/*/runner/cli/main.py"))
     assert not any(there.cluster.session.glob("runtime_resources/py_modules_files/*/tensorflow"))

@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from connectors.formats.parquet import ParquetEncoder, ParquetSource
 from connectors.formats.registry import format_of
-from connectors.formats.rehearsal import nulls, rehearse
 from connectors.output.directory import OutputDirectory
+from connectors.output.rehearsal import nulls, rehearse
 from connectors.output.verification import read_plan
 from connectors.store.store import Store
 from jobs.attempt import InputSlice, Receipt

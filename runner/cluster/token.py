@@ -18,7 +18,7 @@ from typing import Literal
 
 from jobs.errors import CapacityError
 from runner.cluster.fault import bounded
-from runner.engine.quiet import native_notes_dropped
+from runner.engine.quiet import NativeNotes
 
 _MODE, _TOKEN = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"
 _ANSWER_S = 5.0  # how long a head may take to answer; it takes 10 ms on a network of its own
@@ -46,7 +46,7 @@ def set_mode(wanted: str | None) -> None:
     if wanted is not None:
         os.environ[_MODE] = wanted
     with suppress(ImportError, AttributeError):
-        from ray._raylet import AuthenticationTokenLoader, Config
+        from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
         AuthenticationTokenLoader.instance().reset_cache()
         Config.initialize("")
@@ -105,7 +105,7 @@ def _answer(address: str) -> Literal["open", "refused", "silent"]:
     """What the head says to this process as it is. Ray's own way to ask takes 20 s and a page to say the second."""
     try:
         from ray._private.services import canonicalize_bootstrap_address
-        from ray._raylet import GcsClient
+        from ray._raylet import GcsClient  # type: ignore[attr-defined]
     except (ImportError, AttributeError):
         return "silent"
     answers: list[Literal["open", "refused"]] = []
@@ -118,6 +118,6 @@ def _answer(address: str) -> Literal["open", "refused", "silent"]:
             if "Unauthenticated" in repr(error) or type(error).__name__ == "AuthenticationError":
                 answers.append("refused")
 
-    with native_notes_dropped():
+    with NativeNotes("asked a cluster for its state"):
         bounded(ask, _ANSWER_S)
     return answers[0] if answers else "silent"

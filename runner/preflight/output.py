@@ -8,7 +8,7 @@ from typing import get_args
 import pyarrow as pa
 
 from connectors.formats.registry import FORMATS, make_encoder
-from connectors.formats.rehearsal import Rehearsal, rehearse
+from connectors.output.rehearsal import Rehearsal, rehearse
 from connectors.output.reject import left_out
 from jobs.errors import OutputError, offenders, one_of
 from jobs.job import Job, Output

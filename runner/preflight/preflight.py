@@ -237,16 +237,11 @@ def complete(examined: Examined) -> Preflight:
         binding = binding.finite()
     found = [file for file, _ in inspected]
     if job.limits.reproducible:  # each bit depends on the size of a batch, which is part of the plan then
-        binding = replace(binding, batch_rows=_planned_rows(job, binding, found))
+        binding = replace(binding, batch_rows=_planned_rows(examined, job, binding, found))
     model = model_identity(job, examined.model, examined.metagraph, signature, examined.options, examined.trusted)
     identity = identity_of(job, model, binding, rejected.plan.id if rejected else "", skipped)
     plan = plans.plan(found, job.limits, identity.document())
-    rows, most = _batch_rows(job, binding, plan)
-    if examined.batching is not None and binding.batch_rows is None:
-        rows = most = examined.batching.rows(most)
-    if examined.options.xla and binding.batch_rows is None:  # every other size of a batch would be compiled anew
-        rows = most = min(rows, 1 << max(shard.rows - 1 for shard in plan.shards).bit_length())
-        binding = replace(binding, batch_rows=rows)
+    binding, rows, most = _batched(examined, job, binding, plan)
     return Preflight(
         job=job,
         model=examined.model,
@@ -300,11 +295,27 @@ def _require_repeatable(effects: Effects, trusted: Sequence[str], signature: str
         )
 
 
-def _planned_rows(job: Job, binding: Binding, files: Sequence[InputFile]) -> int:
+def _batched(examined: Examined, job: Job, binding: Binding, plan: Plan) -> tuple[Binding, int, int]:
+    """The binding, with the size of all batches where they have one; the rows of a batch, and up to how many it grows."""
+    rows, most = _batch_rows(job, binding, plan)
+    if binding.batch_rows is None and examined.batching is not None:
+        rows = most = examined.batching.rows(most)
+    if binding.batch_rows is None and examined.options.xla:  # every other size of a batch would be compiled anew
+        rows = most = min(rows, 1 << max(shard.rows - 1 for shard in plan.shards).bit_length())
+        binding = replace(binding, batch_rows=rows)
+    return binding, rows, most
+
+
+def _planned_rows(examined: Examined, job: Job, binding: Binding, files: Sequence[InputFile]) -> int:
     """The rows of every batch where no measurement may decide them."""
-    stated = binding.batch_rows or job.limits.batch_rows
-    if stated != "auto":
-        return stated
+    if binding.batch_rows is not None:
+        return binding.batch_rows
+    stated = job.limits.batch_rows
+    rows = _auto_rows(binding, files) if stated == "auto" else stated
+    return examined.batching.rows(rows) if examined.batching is not None else rows
+
+
+def _auto_rows(binding: Binding, files: Sequence[InputFile]) -> int:
     groups = [group for file in files for group in file.row_groups]
     read = sum(group.bytes for group in groups) / max(1, sum(group.rows for group in groups))
     return planned_batch_rows(read + binding.output_bytes_per_row, (group.rows for group in groups))

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from connectors.formats.registry import make_encoder
-from connectors.formats.rehearsal import nulls, rehearse
+from connectors.output.rehearsal import nulls, rehearse
 
 NOTHING = pa.list_(pa.float32(), 0)
 UNION = [pa.field("a", pa.int32()), pa.field("b", pa.string())]

@@ -296,7 +296,7 @@ def _require_repeatable(effects: Effects, trusted: Sequence[str], signature: str
 
 
 def _batched(examined: Examined, job: Job, binding: Binding, plan: Plan) -> tuple[Binding, int, int]:
-    """The binding, with the size of all batches where they have one; the rows of a batch, and up to how many it grows."""
+    """The binding, with the size of all batches where they have one; the rows of a batch, and how many it grows to."""
     rows, most = _batch_rows(job, binding, plan)
     if binding.batch_rows is None and examined.batching is not None:
         rows = most = examined.batching.rows(most)

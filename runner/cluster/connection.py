@@ -11,7 +11,7 @@ import threading
 import time
 from typing import Any
 
-from jobs.errors import CapacityError, JobError, RunnerError
+from jobs.errors import CapacityError, JobError
 from runner.cluster.capacity import Resources
 from runner.cluster.fault import bounded
 from runner.cluster.nodes import known_nodes
@@ -62,7 +62,10 @@ class Connection:
         return begun and time.monotonic() - self._began < _START_S
 
     def begin(self) -> None:
+        """raises: CapacityError where the head at the address demands a token that is not at hand."""
         if self._thread is None:
+            if self._owned and self._address is not None:
+                speak_as_wanted(self._address)  # not in a thread: notes are kept off the terminal meanwhile
             self._spawn()
 
     def restart(self) -> None:
@@ -79,8 +82,6 @@ class Connection:
             raise CapacityError(
                 f"{target} did not answer within {_START_S:.0f} s; look at its logs, or name another address"
             )
-        if isinstance(self._refusal, RunnerError):
-            raise self._refusal
         if self._refusal is not None:
             reason = str(self._refusal).strip().splitlines()[0] if str(self._refusal).strip() else repr(self._refusal)
             raise CapacityError(f"cannot connect to {target}: {reason}") from self._refusal
@@ -144,7 +145,6 @@ class Connection:
     def _init(self) -> None:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if self._address is not None:
-            speak_as_wanted(self._address)
             ray.init(address=self._address, **quiet)
             return
         with own_token():

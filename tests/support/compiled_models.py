@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -87,46 +88,55 @@ def _lookups(tf: Any) -> Any:
     return module
 
 
-def _refusals(tf: Any) -> Any:
-    """An output for each kind of op that answers bad values once it is compiled, by the name of the op."""
-    module, raw = tf.Module(), tf.raw_ops
-    module.ten = tf.Variable(tf.range(10.0), name="ten")
+def refusals(tf: Any, i: Any, f: Any, ten: Any) -> dict[str, Callable[[], Any]]:
+    """For each kind of op that answers bad values once it is compiled one of them, by its name.
 
-    @tf.function(
-        input_signature=[tf.TensorSpec([3], dtype, name=name) for name, dtype in (("i", tf.int32), ("f", tf.float32))]
-    )
-    def refuse(i: Any, f: Any) -> Any:
-        ones, square = tf.ones([3]), tf.reshape(tf.range(9.0), [3, 3])
-        singular = tf.fill([2, 2], f[0])
-        outputs = {
-            "GatherV2": tf.gather(tf.range(10.0), i + 0),
-            "ResourceGather": tf.gather(module.ten, i + 0),
-            "GatherNd": tf.gather_nd(tf.range(10.0), i[:, None]),
-            "ScatterNd": tf.scatter_nd(i[:, None], ones, [10]),
-            "TensorScatterUpdate": tf.tensor_scatter_nd_update(tf.zeros([10]), i[:, None], ones),
-            "UnsortedSegmentSum": tf.math.unsorted_segment_sum(ones, i, 10),
-            "SparseToDense": raw.SparseToDense(
-                sparse_indices=i, output_shape=[10], sparse_values=1.0, default_value=0.0
-            ),
-            "DynamicPartition": tf.dynamic_partition(ones, i, 2)[0],
-            "DenseBincount": raw.DenseBincount(input=i, size=10, weights=ones),
-            "ReverseSequence": tf.reverse_sequence(square, i, seq_axis=1),
-            "InvertPermutation": tf.math.invert_permutation(i),
-            "FloorDiv": 7 // tf.minimum(i, 0),
-            "FloorMod": 7 % tf.minimum(i, 0),
-            "Pow": tf.pow(7, i),
-            "Cast": tf.cast(f, tf.int32),
-            "MatrixInverse": tf.linalg.inv(singular),
-            "MatrixSolve": tf.linalg.solve(singular, tf.ones([2, 1])),
-            "ArgMin": tf.argmin(f),
-            "TopKV2": tf.math.top_k(f, 1)[1],
-            "Bucketize": raw.Bucketize(input=f, boundaries=[1.0, 2.0]),
-            "SparseSoftmaxCrossEntropyWithLogits": tf.nn.sparse_softmax_cross_entropy_with_logits(i, square),
-            "CheckNumerics": tf.debugging.check_numerics(f, "found"),
-        }
+    i: int32[3]. f: float32[3]. ten: a variable of ten rows.
+    """
+    raw, ones = tf.raw_ops, tf.ones([3])
+    square, singular = tf.reshape(tf.range(9.0), [3, 3]), tf.fill([2, 2], f[0])
+
+    def checked() -> Any:
         with tf.control_dependencies([tf.debugging.assert_non_negative(i)]):
-            outputs["Assert"] = tf.identity(i)
-        return outputs
+            return tf.identity(i)
+
+    return {
+        "GatherV2": lambda: tf.gather(tf.range(10.0), i + 0),
+        "ResourceGather": lambda: tf.gather(ten, i + 0),
+        "GatherNd": lambda: tf.gather_nd(tf.range(10.0), i[:, None]),
+        "ScatterNd": lambda: tf.scatter_nd(i[:, None], ones, [10]),
+        "TensorScatterUpdate": lambda: tf.tensor_scatter_nd_update(tf.zeros([10]), i[:, None], ones),
+        "UnsortedSegmentSum": lambda: tf.math.unsorted_segment_sum(ones, i, 10),
+        "SparseToDense": lambda: raw.SparseToDense(
+            sparse_indices=i, output_shape=[10], sparse_values=1.0, default_value=0.0
+        ),
+        "DynamicPartition": lambda: tf.dynamic_partition(ones, i, 2)[0],
+        "DenseBincount": lambda: raw.DenseBincount(input=i, size=10, weights=ones),
+        "ReverseSequence": lambda: tf.reverse_sequence(square, i, seq_axis=1),
+        "InvertPermutation": lambda: tf.math.invert_permutation(i),
+        "FloorDiv": lambda: 7 // tf.minimum(i, 0),
+        "FloorMod": lambda: 7 % tf.minimum(i, 0),
+        "Pow": lambda: tf.pow(7, i),
+        "Cast": lambda: tf.cast(f, tf.int32),
+        "MatrixInverse": lambda: tf.linalg.inv(singular),
+        "MatrixSolve": lambda: tf.linalg.solve(singular, tf.ones([2, 1])),
+        "ArgMin": lambda: tf.argmin(f),
+        "TopKV2": lambda: tf.math.top_k(f, 1)[1],
+        "Bucketize": lambda: raw.Bucketize(input=f, boundaries=[1.0, 2.0]),
+        "SparseSoftmaxCrossEntropyWithLogits": lambda: tf.nn.sparse_softmax_cross_entropy_with_logits(i, square),
+        "CheckNumerics": lambda: tf.debugging.check_numerics(f, "found"),
+        "Assert": checked,
+    }
+
+
+def _refusals(tf: Any) -> Any:
+    module = tf.Module()
+    module.ten = tf.Variable(tf.range(10.0), name="ten")
+    both = [tf.TensorSpec([3], tf.int32, name="i"), tf.TensorSpec([3], tf.float32, name="f")]
+
+    @tf.function(input_signature=both)
+    def refuse(i: Any, f: Any) -> Any:
+        return {op: answer() for op, answer in refusals(tf, i, f, module.ten).items()}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.int32, name="d")])
     def divide(d: Any) -> Any:

@@ -94,9 +94,9 @@ def test_a_slow_encoder_is_named(run: Run, tmp_path: Path, monkeypatch: pytest.M
 def test_a_slow_store_of_the_output_is_named(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish = Part.publish
 
-    def slow(part: Part, losses: Any) -> Receipt:
+    def slow(part: Part, *given: Any) -> Receipt:
         time.sleep(3 * NAP_S)
-        return publish(part, losses)
+        return publish(part, *given)
 
     monkeypatch.setattr(Part, "publish", slow)
     run()

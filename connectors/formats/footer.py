@@ -132,6 +132,8 @@ class Footer:
         self._probe.reached = False
         try:
             self._parquet.read_row_group(row_group, columns=list(columns), use_threads=False)
+        except MemoryError:  # pyarrow's is an ArrowException too, and says nothing of the file
+            raise
         except DECODE_ERRORS as error:
             return None if self._probe.reached else error
         return None

@@ -255,6 +255,15 @@ def nonfinite(tensor: Tensor, dtype: str) -> Array | None:
     return mask if mask.any() else None
 
 
+def any_nonfinite(tensors: Sequence[Array], dtype: str) -> bool:
+    """Whether one of several holds NaN or infinity. cost: as for one; small ones are looked at together."""
+    small = [tensor for tensor in tensors if tensor.size <= _SMALL]
+    looked_at = [tensor for tensor in tensors if tensor.size > _SMALL]
+    if small:
+        looked_at.append(np.concatenate(small, axis=None))
+    return any(nonfinite(tensor, dtype) is not None for tensor in looked_at)
+
+
 def rows_of(mask: Array) -> Array:
     """(rows,) where a row of (rows, *row) holds something that is set. cost: small where little is."""
     rows = np.zeros(len(mask), np.bool_)

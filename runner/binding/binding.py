@@ -37,7 +37,18 @@ from runner.binding.naming import Path, with_columns
 from runner.binding.padding import PadSource
 from runner.binding.ragged import nan_lists
 from runner.binding.row_error import RowError
-from runner.tensor import Array, Feeds, Outputs, Strings, Tensor, nonfinite, rows_of, tensor_text, type_text
+from runner.tensor import (
+    Array,
+    Feeds,
+    Outputs,
+    Strings,
+    Tensor,
+    any_nonfinite,
+    nonfinite,
+    rows_of,
+    tensor_text,
+    type_text,
+)
 
 Marks = npt.NDArray[np.uint8]  # (rows,) a sum of these:
 NAN_ANSWER = 1  # an output holds a NaN
@@ -168,6 +179,10 @@ class Binding:
         feeds: of which only the first `rows` rows are some of the batch's, the others fill it up.
         cost:  see `nonfinite`; none for inputs that cannot hold any.
         """
+        if len(self.odd_inputs) > 1:  # mostly nothing is odd, and there may be thousands
+            fed = {dtype: [np.asarray(feeds[name]) for name in names] for dtype, names in self._odd_tensors.items()}
+            if not any(any_nonfinite(tensors, dtype) for dtype, tensors in fed.items()):
+                return None
         found = None
         for bound in self.odd_inputs:
             if isinstance(bound.source, PartsSource):
@@ -199,6 +214,15 @@ class Binding:
     def odd_inputs(self) -> list[BoundInput]:
         """Those in which NaN or infinity may be fed, each tensor once."""
         return [bound for bound in self.inputs if not bound.twin and passes_nonfinite(bound.source)]
+
+    @cached_property
+    def _odd_tensors(self) -> dict[str, list[str]]:
+        """The names of what is fed for them, by dtype."""
+        names: dict[str, list[str]] = {}
+        for bound in self.odd_inputs:
+            name = bound.source.values if isinstance(bound.source, PartsSource) else bound.name
+            names.setdefault(bound.dtype, []).append(name)
+        return names
 
     @property
     def nan_filled(self) -> list[str]:

@@ -73,7 +73,8 @@ def _table(fields: list[pa.Field]) -> pa.Table:
         [_values(field.type, 1, full=False) for field in fields],
         [nulls(field.type, 1) if field.nullable else _values(field.type, 1, full=True) for field in fields],
     ]
-    picked = [[column.take(pa.array([0])) for column in row] for row in rows]
+    first = _values(pa.int64(), 1, full=True)
+    picked = [[column.take(first) for column in row] for row in rows]
     schema = pa.schema(fields)
     return pa.Table.from_batches([pa.RecordBatch.from_arrays(row, schema=schema) for row in picked], schema)
 
@@ -88,13 +89,12 @@ def _equal(read: pa.ChunkedArray, written: pa.ChunkedArray) -> bool:
 
 
 def nulls(kind: pa.DataType, rows: int) -> pa.Array:
-    """`rows` nulls. Fields of structs hold values below them: where these are never null, Parquet refuses others."""
+    """`rows` nulls, with values below them: where fields of a struct are never null, Parquet refuses nulls there."""
     if isinstance(kind, pa.BaseExtensionType):
         return pa.ExtensionArray.from_storage(kind, nulls(kind.storage_type, rows))
-    if not pa.types.is_struct(kind) or not kind.num_fields:
-        return pa.nulls(rows, kind)
-    children = [nulls(part.type, rows) if part.nullable else _values(part.type, rows, full=True) for part in kind]
-    return pa.Array.from_buffers(kind, rows, [pa.py_buffer(bytes(-(-rows // 8)))], null_count=rows, children=children)
+    if pa.types.is_nested(kind) and not pa.types.is_union(kind) and not pa.types.is_run_end_encoded(kind):
+        return _nested(kind, rows, full=False, valid=False)
+    return pa.nulls(rows, kind)
 
 
 def _values(kind: pa.DataType, rows: int, *, full: bool) -> pa.Array:
@@ -105,8 +105,9 @@ def _values(kind: pa.DataType, rows: int, *, full: bool) -> pa.Array:
     if types.is_null(kind):
         return pa.nulls(rows)
     if types.is_run_end_encoded(kind):
-        ends = pa.array([rows] if rows else [], kind.run_end_type)
-        return pa.RunEndEncodedArray.from_arrays(ends, _values(kind.value_type, len(ends), full=full), kind)
+        width, runs = np.dtype(f"i{kind.run_end_type.bit_width // 8}"), min(rows, 1)
+        ends = pa.Array.from_buffers(kind.run_end_type, runs, [None, pa.py_buffer(np.full(runs, rows, width))])
+        return pa.RunEndEncodedArray.from_arrays(ends, _values(kind.value_type, runs, full=full), kind)
     if types.is_dictionary(kind):
         indices = _values(kind.index_type, rows, full=full)
         return pa.DictionaryArray.from_arrays(indices, _values(kind.value_type, 1, full=True), ordered=kind.ordered)
@@ -114,16 +115,23 @@ def _values(kind: pa.DataType, rows: int, *, full: bool) -> pa.Array:
         return _nested(kind, rows, full=full)
     try:
         bits = kind.bit_width
-    except ValueError:  # texts
-        letter = "x" if full else ""
-        text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
-        return pa.array([letter if text else letter.encode()] * rows, kind)
+    except ValueError:
+        return _texts(kind, rows, full=full)
     return pa.Array.from_buffers(kind, rows, [None, pa.py_buffer(bytes(-(-bits * rows // 8)))])
 
 
-def _nested(kind: pa.DataType, rows: int, *, full: bool) -> pa.Array:
+def _texts(kind: pa.DataType, rows: int, *, full: bool) -> pa.Array:
+    """Not by `pa.array`, which imports pandas where there is one."""
+    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+        return pa.nulls(rows, kind)  # rows of them cannot be picked out of others: nothing of them is ever written
+    wide = pa.types.is_large_string(kind) or pa.types.is_large_binary(kind)
+    ends = (np.arange(rows + 1) * int(full)).astype(np.int64 if wide else np.int32)
+    return pa.Array.from_buffers(kind, rows, [None, pa.py_buffer(ends), pa.py_buffer(b"x" * rows)])
+
+
+def _nested(kind: pa.DataType, rows: int, *, full: bool, valid: bool = True) -> pa.Array:
     types = pa.types
-    buffers: list[pa.Buffer | None] = [None]
+    buffers: list[pa.Buffer | None] = [None if valid else pa.py_buffer(bytes(-(-rows // 8)))]
     counts = [rows] * kind.num_fields  # of the values below
     if types.is_fixed_size_list(kind):
         counts = [rows * kind.list_size]
@@ -140,4 +148,4 @@ def _nested(kind: pa.DataType, rows: int, *, full: bool) -> pa.Array:
         buffers += [pa.py_buffer(np.full(rows, full, width))] if view else []
         counts = [rows if full else 0]
     children = [_values(kind.field(index).type, count, full=full) for index, count in enumerate(counts)]
-    return pa.Array.from_buffers(kind, rows, buffers, children=children)
+    return pa.Array.from_buffers(kind, rows, buffers, null_count=0 if valid else rows, children=children)

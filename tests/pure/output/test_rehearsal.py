@@ -20,6 +20,7 @@ HELD = [
     *(pa.list_(pa.list_(pa.int64(), 2)), pa.list_(pa.list_(pa.int64()), 2), pa.map_(pa.string(), pa.int32())),
     pa.list_(pa.field("item", pa.float32(), nullable=False), 3),
     pa.struct([pa.field("re", pa.float32(), nullable=False)]),
+    pa.map_(pa.string(), pa.dictionary(pa.int8(), pa.string())),
 ]
 # Parquet: written without a word, and never read again.
 UNREADABLE = [

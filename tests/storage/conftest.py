@@ -142,6 +142,7 @@ class S3(BaseHTTPRequestHandler):
     """What our promises need of S3: objects that appear whole, `If-None-Match`, ranges, and listings by prefix."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # an answer in two pieces would wait 40 ms for the first to be acknowledged
     objects: ClassVar[dict[str, bytes]] = {}
     uploads: ClassVar[dict[str, dict[int, bytes]]] = {}
     faults: ClassVar[list[Fault]] = []

@@ -28,7 +28,7 @@ from connectors.formats.fault import (
     wrong_magic,
     wrong_rows,
 )
-from connectors.formats.plain import TooLargeError, plain_schema, plain_table
+from connectors.formats.plain import TooLargeError, plain_schema, plain_table, plain_type, refuse_larger, shares
 from connectors.formats.schema import position
 from connectors.formats.spool import HEADER_KEY, SpoolWriter, empty_batch, open_part, whole_part
 from connectors.store.store import FileStat, Store
@@ -39,21 +39,80 @@ from jobs.plan import InputFile, RowGroup
 _MAGIC = b"ARROW1"
 _STREAM = b"\xff\xff\xff\xff"
 _NEWEST_VERSION = 4  # MetadataVersion.V5 of Schema.fbs
-_RECORD_BATCH = 3  # MessageHeader.RecordBatch of Message.fbs
+_DICTIONARY_BATCH, _RECORD_BATCH = 2, 3  # MessageHeader of Message.fbs
 
+# Where the metadata of many batches is fetched, as few bytes between as cost less than a request even on a local disk.
+_METADATA_GAP_BYTES = 64 * 1024
+_PLACES_AT_ONCE = 64  # so that what lies between them is never much
+
+_LENGTH_BYTES = 8  # before a compressed buffer: how many bytes it has without compression
+_ALIGNMENT = 64
+
+_HEAD_BYTES = 16  # magic, filled up to 8, and the lengths before the schema
 _PADDING = 128  # bytes that a writer may leave between messages; no message is as short
 
 _DECODE_ERRORS = (OSError, ValueError, pa.ArrowException)
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """Where a record batch lies in its file, and its rows. `body_bytes`: encoded, all columns."""
+class Place:
+    """Where a message lies in its file: first what describes it, then its body."""
 
     offset: int
     metadata_bytes: int
     body_bytes: int
+
+    @property
+    def body(self) -> int:
+        return self.offset + self.metadata_bytes
+
+    @property
+    def stop(self) -> int:
+        return self.body + self.body_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A record batch, or the values of a dictionary, as its metadata describes it.
+
+    metadata: as it lies in the file.
+    buffers:  (offset in the body, bytes) of each; `variadic`: how many more each view has than its first two.
+    compressed: whether a buffer begins with the number of its bytes without compression, in 8 bytes.
+    """
+
+    place: Place
+    metadata: pa.Buffer
     rows: int
+    buffers: tuple[tuple[int, int], ...]
+    variadic: tuple[int, ...]
+    compressed: bool
+    version: int
+
+    def of_columns(self, schema: pa.Schema) -> list[tuple[tuple[int, int], ...]]:
+        """The buffers of each field of `schema`, which is that of the file. source: Columnar.rst, "Buffer listing".
+
+        raises: struct.error where they are others than its types have.
+        """
+        found, at, variadic = [], 0, iter(self.variadic)
+        for field in schema:
+            stop = at + _buffer_count(field.type, variadic, self.version)
+            found.append(self.buffers[at:stop])
+            at = stop
+        if at != len(self.buffers) or next(variadic, None) is not None:
+            raise struct.error(f"{len(self.buffers)} buffers where the schema has {at}")
+        return found
+
+
+def _buffer_count(kind: pa.DataType, variadic: Iterator[int], version: int) -> int:
+    if isinstance(kind, pa.BaseExtensionType):
+        return _buffer_count(kind.storage_type, variadic, version)
+    if pa.types.is_null(kind):
+        return 0
+    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+        return 2 + next(variadic, 0)
+    below = sum(_buffer_count(kind.field(index).type, variadic, version) for index in range(kind.num_fields))
+    without_nulls = pa.types.is_union(kind) or pa.types.is_run_end_encoded(kind)  # of their own, since V5
+    return below + int(kind.num_buffers) - (without_nulls and version >= _NEWEST_VERSION)
 
 
 class FlatTable:
@@ -81,6 +140,9 @@ class FlatTable:
             raise struct.error(f"field {field} is missing")
         return FlatTable(self._data, place + self._at("<I", place))
 
+    def has(self, field: int) -> bool:
+        return self._place(field) is not None
+
     def structs(self, field: int, kind: str) -> Iterator[tuple[int, ...]]:
         place = self._place(field)
         if place is None:
@@ -100,13 +162,15 @@ class FlatTable:
         return int(struct.unpack_from(kind, self._data, place)[0])
 
 
-def read_blocks(file: BufferedFile) -> list[Block]:
-    """Find the footer and look at the metadata of each batch.
+def read_places(file: BufferedFile) -> tuple[list[Place], list[Place]]:
+    """Find the footer, and what it lists: record batches, and dictionaries.
 
     raises: InputError FILE_EMPTY, FILE_MAGIC, FILE_TRUNCATED, FILE_FOOTER, FILE_UNSUPPORTED.
     """
     try:
-        footer = FlatTable.root(bytes(_footer_bytes(file)))
+        tail = file.tail()
+        head = bytes(file.take(0, min(_HEAD_BYTES, file.size)))
+        footer = FlatTable.root(bytes(_footer_bytes(file, head, bytes(tail[-10:]))))
         version = footer.number(0, "<h")
         if version > _NEWEST_VERSION:
             raise unreadable(
@@ -114,20 +178,44 @@ def read_blocks(file: BufferedFile) -> list[Block]:
                 "FILE_UNSUPPORTED",
                 f"its metadata version is V{version + 1}; up to V{_NEWEST_VERSION + 1} are read",
             )
-        blocks = [_block(file, *place) for place in footer.structs(3, "<qi4xq")]
-        dictionaries = [(start, start + size + body) for start, size, body in footer.structs(2, "<qi4xq")]
-        _check_listed(file, [*dictionaries, *((b.offset, b.offset + b.metadata_bytes + b.body_bytes) for b in blocks)])
-        return blocks
+        batches, dictionaries = ([Place(*place) for place in footer.structs(field, "<qi4xq")] for field in (3, 2))
+        for place in (*batches, *dictionaries):
+            if min(place.offset, place.metadata_bytes, place.body_bytes) < 0 or place.stop > file.size:
+                raise struct.error(
+                    f"a batch at {place.offset} with {place.metadata_bytes} + {place.body_bytes} bytes"
+                    " is not inside the file"
+                )
+        _check_listed(file, head, [(place.offset, place.stop) for place in (*batches, *dictionaries)])
+        return batches, dictionaries
     except struct.error as error:
         raise unreadable(file, "FILE_FOOTER", f"its footer cannot be parsed: {error}") from error
 
 
-def _check_listed(file: BufferedFile, places: Sequence[tuple[int, int]]) -> None:
+def read_blocks(file: BufferedFile, places: Sequence[Place]) -> list[Block]:
+    """Look at the metadata of each message. raises: InputError FILE_FOOTER."""
+    blocks: list[Block] = []
+    for start in range(0, len(places), _PLACES_AT_ONCE):
+        some = places[start : start + _PLACES_AT_ONCE]
+        known = [place for place in some if file.holds(place.offset, place.body)]
+        if len(known) < len(some):
+            file.hold(
+                [(place.offset, place.body) for place in some if place not in known],
+                [(place.offset, file.take(place.offset, place.body)) for place in known],
+                _METADATA_GAP_BYTES,
+            )
+        try:
+            blocks += [_block(file, place) for place in some]
+        except struct.error as error:
+            raise unreadable(file, "FILE_FOOTER", f"its footer cannot be parsed: {error}") from error
+    return blocks
+
+
+def _check_listed(file: BufferedFile, head: bytes, places: Sequence[tuple[int, int]]) -> None:
     """Every message of the file is in the list of its footer, once: or rows would be lost or doubled without an error.
 
     raises: InputError FILE_FOOTER; struct.error.
     """
-    head = bytes(file.take(8, min(16, file.size)))
+    head = head[8:]
     marker = 4 if head.startswith(_STREAM) else 0
     at = 8 + marker + 4 + int(struct.unpack_from("<i", head, marker)[0])  # behind the schema
     footer_bytes = int.from_bytes(bytes(file.take(file.size - 10, file.size - 6)), "little", signed=True)
@@ -138,25 +226,29 @@ def _check_listed(file: BufferedFile, places: Sequence[tuple[int, int]]) -> None
         at = stop
 
 
-def _block(file: BufferedFile, offset: int, metadata_bytes: int, body_bytes: int) -> Block:
-    if min(offset, metadata_bytes, body_bytes) < 0 or offset + metadata_bytes + body_bytes > file.size:
-        raise struct.error(f"a batch at {offset} with {metadata_bytes} + {body_bytes} bytes is not inside the file")
-    data = bytes(file.take(offset, offset + metadata_bytes))
+def _block(file: BufferedFile, place: Place) -> Block:
+    metadata = file.take(place.offset, place.body)
+    data = bytes(metadata)
     # Since 0.15 the length of the metadata has a marker before it.
     message = FlatTable.root(data[8 if data.startswith(_STREAM) else 4 :])
-    if message.number(1, "<B") != _RECORD_BATCH:
-        raise struct.error(f"no record batch at {offset}")
-    rows = message.table(2).number(0, "<q")
+    kind = message.number(1, "<B")
+    if kind not in (_RECORD_BATCH, _DICTIONARY_BATCH):
+        raise struct.error(f"no record batch at {place.offset}")
+    batch = message.table(2) if kind == _RECORD_BATCH else message.table(2).table(1)
+    rows = batch.number(0, "<q")
     if rows < 0:
-        raise struct.error(f"the batch at {offset} claims {rows} rows")
-    return Block(offset, metadata_bytes, body_bytes, rows)
+        raise struct.error(f"the batch at {place.offset} claims {rows} rows")
+    buffers = tuple((offset, size) for offset, size in batch.structs(2, "<qq"))
+    if any(min(offset, size) < 0 or offset + size > place.body_bytes for offset, size in buffers):
+        raise struct.error(f"a buffer of the batch at {place.offset} is not inside its body")
+    variadic = tuple(count for (count,) in batch.structs(4, "<q"))
+    return Block(place, metadata, rows, buffers, variadic, batch.has(3), message.number(0, "<h"))
 
 
-def _footer_bytes(file: BufferedFile) -> pa.Buffer:
+def _footer_bytes(file: BufferedFile, head: bytes, end: bytes) -> pa.Buffer:
+    """head, end: the first and last bytes of the file."""
     if file.size == 0:
         raise unreadable(file, "FILE_EMPTY", "it has zero bytes")
-    end = bytes(file.tail()[-10:])
-    head = bytes(file.take(0, min(8, file.size)))
     if head.startswith(_STREAM):
         hint = (
             "; a stream cannot be read in parts: write it as a file, for example with "
@@ -204,7 +296,7 @@ class ArrowSource:
 
     def schema(self, store: Store, file: FileStat) -> pa.Schema:
         with BufferedFile(store.open(file.url), file.url, file.size) as held:
-            read_blocks(held)
+            read_places(held)
             return self._known(plain_schema(_reader(held).schema))
 
     def stated(self, store: Store, file: FileStat) -> tuple[pa.Schema, Mapping[str, str]]:
@@ -212,24 +304,29 @@ class ArrowSource:
             return _reader(held).schema, {}
 
     def inspect(self, store: Store, file: FileStat, columns: Sequence[str]) -> tuple[InputFile, pa.Schema]:
-        """Row groups and schema; bytes are exact for columns of fixed width, and a share of the file for others."""
+        """Row groups and schema; planned bytes are a share of the file where the width of a column is not fixed."""
         with BufferedFile(store.open(file.url), file.url, file.size) as held:
-            blocks = read_blocks(held)
-            schema = self._known(plain_schema(_reader(held).schema))
-        groups = tuple(RowGroup(block.rows, _decoded_bytes(block, schema, columns)) for block in blocks)
+            places, _ = read_places(held)
+            stored = _reader(held).schema
+            blocks = read_blocks(held, places)
+        schema = self._known(plain_schema(stored))
+        groups = tuple(_row_group(block, stored, schema, columns) for block in blocks)
         return InputFile(file.url, file.size, file.version, groups), schema
 
     @contextmanager
     def open(self, store: Store, inputs: InputSlice, columns: Sequence[str]) -> Iterator[ArrowReader]:
         with planned_file(store, inputs) as held:
             try:
-                blocks = read_blocks(held)
+                places, dictionaries = read_places(held)
                 schema = _reader(held).schema
-                wanted = [position(schema, name, inputs.url) for name in columns]
-                reader = _reader(held, sorted(set(wanted)))
+                wanted = {position(schema, name, inputs.url): name for name in columns}
+                reader = _reader(held, sorted(wanted))
+                planned = places[inputs.first : inputs.first + len(inputs.rows)]
+                blocks = dict(enumerate(read_blocks(held, planned), inputs.first))
             except InputError as error:
                 raise while_running(error) from error
-            yield ArrowReader(store, held, reader, blocks, inputs, columns, self.max_row_group_bytes)
+            bodies = Bodies(held, schema, wanted, dictionaries, self.max_row_group_bytes)
+            yield ArrowReader(store, bodies, reader, blocks, inputs, columns)
 
     def _known(self, schema: pa.Schema) -> pa.Schema:
         if self._schema is None or not self._schema.equals(schema, check_metadata=True):
@@ -237,12 +334,28 @@ class ArrowSource:
         return self._schema
 
 
-def _decoded_bytes(block: Block, schema: pa.Schema, columns: Sequence[str]) -> int:
+def _row_group(block: Block, stored: pa.Schema, schema: pa.Schema, columns: Sequence[str]) -> RowGroup:
+    """stored: the schema of the file. schema: the same of plain types."""
+    wanted, planned = set(columns), _planned_bytes(block, schema, columns)
+    decoded, exact = 0, True
+    try:
+        found = block.of_columns(stored)
+    except struct.error:
+        return RowGroup(block.rows, planned, exact=False)
+    for field, buffers in zip(stored, found, strict=True):
+        if field.name in wanted:
+            bits, held = fixed_bits(plain_type(field.type)), sum(size for _, size in buffers)
+            decoded += held if bits is None else block.rows * bits // 8
+            exact = exact and (bits is not None or not (block.compressed or shares(field.type)))
+    return RowGroup(block.rows, planned, decoded=decoded, exact=exact)
+
+
+def _planned_bytes(block: Block, schema: pa.Schema, columns: Sequence[str]) -> int:
     widths = [fixed_bits(field.type) for field in schema]
     wanted = set(columns)
     fixed = sum(width or 0 for width, name in zip(widths, schema.names, strict=True) if name in wanted)
     variable = sum(width is None and name in wanted for width, name in zip(widths, schema.names, strict=True))
-    return block.rows * fixed // 8 + block.body_bytes * variable // max(1, sum(width is None for width in widths))
+    return block.rows * fixed // 8 + block.place.body_bytes * variable // max(1, sum(width is None for width in widths))
 
 
 def fixed_bits(kind: pa.DataType) -> int | None:
@@ -263,30 +376,96 @@ def fixed_bits(kind: pa.DataType) -> int | None:
         return None
 
 
+class Bodies:
+    """What is fetched of the bodies of batches: the buffers of some columns, in few requests.
+
+    pyarrow (26.0) fetches each compressed buffer by itself.
+    """
+
+    def __init__(
+        self,
+        file: BufferedFile,
+        schema: pa.Schema,
+        wanted: Mapping[int, str],
+        dictionaries: Sequence[Place],
+        most_bytes: int,
+    ) -> None:
+        """
+        wanted:       index -> name of the columns.
+        dictionaries: of the file; pyarrow reads all of them with its first batch.
+        most_bytes:   that a batch may have when it is decoded.
+        """
+        self.file, self.most_bytes = file, most_bytes
+        self._schema, self._wanted, self._dictionaries = schema, wanted, tuple(dictionaries)
+
+    @contextmanager
+    def held(self, block: Block) -> Iterator[None]:
+        """Hold what a batch is decoded from. raises: TooLargeError where it claims more than is allowed."""
+        columns = self._columns(block)
+        ranges = [found for buffers in columns.values() for found in _ranges(block, buffers)]
+        ranges += [(place.offset, place.stop) for place in self._dictionaries]
+        try:
+            self.file.hold(ranges, [(block.place.offset, block.metadata)])
+            sizes = [(name, self._decoded(block, buffers)) for name, buffers in columns.items()]
+            shared = [self._decoded(one, one.buffers) for one in map(self._dictionary, self._dictionaries)]
+            refuse_larger(sizes, self.most_bytes, sum(shared))
+            yield
+            self._dictionaries = ()  # pyarrow has them now
+        finally:
+            self.file.hold([])
+
+    def _columns(self, block: Block) -> dict[str, Sequence[tuple[int, int]]]:
+        try:
+            found = block.of_columns(self._schema)
+        except struct.error:  # of a layout that is not known here
+            return {"": block.buffers}
+        return {name: found[index] for index, name in self._wanted.items()}
+
+    def _dictionary(self, place: Place) -> Block:
+        return _block(self.file, place)
+
+    def _decoded(self, block: Block, buffers: Sequence[tuple[int, int]]) -> int:
+        """Bytes that buffers take without their compression; it is looked at where they are held."""
+        if not block.compressed:
+            return sum(size for _, size in buffers)
+        total = 0
+        for offset, size in buffers:
+            if size >= _LENGTH_BYTES:
+                start = block.place.body + offset
+                length = int.from_bytes(bytes(self.file.take(start, start + _LENGTH_BYTES)), "little", signed=True)
+                total += size if length < 0 else length  # -1: this one is not compressed
+        return total
+
+
+def _ranges(block: Block, buffers: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    for offset, size in buffers:
+        if size:
+            padded = -(-size // _ALIGNMENT) * _ALIGNMENT  # pyarrow may fetch it with what fills it up
+            yield block.place.body + offset, min(block.place.body + offset + padded, block.place.stop)
+
+
 class ArrowReader:
     """An open file; see `connectors.formats.base.RowGroupReader`."""
 
     def __init__(
         self,
         store: Store,
-        file: BufferedFile,
+        bodies: Bodies,
         reader: pa.RecordBatchFileReader,
-        blocks: Sequence[Block],
+        blocks: Mapping[int, Block],
         inputs: InputSlice,
         columns: Sequence[str],
-        most_bytes: int = MAX_ROW_GROUP_BYTES,
     ) -> None:
-        """most_bytes: that a batch may have when it is decoded."""
-        self._file = file
-        self._store, self._reader, self._blocks, self._inputs = store, reader, blocks, inputs
-        self._columns, self._most_bytes = list(columns), most_bytes
+        """blocks: index -> the batches that were planned and are there."""
+        self._store, self._bodies, self._reader, self._blocks, self._inputs = store, bodies, reader, blocks, inputs
+        self._columns = list(columns)
 
     @property
     def fetch_s(self) -> float:
-        return self._file.fetch_s
+        return self._bodies.file.fetch_s
 
     def read(self, row_group: int) -> pa.Table:
-        if row_group >= len(self._blocks):
+        if row_group not in self._blocks:
             raise wrong_rows(self._inputs, row_group, 0)
         try:
             table = self._decode(row_group)
@@ -303,9 +482,10 @@ class ArrowReader:
     def _decode(self, row_group: int) -> pa.Table:
         if not self._columns:
             return pa.table({"": pa.nulls(self._blocks[row_group].rows)}).select([])
-        batch = self._reader.get_batch(row_group)
+        with self._bodies.held(self._blocks[row_group]):
+            batch = self._reader.get_batch(row_group)
         batch.validate(full=True)  # offsets and UTF-8: nothing else protects those who read by address
-        return plain_table(pa.Table.from_batches([batch]).select(self._columns), self._most_bytes)
+        return plain_table(pa.Table.from_batches([batch]).select(self._columns), self._bodies.most_bytes)
 
     def _decode_again(self, row_group: int) -> pa.Table:
         """A second try after bad bytes: they may have been damaged on the way."""
@@ -344,12 +524,13 @@ class ArrowEncoder:
 
     def read_header(self, store: Store, path: str) -> tuple[dict[str, object] | None, int]:
         with open_part(store, path) as held, whole_part(path):
-            blocks = read_blocks(held)
-            return _header(held, blocks), sum(block.rows for block in blocks)
+            places, _ = read_places(held)
+            reader = _reader(held)
+            blocks = read_blocks(held, places)
+            return _header(reader, blocks), sum(block.rows for block in blocks)
 
 
-def _header(file: BufferedFile, blocks: Sequence[Block]) -> dict[str, object] | None:
-    reader = _reader(file)
+def _header(reader: pa.RecordBatchFileReader, blocks: Sequence[Block]) -> dict[str, object] | None:
     if not blocks or blocks[-1].rows:
         return None
     metadata = reader.get_batch_with_custom_metadata(len(blocks) - 1).custom_metadata or {}
@@ -380,7 +561,7 @@ class ArrowWriter(SpoolWriter):
     @staticmethod
     def _rows_of(spool: Path) -> int:
         with BufferedFile(spool.open("rb"), str(spool), spool.stat().st_size) as file:
-            return sum(block.rows for block in read_blocks(file))
+            return sum(block.rows for block in read_blocks(file, read_places(file)[0]))
 
 
 SOURCE, ENCODER = ArrowSource, ArrowEncoder

@@ -37,10 +37,24 @@ class BufferedFile(io.RawIOBase):
         self._position = 0
         self._held: list[tuple[int, pa.Buffer]] = []
 
-    def hold(self, ranges: Iterable[tuple[int, int]]) -> None:
-        """Fetch `ranges` (start, stop), near ones together; they take the place of what was held before."""
+    def hold(
+        self,
+        ranges: Iterable[tuple[int, int]],
+        known: Iterable[tuple[int, pa.Buffer]] = (),
+        gap_bytes: int = _GAP_BYTES,
+    ) -> None:
+        """Fetch `ranges` (start, stop), near ones together; they take the place of what was held before.
+
+        known:     (start, bytes) that were fetched already, to be held beside them.
+        gap_bytes: between ranges that are fetched together.
+        """
         self._held = []  # first: two row groups are never held at once
-        self._held = [(start, self._fetch(start, stop)) for start, stop in coalesced(ranges)]
+        self._held = [(start, self._fetch(start, stop)) for start, stop in coalesced(ranges, gap_bytes)]
+        self._held += known
+
+    def holds(self, start: int, stop: int) -> bool:
+        """Whether the bytes from `start` to `stop` cost no I/O."""
+        return any(first <= start and stop <= first + buffer.size for first, buffer in self._held)
 
     def take(self, start: int, stop: int) -> pa.Buffer:
         """The bytes from `start` to `stop`; a view where they are held."""
@@ -101,11 +115,11 @@ class BufferedFile(io.RawIOBase):
         return buffer
 
 
-def coalesced(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Sorted ranges, those joined that overlap or have less than 256 KiB between them."""
+def coalesced(ranges: Iterable[tuple[int, int]], gap_bytes: int = _GAP_BYTES) -> list[tuple[int, int]]:
+    """Sorted ranges, those joined that overlap or have at most `gap_bytes` between them."""
     joined: list[tuple[int, int]] = []
     for start, stop in sorted(ranges):
-        if joined and start - joined[-1][1] <= _GAP_BYTES:
+        if joined and start - joined[-1][1] <= gap_bytes:
             joined[-1] = joined[-1][0], max(stop, joined[-1][1])
         else:
             joined.append((start, stop))

@@ -144,8 +144,16 @@ def at_most(values: pa.Array) -> int:
     return len(values) * _largest(values) if _shares(kind) else values.nbytes + 8 * len(values)
 
 
+def shares(kind: pa.DataType) -> bool:
+    """Whether values, or values inside them, may be one and the same in memory."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return shares(kind.storage_type)
+    lists = pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind)
+    inside = (kind.field(index).type for index in range(kind.num_fields))
+    return lists or _shares(kind) or any(map(shares, inside))
+
+
 def _shares(kind: pa.DataType) -> bool:
-    """Whether many values may be one and the same in memory."""
     views = pa.types.is_string_view(kind) or pa.types.is_binary_view(kind)
     return bool(views or pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind))
 

@@ -94,7 +94,7 @@ MEANINGS: dict[str, str] = {
     " for `nonfinite` where the model hides a NaN in an input",
     "limits.reject_input": "reject files hold the columns that were read: they may be personal data",
     "limits.max_row_bytes": "of one row as it is read, lists and strings included; beyond it the row is bad",
-    "limits.max_row_group_bytes": "of a row group, decoded, as its file states it; a larger one is refused",
+    "limits.max_row_group_bytes": "of a row group, decoded; a larger one is refused before it is decoded",
     "limits.reproducible": "the same bits in every run: fixed batches, rows in fixed places, one kind of machine",
     "limits.compare_uncompiled": "with `xla`: so many rows of each worker are scored without it too, and must agree",
 }

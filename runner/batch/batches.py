@@ -24,7 +24,8 @@ from runner.tensor import Array
 _BATCH_BYTES = 16 * 2**20
 _MAX_BATCH_ROWS = 65_536
 _SMALL_SHARE = 1 / 4
-_MOST_BATCH_BYTES = 128 * 2**20  # of input and output, where a worker finds that its model likes more rows at once
+MOST_TEXT_BYTES = 2**31 - 1  # of a batch: what 32-bit offsets reach
+MOST_BATCH_BYTES = 128 * 2**20  # of input and output, where a worker finds that its model likes more rows at once
 _CALL_SHARE = 1 / 64  # of the usual batch: about what a call costs beside its rows, be they numbers or images
 
 
@@ -92,13 +93,16 @@ def planned_batch_rows(bytes_per_row: float, row_groups: Iterable[int]) -> int:
 
 def most_batch_rows(bytes_per_row: float) -> int:
     """Up to how many rows `auto_batch_rows` may be grown."""
-    return max(auto_batch_rows(bytes_per_row), int(_MOST_BATCH_BYTES / max(bytes_per_row, 1.0)))
+    return max(auto_batch_rows(bytes_per_row), int(MOST_BATCH_BYTES / max(bytes_per_row, 1.0)))
 
 
 def batches(
-    tables: Iterable[tuple[Where, pa.Table]], batch_rows: int, join: Join
+    tables: Iterable[tuple[Where, pa.Table]], batch_rows: int, join: Join, most_bytes: int = MOST_TEXT_BYTES
 ) -> Iterator[tuple[Where, pa.RecordBatch]]:
     """Cut each table into record batches of at most `batch_rows` rows.
+
+    most_bytes: of a batch, where its rows are like those of its table; not heeded where `join` is "all". A plan may
+            have seen far less, where values share their bytes.
 
     tables: a row group each, in order; empty ones give no batch.
     join:   rows of which row groups meet in one batch. A batch that spans row groups is placed at its first row.
@@ -107,7 +111,7 @@ def batches(
     """
     if batch_rows < 1:
         raise ValueError(f"cannot cut batches of {batch_rows} rows")
-    for pieces in _joined(tables, batch_rows) if join == "all" else _cut(tables, batch_rows, join):
+    for pieces in _joined(tables, batch_rows) if join == "all" else _cut(tables, batch_rows, join, most_bytes):
         where = _where(pieces)
         batch = _batch([piece for _, piece in pieces], where)
         del pieces  # a row group is let go as soon as its last batch is
@@ -115,10 +119,11 @@ def batches(
         del batch
 
 
-def _cut(tables: Iterable[tuple[Where, pa.Table]], batch_rows: int, join: Join) -> Iterator[Pieces]:
+def _cut(tables: Iterable[tuple[Where, pa.Table]], most_rows: int, join: Join, most_bytes: int) -> Iterator[Pieces]:
     gathered: Pieces = []
     held = 0
     for where, table in tables:
+        batch_rows = _rows_within(most_bytes, most_rows, table)
         small = join == "small" and where.order is None and table.num_rows <= batch_rows * _SMALL_SHARE
         fits = small and held + table.num_rows <= batch_rows
         if gathered and not (fits and table.schema.equals(gathered[0][1].schema)):
@@ -134,6 +139,13 @@ def _cut(tables: Iterable[tuple[Where, pa.Table]], batch_rows: int, join: Join) 
         del table
     if gathered:
         yield gathered
+
+
+def _rows_within(most_bytes: int, most_rows: int, table: pa.Table) -> int:
+    if table.get_total_buffer_size() <= most_bytes:  # a tenth of the time of `nbytes`, and nearly always enough
+        return most_rows
+    fitting: int = most_bytes * table.num_rows // max(1, table.nbytes)
+    return min(most_rows, max(1, fitting))
 
 
 def _joined(tables: Iterable[tuple[Where, pa.Table]], batch_rows: int) -> Iterator[Pieces]:

@@ -19,7 +19,7 @@ from connectors.failpoint import failpoint
 from connectors.output.directory import OutputDirectory
 from jobs.attempt import Attempt, Receipt
 from jobs.numerics import Numerics
-from runner.batch.batches import Join, Where, batches
+from runner.batch.batches import MOST_BATCH_BYTES, MOST_TEXT_BYTES, Join, Where, batches
 from runner.batch.bisection import Bisection, Compare, Steps, wide_rows
 from runner.batch.bucketing import Bucketing
 from runner.batch.headroom import Headroom
@@ -134,7 +134,8 @@ class AttemptRun:
         # Where each bit counts, a row group that cannot be read must move no row of another one.
         full = fixed or bench.spec.most_rows is not None
         join: Join = "none" if self._limits.reproducible else "all" if full else "small"
-        cut = batches(bucketing.pieces(tables), batch_rows, join)
+        most_bytes = MOST_BATCH_BYTES if join == "small" and self._limits.batch_rows == "auto" else MOST_TEXT_BYTES
+        cut = batches(bucketing.pieces(tables), batch_rows, join, most_bytes)
         for rows, kept in in_order(score, clock.each("wait_read", cut), bench.calls):
             fed = rows.num_rows if kept is None else len(kept)
             bench.observe(fed, batch_rows, (binding.batch_rows or fed) - fed, clock.seconds)

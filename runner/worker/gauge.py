@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from jobs.errors import RunnerError
-from runner.batch.batches import batches
+from runner.batch.batches import MOST_BATCH_BYTES, batches
 from runner.binding.binding import Binding
 from runner.engine import Engine
 from runner.measure.stage import StageClock
@@ -84,7 +84,7 @@ class Gauge:
 
     def _tune(self, first: Located, rows_ahead: int) -> Tuned:
         def call(rows: int) -> Spent:
-            _, batch = next(batches([(first[0], first[1].slice(0, rows))], rows, join="none"))
+            _, batch = next(batches([(first[0], first[1].slice(0, rows))], rows, "none", MOST_BATCH_BYTES))
             start = time.perf_counter()
             feeds = self._binding.feed(batch)
             fed = time.perf_counter()

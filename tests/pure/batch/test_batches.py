@@ -143,16 +143,28 @@ def test_a_row_group_is_let_go_before_the_next_one_is_read() -> None:
     assert held == [0, 0, 0, 0]
 
 
+@pytest.mark.parametrize("join", ["small", "none"])
+def test_a_batch_has_no_more_bytes_than_it_may_whatever_its_rows(join: Any) -> None:
+    """A plan may have seen a few bytes where there are many: those that values of a dictionary share."""
+    table = pa.table({"text": ["x" * 96] * 1000})
+    found = list(batches([(Where("f", 0), table), (Where("f", 0), table[:5])], 500, join, most_bytes=10_000))
+    assert [batch.num_rows for _, batch in found] == [100] * 10 + [5]
+    assert [where.first_row for where, _ in found] == [*range(0, 1000, 100), 0]
+    (one,) = batches([(Where("f", 0), table[:1])], 500, join, most_bytes=10)
+    assert one[1].num_rows == 1
+
+
 def test_strings_that_pass_two_gib_in_one_batch_are_an_error_with_a_place() -> None:
-    space = pa.py_buffer(np.zeros(3 * 2**29, np.uint8))  # pages that nobody touches take no memory
+    spaces = [pa.py_buffer(np.zeros(3 * 2**29, np.uint8)) for _ in range(2)]  # pages that nobody touches take no memory
     offsets = pa.array([0, 3 * 2**29], pa.int32()).buffers()[1]
-    claimed = [pa.Array.from_buffers(pa.binary(), 1, [None, offsets, space]) for _ in range(2)]
+    claimed = [pa.Array.from_buffers(pa.binary(), 1, [None, offsets, space]) for space in spaces]
     group = pa.table({"s": pa.chunked_array(claimed)})
     with pytest.raises(
         DataError, match=r"row 0 of 'f' row group 2 into one batch: .*; lower 'limits: batch_rows'"
     ) as e:
-        list(batches([(Where("f", 2), group)], 2, join="none"))
+        list(batches([(Where("f", 2), group)], 2, join="all"))
     assert e.value.facts == {"code": "BATCH_TOO_BIG", "file": "f", "row_group": 2}
+    assert [batch.num_rows for _, batch in batches([(Where("f", 2), group)], 2, join="none")] == [1, 1]
 
 
 def test_batches_of_no_rows_are_refused() -> None:

@@ -20,6 +20,11 @@ _OFFSET_BYTES = 4
 # Encodings in which values share bytes; then those of the pages say nothing of those of the values.
 _DICTIONARIES, _PREFIXES = {"PLAIN_DICTIONARY", "RLE_DICTIONARY"}, "DELTA_BYTE_ARRAY"
 
+# Numbers of fields in parquet.thrift: of ColumnMetaData, SizeStatistics and PageHeader.
+_DATA_PAGE_OFFSET, _SIZE_STATISTICS = 9, 16
+_TEXT_BYTES, _PAGE_BYTES = 1, 2
+_HEADER_BYTES = 64  # of a page, at most, up to that field
+
 
 class Leaf(NamedTuple):
     """A column as Parquet has it: what lies below a list or a struct has columns of its own.
@@ -44,58 +49,69 @@ class Chunk(NamedTuple):
 
     column:  the top-level field that it belongs to.
     values:  nulls and empty lists included.
-    start, stop: of its pages in the file.
+    start, stop: of its pages in the file. data: where those behind the dictionary begin.
     stored:  bytes of its pages without their compression.
     dictionary: where the page of its dictionary lies; None where it has none.
     planned: the bytes that plans state for it: they decide the cuts, so they are counted as they always were.
     decoded: bytes that its values take when they are decoded; at least, unless `exact`.
+    coded:   whether its values are those of a dictionary, as far as they share bytes.
     """
 
     column: str
     leaf: Leaf
     values: int
     start: int
+    data: int
     stop: int
     stored: int
     dictionary: int | None
     planned: int
     decoded: int
     exact: bool
+    coded: bool
 
     @property
     def nested(self) -> bool:
         return self.leaf.path != self.column
 
     @classmethod
-    def of(cls, column: str, leaf: Leaf, meta: Any, text_bytes: Callable[[Any], int | None]) -> Chunk:
-        """meta: of pyarrow. text_bytes: see `TextSizes`."""
+    def of(cls, column: str, leaf: Leaf, meta: Any) -> Chunk:
+        """meta: of pyarrow."""
         values, stored, kind = meta.num_values, meta.total_uncompressed_size, meta.physical_type
         dictionary = meta.dictionary_page_offset if meta.has_dictionary_page else None
-        start = meta.data_page_offset if dictionary is None else min(dictionary, meta.data_page_offset)
-        exact, decoded = True, max(0, stored)
+        data = start = meta.data_page_offset
+        if dictionary is not None:
+            start = min(dictionary, data)
+        exact, coded, decoded = True, False, max(0, stored)
         if kind == "BYTE_ARRAY":
             encodings = meta.encodings
-            text: int | None = stored
-            if _PREFIXES in encodings:  # what pyarrow (26.0) states leaves the shared prefixes out
-                text = None
-            elif not _DICTIONARIES.isdisjoint(encodings):
-                text = text_bytes(meta)
-            exact = text is not None
-            decoded = max(0, stored if text is None else text) + values * _OFFSET_BYTES
+            exact = _DICTIONARIES.isdisjoint(encodings) and _PREFIXES not in encodings
+            coded = not exact and _PREFIXES not in encodings
+            decoded += values * _OFFSET_BYTES
         else:
             bits = _VALUE_BITS[kind] if kind in _VALUE_BITS else 8 * leaf.width
             decoded = max(decoded, values * bits // 8)
         planned = max(0, stored, values * _PLANNED_BYTES.get(kind, 0))
         stop = start + meta.total_compressed_size
-        return cls(column, leaf, values, start, stop, stored, dictionary, planned, decoded, exact)
+        return cls(column, leaf, values, start, data, stop, stored, dictionary, planned, decoded, exact, coded)
 
-    def at_most(self, head: Callable[[int, int], pa.Buffer]) -> int:
-        """Bytes that its values take when they are decoded, or more. head: gives bytes of the file, which are held."""
+    def stated(self, sizes: TextSizes) -> Chunk:
+        """The same, with what the footer states of its text."""
+        # What pyarrow (26.0) states of DELTA_BYTE_ARRAY leaves out the bytes that values share.
+        text = sizes.of(self) if self.coded else None
+        return self if text is None else self._replace(decoded=text + self.values * _OFFSET_BYTES, exact=True)
+
+    def at_most(self, head: Callable[[int, int], pa.Buffer] | None = None) -> int:
+        """Bytes that its values take when they are decoded, or more.
+
+        head: gives bytes of the file, which are held; without them no look is taken at how long its dictionary is.
+        """
         if self.exact:
             return self.decoded
         largest = self.stored
-        if self.dictionary is not None:
-            largest = page_bytes(bytes(head(self.dictionary, min(self.stop, self.dictionary + 64)))) or self.stored
+        if head is not None and self.dictionary is not None:
+            header = bytes(head(self.dictionary, min(self.stop, self.dictionary + _HEADER_BYTES)))
+            largest = _number(header, 0, 0, _PAGE_BYTES) or largest
         return self.stored + self.values * (largest + _OFFSET_BYTES)
 
 
@@ -116,7 +132,7 @@ class TextSizes:
 
     pyarrow (26.0) reads these statistics and does not show them. A chunk is found by the bytes that its counts are
     written as, because to walk through a whole footer in Python would take longer than all the rest of planning.
-    source: parquet.thrift, ColumnMetaData and SizeStatistics; Thrift's compact protocol.
+    source: parquet.thrift, ColumnMetaData and SizeStatistics.
     """
 
     def __init__(self, footer: pa.Buffer | bytes = b"") -> None:
@@ -124,97 +140,87 @@ class TextSizes:
         self._at = 0
         self._lock = threading.Lock()
 
-    def of(self, meta: Any) -> int | None:
-        """meta: of a chunk; quick where chunks are asked for in order."""
-        counts = (meta.num_values, meta.total_uncompressed_size, meta.total_compressed_size)
-        wanted = b"".join(b"\x16" + _varint(number << 1) for number in counts if number >= 0)  # fields 5, 6 and 7
+    def of(self, chunk: Chunk) -> int | None:
+        """Quick where chunks are asked for in order."""
+        counts = (chunk.values, chunk.stored, chunk.stop - chunk.start)  # fields 5, 6 and 7, 64 bits each
+        wanted = b"".join([b"\x16" + _varint(count << 1) for count in counts if count >= 0])
         with self._lock:
             if not isinstance(self._footer, bytes):
                 self._footer = bytes(self._footer)
             for start in (self._at, 0):
                 at = self._footer.find(wanted, start)
                 while at >= 0:
-                    fields = _Fields(self._footer, at + len(wanted), 7)
-                    if fields.number(9) == meta.data_page_offset:
+                    behind = at + len(wanted)
+                    if _number(self._footer, behind, 7, _DATA_PAGE_OFFSET) == chunk.data:
                         self._at = at
-                        return fields.number(16, 1)
+                        return _number(self._footer, behind, 7, _SIZE_STATISTICS, _TEXT_BYTES)
                     at = self._footer.find(wanted, at + 1)
-            self._footer = b""  # of another order: nothing will be found, and each search is one of the whole footer
+            self._footer = b""  # written in another way: nothing will be found, and each search is one of it all
         return None
 
 
-def page_bytes(header: bytes) -> int | None:
-    """The bytes of a page without compression, from the start of its header."""
-    return _Fields(header, 0, 0).number(2)
+# Thrift's compact protocol: a field begins with the distance from the number of the last one, and its kind.
 
 
-class _Fields:
-    """The fields of a struct behind the one numbered `last`, each once, in order.
+def _number(data: bytes, at: int, last: int, field: int, *inside: int) -> int | None:
+    """A number in a struct, or in a struct inside it; None where there is none.
 
-    source: Thrift's compact protocol.
+    at, last: where in the struct to begin, and the number of the field before.
+    field:    its number; `inside`: of the field there.
     """
-
-    def __init__(self, data: bytes, at: int, last: int) -> None:
-        self._data, self._at, self._last = data, at, last
-
-    def number(self, field: int, *inside: int) -> int | None:
-        """The number in a field, or in a field of the struct there; None where there is none."""
-        try:
-            while (kind := self._next(field)) is not None:
-                if self._last == field:
-                    if inside:
-                        return _Fields(self._data, self._at, 0).number(*inside) if kind == 12 else None
-                    return _unzigzag(self._varint()) if kind in (4, 5, 6) else None
-                self._skip(kind)
-        except (IndexError, RecursionError):
-            pass
+    try:
+        while True:
+            head = data[at]
+            if not head:
+                return None
+            last, at = (last + (head >> 4), at + 1) if head >> 4 else _long(data, at + 1)
+            if last >= field:
+                break
+            at = _behind(data, at, head & 15)
+        if last > field:
+            return None
+        if inside:
+            return _number(data, at, 0, *inside) if head & 15 == 12 else None
+        return _long(data, at)[0] if head & 15 in (4, 5, 6) else None
+    except (IndexError, RecursionError):
         return None
 
-    def _next(self, most: int) -> int | None:
-        """The kind of the next field up to number `most`; None where there is none."""
-        head = self._data[self._at]
-        number = self._last + (head >> 4) if head >> 4 else None
-        if not head & 15 or (number or 0) > most:
-            return None
-        self._at += 1
-        self._last = number if number is not None else _unzigzag(self._varint())
-        return head & 15
 
-    def _varint(self) -> int:
-        value = shift = 0
-        while True:
-            byte = self._data[self._at]
-            self._at += 1
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value
-            shift += 7
+def _behind(data: bytes, at: int, kind: int) -> int:
+    """Where the value at `at` ends. raises: IndexError."""
+    if 4 <= kind <= 6:
+        while data[at] > 0x7F:
+            at += 1
+        return at + 1
+    if kind == 12:
+        while head := data[at]:
+            at = _behind(data, at + 1 if head >> 4 else _long(data, at + 1)[1], head & 15)
+        return at + 1
+    if kind == 8:
+        size, at = _size(data, at)
+        return at + size
+    if kind in (9, 10):
+        head = data[at]
+        size, at = (head >> 4, at + 1) if head >> 4 < 15 else _size(data, at + 1)
+        for _ in range(size):
+            at = _behind(data, at, max(3, head & 15))  # a boolean is a byte there
+        return at
+    if kind <= 3:
+        return at + (kind == 3)  # a boolean is in its kind
+    raise IndexError(f"no footer has a value of kind {kind}")
 
-    def _skip(self, kind: int) -> None:
-        match kind:
-            case 1 | 2:  # a boolean: the kind is its value
-                pass
-            case 3:
-                self._at += 1
-            case 4 | 5 | 6:
-                self._varint()
-            case 7:
-                self._at += 8
-            case 8:
-                length = self._varint()
-                self._at += length
-            case 9 | 10:
-                head = self._data[self._at]
-                self._at += 1
-                for _ in range(head >> 4 if head >> 4 < 15 else self._varint()):
-                    self._skip(head & 15 if head & 15 > 2 else 3)
-            case 12:
-                inner = _Fields(self._data, self._at, 0)
-                while (of := inner._next(1 << 15)) is not None:
-                    inner._skip(of)
-                self._at = inner._at + 1
-            case _:
-                raise IndexError(f"a field of kind {kind} is in no footer")
+
+def _size(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while (byte := data[at]) > 0x7F:
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+    return value | byte << shift, at + 1
+
+
+def _long(data: bytes, at: int) -> tuple[int, int]:
+    value, at = _size(data, at)
+    return value >> 1 ^ -(value & 1), at
 
 
 def _varint(value: int) -> bytes:
@@ -222,8 +228,5 @@ def _varint(value: int) -> bytes:
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
         value >>= 7
-    return bytes([*out, value])
-
-
-def _unzigzag(value: int) -> int:
-    return value >> 1 ^ -(value & 1)
+    out.append(value)
+    return bytes(out)

@@ -105,7 +105,7 @@ class Footer:
         for index, leaves in enumerate(self.schema.leaves):
             if (name := raw.field(index).name) in wanted:
                 for leaf in leaves:
-                    found.append(Chunk.of(name, self.schema.columns[leaf], group.column(leaf), self.text.of))
+                    found.append(Chunk.of(name, self.schema.columns[leaf], group.column(leaf)))
                     self._check_values(row_group, group.num_rows, found[-1])
         return found
 

@@ -104,7 +104,7 @@ def _annotations(footer: Footer) -> dict[str, str]:
 
 
 def _row_group(file: BufferedFile, footer: Footer, index: int, columns: Sequence[str]) -> RowGroup:
-    chunks = footer.chunks(index, columns)
+    chunks = [chunk.stated(footer.text) for chunk in footer.chunks(index, columns)]
     rows = footer.metadata.row_group(index).num_rows
     decoded = sum(chunk.decoded for chunk in chunks)
     if decoded > MAX_ROW_GROUP_BYTES:
@@ -168,10 +168,14 @@ class ParquetReader:
             chunks = self._footer.chunks(row_group, columns)
         except InputError as error:
             raise while_running(error) from error
-        refuse_larger([(chunk.column, chunk.decoded) for chunk in chunks], self._most_bytes)
+        worst = sum(chunk.decoded if chunk.exact else chunk.at_most() for chunk in chunks)
+        small = worst <= min(self._most_bytes, PIECE_BYTES)  # nearly always; then no closer look is taken
+        if not small:
+            chunks = [chunk.stated(self._footer.text) for chunk in chunks]
+            refuse_larger([(chunk.column, chunk.decoded) for chunk in chunks], self._most_bytes)
         try:
             self._file.hold((chunk.start, chunk.stop) for chunk in chunks)
-            table = self._table(row_group, columns, chunks)
+            table = self._parts(row_group, columns, 0) if small else self._table(row_group, columns, chunks)
         finally:
             self._file.hold([])
         self._check_entries(row_group, table, chunks)
@@ -180,7 +184,7 @@ class ParquetReader:
     def _table(self, row_group: int, columns: Sequence[str], chunks: Sequence[Chunk]) -> pa.Table:
         """In parts, where the whole may be more than is allowed, or than pyarrow (26.0) can put into nested columns."""
         rows = self._footer.metadata.row_group(row_group).num_rows
-        sizes = [(chunk, self._at_most(chunk)) for chunk in chunks]
+        sizes = [(chunk, chunk.decoded if chunk.exact else self._at_most(chunk)) for chunk in chunks]
         most_rows = rows_at_once(rows, sizes, self._most_bytes, PIECE_BYTES // 2)
         large = [chunk for chunk, size in sizes if chunk.nested and size > PIECE_BYTES]
         while most_rows:

@@ -153,7 +153,7 @@ def test_where_no_footer_tells_it_a_plan_says_at_least(monkeypatch: pytest.Monke
     assert not inspected(prefixes).exact
     plain = inspected(encoded("parquet", table, use_dictionary=False))
     assert plain.exact
-    monkeypatch.setattr(TextSizes, "of", lambda self, meta: None)
+    monkeypatch.setattr(TextSizes, "of", lambda self, chunk: None)
     assert not inspected(encoded("parquet", table)).exact
     assert inspected(encoded("parquet", table)).decoded_bytes < plain.decoded_bytes
     assert inspected(encoded("parquet", table, use_dictionary=False)) == plain
@@ -175,7 +175,7 @@ def test_a_parquet_row_group_is_refused_by_what_it_decodes_to(
     content = bomb(delivered_as)
     assert len(content) < 20_000
     if not known:
-        monkeypatch.setattr(TextSizes, "of", lambda self, meta: None)
+        monkeypatch.setattr(TextSizes, "of", lambda self, chunk: None)
     error = too_big("parquet", content, ["n", "t"], 20 * MIB)
     assert error.facts["column"] == "t"
     assert "bytes when decoded" in error.message
@@ -197,7 +197,7 @@ def test_a_row_group_whose_size_is_not_known_is_decoded_in_parts(monkeypatch: py
     table = pa.table(COLUMNS)
     content = encoded("parquet", table)
     whole = read("parquet", content, table.column_names)
-    monkeypatch.setattr(TextSizes, "of", lambda self, meta: None)
+    monkeypatch.setattr(TextSizes, "of", lambda self, chunk: None)
     found = read("parquet", content, table.column_names, 2 * whole.nbytes)
     assert found["text"].num_chunks > 1
     assert found.equals(whole)
@@ -263,7 +263,7 @@ def test_more_than_2_gib_of_text_in_parquet_is_read_as_it_is(
         column = pa.chunked_array([columns[kind.split(",")[0]](two) for two in turns])
     content = encoded("parquet", pa.table({"t": column}))
     if "not stated" in kind:
-        monkeypatch.setattr(TextSizes, "of", lambda self, meta: None)
+        monkeypatch.setattr(TextSizes, "of", lambda self, chunk: None)
     found = read("parquet", content, ["t"])["t"]
     seen: list[str] = []
     for chunk in found.chunks:

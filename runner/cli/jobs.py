@@ -268,7 +268,7 @@ def _along(folder: Path, file: str, model: Path, model_files: Iterable[str]) -> 
 
 
 def _told(package: Package) -> str:
-    """`along: 9 files, 3.4 MiB of '/work/job': model/ 3.3 MiB, job.yaml 310 B; stays: .git, venv`"""
+    """`along: 9 files, 3.4 MiB of '/data/job': model/ 3.3 MiB, job.yaml 310 B; stays: .git, venv`"""
     from runner.report.text import byte_count
 
     entries = _few([f"{name} {byte_count(size)}" for name, size in package.entries])

@@ -97,7 +97,7 @@ def launch(
         if claim.state == "finished":
             return _result(job, ready, output, output.finished(ready.plan), retries=0, run={}, seconds=0.0)
         for story in (claim.warning, *ready.warnings):
-            if story and not (ready.repeatable and story in ready.suspicions):  # a worker tries, and tells
+            if story and not (ready.scanned.repeatable and story in ready.suspicions):  # a worker tries, and tells
                 warn(story)
         stop = stopper or Stopper()
         with ending(output, claim.epoch, pool), closing(ModelWatch(ready.planned)) as model:

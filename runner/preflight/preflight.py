@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -48,6 +48,30 @@ from runner.worker.spec import WorkerSpec
 
 
 @dataclass(frozen=True)
+class Scanned:
+    """What the graph behind a signature tells before anything is called.
+
+    trusted:    ops that would be refused, and are not because the job trusts the model.
+    swallowing: ops in which a NaN may vanish on a CPU.
+    batching:   of the model's own.
+    spans:      of inputs that are places in a table.
+    compiled:   what XLA changes; None where the job does not compile.
+    """
+
+    trusted: tuple[str, ...]
+    effects: Effects
+    swallowing: tuple[str, ...]
+    batching: Batching | None
+    spans: Mapping[str, Span] = field(default_factory=dict)
+    compiled: Compiled | None = None
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the same rows may be given to the model twice, be it to try it out."""
+        return not (self.effects.writes or self.trusted)
+
+
+@dataclass(frozen=True)
 class Preflight:
     """A job that is known to fit: what was seen, and what will be done."""
 
@@ -62,12 +86,8 @@ class Preflight:
     most_batch_rows: int  # up to which a worker may grow it
     cache: CacheSettings
     options: ModelOptions
-    trusted: tuple[str, ...]  # ops that would be refused, and are not because the job trusts the model
-    effects: Effects
-    compiled: Compiled | None  # what XLA changes, where the job compiles
-    swallowing: tuple[str, ...] = ()  # ops in which a NaN may vanish on a CPU
+    scanned: Scanned
     skipped: tuple[str, ...] = ()  # what is wrong with the files that are left out
-    batching: Batching | None = None  # of the model's own
     notes: tuple[str, ...] = ()  # which columns are written as something else than they were
 
     @property
@@ -77,10 +97,10 @@ class Preflight:
     @property
     def warnings(self) -> list[str]:
         """Sentences for people: where the model's answers cannot be repeated or trusted, and what is left out."""
-        compiled = self.compiled.sentences() if self.compiled else []
+        compiled = self.scanned.compiled.sentences() if self.scanned.compiled else []
         left_out = [f"a bad file is left out: {story}" for story in self.skipped]
         return [
-            *self.effects.warnings(self.signature.name),
+            *self.scanned.effects.warnings(self.signature.name),
             *compiled,
             *left_out,
             *small_row_groups(self.plan),
@@ -91,9 +111,10 @@ class Preflight:
     def suspicions(self) -> list[str]:
         """Of the warnings those that the trial of a worker confirms or clears, where the model may be tried."""
         limits, inputs = self.job.limits, [bound.name for bound in self.binding.odd_inputs]
-        if not self.swallowing or not inputs or limits.nonfinite == "pass" or self.options.xla or self.job.workers.gpus:
+        swallowing = self.scanned.swallowing
+        if not swallowing or not inputs or limits.nonfinite == "pass" or self.options.xla or self.job.workers.gpus:
             return []
-        ops = f"{', '.join(self.swallowing)} may make numbers of NaN on a CPU"
+        ops = f"{', '.join(swallowing)} may make numbers of NaN on a CPU"
         if self.binding.nan_filled:
             filled = one_of(self.binding.nan_filled)
             return [f"`null: nan` of {filled} may have clean answers: {ops}, and `nan_output` sees nothing of it then"]
@@ -101,11 +122,6 @@ class Preflight:
             said = "`nonfinite: reject` or `nonfinite: pass`"
             return [f"`nan_output: reject` may miss a NaN in {one_of(inputs)}: {ops}; `run` then asks for {said}"]
         return []
-
-    @property
-    def repeatable(self) -> bool:
-        """Whether the same rows may be given to the model twice."""
-        return not (self.effects.writes or self.trusted)
 
     def _repr_html_(self) -> str:
         rows = self.binding.describe()
@@ -115,6 +131,7 @@ class Preflight:
 
     def spec(self, output: Output) -> WorkerSpec:
         """What workers know. output: with an absolute url, which means the same place to all of them."""
+        own = self.scanned.batching
         return WorkerSpec(
             model=self.planned,
             tags=self.metagraph.tags,
@@ -126,12 +143,14 @@ class Preflight:
             binding=self.binding,
             batch_rows=self.batch_rows,
             most_batch_rows=self.most_batch_rows,
-            repeatable=self.repeatable,
-            draws=bool(self.effects.draws),
+            repeatable=self.scanned.repeatable,
+            draws=bool(self.scanned.effects.draws),
             readers=None if self.job.workers.readers == "auto" else self.job.workers.readers,
-            most_rows=self.batching.most_rows if self.batching else None,
+            most_rows=own.most_rows if own else None,
             batch_sizes=batch_sizes(
-                self.plan, self.batch_rows, exact=self.binding.batch_rows is not None or self.batching is not None
+                self.plan,
+                self.batch_rows,
+                exact=self.binding.batch_rows is not None or own is not None,
             ),
             sample=sample_slice(self.plan, self.signature),
             output=output,
@@ -139,7 +158,7 @@ class Preflight:
             shards=len(self.plan.shards),
             limits=self.job.limits,
             max_rejected_rows=allowed(self.job.limits.max_rejected_rows, self.plan.rows),
-            deciders=self.compiled.fed(self.signature) if self.compiled else (),
+            deciders=self.scanned.compiled.fed(self.signature) if self.scanned.compiled else (),
         )
 
 
@@ -157,17 +176,7 @@ class Examined:
     columns: Sequence[str]
     cache: CacheSettings
     options: ModelOptions
-    trusted: tuple[str, ...]
-    effects: Effects
-    swallowing: tuple[str, ...]
-    spans: Mapping[str, Span]  # of inputs that are places in a table
-    compiled: Compiled | None
-    batching: Batching | None  # of the model's own
-
-    @property
-    def repeatable(self) -> bool:
-        """Whether a call may be made to try the model out."""
-        return not (self.effects.writes or self.trusted)
+    scanned: Scanned
 
 
 def preflight(job: Job, cache: CacheSettings | None = None) -> Preflight:
@@ -195,14 +204,15 @@ def examine(job: Job, cache: CacheSettings | None = None) -> Examined:
     job, source, files = listed(job, store)
     refuse_own_output(job, store, source)
     first = first_schema(source, store, files, job.limits)
-    tried = not (made.writes or trusted)
+    scanned = Scanned(trusted, made, swallowing(program, signature.name), batching(program, signature.name))
+    tried = scanned.repeatable
     binding = bind(job.columns, first, signature, job.output.tensor_encoding, job.model.batch, tried=tried)
     flow = Flow(program, program.output_tensors(signature.name, [target.name for target in binding.outputs]))
     spans = {name: Span(found.lowest, found.highest, found.table) for name, found in lookups(flow, signature).items()}
     changed = compiled(flow, signature, binding.within(spans).spanned) if options.xla else None
     columns = wanted_columns(job.columns, signature, first)
-    seen = (trusted, made, swallowing(program, signature.name), spans, changed, batching(program, signature.name))
-    return Examined(job, model, metagraph, signature, source, store, files, columns, cache, options, *seen)
+    scanned = replace(scanned, spans=spans, compiled=changed)
+    return Examined(job, model, metagraph, signature, source, store, files, columns, cache, options, scanned)
 
 
 def complete(examined: Examined) -> Preflight:
@@ -222,9 +232,9 @@ def complete(examined: Examined) -> Preflight:
         )
 
     def bound(encoding: str) -> Binding:
-        return bind(job.columns, schema, signature, encoding, job.model.batch, tried=examined.repeatable)
+        return bind(job.columns, schema, signature, encoding, job.model.batch, tried=examined.scanned.repeatable)
 
-    binding = bound(job.output.tensor_encoding).within(examined.spans)
+    binding = bound(job.output.tensor_encoding).within(examined.scanned.spans)
     first = inspected[0][0]
     notes = written(
         job,
@@ -238,7 +248,9 @@ def complete(examined: Examined) -> Preflight:
     found = [file for file, _ in inspected]
     if job.limits.reproducible:  # each bit depends on the size of a batch, which is part of the plan then
         binding = replace(binding, batch_rows=_planned_rows(examined, job, binding, found))
-    model = model_identity(job, examined.model, examined.metagraph, signature, examined.options, examined.trusted)
+    model = model_identity(
+        job, examined.model, examined.metagraph, signature, examined.options, examined.scanned.trusted
+    )
     identity = identity_of(job, model, binding, rejected.plan.id if rejected else "", skipped)
     plan = plans.plan(found, job.limits, identity.document())
     binding, rows, most = _batched(examined, job, binding, plan)
@@ -254,13 +266,9 @@ def complete(examined: Examined) -> Preflight:
         most_batch_rows=most,
         cache=examined.cache,
         options=examined.options,
-        trusted=examined.trusted,
-        effects=examined.effects,
-        swallowing=examined.swallowing,
-        compiled=examined.compiled,
+        scanned=examined.scanned,
         skipped=tuple(error.message for error in skipped),
         notes=notes,
-        batching=examined.batching,
     )
 
 
@@ -298,8 +306,8 @@ def _require_repeatable(effects: Effects, trusted: Sequence[str], signature: str
 def _batched(examined: Examined, job: Job, binding: Binding, plan: Plan) -> tuple[Binding, int, int]:
     """The binding, with the size of all batches where they have one; the rows of a batch, and how many it grows to."""
     rows, most = _batch_rows(job, binding, plan)
-    if binding.batch_rows is None and examined.batching is not None:
-        rows = most = examined.batching.rows(most)
+    if binding.batch_rows is None and examined.scanned.batching is not None:
+        rows = most = examined.scanned.batching.rows(most)
     if binding.batch_rows is None and examined.options.xla:  # every other size of a batch would be compiled anew
         rows = most = min(rows, 1 << max(shard.rows - 1 for shard in plan.shards).bit_length())
         binding = replace(binding, batch_rows=rows)
@@ -312,7 +320,7 @@ def _planned_rows(examined: Examined, job: Job, binding: Binding, files: Sequenc
         return binding.batch_rows
     stated = job.limits.batch_rows
     rows = _auto_rows(binding, files) if stated == "auto" else stated
-    return examined.batching.rows(rows) if examined.batching is not None else rows
+    return examined.scanned.batching.rows(rows) if examined.scanned.batching is not None else rows
 
 
 def _auto_rows(binding: Binding, files: Sequence[InputFile]) -> int:

@@ -12,7 +12,7 @@ import random as stdlib_random
 import time as stdlib_time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -91,7 +91,7 @@ class _Ready:
     planned: Any = None
     warnings: tuple[str, ...] = ()
     suspicions: tuple[str, ...] = ()
-    repeatable: bool = True
+    scanned: Any = field(default_factory=lambda: SimpleNamespace(repeatable=True))
     signature: Signature = Signature("serving_default", "tensorflow/serving/predict", {}, {})  # noqa: RUF009 (frozen)
 
     @property

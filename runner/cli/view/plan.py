@@ -23,7 +23,7 @@ def plan_document(ready: Preflight) -> dict[str, Any]:
             "digest": ready.model.digest,
             "tags": list(ready.metagraph.tags),
             "signature": ready.signature.name,
-            "trusted": list(ready.trusted),
+            "trusted": list(ready.scanned.trusted),
         },
         "warnings": list(ready.warnings),
         "notes": list(ready.notes),
@@ -37,7 +37,7 @@ def plan_document(ready: Preflight) -> dict[str, Any]:
         "decoded_bytes": plan.decoded_bytes,
         "shards": len(plan.shards),
         "batch_rows": ready.batch_rows,
-        "batching": None if ready.batching is None else ready.batching.document(),
+        "batching": None if ready.scanned.batching is None else ready.scanned.batching.document(),
         "output": ready.job.output.url,
     }
 
@@ -57,13 +57,15 @@ def render_plan(ready: Preflight) -> Group:
     )
     if ready.skipped:
         head.add_row("skipped", Text("\n".join(ready.skipped), style="yellow"))
-    own = f"; {ready.batching.sentence()}" if ready.batching else ""
+    own = f"; {ready.scanned.batching.sentence()}" if ready.scanned.batching else ""
     rows = f"{'always' if ready.job.limits.reproducible else 'up to'} {facts['batch_rows']:,} rows a batch"
     head.add_row("work", f"{facts['shards']:,} shards, {rows}{own}")
     head.add_row("output", f"{facts['output']} ({ready.job.output.format}, {ready.job.output.compression})")
     head.add_row("plan", facts["plan_id"])
-    if ready.trusted:
-        head.add_row("trusted", Text(f"{', '.join(ready.trusted)}: only because this job trusts the model", "yellow"))
+    if ready.scanned.trusted:
+        head.add_row(
+            "trusted", Text(f"{', '.join(ready.scanned.trusted)}: only because this job trusts the model", "yellow")
+        )
     for story in ready.warnings:
         head.add_row("warning", Text(story, style="yellow"))
     for story in ready.notes:

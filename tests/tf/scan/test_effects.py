@@ -73,7 +73,7 @@ def test_trust_that_was_not_needed_changes_no_plan(job: Callable[..., Job]) -> N
     trusting = asked.model_copy(update={"model": asked.model.model_copy(update={"trust": True})})
     assert trusting.fingerprint == asked.fingerprint
     assert preflight(trusting).plan.id == preflight(asked).plan.id
-    assert preflight(trusting).trusted == ()
+    assert preflight(trusting).scanned.trusted == ()
 
 
 def test_plan_and_show_tell_it_too(moody: Path, tmp_path: Path, job: Callable[..., Job]) -> None:

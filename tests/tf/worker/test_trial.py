@@ -291,8 +291,8 @@ def test_a_model_that_batches_by_itself_gets_full_batches_over_row_groups(
     job = make_job("batched", limits={"batch_rows": batch_rows})
     ready = preflight(job)
     assert (ready.batch_rows, ready.most_batch_rows, ready.spec(job.output).most_rows) == (8, 8, 8)
-    assert ready.batching is not None
-    assert ready.batching.wait_s == 0.05
+    assert ready.scanned.batching is not None
+    assert ready.scanned.batching.wait_s == 0.05
     result = launch(job, RunOptions(in_process=True), warn=lambda story: None)
     assert result.rows == 100
     assert result.account is not None

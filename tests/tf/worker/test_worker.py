@@ -376,9 +376,10 @@ def test_only_a_model_that_leaves_no_trace_is_run_to_measure_it(ready: Ready, zo
     found, _ = ready()
     spec = found.spec(found.job.output)
     assert spec.repeatable
-    counting = dataclasses.replace(found, effects=Effects(writes=("AssignAddVariableOp",)))
-    assert not counting.spec(found.job.output).repeatable
-    assert not dataclasses.replace(found, trusted=("WriteFile",)).spec(found.job.output).repeatable
+    counts = dataclasses.replace(found.scanned, effects=Effects(writes=("AssignAddVariableOp",)))
+    assert not dataclasses.replace(found, scanned=counts).spec(found.job.output).repeatable
+    trusts = dataclasses.replace(found.scanned, trusted=("WriteFile",))
+    assert not dataclasses.replace(found, scanned=trusts).spec(found.job.output).repeatable
     row_group = Where("f", 0), pa.table({"id": range(50), "x": pa.array(range(50), pa.float32())})
     for repeatable in (False, True):
         engine = CountingEngine()

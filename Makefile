@@ -10,7 +10,7 @@ MINUTES ?= 10
 AZURITE := 3.37.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint check faults surprises soak zoo format bench clean
+.PHONY: help demo test lint check faults surprises cases soak zoo format bench clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 16
@@ -42,6 +42,11 @@ surprises: $(VENV)/dev.stamp ## what needs much memory or minutes of the tests o
 		echo "tests/$$suite"; $(BIN)/python -m pytest -q --durations=0 -m surprises tests/$$suite || failed="$$failed $$suite"; \
 	done; if [ -n "$$failed" ]; then echo "make surprises: failed in$$failed"; exit 1; fi
 
+# Files of Spark, Polars, ClickHouse and others, written by them: they are installed in an environment of their own.
+CASES ?=
+cases: $(VENV)/dev.stamp $(VENV)/cases.stamp ## situations that users met, with the programs that they had; one line each; CASES="..." for some
+	@CASE_WRITERS=$(VENV)/cases/bin/python $(BIN)/python tests/support/cases.py $(CASES)
+
 soak: $(VENV)/dev.stamp ## jobs on an S3 server while workers, nodes and drivers are killed: make soak MINUTES=10
 	$(BIN)/python tests/support/soak.py --minutes $(MINUTES)
 
@@ -69,6 +74,11 @@ zoo: $(VENV)/dev.stamp ## every kind of SavedModel there is: what the scan, the 
 
 clean: ## remove the environment, the demo and all caches
 	rm -rf $(VENV) $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis benchmarks/.cache
+
+$(VENV)/cases.stamp: tests/cases/writers.txt | $(VENV)/bin/python
+	$(BIN)/python -m venv $(VENV)/cases
+	$(VENV)/cases/bin/python -m pip --disable-pip-version-check install --quiet --requirement $<
+	@touch $@
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 14) or sys.exit("Python 3.11 to 3.13 is needed; $(PYTHON) is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12 ...")'

@@ -1,5 +1,5 @@
 """How do row groups become tables, and tables files?
 
-One file per format; a damaged file ends in one error of ours, with a code.
+One file per format, or a folder; a damaged file ends in one error of ours, with a code.
 May import: connectors.store, connectors.secret, jobs.
 """

@@ -1,7 +1,7 @@
-"""The registry of formats: a name in a job file -> the file of this folder that reads and writes it.
+"""The registry of formats: a name in a job file -> the file or folder here that reads and writes it.
 
-A format is one file with a `SOURCE` and an `ENCODER`, and one line here. Nothing else compares the name or the suffix
-of a format: what is particular to one, its classes say. A file is imported on first use, so that unused ones cost
+A format is one module with a `SOURCE` and an `ENCODER`, and one line here. Nothing else compares the name or the suffix
+of a format: what is particular to one, its classes say. A module is imported on first use, so that unused ones cost
 nothing.
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FORMATS: dict[str, str] = {
     "parquet": "connectors.formats.parquet",
-    "arrow": "connectors.formats.arrow_ipc",
+    "arrow": "connectors.formats.arrow",
     "tfrecord": "connectors.formats.tfrecord",
 }
 

@@ -39,6 +39,7 @@ MAY: dict[str, tuple[str, ...]] = {
     "connectors/failpoint.py": ("jobs",),
     "connectors/store": ("connectors/secret.py", "jobs"),
     "connectors/formats": ("connectors/store", "connectors/secret.py", "jobs"),
+    "connectors/formats/arrow": ("connectors/formats", "connectors/store", "jobs"),
     "connectors/models": ("connectors/store", "connectors/secret.py", "jobs"),
     "connectors/output": (
         *("connectors/formats", "connectors/store", "connectors/secret.py", "connectors/failpoint.py"),

@@ -15,7 +15,10 @@ import pyarrow.feather as feather
 import pytest
 from memory_file import MemoryFile
 
-from connectors.formats.arrow_ipc import ArrowEncoder, ArrowSource, fixed_bits, read_blocks, read_places
+from connectors.formats.arrow.encoder import ArrowEncoder
+from connectors.formats.arrow.footer import read_places
+from connectors.formats.arrow.message import read_blocks
+from connectors.formats.arrow.source import ArrowSource, fixed_bits
 from connectors.formats.buffered import BufferedFile
 from connectors.store.store import FileStat
 from jobs.attempt import InputSlice

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from connectors.formats.arrow_ipc import ArrowEncoder
+from connectors.formats.arrow.encoder import ArrowEncoder
 from connectors.output.layout import Layout
 from connectors.output.part import Parts
 from connectors.store.retry import Patience

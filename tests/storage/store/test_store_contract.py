@@ -25,7 +25,7 @@ import pyarrow as pa
 import pytest
 from store_servers import SFTP, azurite_command, azurite_server, moto_server, new_bucket
 
-from connectors.formats.arrow_ipc import ArrowEncoder
+from connectors.formats.arrow.encoder import ArrowEncoder
 from connectors.output.layout import Layout
 from connectors.output.part import Parts
 from connectors.store.probe import Probe, probe

@@ -1,0 +1,81 @@
+"""Arrow IPC files as parts: written, and their commit header read back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from connectors.formats.arrow.footer import open_reader, read_places
+from connectors.formats.arrow.message import Block, read_blocks
+from connectors.formats.buffered import BufferedFile
+from connectors.formats.spool import HEADER_KEY, SpoolWriter, empty_batch, open_part, whole_part
+from connectors.store.store import Store
+
+
+class ArrowEncoder:
+    """Writes Arrow IPC files; the commit header is the metadata of a last, empty record batch.
+
+    The footer would be the better place, but its metadata must be given when the file is opened.
+    """
+
+    suffix = ".arrow"
+    carries_header = True
+
+    def encoded(self, table: pa.Table) -> pa.Buffer:
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+        return sink.getvalue()
+
+    def decoded(self, content: pa.Buffer) -> pa.Table:
+        return pa.ipc.open_file(content).read_all()
+
+    def open(self, spool: Path, schema: pa.Schema, compression: str) -> ArrowWriter:
+        return ArrowWriter(spool, schema, compression)
+
+    def dataset(self, url: str) -> str:
+        return "ipc"
+
+    def read_header(self, store: Store, path: str) -> tuple[dict[str, object] | None, int]:
+        with open_part(store, path) as held, whole_part(path):
+            places, _ = read_places(held)
+            reader = open_reader(held)
+            blocks = read_blocks(held, places)
+            return _header(reader, blocks), sum(block.rows for block in blocks)
+
+
+def _header(reader: pa.RecordBatchFileReader, blocks: Sequence[Block]) -> dict[str, object] | None:
+    if not blocks or blocks[-1].rows:
+        return None
+    metadata = reader.get_batch_with_custom_metadata(len(blocks) - 1).custom_metadata or {}
+    header = metadata.get(HEADER_KEY.encode())
+    return None if header is None else dict(json.loads(header))
+
+
+class ArrowWriter(SpoolWriter):
+    def __init__(self, spool: Path, schema: pa.Schema, compression: str) -> None:
+        super().__init__(spool, schema)
+        codec = None if compression == "none" else compression
+        # use_threads: threads are the business of the engine.
+        options = pa.ipc.IpcWriteOptions(compression=codec, use_threads=False)
+        with self._errors():
+            self._writer = pa.ipc.new_file(self._sink, schema, options=options)
+
+    def _encode(self, group: pa.Table) -> None:
+        for batch in group.combine_chunks().to_batches():
+            self._writer.write_batch(batch)
+
+    def _finish(self, header: str) -> None:
+        self._writer.write_batch(empty_batch(self._schema), custom_metadata={HEADER_KEY: header})
+        self._writer.close()
+
+    def _drop(self) -> None:
+        self._writer.close()
+
+    @staticmethod
+    def _rows_of(spool: Path) -> int:
+        with BufferedFile(spool.open("rb"), str(spool), spool.stat().st_size) as file:
+            return sum(block.rows for block in read_blocks(file, read_places(file)[0]))

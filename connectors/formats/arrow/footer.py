@@ -1,0 +1,108 @@
+"""The footer of an Arrow IPC file: which messages it lists, whether these are all there are, and a reader of them.
+
+Owns which files are refused before a batch is read.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from connectors.formats.arrow.flatbuffer import FlatTable
+from connectors.formats.arrow.message import NEWEST_VERSION, STREAM, Place
+from connectors.formats.buffered import BufferedFile
+from connectors.formats.fault import one_line, unreadable, wrong_magic
+
+_MAGIC = b"ARROW1"
+
+_HEAD_BYTES = 16  # magic, filled up to 8, and the lengths before the schema
+_PADDING = 128  # bytes that a writer may leave between messages; no message is as short
+
+DECODE_ERRORS = (OSError, ValueError, pa.ArrowException)  # what pyarrow raises for bad bytes
+
+
+def read_places(file: BufferedFile) -> tuple[list[Place], list[Place]]:
+    """Find the footer, and what it lists: record batches, and dictionaries.
+
+    raises: InputError FILE_EMPTY, FILE_MAGIC, FILE_TRUNCATED, FILE_FOOTER, FILE_UNSUPPORTED.
+    """
+    try:
+        tail = file.tail()
+        head = bytes(file.take(0, min(_HEAD_BYTES, file.size)))
+        footer = FlatTable.root(bytes(_footer_bytes(file, head, bytes(tail[-10:]))))
+        version = footer.number(0, "<h")
+        if version > NEWEST_VERSION:
+            raise unreadable(
+                file,
+                "FILE_UNSUPPORTED",
+                f"its metadata version is V{version + 1}; up to V{NEWEST_VERSION + 1} are read",
+            )
+        batches, dictionaries = ([Place(*place) for place in footer.structs(field, "<qi4xq")] for field in (3, 2))
+        for place in (*batches, *dictionaries):
+            if min(place.offset, place.metadata_bytes, place.body_bytes) < 0 or place.stop > file.size:
+                raise struct.error(
+                    f"a batch at {place.offset} with {place.metadata_bytes} + {place.body_bytes} bytes"
+                    " is not inside the file"
+                )
+        _check_listed(file, head, [(place.offset, place.stop) for place in (*batches, *dictionaries)])
+        return batches, dictionaries
+    except struct.error as error:
+        raise unreadable(file, "FILE_FOOTER", f"its footer cannot be parsed: {error}") from error
+
+
+def _check_listed(file: BufferedFile, head: bytes, places: Sequence[tuple[int, int]]) -> None:
+    """Every message of the file is in the list of its footer, once: or rows would be lost or doubled without an error.
+
+    raises: InputError FILE_FOOTER; struct.error.
+    """
+    head = head[8:]
+    marker = 4 if head.startswith(STREAM) else 0
+    at = 8 + marker + 4 + int(struct.unpack_from("<i", head, marker)[0])  # behind the schema
+    footer_bytes = int.from_bytes(bytes(file.take(file.size - 10, file.size - 6)), "little", signed=True)
+    for start, stop in [*sorted(places), (file.size - 10 - footer_bytes,) * 2]:
+        if start < at or start - at > _PADDING:
+            place = "overlaps the one before" if start < at else f"has {start - at} bytes before it that are in no list"
+            raise unreadable(file, "FILE_FOOTER", f"what its footer lists at {start} {place}")
+        at = stop
+
+
+def _footer_bytes(file: BufferedFile, head: bytes, end: bytes) -> pa.Buffer:
+    """head, end: the first and last bytes of the file."""
+    if file.size == 0:
+        raise unreadable(file, "FILE_EMPTY", "it has zero bytes")
+    if head.startswith(STREAM):
+        hint = (
+            "; a stream cannot be read in parts: write it as a file, for example with "
+            "pyarrow.feather.write_feather(pyarrow.ipc.open_stream(source).read_all(), path)"
+        )
+        raise wrong_magic(file, "an Arrow IPC file", hint)
+    if not head.startswith(_MAGIC):
+        raise wrong_magic(file, "an Arrow IPC file")
+    if end[4:] != _MAGIC:
+        raise unreadable(
+            file, "FILE_TRUNCATED", f"it starts as Arrow IPC, but its {file.size} bytes do not end with a footer"
+        )
+    length = int.from_bytes(end[:4], "little", signed=True)
+    if not 0 < length <= file.size - len(end) - len(_MAGIC):
+        raise unreadable(file, "FILE_FOOTER", f"its footer claims {length} bytes, the file has {file.size}")
+    return file.take(file.size - len(end) - length, file.size - len(end))
+
+
+def open_reader(file: BufferedFile, columns: Sequence[int] = ()) -> pa.RecordBatchFileReader:
+    """A reader of the top-level fields at the indices `columns`; none given: all.
+
+    raises: InputError FILE_UNSUPPORTED, FILE_SCHEMA, FILE_FOOTER.
+    """
+    options = pa.ipc.IpcReadOptions(included_fields=list(columns), use_threads=False)
+    try:
+        reader = pa.ipc.open_file(pa.PythonFile(file, mode="r"), options=options)
+        _ = reader.schema.names  # decodes them
+        return reader
+    except UnicodeDecodeError as error:
+        raise unreadable(file, "FILE_SCHEMA", f"a column name is not UTF-8: {error}") from error
+    except pa.ArrowNotImplementedError as error:
+        raise unreadable(file, "FILE_UNSUPPORTED", error) from error
+    except DECODE_ERRORS as error:
+        raise unreadable(file, "FILE_FOOTER", f"its footer cannot be parsed: {one_line(error)}") from error

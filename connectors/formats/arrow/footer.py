@@ -11,14 +11,15 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from connectors.formats.arrow.flatbuffer import FlatTable
+from connectors.formats.arrow.gap import FRONT_BYTES, hidden_batch
 from connectors.formats.arrow.message import NEWEST_VERSION, STREAM, Place
-from connectors.formats.buffered import BufferedFile
+from connectors.formats.buffered import TAIL_BYTES, BufferedFile
 from connectors.formats.fault import one_line, unreadable, wrong_magic
 
 _MAGIC = b"ARROW1"
 
-_HEAD_BYTES = 16  # magic, filled up to 8, and the lengths before the schema
-_PADDING = 128  # bytes that a writer may leave between messages; no message is as short
+_MAGIC_BYTES = 8  # filled up
+_END_BYTES = 10  # length of the footer, magic
 
 DECODE_ERRORS = (OSError, ValueError, pa.ArrowException)  # what pyarrow raises for bad bytes
 
@@ -29,9 +30,9 @@ def read_places(file: BufferedFile) -> tuple[list[Place], list[Place]]:
     raises: InputError FILE_EMPTY, FILE_MAGIC, FILE_TRUNCATED, FILE_FOOTER, FILE_UNSUPPORTED.
     """
     try:
-        tail = file.tail()
-        head = bytes(file.take(0, min(_HEAD_BYTES, file.size)))
-        footer = FlatTable.root(bytes(_footer_bytes(file, head, bytes(tail[-10:]))))
+        file.hold([(0, min(_MAGIC_BYTES + FRONT_BYTES, file.size)), (max(0, file.size - TAIL_BYTES), file.size)])
+        found = bytes(_footer_bytes(file))
+        footer = FlatTable.root(found)
         version = footer.number(0, "<h")
         if version > NEWEST_VERSION:
             raise unreadable(
@@ -46,32 +47,33 @@ def read_places(file: BufferedFile) -> tuple[list[Place], list[Place]]:
                     f"a batch at {place.offset} with {place.metadata_bytes} + {place.body_bytes} bytes"
                     " is not inside the file"
                 )
-        _check_listed(file, head, [(place.offset, place.stop) for place in (*batches, *dictionaries)])
+        listed = [(place.offset, place.stop) for place in (*batches, *dictionaries)]
+        _check_listed(file, listed, file.size - _END_BYTES - len(found))
         return batches, dictionaries
     except struct.error as error:
         raise unreadable(file, "FILE_FOOTER", f"its footer cannot be parsed: {error}") from error
 
 
-def _check_listed(file: BufferedFile, head: bytes, places: Sequence[tuple[int, int]]) -> None:
-    """Every message of the file is in the list of its footer, once: or rows would be lost or doubled without an error.
+def _check_listed(file: BufferedFile, places: Sequence[tuple[int, int]], footer: int) -> None:
+    """Every batch of the file is in the list of its footer, once: or rows would be lost or doubled without an error.
 
-    raises: InputError FILE_FOOTER; struct.error.
+    footer: where it begins. raises: InputError FILE_FOOTER.
     """
-    head = head[8:]
-    marker = 4 if head.startswith(STREAM) else 0
-    at = 8 + marker + 4 + int(struct.unpack_from("<i", head, marker)[0])  # behind the schema
-    footer_bytes = int.from_bytes(bytes(file.take(file.size - 10, file.size - 6)), "little", signed=True)
-    for start, stop in [*sorted(places), (file.size - 10 - footer_bytes,) * 2]:
-        if start < at or start - at > _PADDING:
-            place = "overlaps the one before" if start < at else f"has {start - at} bytes before it that are in no list"
-            raise unreadable(file, "FILE_FOOTER", f"what its footer lists at {start} {place}")
+    at = _MAGIC_BYTES
+    for start, stop in [*sorted(places), (footer, footer)]:
+        if start < at:
+            found = f"what its footer lists at {start} overlaps the one before"
+            raise unreadable(file, "FILE_FOOTER", found)
+        if (hidden := hidden_batch(file, at, start)) is not None:
+            raise unreadable(file, "FILE_FOOTER", f"the batch at {hidden} is in no list of its footer")
         at = stop
 
 
-def _footer_bytes(file: BufferedFile, head: bytes, end: bytes) -> pa.Buffer:
-    """head, end: the first and last bytes of the file."""
+def _footer_bytes(file: BufferedFile) -> pa.Buffer:
     if file.size == 0:
         raise unreadable(file, "FILE_EMPTY", "it has zero bytes")
+    head = bytes(file.take(0, min(_MAGIC_BYTES, file.size)))
+    end = bytes(file.take(max(0, file.size - _END_BYTES), file.size))
     if head.startswith(STREAM):
         hint = (
             "; a stream cannot be read in parts: write it as a file, for example with "

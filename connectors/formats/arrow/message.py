@@ -17,7 +17,7 @@ from connectors.formats.fault import unreadable
 
 STREAM = b"\xff\xff\xff\xff"  # before the length of each message, since 0.15; a stream begins with it
 NEWEST_VERSION = 4  # MetadataVersion.V5 of Schema.fbs
-_DICTIONARY_BATCH, _RECORD_BATCH = 2, 3  # MessageHeader of Message.fbs
+BATCHES = _DICTIONARY_BATCH, _RECORD_BATCH = 2, 3  # MessageHeader of Message.fbs
 
 # Where the metadata of many batches is fetched, as few bytes between as cost less than a request even on a local disk.
 _METADATA_GAP_BYTES = 64 * 1024
@@ -110,7 +110,7 @@ def block_at(file: BufferedFile, place: Place) -> Block:
     # Since 0.15 the length of the metadata has a marker before it.
     message = FlatTable.root(data[8 if data.startswith(STREAM) else 4 :])
     kind = message.number(1, "<B")
-    if kind not in (_RECORD_BATCH, _DICTIONARY_BATCH):
+    if kind not in BATCHES:
         raise struct.error(f"no record batch at {place.offset}")
     batch = message.table(2) if kind == _RECORD_BATCH else message.table(2).table(1)
     rows = batch.number(0, "<q")

@@ -55,6 +55,7 @@ class Chunk(NamedTuple):
     planned: the bytes that plans state for it: they decide the cuts, so they are counted as they always were.
     decoded: bytes that its values take when they are decoded; at least, unless `exact`.
     coded:   whether its values are those of a dictionary, as far as they share bytes.
+    dated:   whether it is stored as INT96, which are timestamps.
     """
 
     column: str
@@ -69,6 +70,7 @@ class Chunk(NamedTuple):
     decoded: int
     exact: bool
     coded: bool
+    dated: bool
 
     @property
     def nested(self) -> bool:
@@ -93,7 +95,8 @@ class Chunk(NamedTuple):
             decoded = max(decoded, values * bits // 8)
         planned = max(0, stored, values * _PLANNED_BYTES.get(kind, 0))
         stop = start + meta.total_compressed_size
-        return cls(column, leaf, values, start, data, stop, stored, dictionary, planned, decoded, exact, coded)
+        dated = kind == "INT96"
+        return cls(column, leaf, values, start, data, stop, stored, dictionary, planned, decoded, exact, coded, dated)
 
     def stated(self, sizes: TextSizes) -> Chunk:
         """The same, with what the footer states of its text."""

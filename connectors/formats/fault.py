@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -136,6 +136,17 @@ class BadRowsError(DataError):
     def rest(self) -> pa.Table:
         """The rows that are not bad."""
         return self.table.take(pa.array(np.delete(np.arange(self.table.num_rows), self.at)))
+
+
+def once(bad: Iterable[BadRows]) -> list[BadRows]:
+    """Each bad row once, with the first of what is wrong with it."""
+    seen, kept = set[int](), list[BadRows]()
+    for one in bad:
+        new = [index for index, row in enumerate(one.at.tolist()) if row not in seen]
+        seen.update(one.at.tolist())
+        if new:
+            kept.append(BadRows(one.code, one.column, one.at[new], [one.stories[index] for index in new]))
+    return kept
 
 
 def wrong_rows(inputs: InputSlice, row_group: int, rows: int, column: str | None = None) -> RunnerError:

@@ -19,8 +19,9 @@ import pyarrow.parquet as pq
 from connectors.formats.buffered import BufferedFile
 from connectors.formats.chunk import Chunk, Leaf, TextSizes
 from connectors.formats.fault import one_line, unreadable, wrong_magic
+from connectors.formats.int96 import USUAL, Unit, unit_of
 from connectors.formats.plain import plain_schema
-from connectors.formats.schema import leaf_count
+from connectors.formats.schema import leaf_types
 from jobs.errors import one_of
 
 _log = logging.getLogger(__name__)
@@ -38,22 +39,25 @@ DECODE_ERRORS = (OSError, ValueError, pa.ArrowException)
 class FileSchema:
     """A schema as the file has it, as it is delivered, and which leaf columns belong to which top-level field.
 
-    leaves: of each field. columns: the leaf columns.
+    leaves: of each field. columns: the leaf columns. instants: those that are timestamps.
     """
 
     raw: pa.Schema
     plain: pa.Schema
     leaves: tuple[range, ...]
     columns: tuple[Leaf, ...]
+    instants: tuple[int, ...]
 
     @classmethod
     def of(cls, raw: pa.Schema, stored: pq.ParquetSchema) -> FileSchema:
-        leaves, start = [], 0
+        leaves, kinds = list[range](), list[pa.DataType]()
         for field in raw:
-            stop = start + leaf_count(field.type)
-            leaves.append(range(start, stop))
-            start = stop
-        return cls(raw, plain_schema(raw), tuple(leaves), tuple(map(Leaf.of, map(stored.column, range(len(stored))))))
+            start = len(kinds)
+            kinds += leaf_types(field.type)
+            leaves.append(range(start, len(kinds)))
+        columns = tuple(map(Leaf.of, map(stored.column, range(len(stored)))))
+        instants = tuple(at for at, kind in enumerate(kinds[: len(columns)]) if pa.types.is_timestamp(kind))
+        return cls(raw, plain_schema(raw), tuple(leaves), columns, instants)
 
 
 class Footer:
@@ -65,18 +69,27 @@ class Footer:
     """
 
     def __init__(
-        self, file: BufferedFile, metadata: pq.FileMetaData | None = None, *, arrow_schema: bool = True
+        self,
+        file: BufferedFile,
+        metadata: pq.FileMetaData | None = None,
+        *,
+        arrow_schema: bool = True,
+        unit: Unit = USUAL,
     ) -> None:
         """file: with its footer held, unless its parsed `metadata` is given. raises: as pyarrow for a bad footer.
 
         arrow_schema: the stored one is heeded, if there is one; else columns are of the types that Parquet states.
+        unit: of what is stored as INT96.
         """
+        self.unit = unit
         self.text = TextSizes()
         self._file = file
         self._probe = _FooterFile(file, arrow_schema)
         # buffer_size: columns are opened without reading, so all are checked before the first page is read.
         opened = pa.PythonFile(self._probe, mode="r")
-        self._parquet = pq.ParquetFile(opened, metadata=metadata, buffer_size=4096, pre_buffer=False)
+        self._parquet = pq.ParquetFile(
+            opened, metadata=metadata, buffer_size=4096, pre_buffer=False, coerce_int96_timestamp_unit=unit
+        )
         self._probe.seal()
         self.metadata = self._parquet.metadata
 
@@ -85,6 +98,12 @@ class Footer:
         raw = self._parquet.schema_arrow.remove_metadata()
         same = known is not None and known.raw.equals(raw, check_metadata=True)
         self.schema = known if known is not None and same else FileSchema.of(raw, self.metadata.schema)
+
+    def stated_unit(self) -> Unit:
+        """The unit for what is stored as INT96."""
+        stored = self.metadata.schema
+        leaves = [leaf for leaf in self.schema.instants if stored.column(leaf).physical_type == "INT96"]
+        return unit_of(self.metadata, leaves) if leaves else self.unit
 
     def leave_out(self, names: Sequence[str]) -> bool:
         """Let the file have no columns of these names; False where its schema is one that has none already."""
@@ -182,6 +201,9 @@ def read_footer(file: BufferedFile, known: FileSchema | None = None) -> Footer:
     if leaves != footer.metadata.num_columns:
         counts = f"its schema has {leaves} leaf columns, its footer {footer.metadata.num_columns}"
         raise unreadable(file, "FILE_SCHEMA", counts)
+    if (unit := footer.stated_unit()) != footer.unit:
+        footer = Footer(file, unit=unit)
+        footer.load_schema(known)
     if any(leaf.kind == "BYTE_ARRAY" for leaf in footer.schema.columns):
         footer.text = TextSizes(footer_bytes)
     if _HIDDEN_KEY in (footer.metadata.metadata or {}):
@@ -205,7 +227,7 @@ def _leave_out_wide_integers(file: BufferedFile, footer: Footer) -> None:
         _log.warning(story, file.url, footer.metadata.created_by, one_of(names))
 
 
-Parsed = tuple[pq.FileMetaData, FileSchema, TextSizes]
+Parsed = tuple[pq.FileMetaData, FileSchema, TextSizes, Unit]
 
 
 class SharedFooters:
@@ -235,10 +257,10 @@ class SharedFooters:
         with parsing:
             if not parsed:
                 footer = read_footer(file, known)
-                parsed.append((footer.metadata, footer.schema, footer.text))
+                parsed.append((footer.metadata, footer.schema, footer.text, footer.unit))
                 return footer
-        metadata, schema, text = parsed[0]
-        footer = Footer(file, metadata)  # what opens columns is for one thread, what was parsed for all
+        metadata, schema, text, unit = parsed[0]
+        footer = Footer(file, metadata, unit=unit)  # what opens columns is for one thread, what was parsed for all
         footer.schema, footer.text = schema, text
         return footer
 

@@ -7,8 +7,9 @@ does not match its checksum, or a row group with other rows than planned, is an 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,11 @@ from connectors.formats.buffered import BufferedFile
 from connectors.formats.chunk import Chunk, rows_at_once
 from connectors.formats.fault import (
     MAX_ROW_GROUP_BYTES,
+    BadRows,
+    BadRowsError,
     bad_row_group,
     check_unchanged,
+    once,
     out_of_memory,
     planned_file,
     unreadable,
@@ -30,6 +34,7 @@ from connectors.formats.fault import (
     wrong_rows,
 )
 from connectors.formats.footer import DECODE_ERRORS, FileSchema, Footer, SharedFooters, read_footer, unsupported
+from connectors.formats.int96 import COMPARED, emptied, unheld
 from connectors.formats.plain import PIECE_BYTES, TooLargeError, plain_table, refuse_larger
 from connectors.formats.schema import position
 from connectors.formats.spool import HEADER_KEY, SpoolWriter, empty_batch, open_part, whole_part
@@ -37,6 +42,8 @@ from connectors.store.store import FileStat, Store
 from jobs.attempt import InputSlice
 from jobs.errors import InputError
 from jobs.plan import InputFile, RowGroup
+
+Decoded = tuple[pa.Table, list[BadRows]]  # a row group, and what is wrong with rows of it
 
 _INDEX_BYTES = 4  # of a dictionary, as pyarrow reads it
 
@@ -135,12 +142,17 @@ class ParquetReader:
             position(footer.schema.plain, name, inputs.url)  # missing names would be left out, silently
         self._store, self._file, self._footer, self._inputs, self._columns = store, file, footer, inputs, list(columns)
         self._most_bytes = most_bytes
-        self._parquet = pq.ParquetFile(
-            pa.PythonFile(file, mode="r"),
-            metadata=footer.metadata,
+        self._parquet = self._opened(footer.unit)
+        self._compared: dict[str, pq.ParquetFile] = {}  # unit -> the same, with what is INT96 in that unit
+
+    def _opened(self, unit: str) -> pq.ParquetFile:
+        return pq.ParquetFile(
+            pa.PythonFile(self._file, mode="r"),
+            metadata=self._footer.metadata,
             pre_buffer=False,
             # Off by default, and then a flipped bit reads as a different value.
             page_checksum_verification=True,
+            coerce_int96_timestamp_unit=unit,
         )
 
     @property
@@ -151,18 +163,20 @@ class ParquetReader:
         if row_group >= self._footer.metadata.num_row_groups:
             raise wrong_rows(self._inputs, row_group, 0)
         try:
-            table = self._decode(row_group, self._columns)
+            table, bad = self._decode(row_group, self._columns)
         except TooLargeError as error:
             raise bad_row_group(self._inputs, row_group, "ROWGROUP_TOO_BIG", error, error.column) from error
         except MemoryError as error:
             raise out_of_memory(self._inputs, row_group, "PAGE_CORRUPT", error) from error
         except DECODE_ERRORS:
-            table = self._decode_by_column(row_group)
+            table, bad = self._decode_by_column(row_group)
         if table.num_rows != self._inputs.rows[row_group - self._inputs.first]:
             raise wrong_rows(self._inputs, row_group, table.num_rows)
+        if bad:
+            raise BadRowsError.of(self._inputs, row_group, emptied(table, bad), once(bad))
         return table
 
-    def _decode(self, row_group: int, columns: Sequence[str]) -> pa.Table:
+    def _decode(self, row_group: int, columns: Sequence[str]) -> Decoded:
         """raises: what pyarrow raises for bad bytes, and our errors for bytes that cannot be had."""
         try:
             chunks = self._footer.chunks(row_group, columns)
@@ -175,13 +189,15 @@ class ParquetReader:
             refuse_larger([(chunk.column, chunk.decoded) for chunk in chunks], self._most_bytes)
         try:
             self._file.hold((chunk.start, chunk.stop) for chunk in chunks)
-            table = self._parts(row_group, columns, 0) if small else self._table(row_group, columns, chunks)
+            dated = list(dict.fromkeys(chunk.column for chunk in chunks if chunk.dated))
+            read = partial(self._parts, row_group, columns, dated)
+            table, bad = read(0) if small else self._table(row_group, read, chunks)
         finally:
             self._file.hold([])
         self._check_entries(row_group, table, chunks)
-        return table
+        return table, bad
 
-    def _table(self, row_group: int, columns: Sequence[str], chunks: Sequence[Chunk]) -> pa.Table:
+    def _table(self, row_group: int, read: Callable[[int], Decoded], chunks: Sequence[Chunk]) -> Decoded:
         """In parts, where the whole may be more than is allowed, or than pyarrow (26.0) can put into nested columns."""
         rows = self._footer.metadata.row_group(row_group).num_rows
         sizes = [(chunk, chunk.decoded if chunk.exact else self._at_most(chunk)) for chunk in chunks]
@@ -189,35 +205,47 @@ class ParquetReader:
         large = [chunk for chunk, size in sizes if chunk.nested and size > PIECE_BYTES]
         while most_rows:
             try:
-                return self._parts(row_group, columns, most_rows if most_rows < rows else 0)
+                return read(most_rows if most_rows < rows else 0)
             except pa.ArrowNotImplementedError:  # too much text for a nested column is one of its reasons, and not told
                 if not large:
                     raise
                 most_rows = min(most_rows, rows) // 4
         raise TooLargeError(f"a row of more than {PIECE_BYTES:,} bytes; up to that are read", large[0].column)
 
-    def _parts(self, row_group: int, columns: Sequence[str], most_rows: int) -> pa.Table:
-        """most_rows: of a part; 0: all at once."""
-        parts: list[pa.Table] = []
+    def _parts(self, row_group: int, columns: Sequence[str], dated: Sequence[str], most_rows: int) -> Decoded:
+        """dated: those of the columns in which something is stored as INT96. most_rows: of a part; 0: all at once."""
+        parts, bad, rows = list[pa.Table](), list[BadRows](), 0
         sizes = dict.fromkeys(columns, 0)
-        for table in self._raw(row_group, list(columns), most_rows):
-            # A name with a dot may bring the struct field of that path too: the exact name is the one that is meant.
-            part = table.select(list(columns))
-            part.validate()
-            parts.append(plain_table(part, self._most_bytes))
+        units = COMPARED[self._footer.unit] if dated else ()
+        others = [self._raw(row_group, dated, most_rows, self._in_unit(unit)) for unit in units]
+        for table, *compared in zip(self._raw(row_group, columns, most_rows), *others, strict=True):
+            table.validate()
+            bad += unheld(table, dict(zip(units, compared, strict=True)), self._footer.unit, rows)
+            rows += table.num_rows
+            parts.append(plain_table(table, self._most_bytes))
             if most_rows:
                 sizes = {name: size + parts[-1].column(name).nbytes for name, size in sizes.items()}
                 refuse_larger(sizes.items(), self._most_bytes)
         if not parts:
             raise wrong_rows(self._inputs, row_group, 0)
-        return parts[0] if len(parts) == 1 else pa.concat_tables(parts)
+        return parts[0] if len(parts) == 1 else pa.concat_tables(parts), bad
 
-    def _raw(self, row_group: int, columns: list[str], most_rows: int) -> Iterator[pa.Table]:
+    def _in_unit(self, unit: str) -> pq.ParquetFile:
+        if unit not in self._compared:
+            self._compared[unit] = self._opened(unit)
+        return self._compared[unit]
+
+    def _raw(
+        self, row_group: int, columns: Sequence[str], most_rows: int, file: pq.ParquetFile | None = None
+    ) -> Iterator[pa.Table]:
+        file = file or self._parquet
+        # A name with a dot may bring the struct field of that path too: the exact name is the one that is meant.
+        names = list(columns)
         if not most_rows:
-            yield self._parquet.read_row_group(row_group, columns=columns, use_threads=False)
+            yield file.read_row_group(row_group, columns=names, use_threads=False).select(names)
             return
-        for batch in self._parquet.iter_batches(most_rows, row_groups=[row_group], columns=columns, use_threads=False):
-            yield pa.Table.from_batches([batch])
+        for batch in file.iter_batches(most_rows, row_groups=[row_group], columns=names, use_threads=False):
+            yield pa.Table.from_batches([batch]).select(names)
 
     def _at_most(self, chunk: Chunk) -> int:
         """Bytes that pyarrow may make of a chunk; a dictionary that is delivered as one is not decoded by it."""
@@ -240,20 +268,21 @@ class ParquetReader:
                 found = f"its {rows} rows hold {count} of the {chunk.values} values of {chunk.leaf.path!r}"
                 raise bad_row_group(self._inputs, row_group, "ROWGROUP_ROWS", found, name)
 
-    def _decode_by_column(self, row_group: int) -> pa.Table:
+    def _decode_by_column(self, row_group: int) -> Decoded:
         """A second try after bad bytes: they may have been damaged on the way, and if not, the column is named."""
         check_unchanged(self._store, self._inputs)
-        read: list[pa.Table] = []
+        read, bad = list[pa.Table](), list[BadRows]()
         for name in self._columns:
             try:
-                table = self._decode(row_group, [name])
+                table, some = self._decode(row_group, [name])
             except DECODE_ERRORS as error:
                 raise bad_row_group(self._inputs, row_group, _code(error), error, name) from error
             if table.num_rows != self._inputs.rows[row_group - self._inputs.first]:
                 raise wrong_rows(self._inputs, row_group, table.num_rows, name)
             read.append(table)
+            bad += some
         fields = [table.schema.field(0) for table in read]
-        return pa.Table.from_arrays([table.column(0) for table in read], schema=pa.schema(fields))
+        return pa.Table.from_arrays([table.column(0) for table in read], schema=pa.schema(fields)), bad
 
 
 def entries(column: pa.ChunkedArray) -> list[int]:

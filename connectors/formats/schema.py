@@ -6,7 +6,7 @@ that names the files. The invariant: after `conform`, tables of all files have t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
 
@@ -18,15 +18,17 @@ _PICKLED = b"arrow.py_extension_type"  # what pyarrow called classes of Python t
 _FEW = 3  # files named in a problem
 
 
-def leaf_count(kind: pa.DataType) -> int:
-    """How many columns of a file one field takes: its leaves."""
+def leaf_types(kind: pa.DataType) -> Iterator[pa.DataType]:
+    """The types of the columns of a file that one field takes: its leaves."""
     if isinstance(kind, pa.BaseExtensionType):
-        return leaf_count(kind.storage_type)
-    if pa.types.is_dictionary(kind):
-        return leaf_count(kind.value_type)
-    if pa.types.is_nested(kind):
-        return sum(leaf_count(kind.field(index).type) for index in range(kind.num_fields))
-    return 1
+        yield from leaf_types(kind.storage_type)
+    elif pa.types.is_dictionary(kind):
+        yield from leaf_types(kind.value_type)
+    elif pa.types.is_nested(kind):
+        for index in range(kind.num_fields):
+            yield from leaf_types(kind.field(index).type)
+    else:
+        yield kind
 
 
 def position(schema: pa.Schema, name: str, file: str) -> int:

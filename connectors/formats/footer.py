@@ -20,7 +20,7 @@ from connectors.formats.buffered import BufferedFile
 from connectors.formats.chunk import Chunk, Leaf, TextSizes
 from connectors.formats.fault import one_line, unreadable, wrong_magic
 from connectors.formats.int96 import USUAL, Unit, unit_of
-from connectors.formats.plain import plain_schema
+from connectors.formats.plain import is_registered, plain_schema
 from connectors.formats.schema import leaf_types
 from jobs.errors import one_of
 
@@ -40,6 +40,7 @@ class FileSchema:
     """A schema as the file has it, as it is delivered, and which leaf columns belong to which top-level field.
 
     leaves: of each field. columns: the leaf columns. instants: those that are timestamps.
+    shared: whether it serves for other files too; extension types of Python say themselves whether they are equal.
     """
 
     raw: pa.Schema
@@ -47,6 +48,7 @@ class FileSchema:
     leaves: tuple[range, ...]
     columns: tuple[Leaf, ...]
     instants: tuple[int, ...]
+    shared: bool
 
     @classmethod
     def of(cls, raw: pa.Schema, stored: pq.ParquetSchema) -> FileSchema:
@@ -57,7 +59,8 @@ class FileSchema:
             leaves.append(range(start, len(kinds)))
         columns = tuple(map(Leaf.of, map(stored.column, range(len(stored)))))
         instants = tuple(at for at, kind in enumerate(kinds[: len(columns)]) if pa.types.is_timestamp(kind))
-        return cls(raw, plain_schema(raw), tuple(leaves), columns, instants)
+        shared = not any(is_registered(field.type) for field in raw)
+        return cls(raw, plain_schema(raw), tuple(leaves), columns, instants, shared)
 
 
 class Footer:
@@ -96,7 +99,7 @@ class Footer:
     def load_schema(self, known: FileSchema | None) -> None:
         """known: the schema of another file, used again if it is the same. raises: what pyarrow raises."""
         raw = self._parquet.schema_arrow.remove_metadata()
-        same = known is not None and known.raw.equals(raw, check_metadata=True)
+        same = known is not None and known.shared and known.raw.equals(raw, check_metadata=True)
         self.schema = known if known is not None and same else FileSchema.of(raw, self.metadata.schema)
 
     def stated_unit(self) -> Unit:

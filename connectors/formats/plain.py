@@ -1,6 +1,8 @@
 """Columns of plain types: without dictionaries, runs and views, which hold in a few bytes what is large when decoded.
 
-Owns what such a column becomes, and how many bytes that takes; refuses to know files. The invariant: sizes are known
+Owns what such a column becomes, and how many bytes that takes; refuses to know files. Extension types of Python become
+what they store, and what names them goes to the field, as where they are not registered: which are is an accident of
+what a process has imported. The invariant: sizes are known
 before anything is decoded, and no piece passes what 32-bit offsets reach. pyarrow does not look: beyond it, casts of
 views and `run_end_decode` return offsets that have wrapped (26.0), and dictionaries fail.
 """
@@ -31,6 +33,24 @@ class TooLargeError(Exception):
         self.column = column
 
 
+NAME, PARAMETERS = b"ARROW:extension:name", b"ARROW:extension:metadata"  # of a field. source: Columnar.rst
+
+
+def unregistered(field: pa.Field) -> pa.Field:
+    """The field as if no Python had registered its extension type."""
+    while isinstance(kind := field.type, pa.ExtensionType):
+        said = {NAME: kind.extension_name.encode(), PARAMETERS: kind.__arrow_ext_serialize__()}
+        field = pa.field(field.name, kind.storage_type, field.nullable, {**(field.metadata or {}), **said})
+    return field
+
+
+def is_registered(kind: pa.DataType) -> bool:
+    """Whether an extension type of Python is in it."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return isinstance(kind, pa.ExtensionType) or is_registered(kind.storage_type)
+    return any(is_registered(kind.field(index).type) for index in range(kind.num_fields))
+
+
 def plain_type(kind: pa.DataType) -> pa.DataType:
     """The type that a column is delivered as: no dictionaries, runs or views.
 
@@ -47,6 +67,8 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
 
 
 def _plain_inside(kind: pa.DataType) -> pa.DataType:
+    if isinstance(kind, pa.ExtensionType):
+        return _plain_inside(kind.storage_type)
     if pa.types.is_dictionary(kind):
         return plain_type(kind.value_type)
     if pa.types.is_string_view(kind):
@@ -66,13 +88,20 @@ def _plain_inside(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
+def plain_field(field: pa.Field) -> pa.Field:
+    """The field of plain type; its metadata stays."""
+    field = unregistered(field)
+    return field.with_type(plain_type(field.type))
+
+
 def _plain_field(field: pa.Field) -> pa.Field:
+    field = unregistered(field)
     return field.with_type(_plain_inside(field.type))
 
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:
     """`schema` of plain types, without metadata of its own; that of the fields stays."""
-    return pa.schema([field.with_type(plain_type(field.type)) for field in schema])
+    return pa.schema([plain_field(field) for field in schema])
 
 
 def plain_table(table: pa.Table, most_bytes: int = MAX_ROW_GROUP_BYTES, piece_bytes: int = PIECE_BYTES) -> pa.Table:
@@ -82,14 +111,14 @@ def plain_table(table: pa.Table, most_bytes: int = MAX_ROW_GROUP_BYTES, piece_by
     piece_bytes: that a chunk of a decoded column may have: larger ones become several chunks.
     raises:      TooLargeError, before anything of that size is made.
     """
-    targets = {index: plain_type(field.type) for index, field in enumerate(table.schema)}
-    targets = {index: kind for index, kind in targets.items() if kind != table.schema.field(index).type}
+    targets = {index: plain_field(field) for index, field in enumerate(table.schema)}
+    targets = {index: field for index, field in targets.items() if field.type != table.schema.field(index).type}
     if not targets:
         return table
     sizes = {index: [at_most(chunk) for chunk in table.column(index).chunks] for index in targets}
     _check(table, sizes, most_bytes)
-    for index, kind in targets.items():
-        field, chunks = table.schema.field(index), table.column(index).chunks
+    for index, field in targets.items():
+        kind, chunks = field.type, table.column(index).chunks
         try:
             pieces = [
                 _plain_piece(chunk.slice(start, stop - start), kind)
@@ -99,7 +128,7 @@ def plain_table(table: pa.Table, most_bytes: int = MAX_ROW_GROUP_BYTES, piece_by
         except TooLargeError as error:
             error.column = field.name
             raise
-        table = table.set_column(index, field.with_type(kind), pa.chunked_array(pieces, kind))
+        table = table.set_column(index, field, pa.chunked_array(pieces, kind))
     return table
 
 
@@ -131,6 +160,8 @@ def refuse_larger(sizes: Iterable[tuple[str, int]], most_bytes: int, beside: int
 def at_most(values: pa.Array) -> int:
     """Bytes that `values` take as plain values, or more: as if all that share a buffer were as large as the largest."""
     kind, types = values.type, pa.types
+    if isinstance(kind, pa.BaseExtensionType):
+        return at_most(values.storage)
     if types.is_list_view(kind) or types.is_large_list_view(kind):
         return int(values.sizes.to_numpy().sum(dtype=np.int64)) * _largest(values.values) + 8 * len(values)
     if types.is_list(kind) or types.is_large_list(kind):
@@ -295,6 +326,8 @@ def _plain(values: pa.Array, target: pa.DataType) -> pa.Array:
     kind, types = values.type, pa.types
     if kind == target:
         return values
+    if isinstance(kind, pa.BaseExtensionType):
+        return _plain(values.storage, target)
     if types.is_dictionary(kind):
         return _taken(values.dictionary, values.indices, target)
     if types.is_run_end_encoded(kind):

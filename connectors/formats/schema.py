@@ -6,15 +6,18 @@ that names the files. The invariant: after `conform`, tables of all files have t
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 
 import pyarrow as pa
 
-from connectors.formats.plain import plain_type
+from connectors.formats.fault import one_line
+from connectors.formats.plain import NAME, PARAMETERS, plain_field
 from connectors.secret import redact
 from jobs.errors import DataError, one_of
 
-_PICKLED = b"arrow.py_extension_type"  # what pyarrow called classes of Python that it pickled into files, before 14.0
+_PICKLED = "arrow.py_extension_type"  # what pyarrow called classes of Python that it pickled into files, before 14.0
 _FEW = 3  # files named in a problem
 
 
@@ -52,7 +55,7 @@ def unify(schemas: Sequence[tuple[str, pa.Schema]], columns: Sequence[str]) -> t
              problems, one text each, starting with COLUMN_MISSING, COLUMN_AMBIGUOUS, COLUMN_TYPE or EXTENSION_REFUSED.
     cost:    work is done per distinct schema, not per file.
     """
-    groups = _distinct(schemas)
+    groups = _distinct(schemas, columns)
     fields: list[pa.Field] = []
     problems: list[str] = []
     for name in dict.fromkeys(columns):
@@ -66,21 +69,23 @@ def unify(schemas: Sequence[tuple[str, pa.Schema]], columns: Sequence[str]) -> t
 Groups = list[tuple[pa.Schema, list[str]]]  # a distinct schema, and the files that have it
 
 
-def _distinct(schemas: Iterable[tuple[str, pa.Schema]]) -> Groups:
+def _distinct(schemas: Iterable[tuple[str, pa.Schema]], columns: Sequence[str]) -> Groups:
     # By identity first: a source gives one object to all files with one schema, and comparing costs microseconds.
     same: dict[int, tuple[pa.Schema, list[str]]] = {}
     for url, schema in schemas:
         same.setdefault(id(schema), (schema, []))[1].append(url)
-    equal: dict[pa.Schema, list[str]] = {}
+    equal: dict[tuple[pa.Schema, str], tuple[pa.Schema, list[str]]] = {}
     for schema, urls in same.values():
-        equal.setdefault(schema, []).extend(urls)
-    return list(equal.items())
+        places = (at for name in columns for at in schema.get_all_field_indices(name))
+        extensions = str([list(_extensions(schema.field(at))) for at in places])  # no part of equality
+        equal.setdefault((schema, extensions), (schema, []))[1].extend(urls)
+    return list(equal.values())
 
 
 def _unify_column(groups: Groups, name: str, files: int) -> tuple[pa.Field | None, list[str]]:
     lacking: list[str] = []
     doubled: list[str] = []
-    by_type: dict[pa.DataType, list[str]] = {}
+    by_type: dict[str, list[str]] = {}
     unified: pa.Field | None = None
     clash = False
     problems: list[str] = []
@@ -94,12 +99,12 @@ def _unify_column(groups: Groups, name: str, files: int) -> tuple[pa.Field | Non
             doubled += urls
         else:
             field = _without_ids(schema.field(positions[0]))
-            if (field.metadata or {}).get(b"ARROW:extension:name") == _PICKLED:
+            if any(extension == _PICKLED for _, extension, _ in _extensions(field)):
                 problems.append(
                     f"EXTENSION_REFUSED: column {name!r} is of a pickled extension type in {_named(urls)}: to read it"
                     " would be to run its code; write it again as the plain type below"
                 )
-            by_type.setdefault(field.type, []).extend(urls)
+            by_type.setdefault(_described(field), []).extend(urls)
             merged = field if unified is None else _wider_field(unified, field)
             clash = clash or merged is None
             unified = merged or unified
@@ -118,8 +123,41 @@ def _unify_column(groups: Groups, name: str, files: int) -> tuple[pa.Field | Non
 
 def _without_ids(field: pa.Field) -> pa.Field:
     """The field of plain type; without the numbers that Parquet gives to fields, which differ from file to file."""
+    field = plain_field(field)
     kept = {key: value for key, value in (field.metadata or {}).items() if not key.startswith(b"PARQUET:")}
-    return pa.field(field.name, plain_type(field.type), field.nullable, kept or None)
+    return pa.field(field.name, field.type, field.nullable, kept or None)
+
+
+def _extensions(field: pa.Field, path: str = "") -> Iterator[tuple[str, str, str]]:
+    """Where in a field extension types are that nobody here knows, with their names and parameters."""
+    own = _extension(field)
+    if own is not None:
+        yield path, *own
+    kind = field.type.storage_type if isinstance(field.type, pa.BaseExtensionType) else field.type
+    for index in range(kind.num_fields):
+        inner = kind.field(index)
+        step = f".{inner.name}" if pa.types.is_struct(kind) else "[]"
+        yield from _extensions(inner, path + step)
+
+
+def _extension(field: pa.Field) -> tuple[str, str] | None:
+    """The name and the parameters of an extension type that nobody here knows: a part of the type of a field."""
+    said = field.metadata or {}
+    if NAME not in said:
+        return None
+    parameters = said.get(PARAMETERS, b"").decode(errors="backslashreplace")
+    with suppress(ValueError, RecursionError):  # not JSON, which writers space and order as they like
+        parameters = json.dumps(json.loads(parameters), sort_keys=True)
+    return said[NAME].decode(errors="backslashreplace"), parameters
+
+
+def _described(field: pa.Field) -> str:
+    """The type, for messages."""
+    told = [
+        f"{f' with {path}' if path else ''} as {name} {one_line(parameters, 60)}".rstrip()
+        for path, name, parameters in _extensions(field)
+    ]
+    return str(field.type) + "".join(told)
 
 
 def _named(urls: Sequence[str]) -> str:
@@ -144,7 +182,7 @@ def _instead(schema: pa.Schema | None, name: str) -> str:
 
 def wider(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
     """The type that holds every value of both without loss; None where there is none, or one would have to guess."""
-    if a == b:
+    if a == b and [*_extensions(pa.field("", a))] == [*_extensions(pa.field("", b))]:
         return a
     if pa.types.is_null(a) or pa.types.is_null(b):
         return b if pa.types.is_null(a) else a
@@ -187,7 +225,9 @@ def _is_list(kind: pa.DataType) -> bool:
 
 def _wider_field(a: pa.Field, b: pa.Field) -> pa.Field | None:
     kind = wider(a.type, b.type)
-    return None if kind is None else a.with_type(kind).with_nullable(a.nullable or b.nullable)
+    if kind is None or not (_extension(a) == _extension(b) or pa.types.is_null(a.type) or pa.types.is_null(b.type)):
+        return None
+    return (b if pa.types.is_null(a.type) else a).with_type(kind).with_nullable(a.nullable or b.nullable)
 
 
 def conform(table: pa.Table, schema: pa.Schema, file: str) -> pa.Table:

@@ -7,6 +7,7 @@ from typing import get_args
 
 import pyarrow as pa
 
+from connectors.formats.plain import unregistered
 from connectors.formats.registry import FORMATS, make_encoder
 from connectors.output.rehearsal import Rehearsal, rehearse
 from connectors.output.reject import left_out
@@ -66,7 +67,7 @@ def _changes(binding: Binding, found: Rehearsal, stated: Stated) -> Sequence[str
     groups: dict[tuple[str, str, str], list[str]] = {}
     for field in binding.output_schema:
         kept, after = field.name in binding.kept, found.changed.get(field.name, field.type)
-        given = before.field(field.name).type if kept else field.type
+        given = unregistered(before.field(field.name)).type if kept else field.type
         if given != after:
             key = ("kept " * kept, type_text(given), type_text(after))
             groups.setdefault(key, []).append(field.name)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.formats.plain import plain_table
+from connectors.formats.registry import make_encoder, make_source
 from connectors.formats.schema import conform, leaf_types, unify, wider
+from connectors.store.store import Store
+from jobs.attempt import InputSlice
 from jobs.errors import DataError
 
 TENSOR = pa.fixed_shape_tensor(pa.float32(), [2, 2])
@@ -242,3 +248,127 @@ def test_a_dictionary_of_lists_becomes_lists() -> None:
 )
 def test_leaves_are_counted(kind: pa.DataType, leaves: int) -> None:
     assert len(list(leaf_types(kind))) == leaves
+
+
+def extended(kind: pa.DataType, name: str, parameters: str | None) -> pa.Field:
+    said = {"ARROW:extension:name": name} | ({} if parameters is None else {"ARROW:extension:metadata": parameters})
+    return pa.field("a", kind, metadata=said)
+
+
+PERIOD = extended(pa.int64(), "pandas.period", '{"freq": "M"}')
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "told"),
+    [
+        (PERIOD, extended(pa.int64(), "pandas.period", '{"freq": "D"}'), 'int64 as pandas.period {"freq": "D"}'),
+        (PERIOD, extended(pa.int64(), "my.period", '{"freq": "M"}'), 'int64 as my.period {"freq": "M"}'),
+        (PERIOD, extended(pa.int32(), "pandas.period", '{"freq": "D"}'), 'int32 as pandas.period {"freq": "D"}'),
+        (PERIOD, pa.field("a", pa.int64()), "int64 in"),
+        (
+            pa.field("a", pa.list_(PERIOD)),
+            pa.field("a", pa.list_(extended(pa.int64(), "pandas.period", '{"freq": "D"}'))),
+            'list<a: int64> with [] as pandas.period {"freq": "D"}',
+        ),
+        (
+            pa.field("a", pa.struct([PERIOD, pa.field("b", pa.int8())])),
+            pa.field("a", pa.struct([PERIOD.with_metadata(None), pa.field("b", pa.int8())])),
+            "struct<a: int64, b: int8> in",
+        ),
+        (
+            pa.field("a", pa.map_(pa.string(), PERIOD)),
+            pa.field("a", pa.map_(pa.string(), PERIOD.with_metadata(None))),
+            "map<string, int64 ('a')> in",
+        ),
+    ],
+)
+def test_the_parameters_of_an_extension_type_are_a_part_of_it(one: pa.Field, other: pa.Field, told: str) -> None:
+    for fields in ([one, other], [other, one]):
+        only = problem(*(pa.schema([field]) for field in fields))
+        assert only.startswith("COLUMN_TYPE: column 'a' has types that do not agree")
+        assert (told in only, 'as pandas.period {"freq": "M"} in' in only) == (True, True)
+    assert unify([("1", pa.schema([one])), ("2", pa.schema([one]))], ["a"])[0].field("a").metadata == one.metadata
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ('{"freq": "M", "n": 1}', '{"n":1,"freq":"M"}'),
+        ("", None),
+        ("\\x80pickled", "\\x80pickled"),
+    ],
+)
+def test_parameters_may_be_written_in_several_ways(one: str | None, other: str | None) -> None:
+    fields = [extended(pa.int32(), "x", one), extended(pa.int64(), "x", other)]
+    found, problems = unify([(str(at), pa.schema([field])) for at, field in enumerate(fields)], ["a"])
+    assert (problems, found.field("a").type) == ([], pa.int64())
+    assert (found.field("a").metadata or {})[b"ARROW:extension:name"] == b"x"
+
+
+def test_a_column_of_nulls_takes_the_extension_type_of_other_files() -> None:
+    empty = pa.schema([("a", pa.null())])
+    for schemas in ([empty, pa.schema([PERIOD])], [pa.schema([PERIOD]), empty]):
+        found, problems = unify([(str(at), one) for at, one in enumerate(schemas)], ["a"])
+        assert (problems, found.field("a").metadata) == ([], PERIOD.metadata)
+
+
+def test_pickled_extension_types_are_refused_inside_of_lists_too() -> None:
+    pickled = extended(pa.int64(), "arrow.py_extension_type", "cos\nsystem")
+    for field in (pickled, pa.field("a", pa.list_(pa.struct([pickled])))):
+        assert problem(pa.schema([field])).startswith("EXTENSION_REFUSED: column 'a'")
+
+
+class Period(pa.ExtensionType):
+    """As pandas has it; equal to all of its kind, as Ray's tensors of variable shapes are."""
+
+    def __init__(self, freq: str) -> None:
+        self.freq = freq
+        super().__init__(pa.int64(), "test.period")
+
+    def __arrow_ext_serialize__(self) -> bytes:
+        return json.dumps({"freq": self.freq}).encode()
+
+    @classmethod
+    def __arrow_ext_deserialize__(cls, storage: pa.DataType, serialized: bytes) -> Period:
+        return cls(json.loads(serialized)["freq"])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Period)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+@pytest.mark.parametrize("format", ["parquet", "arrow"])
+def test_what_python_has_registered_makes_no_difference(format: str, tmp_path: Path) -> None:
+    kinds = {at: pa.field("a", Period(at)) for at in "MD"}
+    numbers = pa.array([1, None, 3])
+    urls = {}
+    for at, field in kinds.items():
+        period = pa.ExtensionArray.from_storage(field.type, numbers)
+        lists = pa.ListArray.from_arrays(pa.array([0, 1, 1, 3]), period).cast(pa.list_(pa.field("item", field.type)))
+        table = pa.table([period, lists], pa.schema([field, pa.field("b", lists.type)]))
+        urls[at] = str(tmp_path / at)
+        (tmp_path / at).write_bytes(make_encoder(format).encoded(table))
+
+    def read() -> tuple[list[str], list[pa.Table]]:
+        store, source, schemas, tables = Store(str(tmp_path)), make_source(format), [], []
+        for url in urls.values():
+            file, schema = source.inspect(store, store.stat(url), ["a", "b"])
+            rows = tuple(group.rows for group in file.row_groups)
+            with source.open(store, InputSlice(0, url, file.size, file.version, 0, rows), ["a", "b"]) as reader:
+                tables.append(conform(reader.read(0), unify([(url, schema)], ["a", "b"])[0], url))
+            schemas.append((url, schema))
+        return unify(schemas, ["a", "b"])[1], tables
+
+    without = read()
+    pa.register_extension_type(Period("?"))
+    try:
+        registered = read()
+    finally:
+        pa.unregister_extension_type("test.period")
+    assert registered[0] == without[0]
+    assert [one[:26] for one in without[0]] == ["COLUMN_TYPE: column 'a' ha", "COLUMN_TYPE: column 'b' ha"]
+    for one, other in zip(registered[1], without[1], strict=True):
+        assert one.schema.equals(other.schema, check_metadata=True)
+        assert (one, one["b"].to_pylist()) == (other, [[1], [], [None, 3]])

@@ -132,10 +132,14 @@ def empty_batch(schema: pa.Schema) -> pa.RecordBatch:
 
 def open_part(store: Store, path: str) -> BufferedFile:
     """Open a published part. raises: DataError PART_UNREADABLE if there is none."""
-    stat = store.stat(path)
-    if stat is None:
-        raise DataError(f"cannot read '{redact(path)}': there is no such file", code="PART_UNREADABLE", file=path)
-    return BufferedFile(store.open(path), path, stat.size)
+    try:
+        file = store.open(path)
+    except InputError:
+        if store.stat(path) is not None:
+            raise
+        missing = f"cannot read '{redact(path)}': there is no such file"
+        raise DataError(missing, code="PART_UNREADABLE", file=path) from None
+    return BufferedFile(file, path, file.seen.size)
 
 
 @contextmanager

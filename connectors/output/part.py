@@ -46,22 +46,27 @@ class Parts:
     def open(self, attempt: Attempt, schema: pa.Schema, model_digest: str, worker: str) -> Part:
         return Part(self, attempt, schema, model_digest, worker)
 
-    def find(self, shard: int) -> Receipt | None:
+    def find(self, shard: int, size: int | None = None) -> Receipt | None:
         """The receipt of the part that is at the final name of `shard`, None where there is none.
 
+        size:   its bytes, where a listing told; None: they are asked for.
         raises: OutputError naming the object, where it is not a whole part of this plan.
         """
         name = self.names.part(shard)
-        present = self.store.stat(name)
-        if present is None:
-            return None
+        if size is None:
+            present = self.store.stat(name)
+            if present is None:
+                return None
+            size = present.size
         try:
-            header, rows = self.header(name, shard, present.size)
+            header, rows = self.header(name, shard, size)
         except DataError as error:
+            if self.store.stat(name) is None:
+                return None
             raise OutputError(
                 f"cannot use '{self.store.child(name)}': {error.message}; it stays as it is; {OTHER_WAY}"
             ) from error
-        receipt = _receipt(cast(Mapping[str, Any], header or {}), self.names, shard, present.size)
+        receipt = _receipt(cast(Mapping[str, Any], header or {}), self.names, shard, size)
         if receipt is None or receipt.rows_out != rows:
             raise OutputError(
                 f"cannot use '{self.store.child(name)}': it is not a part of plan '{self.names.plan_id}' for shard "

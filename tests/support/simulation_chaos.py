@@ -194,9 +194,9 @@ class Chaos:
             self._delete(chance.choice(parts))
         elif what == "receipt" and receipts:
             name = chance.choice(receipts)
-            content[name] = chance.choice(
-                (b"", content[name][:20], content[name].replace(b'"rows_out": ', b'"rows_out": 1'))
-            )
+            edits = ((b'"rows_out": ', b'"rows_out": 1'), (b'"attempt": "e', b'"attempt": "e9'))
+            edited = [content[name].replace(*edit) for edit in edits]
+            content[name] = chance.choice((b"", content[name][:20], *edited))
         elif what == "plan" and self._names.plan in content:
             kept = content[self._names.plan]
             content[self._names.plan] = chance.choice((kept[:-9], kept.replace(b'"m"', b'"n"')))

@@ -296,8 +296,25 @@ def test_receipts_that_are_lost_or_torn_are_rebuilt_from_the_parts(out: Output, 
     directory.finish(PLAN, directory.published(PLAN), 1)
 
 
-@pytest.mark.parametrize("change", [{"shard": 2}, {"part": "part-x"}, {"size": 1}, {"unknown": 1}])
-def test_a_receipt_that_does_not_fit_its_part_is_rebuilt(out: Output, place: Any, change: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shard": 2},
+        {"part": "part-x"},
+        {"size": 1},
+        {"unknown": 1},
+        {"attempt": "e1-a1-ffffffffffff"},
+        {"rows_out": 3, "rows_rejected": 1, "codes": {"ROW_NULL": 1}, "reject_file": "_run/x"},
+        {"codes": {"ROW_NULL": 1}},
+        {"bad_files": {"/in/a": 2}},
+        {"nan_rows": 1},
+        {"nonfinite_rows": 1},
+        {"unseen_rows": 1},
+        {"worker": "another"},
+    ],
+    ids=lambda change: "-".join(change),
+)
+def test_a_receipt_that_contradicts_its_part_is_rebuilt(out: Output, place: Any, change: dict[str, Any]) -> None:
     directory = opened(out)
     directory.claim(PLAN)
     receipt = work(directory, 0)

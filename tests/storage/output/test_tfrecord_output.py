@@ -166,3 +166,15 @@ def test_the_receipt_says_what_a_header_would(out: Output) -> None:
     finish_all(directory)
     receipt = json.loads(directory.store.read(f"_run/{PLAN.id[:8]}/receipts/00001.json") or b"")
     assert (receipt["rows_in"], receipt["rows_out"], len(receipt["sha256"])) == (5, 5, 64)
+
+
+def test_a_receipt_that_says_of_rows_that_they_were_rejected_is_compared_with_the_records(out: Output) -> None:
+    directory = opened(out)
+    directory.claim(PLAN)
+    directory.record(Success(work(directory, 0)), [])
+    name = f"_run/{PLAN.id[:8]}/receipts/00000.json"
+    receipt = json.loads(directory.store.read(name) or b"")
+    edited = receipt | {"rows_out": 3, "rows_rejected": 1, "codes": {"ROW_NULL": 1}}
+    directory.store.replace(name, json.dumps(edited).encode())
+    with pytest.raises(OutputError, match="it is not a part of plan"):
+        directory.published(PLAN)

@@ -28,7 +28,7 @@ from connectors.store.probe import Mode
 from connectors.store.store import Store
 from jobs.difference import difference
 from jobs.errors import DataError, OutputError
-from jobs.job import digest
+from jobs.job import canonical, digest
 from jobs.plan import Plan
 
 OVERWRITE_WAY = f"{OTHER_WAY}, or replace it with --overwrite"
@@ -94,6 +94,16 @@ def read_manifest(store: Store, success: Mapping[str, Any]) -> dict[str, Any]:
     return manifest
 
 
+def require_plan(store: Store, names: Layout, plan: Plan) -> None:
+    """See to it that the plan is there: whatever else is read means nothing without it. Written where it is missing.
+
+    raises: as `check_plan`.
+    """
+    document = {"plan_id": plan.id, **plan.document()}
+    if not store.create(names.plan, canonical(document).encode()):
+        check_plan(store, names, plan)
+
+
 def check_plan(store: Store, names: Layout, plan: Plan) -> None:
     """raises: OutputError where the plan that is there is not `plan`, byte for byte."""
     document = decode(store.read(names.plan)) or {}
@@ -101,7 +111,7 @@ def check_plan(store: Store, names: Layout, plan: Plan) -> None:
     if document.get("plan_id") != plan.id or digest(then) != plan.id:
         differs = difference(then, plan.document()) if then else "it is torn or empty"
         raise OutputError(
-            f"cannot resume in '{store.url}': '{names.plan}' was changed after it was written: {differs}"
+            f"cannot go on in '{store.url}': '{names.plan}' was changed after it was written: {differs}"
             "; restore it, or choose another output url"
         )
 

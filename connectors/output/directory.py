@@ -16,7 +16,7 @@ import pyarrow as pa
 from connectors.failpoint import failpoint
 from connectors.formats.base import Encoder
 from connectors.formats.registry import format_of, make_encoder
-from connectors.output.claim import Claim, check_plan, clear, read_manifest, read_success, refuse_other_parts
+from connectors.output.claim import Claim, clear, read_manifest, read_success, refuse_other_parts, require_plan
 from connectors.output.epoch import Ending, Epochs
 from connectors.output.layout import PART_PREFIX, SUCCESS, Layout, decode, encode
 from connectors.output.part import Losses, Part, Parts
@@ -29,7 +29,7 @@ from connectors.store.store import Store
 from jobs.attempt import Attempt, Failure, Receipt, Success
 from jobs.errors import OutputError, RunnerError, one_of
 from jobs.format import DEFAULT_FORMAT
-from jobs.job import OptionValue, Output, canonical
+from jobs.job import OptionValue, Output
 from jobs.manifest import manifest, receipts_of, totals
 from jobs.numerics import Numerics
 from jobs.plan import PROTOCOL_VERSION, Plan
@@ -102,11 +102,10 @@ class OutputDirectory:
             clear(self.store, takeover=takeover)
         present = set(self.store.names(""))
         refuse_other_parts(self.store, self._names, plan, present)
-        if SUCCESS in present:
-            return Claim("finished", int(read_success(self.store, plan)["epoch"]))
-        document = {"plan_id": plan.id, **plan.document()}
-        if not self.store.create(self._names.plan, canonical(document).encode()):
-            check_plan(self.store, self._names, plan)
+        finished = read_success(self.store, plan) if SUCCESS in present else None
+        require_plan(self.store, self._names, plan)
+        if finished is not None:
+            return Claim("finished", int(finished["epoch"]))
         failpoint("D3.after")
         epoch = self.epochs.begin(takeover=takeover)
         failpoint("D4.after")
@@ -190,8 +189,9 @@ class OutputDirectory:
         """Prove that every row is in exactly one part, list the parts, and say so with `_SUCCESS`.
 
         returns: all receipts, by shard.
-        raises:  OutputError where a part is missing, is of another size or is not ours; InternalError where the
-                 receipts do not add up; SupersededError where another driver took over.
+        raises:  OutputError where a part or a reject file is missing, where a part is of another size or not ours, or
+                 where the plan was changed; InternalError where the receipts do not add up; SupersededError where
+                 another driver took over.
         """
         listed = self.store.sizes("")
         parts = {name: size for name, size in listed.items() if name.startswith(PART_PREFIX)}
@@ -199,6 +199,8 @@ class OutputDirectory:
         complete = self._receipts.complete(plan, given, parts)
         again = "run the same command again to recompute what is missing"
         self._check_parts(complete, parts, "finish", again)
+        self._receipts.require_rejects(complete)
+        require_plan(self.store, self._names, plan)
         document = manifest(plan, complete, epoch, parts)
         name = self._names.manifest(epoch)
         failpoint("D9.after")

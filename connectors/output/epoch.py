@@ -156,11 +156,13 @@ class Epochs:
             self.store.replace(self.names.epoch(epoch), encode(self._document(epoch) | dict(progress)))
 
     def require_newest(self, epoch: int) -> None:
-        """raises: SupersededError where there is a higher epoch; StorageError where that cannot be seen."""
-        # By its exact name: a listing may be stale, and numbers have no gaps.
-        if self.store.stat(self.names.epoch(epoch + 1)) is None:
+        """raises: SupersededError where there is a higher epoch, or another driver's of this number, which it could
+        take because somebody deleted ours; StorageError where that cannot be seen."""
+        ours = self._ours(epoch)
+        # By its exact name: a listing may be stale, and numbers have no gaps. Last: what was seen is acted on at once.
+        if self.store.stat(self.names.epoch(epoch + 1)) is None and ours:
             return
-        last = max([epoch + 1, *self.numbers()])
+        last = max([epoch + 1 if ours else epoch, *self.numbers()])
         newer = Heartbeat(last, self.document(last), None)
         raise SupersededError(
             f"cannot go on writing to '{self.store.url}' as driver {epoch}: {newer.writer()} took over; what is "
@@ -171,8 +173,17 @@ class Epochs:
         """Say that this driver writes no more, so that the next need not wait. Best effort."""
         with suppress(RunnerError):
             name = self.names.epoch(epoch)
-            document = decode(self.store.read(name)) or self._document(epoch)
-            self.store.replace(name, encode(document | {"ended": how, "heartbeat": _now()}))
+            document = self.document(epoch) or self._document(epoch)
+            if document.get("driver") == self._facts.get("driver"):
+                self.store.replace(name, encode(document | {"ended": how, "heartbeat": _now()}))
+
+    def _ours(self, epoch: int) -> bool:
+        """Whether the document of our epoch is ours. One that was deleted is written again, a torn one is ours."""
+        driver = self._facts.get("driver")
+        found = self.document(epoch).get("driver") if driver else None
+        if driver and found is None and not self.store.create(self.names.epoch(epoch), encode(self._document(epoch))):
+            found = self.document(epoch).get("driver")
+        return found in (None, driver)
 
     def _refuse(self, rival: Heartbeat | None) -> None:
         if rival is not None and rival.alive:

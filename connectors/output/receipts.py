@@ -68,6 +68,19 @@ class Receipts:
         read = {receipt.shard: receipt for receipt in self._read(present, listed)}
         return [read.get(receipt.shard, receipt) if provisional(receipt) else receipt for receipt in given]
 
+    def require_rejects(self, receipts: Iterable[Receipt]) -> None:
+        """raises: OutputError where a reject file that is named is gone: a part cannot be published once more."""
+        named = {receipt.reject_file: receipt for receipt in receipts if receipt.reject_file}
+        listed = self.store.names(self.names.rejects) if named else []
+        for name in sorted(named.keys() - {f"{self.names.rejects}/{file}" for file in listed}):
+            if self.store.stat(name) is None:  # a list may lag behind
+                receipt = named[name]
+                raise OutputError(
+                    f"cannot finish '{self.store.url}': the reject file '{name}' is gone, which held "
+                    f"{receipt.rows_rejected} rows; restore it, or delete '{receipt.part}' too and run the same "
+                    "command again to compute both"
+                )
+
     def note(self, success: Success, failures: Sequence[Failure]) -> None:
         """Keep a receipt, and the attempts that failed before it. A cache: a run goes on where it cannot be kept."""
         with suppress(StorageError):

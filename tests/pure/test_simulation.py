@@ -48,8 +48,10 @@ def test_one_seed_is_one_history() -> None:
 
 
 def test_the_histories_meet_what_they_are_made_for() -> None:
+    effects = ("publish lose", "publish taken", "publish kill_after", "create lose", "create kill_after")
+    others = ("killed", "done", "restarted", "worker after success", "compute kill_before", "poll lose", "names refuse")
     met: Counter[str] = Counter()
-    for seed in range(120):
+    for seed in range(500):
         history = simulate(seed)
         met.update(history.ends)
         after_success = False
@@ -59,18 +61,9 @@ def test_the_histories_meet_what_they_are_made_for() -> None:
             after_success |= what.startswith(f"create {SUCCESS}")
             met["worker after success"] += after_success and "." in actor
             met["restarted"] += what.startswith("run") and "'" in actor
-    for wanted in ("publish lose", "publish taken", "publish kill_after", "create lose", "create kill_after"):
-        assert met[wanted], f"no history met '{wanted}'"
-    for wanted in (
-        "killed",
-        "done",
-        "restarted",
-        "worker after success",
-        "compute kill_before",
-        "poll lose",
-        "names refuse",
-    ):
-        assert met[wanted], f"no history met '{wanted}'"
+        if all(met[wanted] for wanted in effects + others):
+            return
+    assert not [wanted for wanted in effects + others if not met[wanted]], "no history met these"
 
 
 def test_a_run_leaves_its_report_before_it_says_that_it_ended_well(tmp_path: Path) -> None:
@@ -85,9 +78,9 @@ def test_a_run_leaves_its_report_before_it_says_that_it_ended_well(tmp_path: Pat
     assert report["shards_done"] == report["shards"] == len(history.plan.shards)
     assert b"<html" in history.objects.content[names.report("html")]
     written = [what for _, _, what in history.world.trace if what.startswith(("upload", "create"))]
-    assert written[-4:] == [
+    assert written[-5:] == [
         *(f"upload {names.report(suffix)}" for suffix in ("json", "html")),
-        *(f"create {name}" for name in (names.manifest(1), SUCCESS)),
+        *(f"create {name}" for name in (names.plan, names.manifest(1), SUCCESS)),
     ]
 
 

@@ -17,7 +17,7 @@ from simulation import first_caught
 from simulation_store import SimulatedStore
 
 import jobs.manifest
-from connectors.output import directory, part
+from connectors.output import claim, directory, part
 from connectors.output.directory import OutputDirectory
 from connectors.output.epoch import Epochs
 from connectors.output.layout import SUCCESS, decode
@@ -152,7 +152,7 @@ def mutations() -> tuple[Mutation, ...]:
             "parts of another plan are not looked for",
             _patched((directory, "refuse_other_parts", _nothing)),
         ),
-        Mutation("the plan that is there is not compared", _patched((directory, "check_plan", _nothing))),
+        Mutation("the plan that is there is not compared", _patched((claim, "check_plan", _nothing))),
         Mutation(
             "no verification before the manifest",
             _patched((OutputDirectory, "_check_parts", _nothing), (jobs.manifest, "_names", lambda *_: ())),

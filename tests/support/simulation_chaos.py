@@ -82,6 +82,8 @@ class Chaos:
                 world.spawn("other", self._other)
             if self._stolen:
                 world.spawn("thief", self._steal, daemon=True)
+            elif Random(self.history.seed).random() < 0.1:  # of its own: the other draws of a seed stay as they are
+                world.spawn("vandal", self._forget, daemon=True)
             world.spawn("last", self._last)
             world.run()
         if world.violation is None:
@@ -176,6 +178,17 @@ class Chaos:
             if parts:
                 self._delete(parts[0])
                 return
+
+    def _forget(self) -> None:
+        """Somebody deletes the plan while parts are missing."""
+        world, content = self.history.world, self.history.objects.content
+        while not any(name.startswith(PART_PREFIX) for name in content):
+            world.sleep(0.5)
+            if world.now > 1000:
+                return
+        if sum(name.startswith(PART_PREFIX) for name in content) < self._names.shards:
+            content.pop(self._names.plan, None)
+            world.note("somebody deletes the plan")
 
     def _delete(self, part: str) -> None:
         self.history.objects.content.pop(part)

@@ -139,7 +139,8 @@ class Judge:
         document = decode(content) or {}
         manifest = str(document.get("manifest"))
         self._fenced(SUCCESS, int(document.get("epoch", 0)))
-        if manifest not in self._objects.content:
-            self._violate(f"I4: {SUCCESS} names '{manifest}', which is not there")
+        for needed in (self._names.plan, manifest):
+            if needed not in self._objects.content:
+                self._violate(f"I4: {SUCCESS} came, and '{needed}' is not there")
         if self.rows() != self.planned():
             self._violate(f"I3: {SUCCESS}, and the parts do not hold the input")

@@ -26,7 +26,8 @@ from three_shards import (
     work,
 )
 
-from connectors.output.directory import Claim, open_dataset, read_status
+from connectors.output.directory import Claim, Losses, open_dataset, read_status
+from connectors.output.verification import verify
 from jobs.attempt import Advice, Failure, Measured, Receipt, Success
 from jobs.errors import InternalError, OutputError, StorageError, SupersededError
 from jobs.job import Output
@@ -361,6 +362,49 @@ def test_a_finished_job_is_finished_and_nothing_changes(out: Output) -> None:
     assert list(again.published(PLAN)) == [0, 1, 2]
     assert work(again, 0, "f" * 12, number=2).adopted, "an attempt thought dead wakes up"
     assert snapshot(directory) == before
+
+
+@pytest.mark.parametrize("when", ["before it is finished", "afterwards"])
+def test_a_plan_that_somebody_deleted_is_there_again_before_the_job_is_called_finished(out: Output, when: str) -> None:
+    directory = opened(out)
+    if when == "afterwards":
+        finish_all(directory)
+        directory.store.remove(f"_run/{PLAN.id[:8]}/plan.json")
+        assert opened(out).claim(PLAN).state == "finished"
+    else:
+        directory.claim(PLAN)
+        receipts = [work(directory, shard) for shard in range(3)]
+        directory.store.remove_folder("_run")
+        directory.finish(PLAN, receipts, 1)
+    assert verify(out).problems == ()
+    assert read_status(out).state == "finished"
+
+
+def test_a_plan_that_somebody_changed_while_the_job_ran_ends_it(out: Output, place: Any) -> None:
+    directory = opened(out)
+    directory.claim(PLAN)
+    receipts = [work(directory, shard) for shard in range(3)]
+    place.put(f"out/_run/{PLAN.id[:8]}/plan.json", b"{}")
+    with pytest.raises(OutputError, match=r"plan\.json' was changed after it was written"):
+        directory.finish(PLAN, receipts, 1)
+    assert "_SUCCESS" not in directory.store.names("")
+
+
+def test_a_reject_file_that_is_gone_ends_the_job(out: Output) -> None:
+    directory = opened(out)
+    directory.claim(PLAN)
+    receipts = [work(directory, shard) for shard in (1, 2)]
+    with directory.open_part(attempt_of(0), SCHEMA, "digest", "w") as part:
+        part.write(rows(3))
+        receipts.append(part.publish(Losses(SCHEMA, [rows(1)], {"ROW_NULL": 1})))
+    rejects = directory.store.read(receipts[-1].reject_file) or b""
+    directory.store.remove(receipts[-1].reject_file)
+    with pytest.raises(OutputError, match=f"{receipts[-1].reject_file}' is gone, which held 1 rows; restore it"):
+        directory.finish(PLAN, receipts, 1)
+    assert "_SUCCESS" not in directory.store.names("")
+    directory.store.create(receipts[-1].reject_file, rejects)
+    directory.finish(PLAN, receipts, 1)
+    assert verify(out).problems == ()
 
 
 OTHERS = [

@@ -175,3 +175,26 @@ def test_of_drivers_that_start_together_one_may_write(place: Any) -> None:
         thread.join(60)
     assert [one for one in outcomes if isinstance(one, int)] == [1]
     assert len(outcomes) == 4
+
+
+def test_a_driver_whose_document_was_deleted_writes_it_again_and_goes_on(place: Any) -> None:
+    first = drivers(place)
+    first.begin(takeover=False)
+    first.store.remove(NAMES.epoch(1))
+    first.require_newest(1)
+    assert document(place, 1)["host"] == "another-host"
+    with pytest.raises(OutputError, match="driver 1"):
+        drivers(place).begin(takeover=False)
+
+
+def test_a_driver_that_another_one_took_the_number_of_stops_and_leaves_its_document(place: Any) -> None:
+    first, second = drivers(place), drivers(place, Process("rival", 8))
+    first.begin(takeover=False)
+    first.store.remove(NAMES.epoch(1))
+    assert second.begin(takeover=False) == 1
+    before = content(place)
+    with pytest.raises(SupersededError, match=r"driver 1 on host 'rival'"):
+        first.renew(1, {})
+    first.end(1, "superseded")
+    assert content(place) == before
+    second.renew(1, {})

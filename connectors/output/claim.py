@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from connectors.formats.registry import format_of, make_encoder
+from connectors.formats.registry import format_by_suffix, format_of, make_encoder
 from connectors.output.epoch import Epochs
 from connectors.output.layout import (
     PART_PREFIX,
@@ -24,6 +24,7 @@ from connectors.output.layout import (
     shard_of_part,
 )
 from connectors.output.part import OTHER_WAY, stated
+from connectors.store.listing import hidden
 from connectors.store.probe import Mode
 from connectors.store.store import Store
 from jobs.difference import difference
@@ -49,17 +50,36 @@ class Claim:
     warning: str = field(default="", compare=False)
 
 
+def is_read(name: str) -> bool:
+    """Whether one who reads the directory as a table takes the file for a part: by its prefix, or its format's suffix.
+
+    Files of formats that no part can have are not meant: such a reader ends at them, and counts no rows of theirs.
+    """
+    return name.startswith(PART_PREFIX) or (not hidden((name,)) and format_by_suffix(name) is not None)
+
+
+def refuse_foreign(store: Store, present: Iterable[str]) -> None:
+    """raises: OutputError where a table is there that has no name of ours. `clear` leaves it where it is."""
+    for name in sorted(present):
+        if is_read(name) and plan8_of_part(name) is None:
+            raise _foreign(store, name)
+
+
 def refuse_other_parts(store: Store, names: Layout, plan: Plan, present: Iterable[str]) -> None:
-    """raises: OutputError where a `part-*` is there that is not one of this plan's names."""
+    """raises: OutputError where a table is there that is none of this plan's parts."""
     ours = {names.part(shard.index) for shard in plan.shards}
-    for name in sorted(name for name in present if name.startswith(PART_PREFIX) and name not in ours):
+    for name in sorted(name for name in present if is_read(name) and name not in ours):
         plan8 = plan8_of_part(name)
         if plan8 is None or plan8 == names.plan8:
-            raise OutputError(
-                f"cannot write into '{store.url}': it holds '{name}', which is not of this job and which "
-                "readers would take for a part of it; choose another output url, or move that file away"
-            )
+            raise _foreign(store, name)
         raise _other(store, plan, plan8, name)
+
+
+def _foreign(store: Store, name: str) -> OutputError:
+    return OutputError(
+        f"cannot write into '{store.url}': it holds '{name}', which is not of this job and which readers would take "
+        "for a part of it; choose another output url, or move that file away"
+    )
 
 
 def _other(store: Store, plan: Plan, plan8: str, name: str) -> OutputError:

@@ -16,9 +16,18 @@ import pyarrow as pa
 from connectors.failpoint import failpoint
 from connectors.formats.base import Encoder
 from connectors.formats.registry import format_of, make_encoder
-from connectors.output.claim import Claim, clear, read_manifest, read_success, refuse_other_parts, require_plan
+from connectors.output.claim import (
+    Claim,
+    clear,
+    is_read,
+    read_manifest,
+    read_success,
+    refuse_foreign,
+    refuse_other_parts,
+    require_plan,
+)
 from connectors.output.epoch import Ending, Epochs
-from connectors.output.layout import PART_PREFIX, SUCCESS, Layout, decode, encode
+from connectors.output.layout import SUCCESS, Layout, decode, encode
 from connectors.output.part import Losses, Part, Parts
 from connectors.output.receipts import Receipts
 from connectors.output.status import Status, read_status
@@ -95,10 +104,11 @@ class OutputDirectory:
 
         overwrite:  remove what earlier jobs published here, see `connectors.output.claim.clear`.
         takeover:   although another driver writes here; it stops when it next looks.
-        raises:     OutputError where it cannot be written, where another driver writes, or where it holds the output of
-                    another job, naming what differs.
+        raises:     OutputError where it cannot be written, where another driver writes, or where it holds a table that
+                    is not of this job: of another job, naming what differs, or anybody's.
         """
         if overwrite:
+            refuse_foreign(self.store, self.store.names(""))
             clear(self.store, takeover=takeover)
         present = set(self.store.names(""))
         refuse_other_parts(self.store, self._names, plan, present)
@@ -133,7 +143,7 @@ class OutputDirectory:
         """
         receipts = receipts_of(read_manifest(self.store, read_success(self.store, plan)))
         listed = self.store.sizes("")
-        parts = {name: size for name, size in listed.items() if name.startswith(PART_PREFIX)}
+        parts = {name: size for name, size in listed.items() if is_read(name)}
         self._check_parts(receipts, parts, "use the finished", "see 'runner verify'; --overwrite begins anew")
         return {receipt.shard: receipt for receipt in receipts}
 
@@ -194,10 +204,10 @@ class OutputDirectory:
                  another driver took over.
         """
         listed = self.store.sizes("")
-        parts = {name: size for name, size in listed.items() if name.startswith(PART_PREFIX)}
+        parts = {name: size for name, size in listed.items() if is_read(name)}
         given = receipts.values() if isinstance(receipts, Mapping) else receipts
         complete = self._receipts.complete(plan, given, parts)
-        again = "run the same command again to recompute what is missing"
+        again = "move away what is not of this job, and run the same command again to recompute what is missing"
         self._check_parts(complete, parts, "finish", again)
         self._receipts.require_rejects(complete)
         require_plan(self.store, self._names, plan)

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from connectors.formats.registry import FORMATS, format_of, make_encoder, make_source
-from connectors.output.claim import read_manifest
+from connectors.formats.registry import FORMATS, format_by_suffix, format_of, make_encoder, make_source
+from connectors.output.claim import is_read, read_manifest
 from connectors.output.layout import PART_PREFIX, RUN, SUCCESS, Layout, decode, shard_of_part
 from connectors.output.part import stated
 from connectors.output.status import current_layout
@@ -91,7 +91,7 @@ def verify(output: Output, *, deep: bool = False) -> Verification:
     success = decode(store.read(SUCCESS)) if SUCCESS in listed else None
     manifest, problems = _manifest(store, plan, success) if SUCCESS in listed else ({}, [_unfinished(plan)])
     check = _Check(store, names, plan, manifest, deep)
-    wanted = sorted(name for name in listed if check.concerns(name))
+    wanted = sorted(filter(is_read, listed))
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="verify") as threads:
         checked = list(threads.map(lambda name: check.file(name, listed[name]), wanted))
     problems += [one.problem for one in checked if one.problem is not None]
@@ -171,10 +171,6 @@ class _Check:
     plan: Plan
     manifest: Mapping[str, Mapping[str, Any]]
     deep: bool
-
-    def concerns(self, name: str) -> bool:
-        """Whether a reader of the directory as a table would read it."""
-        return name.startswith(PART_PREFIX) or (not name.startswith(("_", ".")) and format_of(name) is not None)
 
     def file(self, name: str, size: int) -> _Found:
         try:
@@ -288,6 +284,6 @@ class _Check:
 
 def _format(name: str) -> str:
     """raises: DataError for a file of no format of ours."""
-    if kind := format_of(name):
+    if kind := format_of(name) or format_by_suffix(name):
         return kind
     raise DataError(f"'{name}' is of no format that this runner writes", code="PART_UNREADABLE", file=name)

@@ -407,6 +407,44 @@ def test_a_reject_file_that_is_gone_ends_the_job(out: Output) -> None:
     assert verify(out).problems == ()
 
 
+@pytest.mark.parametrize("name", ["data.parquet", "X.PQ", "part-foreign.csv"])
+def test_a_table_of_somebody_else_is_refused_before_and_after_as_verify_does(
+    out: Output, place: Any, name: str
+) -> None:
+    place.put(f"out/{name}", b"a table")
+    with pytest.raises(OutputError, match=f"holds '{name}', which is not of this job .* or move that file away"):
+        opened(out).claim(PLAN)
+    directory = opened(out)
+    assert snapshot(directory) == {name: b"a table"}
+    directory.store.remove(name)
+    directory.claim(PLAN)
+    receipts = [work(directory, shard) for shard in range(3)]
+    place.put(f"out/{name}", b"a table")
+    with pytest.raises(OutputError, match=f"'{name}' was not written by this job; move away what"):
+        directory.finish(PLAN, receipts, 1)
+    assert [(one.kind, one.name) for one in verify(out).problems if one.kind != "unfinished"] == [("foreign", name)]
+    directory.store.remove(name)
+    directory.finish(PLAN, receipts, 1)
+    assert verify(out).problems == ()
+
+
+@pytest.mark.parametrize("name", ["_data.parquet", "README.md", "folder/data.parquet"])
+def test_files_that_nobody_takes_for_a_part_may_lie_beside_the_parts(out: Output, place: Any, name: str) -> None:
+    place.put(f"out/{name}", b"1")
+    finish_all(opened(out))
+    assert verify(out).problems == ()
+
+
+def test_what_is_refused_after_an_overwrite_is_refused_before_anything_is_removed(out: Output, place: Any) -> None:
+    directory = opened(out)
+    finish_all(directory)
+    place.put("out/data.parquet", b"a table")
+    before = snapshot(directory)
+    with pytest.raises(OutputError, match=r"holds 'data\.parquet'"):
+        opened(out).claim(PLAN, overwrite=True)
+    assert snapshot(directory) == before
+
+
 OTHERS = [
     (plan_of({**IDENTITY, "model": {"digest": "bb"}}), "model.digest: 'aa' then, 'bb' now"),
     (plan_of({**IDENTITY, "columns": {"keep": []}}), r"columns.keep: \['id'\] then, \[\] now"),

@@ -13,7 +13,7 @@ from rich.text import Text
 from jobs.errors import JobError
 from jobs.job import parse_bytes
 from runner.cli.options import AsJson
-from runner.cli.terminal import console, print_json
+from runner.cli.terminal import answering, console, print_json
 
 if TYPE_CHECKING:
     from connectors.models.cache import CacheSettings
@@ -36,6 +36,7 @@ def cache_settings() -> CacheSettings:
 
 
 @app.command("list")
+@answering
 def list_(as_json: AsJson = False) -> None:
     """What is kept, the copy used last first."""
     from connectors.models.cache import ModelCache

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,8 @@ from jobs.load import job_document, load_job
 from runner import __version__, read_text
 from runner.cli.cache import cache_settings
 from runner.cli.options import AsJson, Set, flattened
-from runner.cli.terminal import console, print_json, say, typed
+from runner.cli.terminal import answering, console, print_json, say, typed, unread
+from runner.cli.view.follow import UNREAD
 
 if TYPE_CHECKING:
     from runner.cluster.jobs_api import RayJobs
@@ -121,10 +122,11 @@ def submit(
         if along is not None and done.state in ("new", "resumed"):
             console().print(_told(along), highlight=False, soft_wrap=True, markup=False)
     if how.follow and done.state != "finished":
-        _follow(api, done.id)
+        _follow(api, done.id, _write)  # read or not: its exit code is the job's
 
 
 @app.command("list")
+@answering
 def list_(address: Address, as_json: AsJson = False) -> None:
     """The jobs that `runner submit` began on this cluster, the latest last."""
     submissions = _cluster(address).all()
@@ -141,6 +143,7 @@ def list_(address: Address, as_json: AsJson = False) -> None:
 
 
 @app.command()
+@answering
 def status(id: Id, address: Address, as_json: AsJson = False) -> None:
     """What Ray says of a job, and how far its output is: the output is what counts."""
     from connectors.output.status import read_status
@@ -158,6 +161,7 @@ def status(id: Id, address: Address, as_json: AsJson = False) -> None:
 
 
 @app.command()
+@answering
 def logs(
     id: Id, address: Address, follow: Annotated[bool, typer.Option("--follow", help="Until the job has ended.")] = False
 ) -> None:
@@ -167,7 +171,7 @@ def logs(
     api = _cluster(address)
     submission = jobs_of.named(api, id)
     if follow:
-        _follow(api, submission.id)
+        _follow(api, submission.id, _write_while_read)
     else:
         _write(api.logs(submission.id))
 
@@ -194,11 +198,11 @@ def _cluster(address: str, *, allow_open: bool = True) -> RayJobs:
     return RayJobs(address, allow_open=allow_open)
 
 
-def _follow(api: RayJobs, id: str) -> None:
+def _follow(api: RayJobs, id: str, write: Callable[[str], None]) -> None:
     from runner.cluster import submit as jobs_of
 
     try:
-        submission = jobs_of.follow(api, id, _write)
+        submission = jobs_of.follow(api, id, write)
     except BaseException as error:
         if isinstance(error, Exception):
             raise
@@ -316,3 +320,9 @@ def _facts(submission: Submission) -> dict[str, object]:
 def _write(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
+
+
+def _write_while_read(text: str) -> None:
+    _write(text)
+    if unread():
+        raise typer.Exit(UNREAD)

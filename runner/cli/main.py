@@ -19,7 +19,7 @@ import typer
 
 from jobs.errors import InternalError, JobError, RunnerError, StoppedError
 from runner.cli import cache, jobs, model, output, run
-from runner.cli.terminal import hear, say, typed
+from runner.cli.terminal import answering, hear, say, take_streams, typed
 
 app = typer.Typer(
     help="Batch inference for TensorFlow SavedModels: Parquet in, a signature on Ray workers, Parquet out.",
@@ -30,9 +30,9 @@ app = typer.Typer(
 )
 
 for command in (
-    *(model.show, run.plan, run.run),
-    *(output.status, output.verify, output.rejects, output.sweep),
-    *(model.scan, model.call, jobs.submit),
+    *(answering(model.show), answering(run.plan), run.run),
+    *(answering(output.status), answering(output.verify), answering(output.rejects), output.sweep),
+    *(answering(model.scan), answering(model.call), jobs.submit),
 ):
     app.command()(command)
 app.add_typer(jobs.app, name="jobs")
@@ -49,29 +49,40 @@ class _Signal(BaseException):
 
 def main() -> NoReturn:
     """Run the command. Every error becomes one paragraph and an exit code; no traceback unless RUNNER_TRACEBACK=1."""
+    take_streams()
     hear()
     signal.signal(signal.SIGTERM, _stopped)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else: started where Ctrl-C is to be ignored
         signal.signal(signal.SIGINT, _stopped)
+    error: RunnerError | None = None
+    cause: Exception | None = None
+    code = 0
     try:
         code = app(standalone_mode=False) or 0
-    except RunnerError as error:
-        code = _explain(error)
+    except RunnerError as ours:
+        error = ours
     except _Signal as signalled:
-        code = _explain(StoppedError("interrupted; what is finished stays", exit_code=128 + signalled.number))
+        error = StoppedError("interrupted; what is finished stays", exit_code=128 + signalled.number)
     except typer.Exit as done:
         code = done.exit_code
-    except Exception as error:
-        if hasattr(error, "format_message"):  # a usage error of the command line
-            code = _explain(JobError(error.format_message()))
-        else:
-            story = (
-                f"an unforeseen error: {type(error).__name__}: {error}; please report it with RUNNER_TRACEBACK=1 set"
-            )
-            code = _explain(InternalError(story), error)
+    except Exception as unforeseen:
+        error, cause = _unforeseen(unforeseen)
+    for number in (signal.SIGTERM, signal.SIGINT):  # from here on one ends the process without a word
+        if signal.getsignal(number) is _stopped:
+            signal.signal(number, signal.SIG_DFL)
+    if error is not None:
+        code = _explain(error, cause)
     sys.stdout.flush()
     sys.stderr.flush()
     sys.exit(code)
+
+
+def _unforeseen(error: Exception) -> tuple[RunnerError, Exception | None]:
+    """It as an error of ours, and its cause where that is for us to look at."""
+    if hasattr(error, "format_message"):  # a usage error of the command line
+        return JobError(error.format_message()), None
+    story = f"an unforeseen error: {type(error).__name__}: {error}; please report it with RUNNER_TRACEBACK=1 set"
+    return InternalError(story), error
 
 
 def _explain(error: RunnerError, cause: Exception | None = None) -> int:

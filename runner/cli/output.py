@@ -13,7 +13,7 @@ import typer
 
 from jobs.errors import DataError
 from runner.cli.options import AsJson, OutputPlace, StoreOption, output_of
-from runner.cli.terminal import console, print_json
+from runner.cli.terminal import console, print_json, unread
 
 
 def status(
@@ -31,7 +31,7 @@ def status(
         from runner.cli.view.follow import follow
         from runner.driver.watch import Watch
 
-        raise typer.Exit(follow(Watch(place), sys.stdout, as_json))
+        raise typer.Exit(follow(Watch(place), sys.stdout, as_json, unread))
     written = read_status(place)
     if as_json:
         print_json(written.document())

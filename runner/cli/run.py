@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
@@ -17,7 +18,7 @@ import typer
 from jobs.errors import JobError, one_of
 from runner.cli.cache import cache_settings
 from runner.cli.options import AsJson, JobFlags, flattened
-from runner.cli.terminal import console, hear, print_json, say, typed
+from runner.cli.terminal import console, hear, print_json, printer, say, typed
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def run(flags: JobFlags, how: RunFlags, as_json: AsJson = False) -> None:
         command=os.environ.get("RUNNER_COMMAND") or redact(typed()),
     )
     # A descriptor of its own: loading a model in this process redirects the shared one for a moment.
-    with os.fdopen(os.dup(2), "w") as terminal:
+    with printer(os.dup(2), sys.stderr.encoding, owned=True) as terminal:
         log = EventLog(terminal) if how.log_format == "json" else None
         display = NoDisplay if how.quiet else lambda: log or display_for(terminal)
         warn = partial(say, prefix="warning: ") if log is None else log.warn

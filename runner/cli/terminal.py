@@ -1,21 +1,108 @@
-"""The two ends of the terminal: what was typed; and one console, one form of JSON, one form of errors and warnings.
+"""The two ends of the terminal: what was typed; and the streams, one console, one form of JSON, of errors and warnings.
 
-Refuses to know what is printed. The invariant: standard output is the answer of a command and nothing else.
+Refuses to know what is printed. The invariants: standard output is the answer of a command and nothing else; a stream
+that cannot be written to changes nothing of what a command does.
 """
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import logging
+import os
+import select
 import sys
 from collections.abc import Callable
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TextIO
 
 from rich.console import Console
 
 from connectors.secret import redact
+from jobs.errors import OutputError
 
 _PIPED_WIDTH = 140  # letters in a line where standard output is no terminal
+
+P = ParamSpec("P")
+
+
+class _Unfailing(io.FileIO):
+    """An open file that people read. The first error of writing is kept; none is raised.
+
+    Below all buffers, so that those are emptied, and the interpreter finds nothing left to write when it ends.
+    """
+
+    error: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        try:
+            while (written := super().write(data)) is None:  # it is full, and was set not to block
+                room = select.poll()
+                room.register(self, select.POLLOUT)
+                room.poll()
+        except OSError as error:
+            self.error = self.error or error
+            return memoryview(data).nbytes
+        return written
+
+    def close(self) -> None:
+        try:
+            super().close()
+        except OSError as error:  # a network's disk may be full only then
+            self.error = self.error or error
+
+
+def printer(descriptor: int, encoding: str = "utf-8", *, owned: bool = False, by_line: bool = True) -> TextIO:
+    """A stream for people: no error of writing is raised, and a letter that its encoding lacks is escaped.
+
+    owned:   closing it closes the descriptor.
+    by_line: whether each line is written at once.
+    """
+    buffer = io.BufferedWriter(_Unfailing(descriptor, "w", closefd=owned))
+    return io.TextIOWrapper(buffer, encoding, "backslashreplace", line_buffering=by_line)
+
+
+def take_streams() -> None:
+    """Make standard output and error such streams. One that is closed is opened on nothing.
+
+    Else the next file that is opened, a part for one, gets its number, and what libraries print goes there.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
+            os.set_inheritable(descriptor, True)
+    out, err = (getattr(stream, "encoding", "utf-8") for stream in (sys.stdout, sys.stderr))
+    sys.stdout, sys.stderr = printer(1, out, by_line=os.isatty(1)), printer(2, err)
+
+
+def unread() -> bool:
+    """Whether standard output takes no more: its reader has gone, or its terminal, or its disk is full."""
+    return _failure(sys.stdout) is not None
+
+
+def answering(command: Callable[P, None]) -> Callable[P, None]:
+    """A command that does nothing but answer: where the answer cannot be written, it fails.
+
+    A reader that has gone (`| head`) has what it wanted.
+    """
+
+    @wraps(command)
+    def answer(*arguments: P.args, **values: P.kwargs) -> None:
+        command(*arguments, **values)
+        error = _failure(sys.stdout)
+        if error is not None and error.errno != errno.EPIPE:
+            raise OutputError(f"cannot print the answer: {error.strerror}; it is not all there: print it elsewhere")
+
+    return answer
+
+
+def _failure(stream: TextIO) -> OSError | None:
+    stream.flush()
+    raw = getattr(getattr(stream, "buffer", None), "raw", None)
+    return raw.error if isinstance(raw, _Unfailing) else None
 
 
 def console(piped_width: int | None = _PIPED_WIDTH) -> Console:

@@ -35,7 +35,7 @@ from runner.pool.gate import TrialGate
 from runner.pool.inline import InlinePool
 from runner.pool.pool import Pool
 from runner.preflight.preflight import Preflight, complete, examine
-from runner.report.display import Display, NoDisplay
+from runner.report.display import Display, NoDisplay, Shown
 from runner.report.event_log import EventLog
 from runner.report.text import byte_count
 
@@ -110,7 +110,7 @@ def launch(
             schedule = _schedule(ready, pool, output, claim.epoch, done, fragile)
             if log is not None:
                 log.run = f"{ready.plan.id[:8]}-{claim.epoch}"
-            screen = display()
+            screen = Shown(display)
             driver = Driver(
                 *(schedule, pool, output, claim.epoch, ready.plan.rows),
                 gate=TrialGate(pool, spec, warn),

@@ -58,6 +58,18 @@ def bound(notes: int) -> None:
         os.ftruncate(notes, 0)
 
 
+def _standard_error() -> int:
+    """A copy of it. One that is closed is opened on nothing, or what libraries print goes to the next file opened."""
+    try:
+        return os.dup(2)
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        if nowhere != 2:
+            os.dup2(nowhere, 2)
+            os.close(nowhere)
+        return os.dup(2)
+
+
 def tail(notes: int) -> str:
     start = max(0, os.fstat(notes).st_size - _TAIL_BYTES)
     return os.pread(notes, _TAIL_BYTES, start).decode("utf-8", "replace")
@@ -78,9 +90,9 @@ class NativeNotes:
         self._keeper: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> NativeNotes:
-        if sys.stderr is not None:
+        with suppress(OSError, AttributeError):  # the terminal is gone; there never was one
             sys.stderr.flush()
-        self._terminal = os.dup(2)
+        self._terminal = _standard_error()
         try:
             with open_notes() as notes:
                 self._keep(notes.fileno())

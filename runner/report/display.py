@@ -5,11 +5,13 @@ Owns the words and the displays; refuses to know how the numbers came about.
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from html import escape
-from typing import Protocol, TextIO
+from typing import Any, Protocol, TextIO, cast
 
 from rich.console import Console
 from rich.live import Live
@@ -20,6 +22,8 @@ from rich.text import Text
 from jobs.notebook import progress_bar
 from runner.measure.snapshot import Snapshot
 from runner.report.text import progress_line
+
+_log = logging.getLogger(__name__)
 
 _LOG_EVERY_S = 10.0
 
@@ -94,12 +98,59 @@ class NotebookDisplay:
             self._draw(self._last)
 
     def end(self, html: str) -> None:
-        """Show how it ended, in place of the bar."""
-        self._handle.update(self._html(html))
+        """Show how it ended, in place of the bar; where that cannot be, the run has ended all the same."""
+        with suppress(Exception):
+            self._handle.update(self._html(html))
 
     def _draw(self, at: Snapshot) -> None:
         self._drawn = time.monotonic()
         self._handle.update(self._html(f"<div>{progress_bar(at.share)} {escape(progress_line(at))}</div>"))
+
+
+class Shown:
+    """A display that ends nothing: what goes wrong with it is told once, in the log, and dropped."""
+
+    def __init__(self, opened: Callable[[], Display]) -> None:
+        self._display: Display = NoDisplay()
+        self._told = False
+        with self._harmless():
+            self._display = opened()
+
+    def show(self, at: Snapshot) -> None:
+        with self._harmless():
+            self._display.show(at)
+
+    def close(self) -> None:
+        with self._harmless():
+            self._display.close()
+
+    @contextmanager
+    def _harmless(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if not self._told:
+                self._told = True
+                _log.warning("the progress cannot be shown: %s: %s; the run goes on", type(error).__name__, error)
+
+
+class _Unfailing:
+    """A stream of somebody else's whose errors of writing are dropped: rich would end the process for a broken pipe."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
 
 
 class NoDisplay:
@@ -109,11 +160,14 @@ class NoDisplay:
 
 
 def display_for(stream: TextIO | None = None) -> Display:
-    """A live line in a terminal, a bar in a notebook, log lines elsewhere."""
+    """A live line in a terminal, a bar in a notebook, log lines elsewhere. stream: None: standard error, if any."""
     if in_notebook():
         return NotebookDisplay()
-    console = Console(file=stream or sys.stderr)
-    return TerminalDisplay(console) if console.is_terminal else LogDisplay(stream or sys.stderr)
+    if (given := stream or sys.stderr) is None:
+        return NoDisplay()
+    told = cast(TextIO, _Unfailing(given))
+    console = Console(file=told)
+    return TerminalDisplay(console) if console.is_terminal else LogDisplay(told)
 
 
 def in_notebook() -> bool:

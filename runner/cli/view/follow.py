@@ -3,39 +3,55 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from typing import TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from connectors.output.status import Status
 from jobs.errors import RunnerError
 from runner.cli.view.output import render_status
 from runner.driver.watch import Watch
 
+UNREAD = 141  # exit code where the reader has gone before what it follows has ended: 128 + SIGPIPE
 _LOG_EVERY_S = 10.0  # without a terminal
 
 
-def follow(watch: Watch, stream: TextIO, as_json: bool = False) -> int:
-    """Show a run until it ends: a live screen in a terminal, else a line every 10 s. Returns the exit code."""
+def follow(watch: Watch, stream: TextIO, as_json: bool = False, unread: Callable[[], bool] = lambda: False) -> int:
+    """Show a run until it ends: a live screen in a terminal, else a line every 10 s. Returns the exit code.
+
+    unread: whether the stream takes no more; then it is followed no longer.
+    """
     console = Console(file=stream)
+    looks = _while_read(watch, unread)
     if as_json:
-        for status in watch:
+        for status in looks:
             print(json.dumps(status.document(), ensure_ascii=False), file=stream, flush=True)
     elif console.is_terminal:
         with Live(console=console, auto_refresh=False) as live:
-            for status in watch:
+            for status in looks:
                 live.update(Group(render_status(status), Text(f"\n{watch.line}")), refresh=True)
     else:
-        _log(watch, stream)
+        _log(watch, looks, stream)
+    if unread() and not watch.ended:
+        return UNREAD
     if not as_json:
         print(watch.end, file=stream, flush=True)
     return 0 if watch.status.state == "finished" else RunnerError.exit_code
 
 
-def _log(watch: Watch, stream: TextIO) -> None:
+def _while_read(watch: Watch, unread: Callable[[], bool]) -> Iterator[Status]:
+    for status in watch:
+        if unread():
+            return
+        yield status
+
+
+def _log(watch: Watch, looks: Iterator[Status], stream: TextIO) -> None:
     said = float("-inf")
-    for _ in watch:
+    for _ in looks:
         if watch.ended or watch._clock() - said >= _LOG_EVERY_S:
             said = watch._clock()
             print(watch.line, file=stream, flush=True)

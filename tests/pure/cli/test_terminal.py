@@ -3,11 +3,41 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from runner.cli.terminal import hear
+from runner.cli.terminal import hear, printer
+
+REDIRECTS = {  # of a command that answers -> its exit code
+    ">&-": 0,
+    "2>&-": 0,
+    "<&- >&- 2>&-": 0,
+    "2>/dev/full": 0,
+    ">/dev/full": 2,  # the answer is all that there is
+    "| sleep 0": 0,
+}
+
+
+def _full_disk() -> int:
+    return os.open("/dev/full", os.O_WRONLY)
+
+
+def _pipe_without_a_reader() -> int:
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
+
+
+def _closed_terminal() -> int:
+    terminal, side = pty.openpty()
+    os.close(terminal)
+    return side
 
 
 @pytest.fixture(autouse=True)
@@ -35,3 +65,41 @@ def test_a_warning_of_any_module_is_told_once_and_what_is_less_is_not(capsys: py
     logging.getLogger("jobs.x").warning("another")
     assert len(told) == 2
     assert capsys.readouterr().err == "warning: another\n"
+
+
+@pytest.mark.parametrize("opened", [_full_disk, _pipe_without_a_reader, _closed_terminal])
+def test_no_error_of_printing_is_raised(opened: Callable[[], int]) -> None:
+    with printer(opened(), "ascii", owned=True) as stream:
+        for _ in range(10_000):
+            print("é" * 10, file=stream)
+        stream.flush()
+
+
+def test_a_reader_that_is_slow_gets_every_line_although_the_pipe_does_not_block() -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    script = "import os; n = 0\nwhile (b := os.read(0, 4096)): n += len(b)\nprint(n)"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=reader, stdout=subprocess.PIPE) as slow:
+        os.close(reader)
+        with printer(writer, owned=True) as stream:
+            for _ in range(1000):
+                print("x" * 999, file=stream)
+        assert slow.communicate()[0] == b"1000000\n"
+
+
+def test_a_stream_that_is_closed_or_full_changes_no_exit_code_but_that_of_an_answer() -> None:
+    root = Path(__file__).parents[3]
+    shells = {
+        redirect: subprocess.Popen(
+            ["bash", "-c", f'"$0" -m runner cache list {redirect}; exit ${{PIPESTATUS[0]}}', sys.executable],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=root,
+        )
+        for redirect in REDIRECTS
+    }
+    told = {redirect: shell.communicate()[1].decode() for redirect, shell in shells.items()}
+    assert {redirect: shell.returncode for redirect, shell in shells.items()} == REDIRECTS, told
+    failed = told.pop(">/dev/full")
+    assert failed.startswith("error: cannot print the answer: No space left on device")
+    assert set(told.values()) == {""}

@@ -73,6 +73,8 @@ def test_only_what_is_set_is_a_risk() -> None:
 _SCRIPT = """
 import os, sys
 from runner.engine.quiet import NativeNotes
+if sys.argv[1] == "closed":
+    os.close(2)
 with NativeNotes("loaded model 'm'"):
     os.write(2, b"a note of a library\\n")
     if sys.argv[1] == "die":
@@ -90,6 +92,7 @@ os.write(2, b"heard\\n")
             "error: this process died while it loaded model 'm'; it said last: a note of a library",
         ),
         ("live", 0, "heard"),
+        ("closed", 0, ""),
     ],
 )
 def test_a_process_that_dies_while_its_notes_are_kept_shows_them(how: str, code: int, heard: str) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import sys
 import types
+from collections.abc import Callable
 
 import pytest
 from rich.console import Console
 
 from runner.measure.snapshot import Snapshot
 from runner.measure.stage import StageClock
-from runner.report.display import LogDisplay, NotebookDisplay, TerminalDisplay, display_for
+from runner.report.display import Display, LogDisplay, NoDisplay, NotebookDisplay, Shown, TerminalDisplay, display_for
 from runner.report.text import byte_count, duration, progress_line, stage_sentence
 
 
@@ -143,3 +144,50 @@ def test_ipython_without_a_kernel_is_no_notebook(monkeypatch: pytest.MonkeyPatch
     ipython.get_ipython = lambda: None  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "IPython", ipython)
     assert isinstance(display_for(io.StringIO()), LogDisplay)
+
+
+class Broken(io.StringIO):
+    """The standard error of a process whose terminal is gone."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+def test_a_terminal_that_is_gone_ends_nothing() -> None:
+    display = display_for(Broken())
+    assert isinstance(display, TerminalDisplay)
+    display.show(snapshot())
+    display.close()
+
+
+def test_without_standard_error_nothing_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    assert isinstance(display_for(), NoDisplay)
+
+
+class Failing(NoDisplay):
+    """A notebook that does not answer."""
+
+    def show(self, at: Snapshot) -> None:
+        raise RuntimeError("the kernel is gone")
+
+    def close(self) -> None:
+        raise RuntimeError("the kernel is gone")
+
+
+def _unopened() -> Display:
+    raise RuntimeError("the kernel is gone")
+
+
+@pytest.mark.parametrize("opened", [Failing, _unopened])
+def test_a_display_that_fails_ends_nothing_and_is_told_once(
+    opened: Callable[[], Display], caplog: pytest.LogCaptureFixture
+) -> None:
+    display = Shown(opened)
+    display.show(snapshot())
+    display.show(snapshot())
+    display.close()
+    assert caplog.messages == ["the progress cannot be shown: RuntimeError: the kernel is gone; the run goes on"]

@@ -135,6 +135,16 @@ def test_a_watch_in_json_is_a_status_a_line(out: Output) -> None:
     assert json.loads(stream.getvalue())["state"] == "finished"
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_run_is_followed_no_longer_than_it_is_read(out: Output, as_json: bool) -> None:
+    directory = begun(out)
+    stream = io.StringIO()
+    watch = watch_of(out, [lambda: publish(directory, 0), lambda: finish_all(killed(directory))])
+    assert follow(watch, stream, as_json, lambda: len(stream.getvalue().splitlines()) >= 1) == 141
+    assert len(stream.getvalue().splitlines()) == 1
+    assert not watch.ended
+
+
 def test_waiting_has_a_bound_of_its_own(out: Output) -> None:
     begun(out)
     with pytest.raises(TimeoutError, match="still runs after 15 s: 0 of 15 rows"):

@@ -152,6 +152,17 @@ class StoppedError(RunnerError):
     failure_class = "stopped"
 
 
+def out_of_threads(error: BaseException) -> CapacityError | None:
+    """`error` where it says that this process may start no more threads, in Python's words; None for any other."""
+    if not isinstance(error, RuntimeError) or "can't start new thread" not in str(error):
+        return None
+    return CapacityError(
+        f"cannot start another thread: {error}; raise what limits the threads of this process (the pids of its"
+        " container, `ulimit -u`, `ulimit -v`), or ask for fewer: `workers: {cpus: 1, readers: 1}`",
+        resumable=True,
+    )
+
+
 def one_of(names: Sequence[str], wanted: str | None = None, most: int = 10) -> str:
     """The choices for a message: at most ten, quoted, the nearest names to `wanted` first."""
     near = get_close_matches(wanted, names, n=3, cutoff=0.6) if wanted else []

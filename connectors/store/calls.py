@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
@@ -78,7 +78,8 @@ class Waits:
             self._running[wait] = ""
             if self._thread is None or not self._thread.is_alive():  # none lives on in a fork
                 self._thread = threading.Thread(target=self._watch, name="store-waits", daemon=True)
-                self._thread.start()
+                with suppress(RuntimeError):  # this process may start no more threads: then nothing is said
+                    self._thread.start()
         try:
             yield wait
         finally:
@@ -200,7 +201,10 @@ class Calls:
             except BaseException as error:
                 answer.set_exception(error)
 
-        threading.Thread(target=call, name="store-first-answer", daemon=True).start()
+        try:
+            threading.Thread(target=call, name="store-first-answer", daemon=True).start()
+        except RuntimeError:  # this process may start no more threads: then nothing bounds the call
+            call()
         try:
             result = answer.result(_FIRST_ANSWER_S)
         except StorageError:

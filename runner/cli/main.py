@@ -12,12 +12,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import traceback
 from typing import Any, NoReturn
 
 import typer
 
-from jobs.errors import InternalError, JobError, RunnerError, StoppedError
+from jobs.errors import InternalError, JobError, RunnerError, StoppedError, out_of_threads
 from runner.cli import cache, jobs, model, output, run
 from runner.cli.terminal import answering, hear, say, take_streams, typed
 
@@ -51,6 +52,7 @@ def main() -> NoReturn:
     """Run the command. Every error becomes one paragraph and an exit code; no traceback unless RUNNER_TRACEBACK=1."""
     take_streams()
     hear()
+    threading.excepthook = _ended
     signal.signal(signal.SIGTERM, _stopped)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else: started where Ctrl-C is to be ignored
         signal.signal(signal.SIGINT, _stopped)
@@ -81,6 +83,8 @@ def _unforeseen(error: Exception) -> tuple[RunnerError, Exception | None]:
     """It as an error of ours, and its cause where that is for us to look at."""
     if hasattr(error, "format_message"):  # a usage error of the command line
         return JobError(error.format_message()), None
+    if (refused := out_of_threads(error)) is not None:
+        return refused, error
     story = f"an unforeseen error: {type(error).__name__}: {error}; please report it with RUNNER_TRACEBACK=1 set"
     return InternalError(story), error
 
@@ -92,6 +96,16 @@ def _explain(error: RunnerError, cause: Exception | None = None) -> int:
     if isinstance(error, StoppedError) or error.facts.get("resumable"):
         say(f"to continue: {typed()}", prefix="")
     return int(error.facts.get("exit_code", error.exit_code))
+
+
+def _ended(thread: threading.ExceptHookArgs) -> None:
+    """A thread of a library, or one of ours that nobody waits for: a line tells of its end, and no traceback."""
+    if thread.exc_value is None or isinstance(thread.exc_value, SystemExit):
+        return
+    name = thread.thread.name if thread.thread is not None else "?"
+    say(f"thread '{name}' has ended: {thread.exc_type.__name__}: {thread.exc_value}", "warning: ")
+    if os.environ.get("RUNNER_TRACEBACK") == "1":
+        traceback.print_exception(thread.exc_value)
 
 
 def _stopped(number: int, frame: Any) -> NoReturn:

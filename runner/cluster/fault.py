@@ -43,5 +43,6 @@ def bounded(call: Callable[[], None], seconds: float) -> None:
             call()
 
     thread = threading.Thread(target=run, name="ray-bounded", daemon=True)
-    thread.start()
-    thread.join(seconds)
+    with suppress(RuntimeError):  # this process may start no more threads, and nothing else bounds a call
+        thread.start()
+        thread.join(seconds)

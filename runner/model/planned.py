@@ -6,6 +6,7 @@ that was planned.
 
 from __future__ import annotations
 
+import logging
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ from jobs.errors import JobError, RunnerError
 from runner.model import folder as model_folder
 from runner.model.folder import Location
 from runner.model.signature import ModelSpec
+
+_log = logging.getLogger(__name__)
 
 _WATCH_S = 30.0  # how often a running job looks whether its model is still the same
 
@@ -91,6 +94,8 @@ class ModelWatch:
             except RunnerError as error:
                 if isinstance(error, JobError) and "cause" not in error.facts:  # else the store did not answer
                     self._error = error
+            except Exception as error:  # the next look may do better
+                _log.warning("cannot look whether the model changed: %s: %s", type(error).__name__, error)
 
     def _look(self) -> None:
         seen = self._listing()

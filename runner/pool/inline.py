@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from jobs.attempt import Attempt, Success
-from jobs.schedule.event import AttemptFailed, AttemptSucceeded, Event, WorkerFailedToStart, WorkerReady
+from jobs.errors import WorkerError, out_of_threads
+from jobs.schedule.event import AttemptFailed, AttemptSucceeded, Event, WorkerFailedToStart, WorkerLost, WorkerReady
 from runner.engine import EngineOptions
 from runner.engine.quiet import NativeNotes
 from runner.measure.place import Place
@@ -49,7 +50,11 @@ class InlinePool:
 
     def start(self, worker: str, avoid: tuple[str, ...] = (), isolated: bool = False) -> None:
         self._attempts[worker] = queue.Queue()
-        threading.Thread(target=self._live, args=(worker, isolated), name=f"worker-{worker}", daemon=True).start()
+        life = threading.Thread(target=self._live, args=(worker, isolated), name=f"worker-{worker}", daemon=True)
+        try:
+            life.start()
+        except RuntimeError as error:  # this process may start no more threads
+            self._events.put(WorkerFailedToStart(self._clock(), worker, as_runner_error(error, worker)))
 
     def trial(self, worker: str) -> None:
         self._attempts[worker].put(_Trial)
@@ -100,41 +105,71 @@ class InlinePool:
             yield
 
     def _live(self, name: str, isolated: bool) -> None:
+        """The life of a worker. Whatever ends it is told."""
+        worker, threads = None, list[threading.Thread]()
+        try:
+            worker = self._loaded(name, isolated)
+            if worker is not None:
+                self._serve(worker, threads)
+        except BaseException as error:
+            self._lose(name, error)
+        for thread in threads:
+            thread.join()
+        if worker is not None:
+            worker.close()
+
+    def _loaded(self, name: str, isolated: bool) -> Worker | None:
         assert self._spec is not None  # `serve` comes before `start`
         try:
             with self._quietly(self._spec):
                 worker = Worker(self._spec, name, self._options, isolated=isolated)
         except Exception as error:
             self._events.put(WorkerFailedToStart(self._clock(), name, as_runner_error(error, name)))
-            return
+            return None
         self._workers[name] = worker
         if name in self._stopped:  # while it loaded
             self._workers.pop(name, None)
             worker.stop()
         self._events.put(WorkerReady(self._clock(), name))
-        threads, numbers = list[threading.Thread](), itertools.count()
+        return worker
+
+    def _serve(self, worker: Worker, threads: list[threading.Thread]) -> None:
+        """threads: of attempts that may still run."""
+        name, numbers = worker.name, itertools.count()
         while (attempt := self._attempts[name].get()) is not None:
             if not isinstance(attempt, Attempt):
                 if self._try_out(worker):
                     continue
                 break
-            threads = [thread for thread in threads if thread.is_alive()]
-            threads.append(
-                threading.Thread(
-                    target=self._attempt, args=(worker, attempt, next(numbers)), name=f"attempt-{name}", daemon=True
-                )
-            )
-            threads[-1].start()
-        for thread in threads:
-            thread.join()
-        worker.close()
+            threads[:] = [thread for thread in threads if thread.is_alive()]
+            arguments = worker, attempt, next(numbers)
+            thread = threading.Thread(target=self._attempt, args=arguments, name=f"attempt-{name}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # this process may start no more threads: then this one carries it
+                self._attempt(*arguments)
+            else:
+                threads.append(thread)
 
     def _attempt(self, worker: Worker, attempt: Attempt, number: int) -> None:
-        result = worker.attempt(attempt, number)
+        try:
+            result = worker.attempt(attempt, number)
+        except BaseException as error:
+            self._lose(worker.name, error)
+            self._attempts[worker.name].put(None)
+            return
         if isinstance(result, Success):
             self._events.put(AttemptSucceeded(self._clock(), worker.name, result))
         else:
             self._events.put(AttemptFailed(self._clock(), worker.name, result))
+
+    def _lose(self, name: str, error: BaseException) -> None:
+        """Tell that a worker is gone, and let it begin nothing more."""
+        worker = self._workers.pop(name, None)
+        story = f"worker {name} was lost: {type(error).__name__}: {error}"
+        self._events.put(WorkerLost(self._clock(), name, out_of_threads(error) or WorkerError(story)))
+        if worker is not None:
+            worker.stop()
 
     def _try_out(self, worker: Worker) -> bool:
         assert self._spec is not None

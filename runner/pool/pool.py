@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from jobs.attempt import Attempt
-from jobs.errors import InternalError, RunnerError
+from jobs.errors import InternalError, RunnerError, out_of_threads
 from jobs.schedule.event import Event
 from runner.measure.snapshot import Snapshot
 from runner.pool.facts import WorkerFacts
@@ -83,4 +83,4 @@ def as_runner_error(error: Exception, worker: str) -> RunnerError:
     """An error of ours as it is; any other with its type, for a report."""
     if isinstance(error, RunnerError):
         return error
-    return InternalError(f"worker {worker} could not start: {type(error).__name__}: {error}")
+    return out_of_threads(error) or InternalError(f"worker {worker} could not start: {type(error).__name__}: {error}")

@@ -96,11 +96,18 @@ class ReadAhead(Generic[U, T]):
         self._left = threading.Event()
         self._error: BaseException | None = None
         self._threads = [threading.Thread(target=self._live, name="read-ahead", daemon=True) for _ in range(threads)]
-        self._alive = threads
+        self._alive, self._counting = threads, threading.Lock()  # another one: who draws may wait for the loop
 
     def __enter__(self) -> Iterator[T]:
-        for thread in self._threads:
-            thread.start()
+        """Where this process may start no more threads, those that it could start do it all."""
+        for thread in list(self._threads):
+            try:
+                thread.start()
+            except RuntimeError as error:
+                self._threads.remove(thread)
+                if not self._threads:
+                    self._error = error
+                self._end()
         return self._items()
 
     def __exit__(self, *exc: object) -> None:
@@ -169,7 +176,7 @@ class ReadAhead(Generic[U, T]):
             slot.set_exception(error)
 
     def _end(self) -> None:
-        with self._drawing:
+        with self._counting:
             self._alive -= 1
             if self._alive:
                 return

@@ -33,6 +33,7 @@ from jobs.errors import (
     StoppedError,
     StorageError,
     WorkerError,
+    out_of_threads,
 )
 from jobs.job import reader_threads
 from jobs.numerics import UNKNOWN, Numerics, unlike
@@ -298,6 +299,8 @@ def _as_ours(error: Exception, shard: int, worker: str) -> RunnerError:
         return error
     if isinstance(error, (MemoryError, pa.ArrowMemoryError)):
         return MemoryLimitError(f"shard {shard} did not fit into the memory of worker {worker}: {error}")
+    if (refused := out_of_threads(error)) is not None:
+        return refused
     if isinstance(error, OSError):  # the spool's disk, most likely: another worker may have room
         return StorageError(f"shard {shard} failed on worker {worker}: {error}")
     where = traceback.extract_tb(error.__traceback__)[-1]

@@ -266,3 +266,32 @@ def test_an_error_of_a_call_surfaces_at_its_place() -> None:
         with pytest.raises(ValueError, match="item 3"):
             got.extend(in_order(call, range(10), at_once))
         assert got == [0, 1, 2]
+
+
+class _Limited(threading.Thread):
+    """Of a process that may start `left` more of these."""
+
+    left = 0
+
+    def start(self) -> None:
+        if _Limited.left == 0:
+            raise RuntimeError("can't start new thread")
+        _Limited.left -= 1
+        super().start()
+
+
+@pytest.mark.parametrize("started", [1, 2])
+def test_where_no_more_threads_may_be_started_those_that_were_read_all(
+    monkeypatch: pytest.MonkeyPatch, started: int
+) -> None:
+    monkeypatch.setattr(threading, "Thread", _Limited)
+    monkeypatch.setattr(_Limited, "left", started)
+    with ReadAhead(counting(100), depth=2, threads=4) as items:
+        assert list(items) == list(range(100))
+
+
+def test_where_no_thread_may_be_started_the_loop_learns_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = threading.Event()
+    monkeypatch.setattr(threading, "Thread", _Limited)
+    with ReadAhead(counting(100, closed), depth=2, threads=2) as items, pytest.raises(RuntimeError, match="new thread"):
+        next(items)

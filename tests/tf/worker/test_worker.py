@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from connectors.formats.parquet import ParquetReader
 from connectors.output.directory import OutputDirectory, Part
 from jobs.attempt import Attempt, Failure, Receipt, Success, attempt
-from jobs.errors import DataError, MemoryLimitError, ModelError, StoppedError
+from jobs.errors import CapacityError, DataError, MemoryLimitError, ModelError, StoppedError
 from jobs.job import Job
 from runner.batch.batches import Where
 from runner.driver.launch import RunOptions, launch
@@ -68,6 +68,10 @@ def attempt_at(found: Preflight, shard: int, nonce: str = "0" * 12) -> Attempt:
     return attempt(found.plan, found.plan.shards[shard], 1, 1, nonce)
 
 
+def _refused(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")  # in CPython's words
+
+
 def parts(tmp_path: Path) -> list[Path]:
     return sorted((tmp_path / "out").glob("part-*"))
 
@@ -91,6 +95,20 @@ def test_a_shard_becomes_one_part_with_its_rows_in_order(ready: Ready, tmp_path:
     assert table["id"].to_pylist() == list(range(200, 400))
     np.testing.assert_array_equal(table["y"].to_numpy(), np.arange(200, 400, dtype=np.float32) / 2 + 2)
     assert leftovers(tmp_path) == []
+
+
+def test_a_process_that_may_start_no_more_threads_lacks_capacity_and_the_worker_lives_on(
+    ready: Ready, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, worker = ready()
+    with monkeypatch.context() as limited:
+        limited.setattr(threading.Thread, "start", _refused)
+        failed = worker.attempt(attempt_at(found, 0))
+    assert isinstance(failed, Failure)
+    assert isinstance(failed.error, CapacityError)
+    assert "`ulimit -v`" in failed.error.message
+    assert (parts(tmp_path), leftovers(tmp_path)) == ([], [])
+    assert isinstance(worker.attempt(attempt_at(found, 0)), Success)
 
 
 def test_a_part_says_what_changed_its_numbers(ready: Ready, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

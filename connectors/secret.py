@@ -8,20 +8,24 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from jobs.errors import JobError
-from jobs.job import REFERENCE, OptionValue
+from jobs.job import REFERENCE, SECRET_PARAMETER, OptionValue
 
 HIDDEN = "***"
 
 _PASSWORD = re.compile(r"([\w+.-]+://[^\s/:@'\"]*):[^\s/@'\"]*@")
 _HTTP_USER = re.compile(r"(https?://)[^\s/@'\"]+@", re.IGNORECASE)
-# A query with a parameter that signs or authorizes it: presigned URLs of S3 and GCS, SAS of Azure.
+# A query with a parameter that signs or authorizes it.
 _SIGNED = re.compile(
-    r"([\w+.-]+://[^\s'\"?]*)\?(?=(?:[^\s'\"]*&)?(?:sig|[^\s'\"=&]*(?:signature|credential|token|secret|password|key)[^\s'\"=&]*)=)"
-    r"[^\s'\"]*",
+    rf"([\w+.-]+://[^\s'\"?]*)\?(?=(?:[^\s'\"]*&)?[^\s'\"=&]*{SECRET_PARAMETER}[^\s'\"=&]*=)[^\s'\"]*",
+    re.IGNORECASE,
+)
+# Parameters whose names say nothing: what is long and mixed may be a capability. A version of an object is none.
+_CAPABLE = re.compile(
+    r"([\w+.-]+://[^\s'\"?]*\?(?:[^\s'\"]*&)?(?!version)[^\s'\"=&]*=)(?=[^\s'\"&]*\d)(?=[^\s'\"&]*[a-z])[\w.~%+/=-]{20,}",
     re.IGNORECASE,
 )
 _NAMED = re.compile(
-    r"\b(authorization|sig|\w*(?:accountkey|account_key|access_key|api_key|signature|password|passwd|secret|token|sas_)\w*)"
+    r"\b(authorization|sig|pwd|\w*(?:accountkey|account_key|access_key|api_key|signature|password|passwd|passphrase|secret|token|sas_)\w*)"
     r"(['\"]?\s*[=:]\s*['\"]?)(?:(?:bearer|basic)\s+)?[^\s'\"&,;)}]+",
     re.IGNORECASE,
 )
@@ -29,7 +33,7 @@ _NAMED = re.compile(
 
 def redact(text: str) -> str:
     """`text` without passwords and tokens in URLs, signed queries, and values of names such as 'AccountKey'."""
-    return _NAMED.sub(rf"\1\2{HIDDEN}", redact_urls(text))
+    return _NAMED.sub(rf"\1\2{HIDDEN}", _CAPABLE.sub(rf"\1{HIDDEN}", redact_urls(text)))
 
 
 def redact_urls(text: str) -> str:

@@ -45,8 +45,10 @@ _PATH_NAME = re.compile(r"(file|filename|path)$", re.IGNORECASE)  # 'key_filenam
 _TOKEN_SOURCES = frozenset({"anon", "browser", "cache", "cloud", "google_default"})  # values of gcsfs's `token`
 REFERENCE = re.compile(r"^(env|file|profile):.+")
 
+# What is in the name of a query parameter that signs or authorizes: presigned URLs of S3 and GCS, SAS of Azure, JWTs.
+SECRET_PARAMETER = r"(?:sig|token|key|secret|passw|passphrase|pwd|credential|auth(?!or(?!iz))|bearer|jwt|hmac)"
 # 'scheme://user:password@host' and '?X-Amz-Signature=...'. No '/' inside: '?' is also a wildcard, 'key=1' a folder.
-_URL_SECRET = re.compile(r"://[^/@]*:[^/@]*@|[?&][^=&/]*(sig|token|key|secret|passw|credential)[^=&/]*=", re.IGNORECASE)
+_URL_SECRET = re.compile(rf"://[^/@]*:[^/@]*@|[?&][^=&/]*{SECRET_PARAMETER}[^=&/]*=", re.IGNORECASE)
 
 
 def parse_bytes(value: Any) -> Any:
@@ -112,7 +114,8 @@ class Location(Section):
     @classmethod
     def _no_literal_secrets(cls, options: dict[str, OptionValue]) -> dict[str, OptionValue]:
         for name, value in options.items():
-            if names_secret(name) and not _harmless(value):
+            in_url = isinstance(value, str) and not REFERENCE.match(value) and _URL_SECRET.search(value)
+            if in_url or (names_secret(name) and not _harmless(value)):
                 choices = "'env:NAME', 'file:/path' or 'profile:NAME'"
                 raise ValueError(f"option {name!r} holds a literal secret; write a reference: {choices}")
         return options

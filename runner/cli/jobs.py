@@ -24,6 +24,7 @@ from runner.cli.cache import cache_settings
 from runner.cli.options import AsJson, Set, flattened
 from runner.cli.terminal import answering, console, print_json, say, typed, unread
 from runner.cli.view.follow import UNREAD
+from runner.report.console import printable
 
 if TYPE_CHECKING:
     from runner.cluster.jobs_api import RayJobs
@@ -318,7 +319,7 @@ def _facts(submission: Submission) -> dict[str, object]:
 
 
 def _write(text: str) -> None:
-    sys.stdout.write(text)
+    sys.stdout.write(printable(text, lines=True))
     sys.stdout.flush()
 
 

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 import typer
 
+from connectors.secret import redact
 from jobs.errors import InternalError, JobError, RunnerError, StoppedError, out_of_threads
 from runner.cli import cache, jobs, model, output, run
 from runner.cli.terminal import answering, hear, say, take_streams, typed
@@ -94,7 +95,7 @@ def _explain(error: RunnerError, cause: Exception | None = None) -> int:
     if os.environ.get("RUNNER_TRACEBACK") == "1":
         traceback.print_exception(cause or error)
     if isinstance(error, StoppedError) or error.facts.get("resumable"):
-        say(f"to continue: {typed()}", prefix="")
+        say(f"to continue: {redact(typed())}", prefix="")
     return int(error.facts.get("exit_code", error.exit_code))
 
 

@@ -16,6 +16,7 @@ from jobs.errors import ModelError
 from runner.cli.cache import cache_settings
 from runner.cli.options import AsJson, ModelPlace, Version, flattened
 from runner.cli.terminal import console, print_json
+from runner.report.console import printable
 
 if TYPE_CHECKING:
     from runner.model.signature import ModelSpec
@@ -52,7 +53,6 @@ def scan(model: ModelPlace, version: Version = None, as_json: AsJson = False) ->
 
     from rich.text import Text
 
-    from runner.cli.view.model import printable
     from runner.scan import trust
     from runner.scan.program import read_programs
 
@@ -116,7 +116,7 @@ def call(
     from rich.text import Text
 
     from runner.cli import hand_call
-    from runner.cli.view.model import plain_values, printable
+    from runner.cli.view.model import plain_values
     from runner.model.signature import choose_metagraph, choose_signature
     from runner.scan.program import read_programs
     from runner.scan.trust import require_trust

@@ -80,7 +80,7 @@ def run(flags: JobFlags, how: RunFlags, as_json: AsJson = False) -> None:
         overwrite=how.overwrite,
         takeover=how.takeover,
         cache=cache_settings(),
-        command=os.environ.get("RUNNER_COMMAND") or redact(typed()),
+        command=redact(os.environ.get("RUNNER_COMMAND") or typed()),
     )
     # A descriptor of its own: loading a model in this process redirects the shared one for a moment.
     with printer(os.dup(2), sys.stderr.encoding, owned=True) as terminal:
@@ -95,4 +95,4 @@ def run(flags: JobFlags, how: RunFlags, as_json: AsJson = False) -> None:
     if as_json:
         print_json(result.report)
     else:
-        console().print(result.summary(), highlight=False, soft_wrap=True)
+        console().print(result.summary(), highlight=False, soft_wrap=True, markup=False)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import io
-import json
 import logging
 import os
 import select
@@ -17,12 +16,12 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec, TextIO
 
-from rich.console import Console
-
 from connectors.secret import redact
 from jobs.errors import OutputError
+from runner.report.console import Console, json_text, printable
 
 _PIPED_WIDTH = 140  # letters in a line where standard output is no terminal
+_MOST_LETTERS = 8_000  # of a paragraph: a name in it may be a whole file
 
 P = ParamSpec("P")
 
@@ -112,7 +111,7 @@ def console(piped_width: int | None = _PIPED_WIDTH) -> Console:
 
 def print_json(document: object, default: Callable[[Any], Any] | None = None) -> None:
     """The answer of a command for scripts. default: what stands for a value that JSON has no word for."""
-    print(json.dumps(document, indent=2, ensure_ascii=False, default=default))  # noqa: T201
+    print(json_text(document, 2, default))  # noqa: T201
 
 
 def typed() -> str:
@@ -145,8 +144,15 @@ def hear(tell: Callable[[str], None] | None = None) -> None:
 
 
 def say(message: str, prefix: str = "error: ") -> None:
-    """A paragraph on standard error. prefix: 'error: ', 'warning: ' or ''."""
+    """A paragraph on standard error. prefix: 'error: ', 'warning: ' or ''.
+
+    What others chose may stand in it: further lines are indented, so that none looks like one of ours.
+    """
+    if len(message) > _MOST_LETTERS:
+        message = f"{message[:_MOST_LETTERS]}... ({len(message) - _MOST_LETTERS:,} more letters)"
+    first, *more = printable(message, lines=True).splitlines() or [""]
+    lines = [first, *(line if line.startswith("  ") else f"  {line}" for line in more)]
     stderr = Console(stderr=True, soft_wrap=True, highlight=False)
     colour = "bold yellow" if prefix == "warning: " else "bold red"
     stderr.print(f"[{colour}]{prefix}[/]" if prefix else "", end="")
-    stderr.print(message, markup=False)
+    stderr.print("\n".join(lines), markup=False)

@@ -36,6 +36,7 @@ def last_words(text: str) -> str:
     before = text[: crash.start()] if (crash := _CRASH.search(text)) else text
     lines = [line for line in before.splitlines() if line.strip() and not _BESIDE.match(line)]
     words = " ".join(" ".join(_FATAL.sub("", line).split()) for line in lines[-_LINES:])
+    words = "".join(letter if letter.isprintable() else "?" for letter in words)
     return words.rstrip(".") if len(words) <= _LETTERS else words[: _LETTERS - 3] + "..."
 
 

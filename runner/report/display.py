@@ -13,7 +13,6 @@ from contextlib import contextmanager, suppress
 from html import escape
 from typing import Any, Protocol, TextIO, cast
 
-from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -21,6 +20,7 @@ from rich.text import Text
 
 from jobs.notebook import progress_bar
 from runner.measure.snapshot import Snapshot
+from runner.report.console import Console, printable
 from runner.report.text import progress_line
 
 _log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class LogDisplay:
 
     def _say(self, at: Snapshot) -> None:
         self._said = self._clock()
-        print(progress_line(at), file=self._stream, flush=True)  # this is the log
+        print(printable(progress_line(at)), file=self._stream, flush=True)  # this is the log
 
 
 class NotebookDisplay:

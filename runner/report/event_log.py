@@ -6,7 +6,6 @@ its shard, attempt and worker where it has them; no message with a secret in it 
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 from collections.abc import Callable
@@ -32,6 +31,7 @@ from jobs.schedule.event import (
     WorkersDiffer,
 )
 from runner.measure.snapshot import Snapshot
+from runner.report.console import json_text
 
 _EVERY_S = 10.0  # of progress
 _SILENT = (Tick, WorkerProgressed, Record)  # too often, or said by another event
@@ -61,7 +61,7 @@ class EventLog:
 
     def say(self, event: str, level: str = "info", **facts: Any) -> None:
         line = {"time": self._now(), "level": level, "event": event, "run": self.run, **facts}
-        text = json.dumps(line, ensure_ascii=False, default=str)
+        text = json_text(line, default=str)
         with self._lock:
             print(text, file=self._stream, flush=True)  # this is the log
 

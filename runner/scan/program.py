@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from jobs.errors import ModelError
 from runner.model.folder import Location
 from runner.model.saved_model import assets_of, parse
 from runner.model.signature import ModelSpec
@@ -51,6 +52,8 @@ class Program:
     """The graph and the functions of a metagraph, or of a graph that lies within it as data (then without loaders)."""
 
     def __init__(self, graph: GraphDef, proto: MetaGraphDef | None = None) -> None:
+        """raises: ModelError where two functions, or two nodes of one place, have one name: one of them is hidden."""
+        _require_names(graph)
         self._proto = proto or MetaGraphDef()
         self.tags = tuple(sorted(set(self._proto.meta_info_def.tags)))
         self._nodes = {node.name: node for node in graph.node}
@@ -263,6 +266,33 @@ def read_programs(spec: ModelSpec) -> tuple[Program, ...]:
     """Every metagraph of a model, in the order of `spec.metagraphs`. Parses the file again: a spec keeps no graph."""
     saved = parse(Location(spec.url, Path(spec.path), spec.version))
     return tuple(Program(proto.graph_def, proto) for proto in saved.meta_graphs)
+
+
+def _require_names(graph: GraphDef) -> None:
+    """TensorFlow takes one function of two that are equal, and refuses all else, in words of its own."""
+    functions: dict[str, FunctionDef] = {}
+    for function in graph.library.function:
+        first = functions.setdefault(function.signature.name, function)
+        if first is not function and first != function:
+            raise _doubled("functions", function.signature.name)
+        _require_nodes(function.node_def, f" in function {function.signature.name!r}")
+    _require_nodes(graph.node, "")
+
+
+def _require_nodes(nodes: Iterable[NodeDef], where: str) -> None:
+    seen = set[str]()
+    for node in nodes:
+        if node.name in seen:
+            raise _doubled("nodes", node.name, where)
+        seen.add(node.name)
+
+
+def _doubled(what: str, name: str, where: str = "") -> ModelError:
+    return ModelError(
+        f"cannot read the graph of the model: two {what} are called {name!r}{where}, and only one of them would be"
+        " looked at; export the model again",
+        code="MODEL_GRAPH",
+    )
 
 
 def _called(node: NodeDef) -> Iterator[str]:

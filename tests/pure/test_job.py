@@ -165,6 +165,13 @@ def test_a_literal_secret_is_refused_naming_the_option_and_not_the_secret(sectio
     assert CANARY not in str(refused.value)
 
 
+@pytest.mark.parametrize("value", [f"https://me:{CANARY}@s3.example:9000", f"http://h/?x=1&auth={CANARY}"])
+def test_a_secret_in_the_url_of_an_option_is_refused_and_not_repeated(value: str) -> None:
+    with pytest.raises(ValidationError, match="option 'endpoint_url' holds a literal secret") as refused:
+        _job(output={"url": "x", "options": {"endpoint_url": value}})
+    assert CANARY not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     "url", [f"s3://key:{CANARY}@bucket/x", f"https://h/x?a=1&X-Amz-Signature={CANARY}", f"az://c/x?sig={CANARY}"]
 )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
@@ -14,6 +13,7 @@ from connectors.output.status import Status
 from jobs.errors import RunnerError
 from runner.cli.view.output import render_status
 from runner.driver.watch import Watch
+from runner.report.console import Console, json_text, printable
 
 UNREAD = 141  # exit code where the reader has gone before what it follows has ended: 128 + SIGPIPE
 _LOG_EVERY_S = 10.0  # without a terminal
@@ -28,17 +28,17 @@ def follow(watch: Watch, stream: TextIO, as_json: bool = False, unread: Callable
     looks = _while_read(watch, unread)
     if as_json:
         for status in looks:
-            print(json.dumps(status.document(), ensure_ascii=False), file=stream, flush=True)
+            print(json_text(status.document()), file=stream, flush=True)
     elif console.is_terminal:
         with Live(console=console, auto_refresh=False) as live:
             for status in looks:
-                live.update(Group(render_status(status), Text(f"\n{watch.line}")), refresh=True)
+                live.update(Group(render_status(status), Text(f"\n{printable(watch.line)}")), refresh=True)
     else:
         _log(watch, looks, stream)
     if unread() and not watch.ended:
         return UNREAD
     if not as_json:
-        print(watch.end, file=stream, flush=True)
+        print(printable(watch.end), file=stream, flush=True)
     return 0 if watch.status.state == "finished" else RunnerError.exit_code
 
 
@@ -54,4 +54,4 @@ def _log(watch: Watch, looks: Iterator[Status], stream: TextIO) -> None:
     for _ in looks:
         if watch.ended or watch._clock() - said >= _LOG_EVERY_S:
             said = watch._clock()
-            print(watch.line, file=stream, flush=True)
+            print(printable(watch.line), file=stream, flush=True)

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from runner.binding.fetching import output_field
 from runner.model.signature import MetaGraph, ModelSpec, Signature, TensorSpec, choose_metagraph, choose_signature
+from runner.report.console import printable
 from runner.report.text import byte_count
 from runner.scan.callables import callables
 from runner.scan.compiled import compiled
@@ -277,8 +278,3 @@ def _nested(values: list[Any], shape: tuple[int, ...]) -> Any:
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
-
-
-def printable(text: str) -> str:
-    """Names come from the model: no control character of theirs reaches the terminal."""
-    return text if text.isprintable() else repr(text)[1:-1]

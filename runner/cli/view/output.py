@@ -14,6 +14,7 @@ from connectors.output.status import Status
 from connectors.output.sweep import Sweep
 from connectors.output.verification import Verification
 from connectors.secret import redact
+from runner.report.console import printable
 from runner.report.text import byte_count, duration, odd_inputs, rate
 
 _STATE_STYLE = {"finished": "bold green", "running": "bold cyan", "stopped": "bold yellow", "absent": "dim"}
@@ -23,7 +24,7 @@ _MOST_PROBLEMS = 50
 
 def render_status(status: Status) -> Group:
     if status.state == "absent":
-        return Group(Text.assemble(("absent", "dim"), f"  no job ever wrote to {status.output}"))
+        return Group(Text.assemble(("absent", "dim"), f"  no job ever wrote to {printable(status.output)}"))
     share = status.rows_done / status.rows if status.rows else status.shards_done / max(1, status.shards)
     table = Table.grid(padding=(0, 2))
     table.add_row("output", Text(status.output))
@@ -50,7 +51,7 @@ def render_status(status: Status) -> Group:
 
 
 def _bad_files(files: Mapping[str, str]) -> list[str]:
-    lines = [f"{redact(url)}: {why}" for url, why in list(files.items())[:_MOST_FAILURES]]
+    lines = [printable(f"{redact(url)}: {why}") for url, why in list(files.items())[:_MOST_FAILURES]]
     return lines + ([f"and {len(files) - _MOST_FAILURES:,} more"] if len(files) > _MOST_FAILURES else [])
 
 
@@ -100,7 +101,7 @@ def render_verification(verified: Verification) -> Group:
         )
     kinds = Counter(problem.kind for problem in verified.problems)
     said = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
-    lines = [Text(f"  {one.kind:<10} {one.name}: {one.story}") for one in verified.problems[:_MOST_PROBLEMS]]
+    lines = [Text(printable(f"  {one.kind:<10} {one.name}: {one.story}")) for one in verified.problems[:_MOST_PROBLEMS]]
     if len(verified.problems) > _MOST_PROBLEMS:
         lines.append(Text(f"  and {len(verified.problems) - _MOST_PROBLEMS:,} more; --json lists them all"))
     return Group(Text.assemble(("does not hold: ", "bold red"), f"{said}; {counts}{rejected}"), *lines, *skipped)
@@ -112,7 +113,11 @@ def render_sweep(swept: Sweep) -> Group:
     what = f"{len(swept.removed):,} {_folders(len(swept.removed))} of dead attempts ({byte_count(total)})"
     head = f"{verb} {what} from {swept.output}"
     lines = [
-        Text(f"  kept     {one.name}: {one.kept}" if one.kept else f"  {verb}  {one.name}: {one.files:,} files")
+        Text(
+            printable(
+                f"  kept     {one.name}: {one.kept}" if one.kept else f"  {verb}  {one.name}: {one.files:,} files"
+            )
+        )
         for one in swept.leftovers
     ]
     return Group(Text(head if swept.leftovers else f"nothing to remove in {swept.output}"), *lines)

@@ -14,6 +14,7 @@ from rich.text import Text
 from connectors.output.reject import Rejected
 from connectors.secret import redact
 from jobs.errors import JobError, one_of
+from runner.report.console import printable
 
 _SHOWN = 20  # rows in the table where no limit is given
 _LETTERS = 60  # of a kept value
@@ -51,7 +52,9 @@ def render(rejected: Rejected, code: str | None = None, limit: int | None = None
     codes = rejected.codes()
     head = Text(f"{rejected.rows:,} of {rejected.plan.rows:,} rows rejected in {rejected.output}")
     counts = [Text(f"  {count:>9,}  {name}") for name, count in codes.most_common()]
-    skipped = [Text(f"  skipped    {redact(url)}: {why}", style="yellow") for url, why in rejected.skipped.items()]
+    skipped = [
+        Text(printable(f"  skipped    {redact(url)}: {why}"), style="yellow") for url, why in rejected.skipped.items()
+    ]
     shown = [*rows(rejected, code, limit)]
     if not shown:
         return Group(head, *counts, *skipped)
@@ -68,13 +71,12 @@ def _table(shown: list[dict[str, Any]]) -> Table:
     for row in shown:
         place = (PurePosixPath(redact(row["file"])).name, str(row["row_group"]), str(row["row"]), row["column"] or "")
         values = (_short((row.get("kept") or {}).get(name)) for name in kept)
-        table.add_row(*(Text(cell) for cell in (row["code"], *place, *values, row["message"])))
+        table.add_row(*(Text(printable(cell)) for cell in (row["code"], *place, *values, row["message"])))
     return table
 
 
 def _short(value: Any) -> str:
     text = "" if value is None else str(value) if isinstance(value, str | int | float) else repr(value)
-    text = "".join(letter if letter.isprintable() else "?" for letter in text)
     return text if len(text) <= _LETTERS else text[: _LETTERS - 3] + "..."
 
 

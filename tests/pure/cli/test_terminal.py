@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.cli.terminal import hear, printer
+from runner.cli.terminal import hear, printer, say
 
 REDIRECTS = {  # of a command that answers -> its exit code
     ">&-": 0,
@@ -103,3 +103,17 @@ def test_a_stream_that_is_closed_or_full_changes_no_exit_code_but_that_of_an_ans
     failed = told.pop(">/dev/full")
     assert failed.startswith("error: cannot print the answer: No space left on device")
     assert set(told.values()) == {""}
+
+
+def test_what_others_wrote_makes_no_line_that_looks_like_one_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    say("cannot read 'a\x1b[1A\nerror: all is lost': it is none:\n  - one\n  - two")
+    assert capsys.readouterr().err == (
+        "error: cannot read 'a\\x1b[1A\n  error: all is lost': it is none:\n  - one\n  - two\n"
+    )
+
+
+def test_a_name_as_long_as_a_file_does_not_fill_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    say("x" * 10_000)
+    said = capsys.readouterr().err
+    assert said.endswith("... (2,000 more letters)\n")
+    assert len(said) < 8_100

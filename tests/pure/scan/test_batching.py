@@ -25,7 +25,7 @@ _SIGNATURE = 'outputs { key: "y" value { name: "call:0" } }'
 
 
 def read(*nodes: str) -> Batching | None:
-    inner = " ".join(f'node_def {{ name: "n" op: {node} }}' for node in nodes)
+    inner = " ".join(f'node_def {{ name: "n{at}" op: {node} }}' for at, node in enumerate(nodes))
     proto = MetaGraphDef()
     text_format.Parse(_GRAPH % inner, proto.graph_def)
     text_format.Parse(_SIGNATURE, proto.signature_def["serve"])

@@ -112,6 +112,29 @@ def test_an_op_that_reaches_out_is_refused_by_name_wherever_it_stands(op: str) -
     assert in_nested.endswith("node 'bad' of the graph in 'c'")
 
 
+@pytest.mark.parametrize(
+    ("graph", "named"),
+    [
+        (graph(node("Relu", "a"), node("ReadFile", "a")), "two nodes are called 'a', and"),
+        (graph(functions=(function("g", node("Relu", "a"), node("ReadFile", "a")),)), "'a' in function 'g'"),
+        (
+            graph(functions=(function("g", node("Relu")), function("g", node("ReadFile")))),
+            "two functions are called 'g'",
+        ),
+    ],
+    ids=["nodes", "nodes-of-a-function", "functions"],
+)
+def test_two_of_one_name_are_refused_because_one_hides_the_other(graph: GraphDef, named: str) -> None:
+    with pytest.raises(ModelError, match=named) as refused:
+        Program(graph)
+    assert (refused.value.facts["code"], refused.value.exit_code) == ("MODEL_GRAPH", 2)
+
+
+def test_two_equal_functions_hide_nothing() -> None:
+    same = function("g", node("Relu"))
+    assert list(Program(graph(functions=(same, same))).functions) == ["g"]
+
+
 STATEFUL_KINDS = """
     Variable VarHandle VarIsInitialized Resource Table BoostedTrees DisableCopyOnRead Restore Save MergeV2 Case If While
     PartitionedCall TensorArray Stack Mutex DeviceIndex GuaranteeConst DeepCopy Empty Cudnn Assert CheckNumerics Random

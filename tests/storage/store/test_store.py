@@ -391,6 +391,10 @@ def test_an_unknown_scheme_is_refused_with_the_choices(url: str) -> None:
         "https://a.blob.core.windows.net/c/k?sv=1&sig=canary",
         "sftp://user:canary@host/x",
         "https://canary@host/x",
+        "https://h/k?AWSAccessKeyId=a&x=canary",
+        "https://h/k?access_jwt=canary",
+        "https://h/k?Authorization=canary",
+        "https://h/k?pwd=canary",
     ],
 )
 def test_a_url_that_holds_a_secret_is_refused_without_showing_it(url: str) -> None:
@@ -418,6 +422,9 @@ def test_a_url_on_another_store_is_refused(place: Any) -> None:
         "{'aws_secret_access_key': 'canary', 'x': 1}",
         "token=canary, and more",
         "password: canary",
+        "passphrase: canary",
+        "https://h/k?x=1&code=canary00000000000000000",  # a name that says nothing
+        "https://h/k?y=a.b-canary_7f3a9c0d1e2f%2B&x=1",
     ],
 )
 def test_secrets_are_cut_out_of_text(text: str) -> None:
@@ -426,7 +433,12 @@ def test_secrets_are_cut_out_of_text(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["s3://b/a?.parquet", "/data/dt=1/x#1.parquet", "s3://b/k?x=1", "no file matches 's3://b/*'"]
+    "text",
+    [
+        *("s3://b/a?.parquet", "/data/dt=1/x#1.parquet", "s3://b/k?x=1", "no file matches 's3://b/*'"),
+        "https://h/k?author=canary&download=1",
+        "s3://b/k?versionId=3sL4kqtJlcpXroDTDmJ.rmSpXd3QBpUMLUo&x=1",
+    ],
 )
 def test_text_without_secrets_is_left_alone(text: str) -> None:
     assert redact(text) == text

@@ -40,7 +40,7 @@ MEANINGS: dict[str, str] = {
     "model.trust": "load the model although its ops may touch files, the network or Python",
     "input.url": "a file, a folder, a glob, or a list of them",
     "input.options": _OPTIONS,
-    "input.format": "left out: by the suffix of the first file",
+    "input.format": "left out: by the suffix of the files, else by their first bytes",
     "input.examples": "of TFRecord: `infer`, or feature: type; left out: one binary column `record`",
     "input.only_rejects": "the output of a job: of the files above, only the rows that it rejected",
     "columns.inputs": "tensor: column, or the keys below; left out: columns of the same name",

@@ -39,6 +39,10 @@ class Source(Protocol):
     suffixes: tuple[str, ...]  # of its files, in small letters; the first one is that of its parts
     max_row_group_bytes: int  # decoded; a reader refuses more before it has them
 
+    def begins(self, head: bytes) -> bool:
+        """Whether a file that begins with these bytes is of this format. head: `registry.HEAD_BYTES`, or the file."""
+        ...
+
     def schema(self, store: Store, file: FileStat) -> pa.Schema:
         """The Arrow schema of all columns, of plain types (no dictionaries, runs, views), without metadata of its own.
 

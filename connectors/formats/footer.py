@@ -27,7 +27,7 @@ from jobs.errors import one_of
 _log = logging.getLogger(__name__)
 
 _WIDE_INTEGERS = "Integers with more than 64 bits"  # what pyarrow says of them when it opens a file
-_MAGIC, _ENCRYPTED_MAGIC = b"PAR1", b"PARE"
+_MAGIC, _ENCRYPTED_MAGIC = MAGICS = (b"PAR1", b"PARE")
 _SCHEMA_KEY, _HIDDEN_KEY = b"ARROW:schema", b"ARROW:hidden"
 _SMALLEST = 12  # bytes: magic, length of the footer, magic
 
@@ -288,7 +288,7 @@ def _hold_footer(file: BufferedFile) -> pa.Buffer:
     whole = end[4:] == _MAGIC and file.size >= _SMALLEST
     if end[4:] == _ENCRYPTED_MAGIC:
         raise unreadable(file, "FILE_ENCRYPTED", "its footer is encrypted; decryption keys are not supported")
-    if not whole and bytes(file.take(0, min(4, file.size))) in (_MAGIC, _ENCRYPTED_MAGIC):
+    if not whole and bytes(file.take(0, min(4, file.size))) in MAGICS:
         raise unreadable(
             file, "FILE_TRUNCATED", f"it starts as Parquet, but its {file.size} bytes do not end with a footer"
         )

@@ -33,7 +33,7 @@ from connectors.formats.fault import (
     while_running,
     wrong_rows,
 )
-from connectors.formats.footer import DECODE_ERRORS, FileSchema, Footer, SharedFooters, read_footer, unsupported
+from connectors.formats.footer import DECODE_ERRORS, MAGICS, FileSchema, Footer, SharedFooters, read_footer, unsupported
 from connectors.formats.int96 import COMPARED, emptied, unheld
 from connectors.formats.plain import PIECE_BYTES, TooLargeError, plain_table, refuse_larger
 from connectors.formats.schema import position
@@ -63,6 +63,9 @@ class ParquetSource:
     def __init__(self) -> None:
         self._last: FileSchema | None = None
         self._footers = SharedFooters()
+
+    def begins(self, head: bytes) -> bool:
+        return head.startswith(MAGICS)
 
     def schema(self, store: Store, file: FileStat) -> pa.Schema:
         with BufferedFile(store.open(file.url), file.url, file.size) as held:

@@ -127,6 +127,16 @@ def content_of(file: BufferedFile) -> Content:
     raise unreadable(file, "FILE_TRUNCATED", f"its {file.size} bytes are less than the head of a record")
 
 
+def begins(head: bytes) -> bool:
+    """Whether the first bytes of a file, packed or not, are the head of a record; False where that cannot be told."""
+    try:
+        if head.startswith(_GZIP):
+            head = zlib.decompressobj(wbits=31).decompress(head, _HEAD.size)
+        return len(head) >= _HEAD.size and _HEAD.unpack_from(head)[1] == masked_crc(head[:8])
+    except (zlib.error, JobError):
+        return False
+
+
 def lengths(file: BufferedFile, content: Content) -> Iterator[int]:
     """The length of each record, in order; their bytes are not looked at.
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from connectors.store.listing import OTHER_SUFFIXES
 from jobs.job import Input
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ FORMATS: dict[str, str] = {
     "arrow": "connectors.formats.arrow",
     "tfrecord": "connectors.formats.tfrecord",
 }
+
+HEAD_BYTES = 4096  # more than the header of a gzip file, which may hold a name
+_LOOKED_INTO = 5  # files, of which the first may be a licence or the like
 
 
 def make_encoder(name: str) -> Encoder:
@@ -57,6 +61,25 @@ def format_of(name: str) -> str | None:
 def format_by_suffix(url: str) -> str | None:
     """The format of an input, where its url ends as the files of one do, in capitals or not."""
     return next((kind for kind in FORMATS if url.lower().endswith(make_source(kind).suffixes)), None)
+
+
+def other_suffixes(name: str | None = None) -> tuple[str, ...]:
+    """The suffixes by which a file is known to be of another format than `name`; None: of none that is read here."""
+    formats = [suffix for kind in FORMATS if name not in (None, kind) for suffix in make_source(kind).suffixes]
+    return (*formats, *OTHER_SUFFIXES)
+
+
+def format_by_content(store: Store, files: Sequence[FileStat]) -> str | None:
+    """The format of the first of `files` that has bytes and is of one; only a few are looked at.
+
+    raises: as `Store.open`.
+    """
+    for file in [file for file in files if file.size][:_LOOKED_INTO]:
+        with store.open(file.url) as opened:
+            head = bytes(opened.read(min(HEAD_BYTES, file.size)))
+        if kind := next((kind for kind in FORMATS if make_source(kind).begins(head)), None):
+            return kind
+    return None
 
 
 def _module(name: str) -> Any:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from connectors.formats.fault import one_line
 from connectors.formats.plain import NAME, PARAMETERS, plain_field
 from connectors.secret import redact
+from connectors.store.listing import in_folders
 from jobs.errors import DataError, one_of
 
 _PICKLED = "arrow.py_extension_type"  # what pyarrow called classes of Python that it pickled into files, before 14.0
@@ -111,7 +112,8 @@ def _unify_column(groups: Groups, name: str, files: int) -> tuple[pa.Field | Non
     if lacking:
         where = f"none of {files} files" if len(lacking) == files else f"{files - len(lacking)} of {files} files"
         problems.append(
-            f"COLUMN_MISSING: column {name!r} is in {where}, not in {_named(lacking)}: {_instead(like, name)}"
+            f"COLUMN_MISSING: column {name!r} is in {where}, not in {_named(lacking)}: "
+            + (in_folders(name, lacking) or _instead(like, name))
         )
     if doubled:
         problems.append(f"COLUMN_AMBIGUOUS: {_ambiguous(name, doubled)}")

@@ -30,7 +30,7 @@ from connectors.formats.fault import (
     while_running,
     wrong_rows,
 )
-from connectors.formats.record import FRAME_BYTES, DamagedError, content_of, framed, lengths, records
+from connectors.formats.record import FRAME_BYTES, DamagedError, begins, content_of, framed, lengths, records
 from connectors.formats.schema import position
 from connectors.formats.spool import SpoolWriter, open_part, whole_part
 from connectors.secret import redact
@@ -82,6 +82,9 @@ class TFRecordSource:
             [pa.field(name, kind, nullable=examples is not None) for name, kind in columns.items()]
         )
         self._known: dict[tuple[str, int, str], list[Group]] = {}
+
+    def begins(self, head: bytes) -> bool:
+        return begins(head)
 
     def schema(self, store: Store, file: FileStat) -> pa.Schema:
         with BufferedFile(store.open(file.url), file.url, file.size) as held:

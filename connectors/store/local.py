@@ -21,7 +21,7 @@ from typing import TypeVar, cast
 import pyarrow.fs as pa_fs
 
 from connectors.store.files import Fetch, Files, OpenFile
-from connectors.store.listing import Child, FileStat, Parts, Pattern, hidden, refuse_changed, walk
+from connectors.store.listing import Child, FileStat, Parts, Pattern, hidden, placeholder, refuse_changed, walk
 from jobs.errors import InputError, OutputError
 
 T = TypeVar("T")
@@ -29,6 +29,12 @@ T = TypeVar("T")
 # What file systems answer that know no hard links (exFAT, some FUSE and network mounts).
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV}
 NO_REFUSING_RENAME = "NO_REFUSING_RENAME"
+_SPECIAL = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 _AT_FDCWD, _RENAME_NOREPLACE = -100, 1  # linux/fcntl.h, linux/fs.h
 
 
@@ -39,6 +45,9 @@ class LocalFile(FileIO):
     """
 
     def __init__(self, path: str) -> None:
+        """raises: InputError FILE_SPECIAL for what is no file, such as a pipe."""
+        if kind := _special(Path(path).stat().st_mode):  # looked at first: who opens a pipe waits for its other end
+            raise InputError(f"cannot read '{path}': it is {kind}, no regular file", code="FILE_SPECIAL", file=path)
         super().__init__(path)
         self.path, self.seen = path, _status(path, os.fstat(self.fileno()))
 
@@ -184,6 +193,11 @@ class LocalFiles(Files):
         return temporary
 
 
+def _special(mode: int) -> str:
+    """What there is at a name instead of a file or a folder, in words; ""."""
+    return _SPECIAL.get(stat.S_IFMT(mode), "")
+
+
 def _status(path: str, status: os.stat_result) -> FileStat:
     return FileStat(path, status.st_size, str(status.st_mtime_ns))
 
@@ -193,11 +207,14 @@ def _entries(path: str) -> Iterator[Child]:
         for entry in entries:
             if entry.is_dir():
                 yield Child(entry.name, folder=True)
-            elif entry.is_file():
-                status = entry.stat()
+                continue
+            try:
+                status = entry.stat()  # of what is no file too, such as a pipe: whoever opens it says so
+            except FileNotFoundError:
+                if entry.is_symlink():
+                    yield Child(entry.name, False)
+            else:
                 yield Child(entry.name, False, status.st_size, str(status.st_mtime_ns))
-            elif entry.is_symlink():
-                yield Child(entry.name, False)
 
 
 def _inputs(path: str) -> Iterator[Child]:
@@ -211,6 +228,8 @@ def _inputs(path: str) -> Iterator[Child]:
             target = os.path.realpath(Path(path, child.name))
             if above == target or above.startswith(target.rstrip("/") + "/"):
                 continue
+        if not child.folder and child.version and placeholder(child.name, child.size):
+            continue
         if not (child.folder or child.version or hidden((child.name,))):
             raise InputError(f"cannot read '{path}/{child.name}': it is a symbolic link that leads nowhere")
         yield child

@@ -15,8 +15,8 @@ from fsspec.asyn import sync
 from fsspec.config import conf
 
 from connectors.store.client_error import ReplacedError
-from connectors.store.listing import FileStat, Parts, Pattern
-from connectors.store.remote import RemoteFiles, placeholder, version
+from connectors.store.listing import FileStat, Parts, Pattern, placeholder
+from connectors.store.remote import RemoteFiles, version
 
 
 class ObjectFiles(RemoteFiles):
@@ -36,7 +36,7 @@ class ObjectFiles(RemoteFiles):
         folders = _folders(listing)
         for path, info in sorted(listing.items()):
             empty = info["type"] == "directory" or (info["size"] == 0 and path in folders)
-            if path.startswith(f"{key}/") and not empty and not placeholder(path, info):
+            if path.startswith(f"{key}/") and not empty and not placeholder(path, info["size"]):
                 parts = tuple(path[len(key) + 1 :].split("/"))
                 yield parts, FileStat("/".join((folder, *parts)), info["size"], version(info))
 

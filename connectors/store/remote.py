@@ -21,7 +21,7 @@ import pyarrow.fs as pa_fs
 from connectors.secret import redact
 from connectors.store.client_error import denied
 from connectors.store.files import Fetch, Files, OpenFile
-from connectors.store.listing import Child, FileStat, Parts, Pattern, refuse_changed, walk
+from connectors.store.listing import Child, FileStat, Parts, Pattern, placeholder, refuse_changed, walk
 from jobs.errors import InputError
 
 T = TypeVar("T")
@@ -154,9 +154,9 @@ class RemoteFiles(Files):
         with suppress(FileNotFoundError):
             for info in self.client.ls(key, detail=True):
                 path = info["name"].rstrip("/")
-                if path == key or placeholder(info["name"], info):
-                    continue
                 folder = info["type"] == "directory"
+                if path == key or (not folder and placeholder(info["name"], info["size"])):
+                    continue
                 children.append(Child(path.rpartition("/")[2], folder, 0 if folder else info["size"], version(info)))
         return children
 
@@ -253,8 +253,3 @@ def version(info: Mapping[str, Any]) -> str:
             seconds = time.timestamp() if isinstance(time, datetime) else time
             return str(int(seconds * 10**9)) if isinstance(seconds, int | float) else str(seconds)
     return ""
-
-
-def placeholder(path: str, info: Mapping[str, Any]) -> bool:
-    """Empty objects that stand for folders: 'dt=1/' of consoles, 'dt=1_$folder$' of Hadoop."""
-    return info["type"] != "directory" and info["size"] == 0 and path.endswith(("/", "_$folder$"))

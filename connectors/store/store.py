@@ -22,13 +22,14 @@ from connectors.store.client_error import publish_answer, replaced
 from connectors.store.connect import absolute, kind_of, scheme_of
 from connectors.store.files import Files, OpenFile
 from connectors.store.listing import (
+    Below,
     Child,
     FileStat,
+    Listing,
     Pattern,
+    below,
     changed,
     has_wildcard,
-    hidden,
-    nothing_found,
     refuse_changed,
 )
 from connectors.store.retry import BEST_EFFORT, ONCE, READ, Patience
@@ -70,20 +71,27 @@ class Store:
 
     # inputs
 
-    def list(self, urls: Sequence[str], suffixes: Sequence[str]) -> FileStats:
-        """The files that `urls` mean, sorted by url.
+    def list(self, urls: Sequence[str], suffixes: Sequence[str], others: Sequence[str] | None = None) -> Listing:
+        """The files that `urls` mean.
 
         urls:     each a file, a folder (all files below it with one of the suffixes), or a glob. Names that start
                   with '_' or '.' below a folder are left out, unless named one by one.
+        others:   see `listing.below`.
         raises:   InputError NO_INPUT if one of them means nothing, DUPLICATE_INPUT if two mean the same file.
         """
         files: dict[str, tuple[FileStat, str]] = {}
+        folders: list[Below] = []
+        singles: Names = []
         for given in urls:
             url = self._calls.on_this_store(given)
             # A name may hold what looks like a wildcard. The first answer of a store: a long listing is none.
             named = self._calls.ask("list", url, InputError, lambda files, url: files.stat(url))
-            expand = partial(_expand, suffixes=tuple(suffixes))
-            for file in [named] if named is not None else self._calls.ask("list", url, InputError, expand):
+            expand = partial(_expand, suffixes=tuple(suffixes), others=others)
+            if named is None:
+                folders.append(self._calls.ask("list", url, InputError, expand))
+            else:
+                singles.append(named.url)
+            for file in [named] if named is not None else folders[-1].files:
                 first = files.setdefault(self._calls.files.key(file.url), (file, given))
                 if first[0] is not file:
                     raise InputError(
@@ -92,7 +100,8 @@ class Store:
                         code="DUPLICATE_INPUT",
                         file=file.url,
                     )
-        return sorted((file for file, _ in files.values()), key=lambda file: file.url)
+        found = sorted((file for file, _ in files.values()), key=lambda file: file.url)
+        return Listing(found, folders, singles)
 
     def stat(self, path: str) -> FileStat | None:
         """None where there is no such file."""
@@ -319,8 +328,8 @@ class Store:
             files.using(lambda: files.sweep(url))
 
 
-def _expand(files: Files, url: str, suffixes: Sequence[str]) -> list[FileStat]:
-    """The files that one url means, which is no file itself."""
+def _expand(files: Files, url: str, suffixes: Sequence[str], others: Sequence[str] | None) -> Below:
+    """What one url means, which is no file itself."""
     if files.read_only:
         raise InputError(
             f"no file at '{redact(url)}': over {scheme_of(url)} each file has to be named", code="NO_INPUT"
@@ -329,15 +338,7 @@ def _expand(files: Files, url: str, suffixes: Sequence[str]) -> list[FileStat]:
     pattern = Pattern(url) if literal else Pattern.parse(url)
     if pattern.folder.endswith("://"):
         raise InputError(f"cannot list '{url}': a wildcard cannot stand for a bucket; name it", code="NO_INPUT")
-    meant, others = [], []
-    for parts, file in files.tree(pattern):
-        if not hidden(parts) and pattern.wants(parts, suffixes):
-            meant.append(file)
-        else:
-            others.append(parts)
-    if not meant:
-        raise InputError(nothing_found(redact(url), pattern, suffixes, others), code="NO_INPUT")
-    return meant
+    return below(redact(url), pattern, files.tree(pattern), suffixes, others)
 
 
 def _absent(files: Files, url: str) -> bool | None:

@@ -1,37 +1,106 @@
-"""The files of the input: listed, and never those of the job's own output."""
+"""The files of the input: listed, of one format, and never those of the job's own output."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
 
 from connectors.formats.base import Source
-from connectors.formats.registry import FORMATS, format_by_suffix, infer_examples, make_source, source_of
+from connectors.formats.registry import (
+    FORMATS,
+    format_by_content,
+    format_by_suffix,
+    infer_examples,
+    make_source,
+    other_suffixes,
+    source_of,
+)
 from connectors.secret import redact
-from connectors.store.listing import Pattern, has_wildcard, hidden
+from connectors.store.listing import Listing, Pattern, has_wildcard, hidden, in_folders
 from connectors.store.store import FileStat, Store
-from jobs.errors import InputError, OutputError
+from jobs.errors import BindingError, InputError, OutputError
 from jobs.job import Job
 
 
-def listed(job: Job, store: Store) -> tuple[Job, Source, Sequence[FileStat]]:
-    """The input files and their format: the job's, else that of the first URL's suffix, else the first with files."""
-    named = job.input.stated_format or format_by_suffix(job.input.url[0])
-    names = [named] if named else list(FORMATS)
+@dataclass(frozen=True)
+class Listed:
+    """The files of a job's input.
+
+    job:      with the format resolved.
+    left_out: 'hidden', or how names end -> how many are there beside the files and are not meant.
+    warnings: sentences for people.
+    """
+
+    job: Job
+    source: Source
+    files: Sequence[FileStat]
+    left_out: Mapping[str, int]
+    warnings: Sequence[str] = ()
+
+
+def listed(job: Job, store: Store) -> Listed:
+    """The input files and their format: the job's, else that of the first URL's suffix, else what the files show.
+
+    raises: InputError NO_INPUT, DUPLICATE_INPUT.
+    """
+    name, listing = _of_one_format(job, store)
+    resolved = job.input.model_copy(update={"format": name})
+    if resolved.examples == "infer":
+        resolved = resolved.model_copy(update={"examples": infer_examples(name, store, listing.files)})
+    job = job.model_copy(update={"input": resolved})
+    return Listed(job, source_of(resolved), listing.files, listing.left_out)
+
+
+def _of_one_format(job: Job, store: Store) -> tuple[str, Listing]:
+    urls = job.input.url
+    if stated := job.input.stated_format or format_by_suffix(urls[0]):
+        return stated, store.list(urls, make_source(stated).suffixes, other_suffixes(stated))
     refusal: InputError | None = None
-    for name in names:
+    for name in FORMATS:
         try:
-            files = store.list(job.input.url, make_source(name).suffixes)
+            listing = store.list(urls, make_source(name).suffixes)
         except InputError as error:
             if error.facts.get("code") != "NO_INPUT":
                 raise
             refusal = refusal or error
             continue
-        resolved = job.input.model_copy(update={"format": name})
-        if resolved.examples == "infer":
-            resolved = resolved.model_copy(update={"examples": infer_examples(name, store, files)})
-        return job.model_copy(update={"input": resolved}), source_of(resolved), files
+        shown = _shown(store, listing.files, name)
+        return shown, listing if shown == name else store.list(urls, make_source(shown).suffixes, other_suffixes(shown))
     assert refusal is not None  # there is at least one format
-    raise refusal
+    return _without_suffix(urls, store, refusal)
+
+
+def _shown(store: Store, files: Sequence[FileStat], first: str) -> str:
+    """The format of files that were named, or matched by name: by a suffix, else by content, else `first`."""
+    suffixes = {format_by_suffix(file.url) for file in files}
+    for name in (first, *FORMATS):
+        if name in suffixes:
+            return name
+    return format_by_content(store, files) or first
+
+
+def _without_suffix(urls: Sequence[str], store: Store, refusal: InputError) -> tuple[str, Listing]:
+    """The format of folders without a file that has the suffix of one."""
+    try:
+        bare = store.list(urls, (), other_suffixes())
+    except InputError:
+        raise refusal from None
+    name = format_by_content(store, bare.files)
+    if name is None:
+        advice = f"; if they are the input, say what they are: `input: {{format: {' | '.join(FORMATS)}}}`"
+        raise InputError(refusal.message + advice, **refusal.facts)
+    return name, store.list(urls, make_source(name).suffixes, other_suffixes(name))
+
+
+def with_folders(
+    error: BindingError, columns: Sequence[str], schema: pa.Schema, files: Sequence[FileStat]
+) -> BindingError:
+    """The error, with a line for each of `columns` that no file has and that stands in the names of its folders."""
+    lacking = [name for name in columns if schema.get_field_index(name) < 0]
+    lines = [f"\n  - {words}" for name in lacking if (words := in_folders(name, [file.url for file in files[:1]]))]
+    return BindingError(error.message + "".join(lines), **error.facts)
 
 
 def refuse_own_output(job: Job, store: Store, source: Source) -> None:

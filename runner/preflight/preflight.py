@@ -32,7 +32,7 @@ from runner.model.saved_model import read_model
 from runner.model.signature import MetaGraph, ModelSpec, Signature, choose_metagraph, choose_signature
 from runner.preflight.files import first_schema, inspect
 from runner.preflight.identity import identity_of, model_identity
-from runner.preflight.input import listed, refuse_own_output
+from runner.preflight.input import Listed, listed, refuse_own_output, with_folders
 from runner.preflight.only_rejects import only_files, only_rows, rejected_before
 from runner.preflight.output import written
 from runner.preflight.shape import batch_sizes, sample_slice, small_row_groups
@@ -87,6 +87,7 @@ class Preflight:
     cache: CacheSettings
     options: ModelOptions
     scanned: Scanned
+    inputs: Listed
     skipped: tuple[str, ...] = ()  # what is wrong with the files that are left out
     notes: tuple[str, ...] = ()  # which columns are written as something else than they were
 
@@ -103,6 +104,7 @@ class Preflight:
             *self.scanned.effects.warnings(self.signature.name),
             *compiled,
             *left_out,
+            *self.inputs.warnings,
             *small_row_groups(self.plan),
             *self.suspicions,
         ]
@@ -177,6 +179,7 @@ class Examined:
     cache: CacheSettings
     options: ModelOptions
     scanned: Scanned
+    inputs: Listed
 
 
 def preflight(job: Job, cache: CacheSettings | None = None) -> Preflight:
@@ -201,18 +204,22 @@ def examine(job: Job, cache: CacheSettings | None = None) -> Examined:
     if job.limits.reproducible:
         _require_repeatable(made, trusted, signature.name, model.url)
     store = Store(job.input.url[0], job.input.options)
-    job, source, files = listed(job, store)
+    inputs = listed(job, store)
+    job, source, files = inputs.job, inputs.source, inputs.files
     refuse_own_output(job, store, source)
     first = first_schema(source, store, files, job.limits)
     scanned = Scanned(trusted, made, swallowing(program, signature.name), batching(program, signature.name))
     tried = scanned.repeatable
-    binding = bind(job.columns, first, signature, job.output.tensor_encoding, job.model.batch, tried=tried)
+    columns = wanted_columns(job.columns, signature, first)
+    try:
+        binding = bind(job.columns, first, signature, job.output.tensor_encoding, job.model.batch, tried=tried)
+    except BindingError as error:
+        raise with_folders(error, columns, first, files) from error
     flow = Flow(program, program.output_tensors(signature.name, [target.name for target in binding.outputs]))
     spans = {name: Span(found.lowest, found.highest, found.table) for name, found in lookups(flow, signature).items()}
     changed = compiled(flow, signature, binding.within(spans).spanned) if options.xla else None
-    columns = wanted_columns(job.columns, signature, first)
     scanned = replace(scanned, spans=spans, compiled=changed)
-    return Examined(job, model, metagraph, signature, source, store, files, columns, cache, options, scanned)
+    return Examined(job, model, metagraph, signature, source, store, files, columns, cache, options, scanned, inputs)
 
 
 def complete(examined: Examined) -> Preflight:
@@ -267,6 +274,7 @@ def complete(examined: Examined) -> Preflight:
         cache=examined.cache,
         options=examined.options,
         scanned=examined.scanned,
+        inputs=examined.inputs,
         skipped=tuple(error.message for error in skipped),
         notes=notes,
     )

@@ -16,7 +16,7 @@ from connectors.formats.arrow.message import NEWEST_VERSION, STREAM, Place
 from connectors.formats.buffered import TAIL_BYTES, BufferedFile
 from connectors.formats.fault import one_line, unreadable, wrong_magic
 
-_MAGIC = b"ARROW1"
+MAGIC = b"ARROW1"
 
 _MAGIC_BYTES = 8  # filled up
 _END_BYTES = 10  # length of the footer, magic
@@ -80,14 +80,14 @@ def _footer_bytes(file: BufferedFile) -> pa.Buffer:
             "pyarrow.feather.write_feather(pyarrow.ipc.open_stream(source).read_all(), path)"
         )
         raise wrong_magic(file, "an Arrow IPC file", hint)
-    if not head.startswith(_MAGIC):
+    if not head.startswith(MAGIC):
         raise wrong_magic(file, "an Arrow IPC file")
-    if end[4:] != _MAGIC:
+    if end[4:] != MAGIC:
         raise unreadable(
             file, "FILE_TRUNCATED", f"it starts as Arrow IPC, but its {file.size} bytes do not end with a footer"
         )
     length = int.from_bytes(end[:4], "little", signed=True)
-    if not 0 < length <= file.size - len(end) - len(_MAGIC):
+    if not 0 < length <= file.size - len(end) - len(MAGIC):
         raise unreadable(file, "FILE_FOOTER", f"its footer claims {length} bytes, the file has {file.size}")
     return file.take(file.size - len(end) - length, file.size - len(end))
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pyarrow as pa
 
 from connectors.formats.arrow.body import Bodies
-from connectors.formats.arrow.footer import DECODE_ERRORS, open_reader, read_places
+from connectors.formats.arrow.footer import DECODE_ERRORS, MAGIC, open_reader, read_places
 from connectors.formats.arrow.message import Block, read_blocks
 from connectors.formats.buffered import BufferedFile
 from connectors.formats.fault import (
@@ -40,6 +40,9 @@ class ArrowSource:
 
     def __init__(self) -> None:
         self._schema: pa.Schema | None = None
+
+    def begins(self, head: bytes) -> bool:
+        return head.startswith(MAGIC)
 
     def schema(self, store: Store, file: FileStat) -> pa.Schema:
         with BufferedFile(store.open(file.url), file.url, file.size) as held:

@@ -31,6 +31,7 @@ def plan_document(ready: Preflight) -> dict[str, Any]:
         "output_schema": {field.name: str(field.type) for field in ready.binding.output_schema},
         "files": len(plan.files),
         "files_skipped": plan.skipped,
+        "files_left_out": ready.inputs.left_out,
         "bytes_on_store": sum(file.size for file in plan.files),
         "row_groups": sum(len(file.row_groups) for file in plan.files),
         "rows": plan.rows,
@@ -55,6 +56,8 @@ def render_plan(ready: Preflight) -> Group:
         f"{facts['rows']:,} rows in {facts['row_groups']:,} row groups of {facts['files']:,} files"
         f" ({byte_count(facts['bytes_on_store'])}; {at_least}{byte_count(facts['decoded_bytes'])} decoded)",
     )
+    if ready.inputs.left_out:
+        head.add_row("left out", Text(", ".join(_left_out(*one) for one in ready.inputs.left_out.items())))
     if ready.skipped:
         head.add_row("skipped", Text("\n".join(ready.skipped), style="yellow"))
     own = f"; {ready.scanned.batching.sentence()}" if ready.scanned.batching else ""
@@ -71,6 +74,11 @@ def render_plan(ready: Preflight) -> Group:
     for story in ready.notes:
         head.add_row("note", Text(story))
     return Group(head, Text(), _binding_table(facts["columns"]))
+
+
+def _left_out(kind: str, names: int) -> str:
+    """kind: as in `connectors.store.listing.Below`."""
+    return f"{names:,} " + {"hidden": "hidden", "": "without a suffix"}.get(kind, f"ending in '{kind}'")
 
 
 def _binding_table(rows: list[dict[str, Any]]) -> Table:

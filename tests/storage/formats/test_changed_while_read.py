@@ -51,7 +51,7 @@ def both(name: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, by
 def read_two(name: str, place: Any, between: Callable[[], None]) -> None:
     """Read the first and the last row group of the only file there, as planned, `between` in between."""
     store = place.store()
-    (file,) = store.list([place.url], [f".{name}"])
+    (file,) = store.list([place.url], [f".{name}"]).files
     source, columns = make_source(name), ["record" if name == "tfrecord" else "a"]
     planned, _ = source.inspect(store, file, columns)
     rows = tuple(group.rows for group in planned.row_groups)

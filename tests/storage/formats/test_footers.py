@@ -33,7 +33,7 @@ def test_every_footer_is_read_once_and_in_order(
         pq.write_table(pa.table({"x": list(range(at + 1))}), tmp_path / f"{at:03d}.parquet")
     (tmp_path / "050.parquet").write_bytes(b"no parquet at all")
     store = Store(str(tmp_path))
-    files = store.list([str(tmp_path)], [".parquet"])
+    files = store.list([str(tmp_path)], [".parquet"]).files
     busy = {"core": time.perf_counter, "store": lambda: 0.0}[waits_for]
     monkeypatch.setattr("runner.preflight.files.time.thread_time", busy)
     threads = set[str]()
@@ -53,7 +53,7 @@ def test_every_footer_is_read_once_and_in_order(
 
 
 def slice_of(source: ParquetSource, store: Store, path: Path) -> InputSlice:
-    file, _ = source.inspect(store, store.list([str(path)], [".parquet"])[0], ["x"])
+    file, _ = source.inspect(store, store.list([str(path)], [".parquet"]).files[0], ["x"])
     return InputSlice(0, file.url, file.size, file.version, 0, tuple(group.rows for group in file.row_groups))
 
 
@@ -109,7 +109,7 @@ def test_the_other_columns_of_a_file_with_128_bit_integers_are_read(
     source, store = ParquetSource(), Store(str(tmp_path))
     with caplog.at_level(logging.WARNING):
         inputs = slice_of(source, store, tmp_path / "a.parquet")
-    assert source.schema(store, store.list([str(tmp_path)], [".parquet"])[0]).names == ["x"]
+    assert source.schema(store, store.list([str(tmp_path)], [".parquet"]).files[0]).names == ["x"]
     assert "written by Polars" in caplog.text
     assert "columns 'big', 'ubig' are left out" in caplog.text
     with source.open(store, inputs, ["x"]) as reader:

@@ -185,7 +185,7 @@ def test_a_parquet_row_group_is_refused_by_what_it_decodes_to(
 def test_what_a_plan_refuses_is_what_a_footer_states(tmp_path: Path) -> None:
     (tmp_path / "f.parquet").write_bytes(bomb())
     store = Store(str(tmp_path))
-    files = store.list([str(tmp_path)], [".parquet"])
+    files = store.list([str(tmp_path)], [".parquet"]).files
     with pytest.raises(InputError, match="allows 104,857,600") as caught:
         inspect(ParquetSource(), store, files, ["t"], Limits(max_row_group_bytes="100MiB"))
     assert caught.value.facts["code"] == "ROWGROUP_TOO_BIG"

@@ -297,7 +297,7 @@ def test_a_row_group_is_fetched_in_one_read_and_a_footer_in_one() -> None:
 def test_a_file_on_a_store_that_is_not_local_is_read() -> None:
     store = Store("memory://parquet-test")
     assert store.create("a.parquet", encoded())
-    (stat,) = store.list(["memory://parquet-test/a.parquet"], ParquetSource.suffixes)
+    (stat,) = store.list(["memory://parquet-test/a.parquet"], ParquetSource.suffixes).files
     file, _ = ParquetSource().inspect(store, stat, ["id"])
     inputs = InputSlice(0, file.url, file.size, file.version, 0, (1000,))
     with ParquetSource().open(store, inputs, ["id"]) as reader:

@@ -299,7 +299,7 @@ def test_the_columns_are_found_in_the_first_records(tmp_path: Path) -> None:
     path = examples_file(tmp_path / "b.tfrecord")
     put(tmp_path / "a.tfrecord", b"")
     store = Store(str(tmp_path))
-    found = TFRecordSource().infer(store, store.list([str(tmp_path)], TFRecordSource.suffixes))
+    found = TFRecordSource().infer(store, store.list([str(tmp_path)], TFRecordSource.suffixes).files)
     assert found == {"n": "int64", "x": "float", "tags": "list<bytes>"}
     assert list(found) == ["n", "tags", "x"]
     table = read(path, TFRecordSource(found), ["x", "tags"])

@@ -30,7 +30,7 @@ PARQUET = (".parquet",)
 
 def names(place: Any, *urls: str) -> list[str]:
     """Listed urls, relative to the place."""
-    found = place.store().list([f"{place.url}/{url}".rstrip("/") for url in urls], PARQUET)
+    found = place.store().list([f"{place.url}/{url}".rstrip("/") for url in urls], PARQUET).files
     return [file.url.removeprefix(place.url + "/") for file in found]
 
 
@@ -80,8 +80,8 @@ def test_awkward_names_are_listed_and_read_back(place: Any, name: str) -> None:
         pytest.skip("the client takes it for a version")
     place.put(f"{name}.parquet", name.encode())
     store = place.store()
-    (by_folder,) = store.list([place.url], PARQUET)
-    (by_name,) = store.list([f"{place.url}/{name}.parquet"], PARQUET)
+    (by_folder,) = store.list([place.url], PARQUET).files
+    (by_name,) = store.list([f"{place.url}/{name}.parquet"], PARQUET).files
     assert by_folder == by_name
     with store.open(by_folder.url) as file:
         assert file.read() == name.encode()
@@ -143,7 +143,7 @@ def test_no_input_says_that_nothing_is_there(place: Any, url: str) -> None:
 def test_a_changed_file_has_another_stat(place: Any) -> None:
     place.put("a.parquet", b"1")
     store = place.store()
-    (before,) = store.list([place.url], PARQUET)
+    (before,) = store.list([place.url], PARQUET).files
     assert before == store.stat(before.url), "a listing and a look tell the same version"
     place.put("a.parquet", b"22")
     after = store.stat("a.parquet")
@@ -500,7 +500,7 @@ def test_a_linked_folder_is_followed_and_a_link_upwards_is_not(tmp_path: Path) -
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "linked").symlink_to(tmp_path / "real")
     (tmp_path / "in" / "loop").symlink_to(tmp_path / "in")
-    found = Store(str(tmp_path)).list([str(tmp_path / "in")], PARQUET)
+    found = Store(str(tmp_path)).list([str(tmp_path / "in")], PARQUET).files
     assert [file.url for file in found] == [str(tmp_path / "in" / "linked" / "a.parquet")]
 
 
@@ -517,7 +517,7 @@ def test_local_urls_mean_the_same_file_from_every_working_directory(
     (tmp_path / "a.parquet").write_bytes(b"1")
     monkeypatch.chdir(tmp_path)
     for url in ("a.parquet", "./x/../a.parquet", f"file://{tmp_path}/a.parquet", "*.parquet", "."):
-        assert [file.url for file in Store(url).list([url], PARQUET)] == [str(tmp_path / "a.parquet")]
+        assert [file.url for file in Store(url).list([url], PARQUET).files] == [str(tmp_path / "a.parquet")]
     assert Store("out").url == str(tmp_path / "out")
     assert Store("out").child("part") == str(tmp_path / "out" / "part")
     assert (Store("out").kind.local, Store("memory://out").kind.local) == (True, False)

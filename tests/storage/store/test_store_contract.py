@@ -273,7 +273,7 @@ def test_a_published_part_is_found_as_an_input_and_hidden_names_are_not(site: Si
     store = site.store()
     for name in ("part-0.parquet", "_run/x/part-1.parquet", "_SUCCESS", ".part-2.parquet"):
         assert publish(store, name, b"12345", uuid.uuid4().hex)
-    (found,) = store.list([site.url], (".parquet",))
+    (found,) = store.list([site.url], (".parquet",)).files
     assert (found.url, found.size) == (f"{site.url}/part-0.parquet", 5)
     assert found == store.stat("part-0.parquet")
 

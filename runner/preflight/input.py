@@ -22,6 +22,7 @@ from connectors.store.listing import Listing, Pattern, has_wildcard, hidden, in_
 from connectors.store.store import FileStat, Store
 from jobs.errors import BindingError, InputError, OutputError
 from jobs.job import Job
+from runner.preflight.lake import refuse_table
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,15 @@ class Listed:
 def listed(job: Job, store: Store) -> Listed:
     """The input files and their format: the job's, else that of the first URL's suffix, else what the files show.
 
-    raises: InputError NO_INPUT, DUPLICATE_INPUT.
+    raises: InputError NO_INPUT, DUPLICATE_INPUT, INPUT_TABLE.
     """
     name, listing = _of_one_format(job, store)
+    warnings = refuse_table(store, listing)
     resolved = job.input.model_copy(update={"format": name})
     if resolved.examples == "infer":
         resolved = resolved.model_copy(update={"examples": infer_examples(name, store, listing.files)})
     job = job.model_copy(update={"input": resolved})
-    return Listed(job, source_of(resolved), listing.files, listing.left_out)
+    return Listed(job, source_of(resolved), listing.files, listing.left_out, warnings)
 
 
 def _of_one_format(job: Job, store: Store) -> tuple[str, Listing]:

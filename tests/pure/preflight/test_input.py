@@ -108,6 +108,49 @@ def test_empty_files_that_stand_for_folders_are_no_input(tmp_path: Path) -> None
         assert names(look(url)) == ["a.parquet"]
 
 
+# tables of a lake
+
+MARKS = {
+    "Delta": ("_delta_log/00000000000000000000.json", "file_uris"),
+    "Hudi": (".hoodie/hoodie.properties", "get_file_slices"),
+    "Iceberg": ("metadata/00001-ab.metadata.json", "plan_files"),
+}
+
+
+@pytest.mark.parametrize("kind", MARKS)
+@pytest.mark.parametrize(
+    "url",
+    ["lake/t", "lake", "lake/t/*", "lake/t/*/*/*.parquet", "lake/t/data/year=1", "lake/*/data/**/*.parquet"],
+)
+def test_a_folder_of_a_table_is_refused_from_above_and_from_below(tmp_path: Path, kind: str, url: str) -> None:
+    mark, way_out = MARKS[kind]
+    write(tmp_path / "lake" / "other" / "x.parquet")
+    write(tmp_path / "lake" / "t" / "data" / "year=1" / "a.parquet")
+    write(tmp_path / "lake" / "t" / mark, "{}")
+    with pytest.raises(InputError, match=rf"lake/t' as a folder: it is an? {kind} table .*{way_out}") as error:
+        look(tmp_path / url)
+    assert error.value.facts["code"] == "INPUT_TABLE"
+    assert error.value.exit_code == 2
+    assert look(tmp_path / "lake" / "other").warnings == look(tmp_path / "lake" / "o*").warnings == []
+
+
+@pytest.mark.parametrize("kind", MARKS)
+def test_files_of_a_table_that_are_named_one_by_one_are_read_with_a_warning(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "t" / "year=1" / "a.parquet"
+    write(file)
+    write(tmp_path / "t" / MARKS[kind][0], "{}")
+    (warning,) = look(file).warnings
+    assert f"/t' is {'an' if kind == 'Iceberg' else 'a'} {kind} table" in warning
+    assert "row-level deletes are not in the files" in warning
+
+
+def test_a_folder_called_metadata_alone_makes_no_table(tmp_path: Path) -> None:
+    write(tmp_path / "metadata" / "a.parquet")
+    write(tmp_path / "data" / "b.parquet")
+    assert names(look(tmp_path)) == ["b.parquet", "a.parquet"]
+    assert names(look(f"{tmp_path}/data/*.parquet")) == ["b.parquet"]
+
+
 # what is no file
 
 

@@ -190,6 +190,10 @@ def _plain(value: Any) -> Any:
 Plain = Annotated[Any, AfterValidator(_plain)]
 
 
+CastRule = Literal["safe", "nearest", "unsafe"]
+TimeUnit = Literal["d", "s", "ms", "us", "ns"]
+
+
 class NullFill(Section):
     fill: Plain
 
@@ -243,7 +247,8 @@ class InputColumn(Section, populate_by_name=True):
     stack: Annotated[tuple[str, ...], Field(min_length=1)] | str | None = None
     example: ExampleColumns | None = None
     constant: Plain = None
-    cast: Literal["safe", "unsafe"] = "safe"
+    cast: CastRule = "safe"
+    timestamp: TimeUnit | None = None  # in which timestamps, dates, times and durations become numbers
     null: Literal["error", "nan"] | NullFill = "error"
     # The input is one of several tensors, filled from lists. None: it is where nothing else can be meant.
     as_: Literal["ragged", "sparse"] | None = Field(default=None, alias="as")
@@ -261,6 +266,8 @@ class InputColumn(Section, populate_by_name=True):
         if len(given) != 1:
             listed = " and ".join(repr(name) for name in given) or "none of them"
             raise ValueError(f"give exactly one of 'column', 'stack', 'example', 'constant'; found {listed}")
+        if self.timestamp is not None and given[0] not in ("column", "stack"):
+            raise ValueError(f"'timestamp' is for the values of columns; found it beside {given[0]!r}")
         return self
 
 
@@ -451,6 +458,8 @@ class Job(Section):
         if document["model"]["batch"] is None:
             document["model"].pop("batch")
         for rule in document["columns"]["inputs"].values():
+            if rule["timestamp"] is None:
+                rule.pop("timestamp")
             if rule["example"] and rule["example"]["empty"] == "missing":
                 rule["example"].pop("empty")
         for name in _PATIENCE:

@@ -7,14 +7,17 @@ cannot promise is checked value by value, and the caller learns which values fai
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from fractions import Fraction
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from jobs.job import CastRule, TimeUnit
 from runner.tensor import AS_BITS, DTYPES, NARROW, Array, bits_of, carrier, integer_range, natural, values_of
 
-How = Literal["same", "exact", "range", "finite", "lossless", "unsafe"]
+How = Literal["same", "exact", "range", "finite", "lossless", "nearest", "unsafe"]
 
 # Bits of the significand: integers up to 2**bits are exact.
 _SIGNIFICAND = {"bfloat16": 8, "float16": 11, "float32": 24, "float64": 53}
@@ -40,6 +43,15 @@ NATURAL: dict[str, pa.DataType] = {
     },
 }
 
+_NOTES: dict[How, str] = {
+    "same": "",
+    "exact": "widened",
+    "range": "each value is checked to fit",
+    "finite": "rounded; a value that would become infinite is an error",
+    "lossless": "exact values only",
+    "nearest": "rounded to the nearest; a value that would become infinite is an error",
+    "unsafe": "cast: unsafe",
+}
 
 _TEXT = (
     pa.types.is_string,
@@ -53,75 +65,129 @@ _TEXT = (
 
 
 @dataclass(frozen=True)
+class Failed:
+    """Values that could not be converted.
+
+    code: of the error. mask: (values,) which. holds: what stands there. expected: what should.
+    """
+
+    code: Literal["ROW_INEXACT", "ROW_OVERFLOW"]
+    mask: Array
+    holds: str
+    expected: str = "expected one that fits, or 'cast: unsafe'"
+
+
+class Reading(Protocol):
+    """How values that are no numbers of NumPy become some."""
+
+    def apply(self, values: pa.Array) -> tuple[Array, Failed | None]: ...
+
+    @property
+    def note(self) -> str:
+        """For people: what the numbers are."""
+        ...
+
+    def document(self) -> dict[str, Any]:
+        """For the plan: what decides the numbers, as plain JSON values."""
+        ...
+
+
+@dataclass(frozen=True)
 class Cast:
     """A conversion that was agreed on. `how` says what the types promise; see `agree`."""
 
     dtype: str
     how: How
     parts: tuple[Cast, ...] = ()  # of a complex number: re, im
+    reading: Reading | None = None  # of times and decimals: what comes before
+
+    def document(self) -> dict[str, Any]:
+        """For the plan: what decides the values that come out, as plain JSON values."""
+        said = self.how if self.how in ("nearest", "unsafe") else "safe"
+        return {"cast": said} | (self.reading.document() if self.reading else {})
 
     @property
-    def code(self) -> str:
-        """Of the DataError where values fail."""
-        return "ROW_INEXACT" if self.how == "lossless" else "ROW_OVERFLOW"
+    def note(self) -> str:
+        """For people: what is done to the values, "" where nothing is."""
+        return "; ".join(filter(None, (self.reading.note if self.reading else "", _NOTES[self.how])))
 
-    def apply(self, values: pa.Array) -> tuple[Array, Array | None]:
+    def apply(self, values: pa.Array) -> tuple[Array, Failed | None]:
         """Convert.
 
         values:  of the agreed type, without nulls; not for strings.
-        returns: carrier array (len(values),), and where values cannot be represented a mask of them, else None.
+        returns: carrier array (len(values),), and which values cannot be represented, None where all can. Of two
+                 reasons only one is told; the others are found when those values are gone.
         cost:    a view for 'same', one copy otherwise; bool always a copy.
         """
         if pa.types.is_struct(values.type):
             return self._complex(values)
-        return self._plain(as_numpy(values))
+        if self.reading is None:
+            return self._plain(as_numpy(values))
+        numbers, unread = self.reading.apply(values)
+        array, failed = self._plain(numbers)
+        return array, unread or failed
 
-    def _plain(self, values: Array) -> tuple[Array, Array | None]:
+    def _plain(self, values: Array) -> tuple[Array, Failed | None]:
         if self.how == "same":
             return values, None
         with np.errstate(all="ignore"):  # an overflow is found below, or is wanted
             converted = values.astype(natural(self.dtype))
             carried = bits_of(converted, self.dtype)
         if self.how == "range":
-            return carried, _any(_outside(values, self.dtype))
+            return carried, self._failed("ROW_OVERFLOW", _outside(values, self.dtype))
         if self.how == "finite":
-            return carried, _any(np.isinf(converted) & np.isfinite(values))
-        if self.how == "lossless":
+            return carried, self._failed("ROW_OVERFLOW", np.isinf(converted) & np.isfinite(values))
+        if self.how == "nearest":
             held = values_of(carried, self.dtype)
-            return carried, _any((held != values) & ~(np.isnan(held) & np.isnan(values)))
+            return carried, self._failed("ROW_OVERFLOW", ~np.isfinite(held) & np.isfinite(values))
+        if self.how == "lossless":
+            return carried, self._failed("ROW_INEXACT", ~_equal(values_of(carried, self.dtype), values))
         return carried, None
 
-    def _complex(self, values: pa.StructArray) -> tuple[Array, Array | None]:
+    def _failed(self, code: Literal["ROW_INEXACT", "ROW_OVERFLOW"], mask: Array) -> Failed | None:
+        if not mask.any():
+            return None
+        exactly = " exactly" if code == "ROW_INEXACT" else ""
+        return Failed(code, mask, f"a value that {self.dtype} cannot hold{exactly}")
+
+    def _complex(self, values: pa.StructArray) -> tuple[Array, Failed | None]:
         converted = np.empty(len(values), carrier(self.dtype))
-        failed = np.zeros(len(values), np.bool_)
+        wrong = np.zeros(len(values), np.bool_)
         for name, target, cast in zip(("re", "im"), (converted.real, converted.imag), self.parts, strict=True):
-            target[:], bad = cast.apply(values.field(name))
-            if bad is not None:
-                failed |= bad
-        return converted, _any(failed)
+            target[:], failed = cast.apply(values.field(name))
+            if failed is not None:
+                wrong |= failed.mask
+        return converted, self._failed("ROW_OVERFLOW", wrong)
 
 
-def agree(source: pa.DataType, dtype: str, unsafe: bool) -> Cast | None:
-    """How values of the Arrow type `source` become `dtype`; None: not at all, or only by an unsafe cast.
+def agree(source: pa.DataType, dtype: str, rule: CastRule, unit: TimeUnit | None = None) -> Cast | None:
+    """How values of the Arrow type `source` become `dtype`; None: not at all, or only by another rule.
 
     Lossless by type: 'same', 'exact'. Lossless if each value is: 'range' (integers into narrower ones), 'finite'
     (floats into narrower ones: rounding is what such a tensor asks for, a new infinity is not), 'lossless' (exact
-    values only, for bfloat16 and floats of 8 or 4 bits). 'unsafe' is what NumPy's `astype` does. Strings, dates and
-    decimals never become numbers.
+    values only, for bfloat16 and floats of 8 or 4 bits). 'nearest' rounds to a float, but to no infinity. 'unsafe' is
+    what NumPy's `astype` does. Times become numbers where there is a `unit`; strings never do.
     """
     if dtype == "string":
         return Cast(dtype, "same") if is_text(source) else None
     if dtype not in DTYPES:
         return None
     if pa.types.is_struct(source):
-        return _agree_complex(source, dtype, unsafe)
+        return _agree_complex(source, dtype, rule)
+    if is_time(source):
+        return None if unit is None else _agree_time(source, dtype, rule, unit)
+    if pa.types.is_decimal(source):
+        return _agree_decimal(source, dtype, rule)
     if pa.types.is_boolean(source) or pa.types.is_integer(source) or pa.types.is_floating(source):
-        return _agree_numeric(np.dtype(source.to_pandas_dtype()), dtype, unsafe)
+        return _agree_numeric(np.dtype(source.to_pandas_dtype()), dtype, rule)
     return None
 
 
-def _agree_numeric(source: np.dtype[Any], dtype: str, unsafe: bool) -> Cast | None:
+def _agree_numeric(source: np.dtype[Any], dtype: str, rule: CastRule) -> Cast | None:
     target = natural(dtype)
+    if rule == "nearest" and source.kind in "iuf" and target.kind == "f":
+        safe = _agree_numeric(source, dtype, "safe")
+        return safe if safe is not None and safe.how in ("same", "exact", "finite") else Cast(dtype, "nearest")
     if dtype in AS_BITS and target.kind == "f":
         how: How | None = "lossless" if source.kind == "f" else _integers_fit(source, dtype)
     elif dtype in AS_BITS:
@@ -136,22 +202,159 @@ def _agree_numeric(source: np.dtype[Any], dtype: str, unsafe: bool) -> Cast | No
         how = "exact" if source.itemsize < target.itemsize else "finite"
     else:
         how = None
-    if unsafe and how != "same":
+    if rule == "unsafe" and how != "same":
         return Cast(dtype, "exact" if how == "exact" else "unsafe")
     return Cast(dtype, how) if how else None
 
 
-def advice(source: pa.DataType, dtype: str) -> str:
-    """What to do about a type that `agree` refused."""
+def _agree_time(source: pa.DataType, dtype: str, rule: CastRule, unit: TimeUnit) -> Cast | None:
+    if natural(dtype).kind not in "iuf":
+        return None
+    per_unit = Fraction(_TICKS[_tick(source)], _TICKS[unit])
+    parts = rule != "safe" and natural(dtype).kind == "f"
+    reading = Ticks(per_unit.numerator, per_unit.denominator, unit, parts, parts or rule == "unsafe")
+    cast = _agree_numeric(np.dtype(np.float64 if parts and per_unit < 1 else np.int64), dtype, rule)
+    return Cast(dtype, cast.how if cast else "lossless", reading=reading)
+
+
+def _agree_decimal(source: pa.DataType, dtype: str, rule: CastRule) -> Cast | None:
+    target = natural(dtype)
+    if target.kind in "iu" and source.scale >= 0:
+        wide = np.dtype(np.uint64 if dtype == "uint64" else np.int64)
+        cast = _agree_numeric(wide, dtype, rule)
+        return cast and Cast(dtype, cast.how, reading=WholeDecimals(wide.name, rule == "unsafe"))
+    if target.kind != "f":
+        return None
+    if source.scale == 0 and 10**source.precision <= 2 ** _SIGNIFICAND.get(dtype, 0):
+        return Cast(dtype, "exact", reading=Decimals())
+    if rule == "safe":
+        return None
+    how = _agree_numeric(np.dtype(np.float64), dtype, rule)
+    return how and Cast(dtype, "nearest" if rule == "nearest" else "unsafe", reading=Decimals())
+
+
+def advice(source: pa.DataType, dtype: str, name: str = "") -> str:
+    """What to do about a type that `agree` refused. name: of the input whose rule in the job may help; "": none may."""
     types = pa.types
     if types.is_temporal(source) or types.is_decimal(source):
+        key = ""
+        if name and is_time(source) and agree(source, dtype, "safe", "s"):
+            key = f"timestamp: {_tick(source)}"
+            meaning = "in which unit they become numbers"
+        elif name and types.is_decimal(source) and agree(source, dtype, "nearest"):
+            key, meaning = "cast: nearest", "that they become the nearest float"
+        if key:
+            return f"say {meaning}: `inputs: {{{name}: {{column: ..., {key}}}}}`"
         return f"convert the column to {NATURAL[dtype]} before the job"
     if types.is_struct(source) and dtype not in _PARTS:
         names = [source.field(index).name for index in range(source.num_fields)]
         return f"name the field that is meant, as COLUMN.FIELD (it has {', '.join(map(repr, names[:10]))})"
-    if agree(source, dtype, unsafe=True):
-        return f"expected {NATURAL[dtype]}, a type that fits into it without loss, or 'cast: unsafe'"
+    rules: tuple[CastRule, ...] = ("nearest", "unsafe")
+    helps = [f"'cast: {rule}'" for rule in rules if agree(source, dtype, rule)]
+    if helps:
+        return f"expected {NATURAL[dtype]}, a type that fits into it without loss, or {' or '.join(helps)}"
     return f"expected {'string or binary' if dtype == 'string' else NATURAL[dtype]}"
+
+
+# Nanoseconds of a tick.
+_TICKS: dict[TimeUnit, int] = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "d": 86_400 * 10**9}
+
+
+def is_time(source: pa.DataType) -> bool:
+    """Timestamps, dates, times and durations: whole ticks of one length since something."""
+    return bool(pa.types.is_temporal(source) and not pa.types.is_interval(source))
+
+
+def _tick(source: pa.DataType) -> TimeUnit:
+    if pa.types.is_date(source):
+        return "d" if pa.types.is_date32(source) else "ms"
+    unit: TimeUnit = source.unit
+    return unit
+
+
+@dataclass(frozen=True)
+class Ticks:
+    """Times, as numbers of another unit: since 1970 (of zoned ones: in UTC), since midnight, or of their length.
+
+    times, per: a tick is so many, divided by so many, of the unit. parts: a number may have a fraction.
+    cut: what is below the unit may be lost.
+    """
+
+    times: int
+    per: int
+    unit: TimeUnit
+    parts: bool
+    cut: bool
+
+    @property
+    def note(self) -> str:
+        return f"in {self.unit}"
+
+    def document(self) -> dict[str, Any]:
+        return {"timestamp": self.unit, "cut": self.cut}
+
+    def apply(self, values: pa.Array) -> tuple[Array, Failed | None]:
+        ticks = as_numpy(values.view(pa.int32() if values.type.bit_width == 32 else pa.int64())).astype(np.int64)
+        if self.per > 1:
+            if self.parts:
+                return ticks / self.per, None
+            whole, rest = np.divmod(ticks, self.per)
+            if self.cut or not rest.any():
+                return whole, None
+            expected = (
+                f"expected whole {self.unit}: a finer 'timestamp:' holds all of it, or 'cast: unsafe' cuts it off"
+            )
+            return whole, Failed("ROW_INEXACT", rest != 0, f"a time with digits below 1 {self.unit}", expected)
+        most = (2**63 - 1) // self.times
+        beyond = (ticks > most) | (ticks < -most)
+        if self.times == 1 or not beyond.any():
+            return ticks * self.times, None
+        expected = f"expected one that 64 bits hold in {self.unit}: a coarser 'timestamp:' reaches farther"
+        return ticks * self.times, Failed("ROW_OVERFLOW", beyond, f"a time beyond what {self.unit} reach", expected)
+
+
+@dataclass(frozen=True)
+class WholeDecimals:
+    """Decimals without a fraction, as integers. cut: others too, and those that do not fit."""
+
+    dtype: str  # the widest that is needed
+    cut: bool
+    note = "whole numbers only"
+
+    def document(self) -> dict[str, Any]:
+        return {"decimal": "whole", "cut": self.cut}
+
+    def apply(self, values: pa.Array) -> tuple[Array, Failed | None]:
+        if values.type.bit_width < 128:  # for which pyarrow (26.0) cannot do what is done below
+            values = values.cast(pa.decimal128(38, values.type.scale))
+        kind = (pa.decimal128 if values.type.bit_width == 128 else pa.decimal256)(values.type.precision, 0)
+        whole = values.cast(kind, safe=False)  # what is behind the point is cut off
+        wide = NATURAL[self.dtype]
+        integers = as_numpy(whole.cast(wide, safe=False))
+        if self.cut:
+            return integers, None
+        broken = as_numpy(pc.not_equal(pc.trunc(values), values))
+        if broken.any():
+            expected = "expected whole numbers, or 'cast: unsafe', which cuts the rest off"
+            return integers, Failed("ROW_INEXACT", broken, "a decimal with digits behind the point", expected)
+        lost = as_numpy(pc.not_equal(as_arrow(integers).cast(pa.decimal128(20, 0)), whole))
+        if lost.any():
+            return integers, Failed("ROW_OVERFLOW", lost, f"a value that {self.dtype} cannot hold")
+        return integers, None
+
+
+@dataclass(frozen=True)
+class Decimals:
+    """Decimals, each as the float64 that is nearest to it."""
+
+    note = ""
+
+    def document(self) -> dict[str, Any]:
+        return {"decimal": "nearest"}
+
+    def apply(self, values: pa.Array) -> tuple[Array, Failed | None]:
+        # By way of text: pyarrow (26.0) itself gives the second nearest for one value in eight.
+        return as_numpy(values.cast(pa.string()).cast(pa.float64())), None
 
 
 def is_text(source: pa.DataType) -> bool:
@@ -181,13 +384,13 @@ def as_arrow(values: Array) -> pa.Array:
     return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
 
 
-def _agree_complex(source: pa.StructType, dtype: str, unsafe: bool) -> Cast | None:
+def _agree_complex(source: pa.StructType, dtype: str, rule: CastRule) -> Cast | None:
     fields = {source.field(index).name: source.field(index).type for index in range(source.num_fields)}
     if dtype not in _PARTS or set(fields) != {"re", "im"} or source.num_fields != 2:
         return None
-    casts = [agree(fields[name], _PARTS[dtype], unsafe) for name in ("re", "im")]
+    casts = [agree(fields[name], _PARTS[dtype], rule) for name in ("re", "im")]
     parts = tuple(cast for cast in casts if cast is not None)
-    return Cast(dtype, "unsafe" if unsafe else "finite", parts) if len(parts) == 2 else None
+    return Cast(dtype, "unsafe" if rule == "unsafe" else "finite", parts) if len(parts) == 2 else None
 
 
 def _integers_fit(source: np.dtype[Any], dtype: str) -> How | None:
@@ -204,5 +407,13 @@ def _outside(values: Array, dtype: str) -> Array:
     return outside
 
 
-def _any(mask: Array) -> Array | None:
-    return mask if mask.any() else None
+def _equal(held: Array, values: Array) -> Array:
+    """Whether floats are the numbers `values`, of which they were made."""
+    if values.dtype.kind == "f":
+        same: Array = (held == values) | (np.isnan(held) & np.isnan(values))
+        return same
+    # Compared as integers: NumPy would round both to floats first.
+    info = np.iinfo(values.dtype)
+    inside: Array = (held >= float(info.min)) & (held < float(info.max + 1))
+    equal: Array = np.where(inside, held, 0).astype(values.dtype) == values
+    return inside & equal

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from jobs.errors import BindingError, DataError
 from jobs.job import InputColumn, NullFill
 from runner.binding.blame import Blame
-from runner.binding.cast import NATURAL, Cast, advice, agree, as_arrow, as_numpy
+from runner.binding.cast import NATURAL, Cast, advice, agree, as_arrow, as_numpy, is_time
 from runner.binding.constant import constant, mismatch
 from runner.binding.nesting import Row, merge, peel, plain, wanted
 from runner.model.signature import TensorSpec
@@ -39,15 +39,6 @@ from runner.tensor import (
 )
 
 S = TypeVar("S")
-
-_NOTES = {
-    "same": "",
-    "exact": "widened",
-    "range": "each value is checked to fit",
-    "finite": "rounded; a value that would become infinite is an error",
-    "lossless": "exact values only",
-    "unsafe": "cast: unsafe",
-}
 
 
 class InputSource(Protocol):
@@ -141,7 +132,7 @@ class ColumnSource:
 
     def describe(self) -> dict[str, str]:
         filled = "null rows are filled" if self.fill is not None else ""
-        notes = [_NOTES[self.cast.how], filled, str(self.span or "")]
+        notes = [self.cast.note, filled, str(self.span or "")]
         return {"column": self.column, "type": type_text(self.type), "note": "; ".join(filter(None, notes))}
 
     def document(self) -> dict[str, Any]:
@@ -150,7 +141,7 @@ class ColumnSource:
             "column": self.column,
             "dtype": self.dtype,
             "row": list(self.row),
-            "cast": "unsafe" if self.cast.how == "unsafe" else "safe",
+            **self.cast.document(),
             "fill": None if self.fill is None else tensor_digest(self.fill),
         }
 
@@ -183,13 +174,12 @@ class ColumnSource:
             return Strings(text(values), shape)
         array, failed = self.cast.apply(values)
         if failed is not None:
-            holds = f"a value that {self.dtype} cannot hold" + (" exactly" if self.cast.how == "lossless" else "")
-            blame.among(rows).refuse(self.cast.code, holds, "expected one that fits, or 'cast: unsafe'", failed)
-        if self.finite and (failed := self._nonfinite(array)) is not None:
+            blame.among(rows).refuse(failed.code, failed.holds, failed.expected, failed.mask)
+        if self.finite and (odd := self._nonfinite(array)) is not None:
             expected = "expected a finite number: the job says 'nonfinite: reject'"
-            blame.among(rows).refuse("ROW_NONFINITE", "NaN or infinity", expected, failed)
-        if self.span is not None and (failed := self.span.outside(array)) is not None:
-            blame.among(rows).refuse("ROW_RANGE", lambda at: str(array[at]), f"expected {self.span}", failed)
+            blame.among(rows).refuse("ROW_NONFINITE", "NaN or infinity", expected, odd)
+        if self.span is not None and (outside := self.span.outside(array)) is not None:
+            blame.among(rows).refuse("ROW_RANGE", lambda at: str(array[at]), f"expected {self.span}", outside)
         return array.reshape(shape)  # array: (rows * values per row,) -> (rows, *row)
 
     def _length(self, values: pa.Array, size: int | None, rows: int, blame: Blame) -> int:
@@ -366,9 +356,11 @@ def column_source(spec: TensorSpec, field: pa.Field, declared: Row | None, rule:
     levels, leaf = peel(field.type)
     if leaf is None:
         raise mismatch(f"found {field.type}", "expected values in row-major order, without a permutation")
-    cast = agree(leaf, spec.dtype, rule.cast == "unsafe")
+    if rule.timestamp is not None and not is_time(leaf):
+        raise mismatch(f"found 'timestamp: {rule.timestamp}' for {field.type}", "only times have a unit")
+    cast = agree(leaf, spec.dtype, rule.cast, rule.timestamp)
     if cast is None:
-        raise mismatch(f"found {field.type}", advice(leaf, spec.dtype))
+        raise mismatch(f"found {field.type}", advice(leaf, spec.dtype, spec.name))
     merged = merge(levels, declared)
     if merged is None:
         raise mismatch(f"found {field.type}", f"expected {wanted(declared or ())}")

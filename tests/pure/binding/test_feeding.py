@@ -298,9 +298,14 @@ def test_an_unsafe_cast_is_what_numpy_does(source: pa.DataType, target: str, val
         (pa.string(), "float32", "expected float"),
         (pa.int64(), "string", "expected string or binary"),
         (pa.null(), "float32", "expected float"),
-        (pa.timestamp("us"), "int64", "convert the column to int64 before the job"),
-        (pa.date32(), "int32", "convert the column to int32 before the job"),
-        (pa.decimal128(9, 2), "float64", "convert the column to double before the job"),
+        (
+            pa.timestamp("us"),
+            "int64",
+            "say in which unit they become numbers: `inputs: {x: {column: ..., timestamp: us}}`",
+        ),
+        (pa.date32(), "int32", "{column: ..., timestamp: d}"),
+        (pa.decimal128(9, 2), "float64", "{column: ..., cast: nearest}"),
+        (pa.month_day_nano_interval(), "int64", "convert the column to int64 before the job"),
         (
             pa.struct([("a", pa.int32()), ("b", pa.int32())]),
             "int32",
@@ -319,7 +324,7 @@ def test_types_that_never_become_the_tensor_are_refused(arrow: pa.DataType, dtyp
     assert f"{dtype}[?]" in message
 
 
-@pytest.mark.parametrize("arrow", [pa.string(), pa.timestamp("us"), pa.decimal128(9, 2)], ids=str)
+@pytest.mark.parametrize("arrow", [pa.string(), pa.timestamp("us"), pa.date32()], ids=str)
 def test_even_an_unsafe_cast_makes_no_numbers_of_text_and_dates(arrow: pa.DataType) -> None:
     assert "unsafe" not in refused("float64", (None,), arrow, cast="unsafe")
 

@@ -53,15 +53,8 @@ _NOTES: dict[How, str] = {
     "unsafe": "cast: unsafe",
 }
 
-_TEXT = (
-    pa.types.is_string,
-    pa.types.is_large_string,
-    pa.types.is_string_view,
-    pa.types.is_binary,
-    pa.types.is_large_binary,
-    pa.types.is_binary_view,
-    pa.types.is_fixed_size_binary,
-)
+_BYTES = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary)
+_TEXT = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, *_BYTES)
 
 
 @dataclass(frozen=True)
@@ -360,6 +353,11 @@ class Decimals:
 def is_text(source: pa.DataType) -> bool:
     """Strings and bytes in any layout."""
     return any(check(source) for check in _TEXT)
+
+
+def is_raw(source: pa.DataType, dtype: str) -> bool:
+    """Bytes that are the values of a row, one after another. They can mean nothing else to such a tensor."""
+    return dtype in ("uint8", "int8") and any(check(source) for check in _BYTES)
 
 
 def as_numpy(values: pa.Array) -> Array:

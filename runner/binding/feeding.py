@@ -19,9 +19,9 @@ import pyarrow.compute as pc
 from jobs.errors import BindingError, DataError
 from jobs.job import InputColumn, NullFill
 from runner.binding.blame import Blame
-from runner.binding.cast import NATURAL, Cast, advice, agree, as_arrow, as_numpy, is_time
+from runner.binding.cast import NATURAL, Cast, advice, agree, as_arrow, as_numpy, is_raw, is_time
 from runner.binding.constant import constant, mismatch
-from runner.binding.nesting import Row, merge, peel, plain, wanted
+from runner.binding.nesting import Row, byte_lists, merge, peel, plain, wanted
 from runner.model.signature import TensorSpec
 from runner.tensor import (
     AS_BITS,
@@ -125,6 +125,7 @@ class ColumnSource:
     fill: Tensor | None  # what a null row becomes; shape () or that of one row; None: nulls are errors
     finite: bool = False  # NaN and infinity are errors; what a null row becomes is none
     span: Span | None = None  # what else is an error, of numbers; what a null row becomes is none
+    raw: bool = False  # the innermost level of lists is bytes
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -132,7 +133,7 @@ class ColumnSource:
 
     def describe(self) -> dict[str, str]:
         filled = "null rows are filled" if self.fill is not None else ""
-        notes = [self.cast.note, filled, str(self.span or "")]
+        notes = ["raw bytes" if self.raw else "", self.cast.note, filled, str(self.span or "")]
         return {"column": self.column, "type": type_text(self.type), "note": "; ".join(filter(None, notes))}
 
     def document(self) -> dict[str, Any]:
@@ -143,7 +144,7 @@ class ColumnSource:
             "row": list(self.row),
             **self.cast.document(),
             "fill": None if self.fill is None else tensor_digest(self.fill),
-        }
+        } | ({"raw": True} if self.raw else {})
 
     @cached_property
     def blame(self) -> Blame:
@@ -162,7 +163,9 @@ class ColumnSource:
         """values: no null row. blame: with their rows in the batch."""
         rows = len(values)
         sizes = []
-        for size in self.sizes:
+        for level, size in enumerate(self.sizes, 1):
+            if self.raw and level == len(self.sizes):
+                values = byte_lists(values, NATURAL[self.dtype])
             sizes.append(self._length(values, size, rows, blame))
             values = plain(values.flatten())
             empty = nulls(values)
@@ -195,11 +198,11 @@ class ColumnSource:
                 if size is not None
                 else ", as in the first row: all of a batch must have one length, or give a 'pad:' rule"
             )
-            holds = partial(_length_text, lengths)
+            raw = self.raw and not pa.types.is_nested(values.type.value_type)
+            holds = partial(_bytes_text if raw else _length_text, lengths)
+            expected = f"expected {wanted} bytes{why}" if raw else f"expected lists of {wanted}{why}"
             # Where any length will do, no row is to blame: its batch is.
-            blame.among(rows).refuse(
-                "ROW_SHAPE", holds, f"expected lists of {wanted}{why}", wrong, rejectable=size is not None
-            )
+            blame.among(rows).refuse("ROW_SHAPE", holds, expected, wrong, rejectable=size is not None)
         return wanted
 
     def _nonfinite(self, array: Array) -> Array | None:
@@ -356,6 +359,10 @@ def column_source(spec: TensorSpec, field: pa.Field, declared: Row | None, rule:
     levels, leaf = peel(field.type)
     if leaf is None:
         raise mismatch(f"found {field.type}", "expected values in row-major order, without a permutation")
+    raw = is_raw(leaf, spec.dtype)
+    if raw:
+        levels = (*levels, _of_bytes(field, leaf, declared, sum(map(len, levels)), spec.dtype))
+        leaf = NATURAL[spec.dtype]
     if rule.timestamp is not None and not is_time(leaf):
         raise mismatch(f"found 'timestamp: {rule.timestamp}' for {field.type}", "only times have a unit")
     cast = agree(leaf, spec.dtype, rule.cast, rule.timestamp)
@@ -366,7 +373,23 @@ def column_source(spec: TensorSpec, field: pa.Field, declared: Row | None, rule:
         raise mismatch(f"found {field.type}", f"expected {wanted(declared or ())}")
     sizes, row = merged
     fill = _fill(rule, spec.dtype, row)
-    return ColumnSource(spec.name, field.name, field.type, spec.dtype, cast, sizes, row, fill)
+    return ColumnSource(spec.name, field.name, field.type, spec.dtype, cast, sizes, row, fill, raw=raw)
+
+
+def _of_bytes(field: pa.Field, leaf: pa.DataType, declared: Row | None, outer: int, dtype: str) -> Row:
+    """The dimensions that the bytes of a row fill, those behind `outer` ones. raises: BindingError."""
+    if declared is None:
+        raise mismatch(f"found {field.type}", "expected lists, whose lengths say the shape: the signature does not")
+    inner, found = declared[outer:], f"found {field.type}"
+    stored = (field.metadata or {}).get(b"tensor.dtype", dtype.encode()).decode()  # as our own parts say it
+    if stored != dtype:
+        raise mismatch(f"{found} with values of {stored}", f"expected values of {dtype}")
+    if None in inner or not inner:
+        raise mismatch(found, f"expected {wanted(declared)}: bytes fill dimensions of fixed size only")
+    size = math.prod(size for size in inner if size is not None)
+    if pa.types.is_fixed_size_binary(leaf) and leaf.byte_width != size:
+        raise mismatch(found, f"expected {size} bytes, or {wanted(declared)}")
+    return inner
 
 
 def _stack_source(spec: TensorSpec, fields: Sequence[pa.Field], declared: Row | None, rule: InputColumn) -> StackSource:
@@ -431,6 +454,10 @@ def nulls(values: pa.Array) -> Array | None:
             empty = ~as_numpy(part.is_valid())
             missing = empty if missing is None else missing | empty
     return missing
+
+
+def _bytes_text(lengths: Array, index: int) -> str:
+    return f"{lengths[index]} bytes"
 
 
 def _length_text(lengths: Array, index: int) -> str:

@@ -13,7 +13,7 @@ RunnerError                     every error a user meets; carries an exit code a
 ├── MemoryLimitError      70    a batch did not fit into memory
 ├── StorageError          70    a store did not answer as it should (may pass)
 ├── WorkerError           70    a worker process or its node was lost
-├── PoisonError           70    a shard, or the model's first call, takes every process with it
+├── PoisonError           70    a shard, or the model's first call, takes every process with it, or no row is taken
 ├── InternalError         70    a check of our own failed
 ├── SupersededError       75    another driver took over this output
 └── StoppedError          130   interrupted by the user (130) or by a signal (143)
@@ -131,7 +131,8 @@ class WorkerError(RunnerError):
 
 
 class PoisonError(RunnerError):
-    """facts: `shard`, `file` (the first of the shard), `attempts`; none of a model that no process survives."""
+    """facts: `shard`, `file` (the first of the shard), `attempts`; none of a model that no process survives, or that
+    refuses every row."""
 
     failure_class = "poison"
 

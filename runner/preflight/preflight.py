@@ -35,7 +35,7 @@ from runner.preflight.identity import identity_of, model_identity
 from runner.preflight.input import Listed, listed, refuse_own_output, with_folders
 from runner.preflight.only_rejects import only_files, only_rows, rejected_before
 from runner.preflight.output import written
-from runner.preflight.shape import batch_sizes, sample_slice, small_row_groups
+from runner.preflight.shape import batch_sizes, sample_slice, slices_elsewhere, small_row_groups
 from runner.scan.batching import Batching, batching
 from runner.scan.compiled import Compiled, compiled
 from runner.scan.effects import Effects, effects
@@ -155,6 +155,7 @@ class Preflight:
                 exact=self.binding.batch_rows is not None or own is not None,
             ),
             sample=sample_slice(self.plan, self.signature),
+            elsewhere=None if self.job.input.only_rejects else slices_elsewhere(self.plan, self.signature),
             output=output,
             plan_id=self.plan.id,
             shards=len(self.plan.shards),

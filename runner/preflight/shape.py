@@ -61,8 +61,26 @@ def sample_slice(plan: Plan, signature: Signature) -> InputSlice | None:
         if group.rows
     )
     size, index, number = min(groups, default=(math.inf, 0, 0))
-    strings = any(spec.dtype == "string" for spec in signature.inputs.values())
-    if size > (_STRING_BYTES if strings else _NUMBER_BYTES):
-        return None
+    return None if size > _most_bytes(signature) else _slice(plan, index, number)
+
+
+def slices_elsewhere(plan: Plan, signature: Signature) -> tuple[InputSlice, ...]:
+    """The first row group with rows of the first, the middle and the last file, and the last one of that file, as far
+    as they are not large."""
+    found: dict[tuple[int, int], InputSlice] = {}
+    for index in (0, len(plan.files) // 2, len(plan.files) - 1):
+        groups = [number for number, group in enumerate(plan.files[index].row_groups) if group.rows]
+        for number in (*groups[:1], *groups[-1:]):
+            if plan.files[index].row_groups[number].decoded_bytes <= _most_bytes(signature):
+                found[index, number] = _slice(plan, index, number)
+    return tuple(found.values())
+
+
+def _slice(plan: Plan, index: int, number: int) -> InputSlice:
     file = plan.files[index]
     return InputSlice(index, file.url, file.size, file.version, number, (file.row_groups[number].rows,))
+
+
+def _most_bytes(signature: Signature) -> int:
+    strings = any(spec.dtype == "string" for spec in signature.inputs.values())
+    return _STRING_BYTES if strings else _NUMBER_BYTES

@@ -6,9 +6,11 @@ that is wrong with it matters to the job: the attempt that reads that row for it
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import chain, islice
 from typing import Literal
 
 import numpy as np
@@ -22,8 +24,10 @@ from jobs.attempt import InputSlice
 from jobs.errors import RunnerError
 from jobs.job import Input
 from runner.batch.batches import Where, batches
+from runner.batch.distinct import changes, fed_columns
 from runner.binding.binding import Binding
 from runner.binding.cast import as_arrow
+from runner.binding.composite import PartsSource
 from runner.binding.feeding import ConstantSource
 from runner.model.signature import Signature, TensorSpec
 from runner.tensor import DTYPES, Feeds, Strings, Tensor, bits_of, natural
@@ -32,12 +36,15 @@ DISTINCT_ROWS = 3  # of a sample that is made up
 
 # When decoded: what a plan believes to be smaller by half may turn out larger. Then the sample is made up.
 _MOST_BYTES = 128 * 2**20
+# Of a row group beside its first rows, all over it: the first ones may be equal, or all bad.
+_SPREAD_ROWS = 64
+_FRONT, _SPREAD, _CHANGES = 3, 8, 64  # rows that are looked at for some that differ
 
 
 def read_rows(
     source: Input, schema: pa.Schema, binding: Binding, piece: InputSlice, most: int
 ) -> pa.RecordBatch | None:
-    """The first rows of a row group, at most `most`; None where they cannot be read."""
+    """The first rows of a row group, at most `most`, and some of the others; None where they cannot be read."""
     with suppress(RunnerError, OSError, pa.ArrowException):
         reader = source_of(source, _MOST_BYTES)
         store = Store(source.url[0], source.options)
@@ -47,7 +54,10 @@ def read_rows(
             except BadRowsError as error:
                 table = error.rest()
             table = conform(table, schema, piece.url)
-        for _, batch in batches([(Where(piece.url, piece.first), table)], most, join="none"):
+        if table.num_rows > most:
+            more = np.linspace(most, table.num_rows - 1, min(_SPREAD_ROWS, table.num_rows - most)).astype(np.int64)
+            table = table.take(as_arrow(np.concatenate([np.arange(most), more])))
+        for _, batch in batches([(Where(piece.url, piece.first), table)], max(1, table.num_rows), join="none"):
             return batch
     return None
 
@@ -91,6 +101,45 @@ class Sample:
             name: tensor if isinstance(sources[name], ConstantSource) else _taken(tensor, order)
             for name, tensor in self._made.items()
         }
+
+    def distinct(self) -> Iterator[int]:
+        """The first row, and rows that are fed as other values than each one before: from all over the sample, from
+        its front, and wherever it changes. Rows that cannot be fed are left out, unless it is the first.
+
+        cost: each row that is looked at is fed alone.
+        """
+        seen = set[bytes]()
+        for row in dict.fromkeys(self._candidates()):
+            try:
+                key = self._key(row)
+            except RunnerError:
+                if row == 0:
+                    yield row
+                continue
+            if key not in seen:
+                seen.add(key)
+                yield row
+
+    def _candidates(self) -> Iterator[int]:
+        if self._rows is None:
+            return iter(range(DISTINCT_ROWS))
+        count = self._rows.num_rows
+        spread = np.linspace(0, count - 1, min(_SPREAD, count)).astype(np.int64).tolist()
+        changed = islice(changes(fed_columns(self._binding, self._rows)), _CHANGES)
+        # Far from the first one first: in sorted rows neighbours are nearly equal.
+        return chain([0], reversed(spread), range(min(_FRONT, count)), changed)
+
+    def _key(self, row: int) -> bytes:
+        """A digest of what is fed for a row that stands alone."""
+        dense = {bound.name for bound in self._binding.inputs if not isinstance(bound.source, PartsSource)}
+        digest = hashlib.sha256()
+        for name, tensor in self.feeds([row]).items():
+            rows = tensor.shape[0] if tensor.shape and name in dense else 1  # the same row, where it fills a call
+            if isinstance(tensor, Strings):
+                digest.update(repr(tensor.values[: len(tensor.values) // rows].to_pylist()).encode())
+            else:
+                digest.update(tensor.reshape(-1)[: tensor.size // rows].tobytes())
+        return digest.digest()
 
 
 def _made_up(spec: TensorSpec) -> Tensor:

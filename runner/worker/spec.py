@@ -35,6 +35,7 @@ class WorkerSpec:
     draws: bool  # random numbers; `plan` says so
     most_rows: int | None  # of a call, as the model itself says; then batches are filled, over row groups too
     sample: InputSlice | None  # rows to warm up with; None: make them up
+    elsewhere: tuple[InputSlice, ...] | None  # rows of other places; None: all rows were bad ones before
     output: Output
     plan_id: str
     shards: int

@@ -2,50 +2,35 @@
 
 It proves what a signature only promises: that the model can run at all (kernels are removed between versions of
 TensorFlow), that it takes any number of rows, and that each output follows the rows, one row for a row, whatever stands
-beside it. A bad row proves nothing: that is for the attempt that meets it. The invariant: what is refused here would
-have failed or mixed up rows later.
+beside it: rows that differ are called alone, behind others, and in another order. A bad row proves nothing: that is for
+the attempt that meets it. The invariant: what is refused here would have failed or mixed up rows later.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 
-from jobs.errors import DataError, ModelCallError, ModelError, RunnerError, one_of
+from jobs.errors import DataError, ModelCallError, ModelError, PoisonError, RunnerError, one_of
+from runner.batch.answer import DEPENDS, REPEATED, TOLERANCE, Answer, Call, answers, differing, row_answer
 from runner.binding.binding import Binding, BoundInput
 from runner.binding.composite import PartsSource
 from runner.binding.fetching import OutputTarget
 from runner.engine import Engine
 from runner.engine.status import RUN_WITHOUT
 from runner.model.signature import Signature
-from runner.tensor import (
-    FLOATS,
-    Array,
-    Feeds,
-    Outputs,
-    Strings,
-    Tensor,
-    bits_of,
-    natural,
-    nonfinite,
-    tensor_text,
-    values_of,
-)
+from runner.tensor import FLOATS, Array, Feeds, Outputs, Strings, bits_of, natural, nonfinite, tensor_text
 from runner.worker.sample import Sample
 from runner.worker.spec import WorkerSpec
 
-# Answers to one row may differ by this share of the largest number in them: other batch sizes take other kernels, and
-# dynamic quantisation rounds by the batch. Rows that are mixed differ by much more.
-_TOLERANCE = 0.02
-_REPEATED = 1e-4  # the same of one call that is made twice: only the order of additions may differ
 _PROBES, _PROBE_BYTES = 64, 16 * 2**20  # of a call with rows that hold a NaN
-_ROWS_TO_COMPILE = 8  # of the sample: so many bad rows in front of a file are no accident
+_ROWS = 3  # that are called together, at most
+_BAD_ROWS = 8  # of the sample that are all refused: so many are no accident
 _PLACES = 16  # of a call of a fixed size, whose answers are compared
 _NO_KERNEL = re.compile(r"No OpKernel was registered to support Op '?(\w+)|(?:Could not find|no) kernel.*?'(\w+)'")
 _HOPELESS = ("UNIMPLEMENTED", "FAILED_PRECONDITION")  # status codes that no other row would change
@@ -87,26 +72,33 @@ def try_out(
     *,
     draws: bool = False,
     bits: bool = False,
+    elsewhere: Iterable[Sample] | None = None,
 ) -> Trial:
     """Prove the model on a few rows.
 
     batch_rows: of the job; no call has more.
     draws:      random numbers, as `plan` said.
     bits:       a call that is made twice must give the same ones.
+    elsewhere:  rows of other places of the input, for a model that refuses all of the sample. None: no such model is
+                condemned, because all rows may be bad.
     raises:     ModelError where it cannot run here, takes one row a call only, or has an output that does not follow
-                the rows; or other bits than were asked for.
-    cost:       four calls of at most 3 rows, on a GPU five.
+                the rows; or other bits than were asked for. PoisonError where it refuses all rows in the same words.
+    cost:       six calls of at most 3 rows, on a GPU seven; one more where answers differ. Where all rows of the sample
+                are equal, six more.
     """
     began = time.perf_counter()
     if sample.kind == "none":
         return Trial("none", False, unproved="its inputs cannot be made up")
-    trial = _Trial(engine, binding, signature, sample, url)
-    calls, story = trial.calls(min(3, batch_rows))
+    trial, most = _Trial(engine, binding, signature, sample, url), min(_ROWS, batch_rows)
+    calls, story = trial.calls(most, elsewhere)
     notes, random = list[str](), list[str]()
     if calls:
         trial.require_rows(calls)
         random = trial.require_same(calls, bits)
         notes += [] if draws else random
+        if most > 1 and not random and (story or len(trial.rows) == 1):
+            made_up = _Trial(engine, binding, signature, Sample(binding, signature, None), url)
+            notes += [] if made_up.proves(most, bits) else [trial.doubt(story)]
     placed = trial.placed(calls[-1][0]) if calls else {}
     if placed and not placed.get("GPU"):
         notes.append(f"no op of signature {signature.name!r} runs on the GPU: workers without one would do")
@@ -144,7 +136,7 @@ def try_nan(trial: Trial, engine: Engine, spec: WorkerSpec, sample: Sample) -> T
     return replace(trial, notes=(*trial.notes, *notes), unseen=unseen, seconds=seconds)
 
 
-_Call = tuple[Sequence[int], Outputs]  # rows of the sample, and what the model answered
+_Made = tuple[Sequence[int], Outputs]  # rows of the sample, and what the model answered
 
 
 class _Trial:
@@ -152,41 +144,101 @@ class _Trial:
         self._engine, self._binding, self._sample = engine, binding, sample
         # What is made of one tensor each. Of those made of several, only the column shows the rows.
         self._plain = [target.name for target in binding.outputs if isinstance(target, OutputTarget)]
-        self._dtypes = {name: spec.dtype for name, spec in signature.outputs.items()}
+        self._signature, self._url = signature, url
         self._where = f"signature {signature.name!r} of model '{url}'"
+        self.rows: list[int] = []  # that differ, and that the model takes
 
-    def calls(self, most: int) -> tuple[list[_Call], str]:
-        """Calls with 1, 2, ... rows, up to the first that proves nothing, and why that one does not."""
-        made: list[_Call] = []
-        for rows in ([0], [0, 1], [0, 1, 2])[:most]:
+    def calls(self, most: int, elsewhere: Iterable[Sample] | None = None) -> tuple[list[_Made], str]:
+        """Calls with 1, 2, ... rows, up to the first that proves nothing, and why that one does not.
+
+        elsewhere: see `try_out`.
+        """
+        made, refused = self._alone(most)
+        if not made:
+            self._require_taken(refused, elsewhere)
+            return [], f"not proved with 1 row ({self._sample.kind}): {refused[0].message}"
+        story = ""
+        for rows in _orders(self.rows, most):
             answer = self._call(rows)
-            if isinstance(answer, RunnerError) and len(rows) > 1:  # the new row, or the number of rows?
-                same = [0] * len(rows)
-                other = self._call(same)
-                if isinstance(other, ModelCallError):
-                    self.require_rows(made)
-                    raise ModelError(
-                        f"cannot give {len(rows)} rows a call to {self._where}, although {len(rows) - 1}"
-                        f" {'was' if len(rows) == 2 else 'were'} fine: {other.message}; set"
-                        f" `limits: {{batch_rows: {len(rows) - 1}}}` in the job"
-                    )
-                rows, answer = same, other
-            if not made and isinstance(answer, ModelCallError) and answer.facts.get("compiling"):
-                self._require_compiled(answer)
+            if isinstance(answer, RunnerError):  # these rows beside each other, or their number?
+                story = story or f"not proved with {len(rows)} rows ({self._sample.kind}): {answer.message}"
+                rows = [rows[0]] * len(rows)
+                answer = self._call(rows)
+            if isinstance(answer, ModelCallError):
+                self.require_rows(made)
+                raise ModelError(
+                    f"cannot give {len(rows)} rows a call to {self._where}, although {len(rows) - 1}"
+                    f" {'was' if len(rows) == 2 else 'were'} fine: {answer.message}; set"
+                    f" `limits: {{batch_rows: {len(rows) - 1}}}` in the job"
+                )
             if isinstance(answer, RunnerError):
-                return made, f"not proved with {len(rows)} rows ({self._sample.kind}): {answer.message}"
-            made.append((self._places(rows), answer))
-        return made, ""
+                return made, story
+            made.append((rows, answer))
+        return made, story
 
-    def _require_compiled(self, first: ModelCallError) -> None:
-        """raises: ModelError where XLA refuses all of some rows, each alone: then it is not what they hold."""
-        others = (self._call([row]) for row in range(1, _ROWS_TO_COMPILE))
-        if all(isinstance(answer, RunnerError) for answer in others):
+    def _alone(self, most: int) -> tuple[list[_Made], list[RunnerError]]:
+        """Calls with one row each, until as many rows are taken as are called together, and why others are not."""
+        made: list[_Made] = []
+        refused: list[RunnerError] = []
+        for row in self._sample.distinct():
+            answer = self._call([row])
+            if isinstance(answer, RunnerError):
+                refused.append(answer)
+            else:
+                made.append(([row], answer))
+                self.rows.append(row)
+            if len(made) == min(_ROWS, most) or len(refused) == _BAD_ROWS:
+                break
+        return made, refused
+
+    def _require_taken(self, refused: Sequence[RunnerError], elsewhere: Iterable[Sample] | None) -> None:
+        """raises: what is wrong with the model, where it is not what some rows hold: XLA refuses all of them, or they
+        are many, from all over the input, and the model says the same of each."""
+        first = refused[0]
+        if isinstance(first, ModelCallError) and first.facts.get("compiling"):
             raise ModelError(f"{first.message}; {RUN_WITHOUT}") from first
+        alike = isinstance(first, ModelCallError) and all(error.message == first.message for error in refused)
+        if elsewhere is None or len(refused) < _BAD_ROWS or not alike:
+            return
+        for sample in elsewhere:
+            other = _Trial(self._engine, self._binding, self._signature, sample, self._url)
+            made, others = other._alone(1)
+            if made or any(error.message != first.message for error in others):
+                return
+        raise PoisonError(
+            f"cannot run {self._where}: it refuses every row that was tried, {len(refused)} from all over the input,"
+            f" each alone and with the same words, so that it is the model and not the rows: {first.message}"
+        ) from first
 
-    def _places(self, rows: Sequence[int]) -> Sequence[int]:
-        """The row at each of the first places of a call: where it is filled up, its last row again."""
-        return [*rows, *[rows[-1]] * (min(self._binding.batch_rows or 0, _PLACES) - len(rows))]
+    def proves(self, most: int, bits: bool) -> bool:
+        """Whether the outputs follow rows that are made up. That such rows are refused says nothing of the model.
+
+        raises: as `require_same`.
+        """
+        try:
+            calls, story = self.calls(most) if self._sample.kind != "none" else ([], "")
+            if story or len(self.rows) < 2:
+                return False
+            self.require_rows(calls)
+        except ModelError:
+            return False
+        self.require_same(calls, bits)
+        return True
+
+    def doubt(self, story: str) -> str:
+        """story: why other rows were not called together; "": all are equal."""
+        why = story or "all rows that were tried are equal, or are refused"
+        return (
+            f"it is not proved that each row of the outputs of {self._where} depends on its own row only: {why}; the"
+            " first rows that differ are compared while the job runs"
+        )
+
+    def compared(self, calls: Sequence[_Made]) -> list[Call]:
+        return [self._read(rows, outputs) for rows, outputs in calls]
+
+    def _read(self, rows: Sequence[int], outputs: Outputs) -> Call:
+        places = [*rows, *[rows[-1]] * (min(self._binding.batch_rows or 0, _PLACES) - len(rows))]
+        return Call(places, answers(self._binding, outputs, range(len(places)), self._sample.batch(rows)))
 
     def _call(self, rows: Sequence[int]) -> Outputs | RunnerError:
         try:
@@ -208,7 +260,7 @@ class _Trial:
         except RunnerError as error:
             return error
 
-    def require_rows(self, calls: Sequence[_Call]) -> None:
+    def require_rows(self, calls: Sequence[_Made]) -> None:
         """raises: ModelError naming the outputs whose first dimension does not follow the rows."""
         wrong: dict[str, str] = {}
         for rows, outputs in calls:
@@ -224,7 +276,7 @@ class _Trial:
             raise self._refusal(list(wrong), f"do not follow the rows: {shapes}", *fixed)
         self._require_types(calls[-1])
 
-    def _require_types(self, call: _Call) -> None:
+    def _require_types(self, call: _Made) -> None:
         rows, outputs = call
         batch = self._sample.batch(rows)
         if batch is None:
@@ -235,40 +287,28 @@ class _Trial:
             if error.facts.get("code") in ("MODEL_OUTPUT", "MODEL_BATCH"):
                 raise ModelError(f"cannot use {self._where}: {error.message}") from error
 
-    def require_same(self, calls: Sequence[_Call], bits: bool) -> list[str]:
+    def require_same(self, calls: Sequence[_Made], bits: bool) -> list[str]:
         """A sentence if answers are random. raises: ModelError where a row's answer depends on those beside it.
 
         bits: raises where they are random, too, and be it in the last bit.
         """
-        rows, answer = calls[-1]
-        again, places = self._call(rows), range(len(rows))
-        twice = [] if isinstance(again, RunnerError) else [(places, answer), (places, again)]
-        drawn = self._differing(twice, 0 if bits else _REPEATED)
-        if mixed := [name for name in self._differing(calls, _TOLERANCE) if name not in drawn]:
-            raise self._refusal(
-                mixed,
-                "depend on the rows beside a row, or on its place, so that they would change with the size of a batch",
-            )
+        compared, (rows, outputs) = self.compared(calls), calls[-1]
+        drawn: Collection[str] = ()
+        if bits or len(calls) < 3 or differing(compared, REPEATED):
+            again = self._call(rows)
+            twice = [] if isinstance(again, RunnerError) else self.compared([(rows, outputs), (rows, again)])
+            twice = [Call(range(len(call.rows)), call.answers) for call in twice]
+            drawn = differing(twice, 0 if bits else REPEATED)
+        if mixed := [name for name in differing(compared, TOLERANCE) if name not in drawn]:
+            raise self._refusal(mixed, DEPENDS)
         if not drawn:
             return []
         if bits:
             raise ModelError(
-                f"cannot promise equal bits: outputs {one_of(drawn)} of {self._where} differ between two equal calls;"
-                " leave out `limits.reproducible`"
+                f"cannot promise equal bits: outputs {one_of([*drawn])} of {self._where} differ between two equal"
+                " calls; leave out `limits.reproducible`"
             )
-        return [f"outputs {one_of(drawn)} of {self._where} are other numbers at every call: a retry changes them"]
-
-    def _differing(self, calls: Sequence[_Call], tolerance: float) -> list[str]:
-        """Outputs that differ between calls for one row of the sample."""
-        names = []
-        for name in self._plain:
-            first: dict[int, Tensor] = {}
-            for rows, outputs in calls:
-                for place, row in enumerate(rows):
-                    answer = _row(outputs[name], place, self._dtypes[name])
-                    if not _close(first.setdefault(row, answer), answer, tolerance) and name not in names:
-                        names.append(name)
-        return names
+        return [f"outputs {one_of([*drawn])} of {self._where} are other numbers at every call: a retry changes them"]
 
     def _refusal(self, names: Sequence[str], why: str, takes: int = 1) -> ModelError:
         """takes: rows of each call, where the graph seems to want so many."""
@@ -285,6 +325,13 @@ class _Trial:
         if not any("GPU" in device for device in self._engine.devices):
             return {}
         return self._engine.placed(self._sample.feeds(rows), self._binding.fetches)
+
+
+def _orders(rows: Sequence[int], most: int) -> list[Sequence[int]]:
+    """Calls of 2, ... rows, at most `most`: each row in several places, beside and behind others."""
+    a, b, c = rows[0], rows[min(1, len(rows) - 1)], rows[-1]
+    orders: list[Sequence[int]] = [(b, a), (a, b)] if most == 2 else [(b, a), (c, a, b), (b, a, c)]
+    return list(dict.fromkeys(orders)) if most > 1 else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,24 +361,24 @@ class _NanTrial:
             return {}
         answers = self._answers([_Probe(bound, whole) for bound in inputs for whole in (False, True)])
         floats = [target.name for target in self._plain if target.dtype in FLOATS]
-        steady = [name for name in floats if _finite(clean[name]) and _close(clean[name], again[name], _REPEATED)]
+        steady = [name for name in floats if clean[name].finite and clean[name].agrees(again[name], REPEATED)]
         whole = len(self._plain) == len(self._binding.outputs)
         found: dict[str, tuple[list[str], bool]] = {}
         for number, answer in enumerate(answers):
             if answer is None:  # refused, which shows
                 continue
             changed = [
-                name for name in steady if _finite(answer[name]) and not _close(clean[name], answer[name], _REPEATED)
+                name for name in steady if answer[name].finite and not clean[name].agrees(answer[name], REPEATED)
             ]
             if whole and not floats:
                 changed = [target.name for target in self._plain]
             if changed:
                 names, hidden = found.get(inputs[number // 2].name, ([], False))
-                hidden = hidden or (whole and all(_finite(answer[name]) for name in floats))
+                hidden = hidden or (whole and all(answer[name].finite for name in floats))
                 found[inputs[number // 2].name] = list(dict.fromkeys([*names, *changed])), hidden
         return found
 
-    def _answers(self, probes: Sequence[_Probe]) -> list[Mapping[str, Tensor] | None]:
+    def _answers(self, probes: Sequence[_Probe]) -> list[Mapping[str, Answer] | None]:
         """What the model answers to each, by output; None where it refuses."""
         try:
             row_bytes = sum(getattr(tensor, "nbytes", 0) for tensor in self._feeds(probes[:1]).values())
@@ -340,14 +387,14 @@ class _NanTrial:
         most = max(1, min(self._most, _PROBES, max(3, _PROBE_BYTES // max(1, row_bytes))))
         return [answer for at in range(0, len(probes), most) for answer in self._called(probes[at : at + most])]
 
-    def _called(self, probes: Sequence[_Probe]) -> list[Mapping[str, Tensor] | None]:
+    def _called(self, probes: Sequence[_Probe]) -> list[Mapping[str, Answer] | None]:
         try:
             outputs = self._engine.run(self._feeds(probes), self._binding.fetches)
         except RunnerError:
             half = len(probes) // 2
             return [*self._called(probes[:half]), *self._called(probes[half:])] if half else [None]
         return [
-            {target.name: _row(outputs[target.name], place, target.dtype) for target in self._plain}
+            {target.name: row_answer(outputs[target.name], place, target.dtype) for target in self._plain}
             for place in range(len(probes))
         ]
 
@@ -372,34 +419,3 @@ def _with_nan(values: Array, dtype: str, whole: bool) -> Array:
     flat = values.reshape(-1).copy()
     flat[: None if whole else 1] = bits_of(np.array(np.nan, natural(dtype)), dtype)
     return flat.reshape(values.shape)
-
-
-def _finite(answer: Tensor) -> bool:
-    """Whether it shows no NaN and no infinity."""
-    return isinstance(answer, Strings) or answer.dtype.kind not in "fc" or bool(np.isfinite(answer).all())
-
-
-def _row(tensor: Tensor, place: int, dtype: str) -> Tensor:
-    if isinstance(tensor, Strings):
-        width = len(tensor.values) // tensor.shape[0]
-        return Strings(tensor.values.slice(place * width, width), tensor.shape[1:])
-    return values_of(tensor[place], dtype)
-
-
-def _close(one: Tensor, other: Tensor, tolerance: float) -> bool:
-    """Whether two answers to one row agree, to the last bit where no tolerance is given.
-
-    Dimensions that follow the longest row of a batch may differ.
-    """
-    if one.shape != other.shape:
-        return True
-    if isinstance(one, Strings) or isinstance(other, Strings):
-        assert isinstance(one, Strings)
-        assert isinstance(other, Strings)
-        return bool(pc.all(pc.equal(one.values, other.values), min_count=0).as_py())
-    if not tolerance:
-        return one.tobytes() == other.tobytes()
-    if one.dtype.kind not in "fc":
-        return bool(np.array_equal(one, other))
-    largest = np.abs(np.where(np.isfinite(one), one, 0)).max(initial=0.0)
-    return bool(np.allclose(one, other, rtol=0, atol=tolerance * float(largest) + 1e-6, equal_nan=True))

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -23,7 +24,7 @@ from connectors.failpoint import failpoint
 from connectors.formats.registry import source_of
 from connectors.output.directory import OutputDirectory
 from connectors.store.store import Store
-from jobs.attempt import Advice, Attempt, Failure, Measured, Receipt, Success
+from jobs.attempt import Advice, Attempt, Failure, InputSlice, Measured, Receipt, Success
 from jobs.errors import (
     CapacityError,
     DeviceError,
@@ -40,6 +41,7 @@ from jobs.numerics import UNKNOWN, Numerics, unlike
 from runner import engine
 from runner.batch.comparison import Comparison
 from runner.batch.headroom import Headroom
+from runner.batch.spot_check import SpotCheck
 from runner.engine.counted import CountedEngine
 from runner.engine.numerics import numerics
 from runner.engine.risk import risks
@@ -93,7 +95,7 @@ class Worker:
         options = dataclasses.replace(options, model=spec.options, name=spec.model.url)
         given = dataclasses.replace(options, threads=engine.pool_threads(options.threads))  # a child's are the same
         self._engine, self._sample = self._loaded(given, memory)
-        self._comparison = self._compared(given)
+        self._comparison, self._spot_check = self._compared(given), self._checked()
         self.devices = self._engine.devices
         self._own_numerics = UNKNOWN if isolated else numerics(options, self.devices)
         limit, self._headroom = MemoryLimit(memory), Headroom(spec.most_batch_rows)
@@ -117,9 +119,16 @@ class Worker:
             return Trial("none", False)
         if not spec.repeatable:
             return Trial("none", False)  # a call would change the model; `plan` says so
-        expected = {"draws": spec.draws, "bits": spec.limits.reproducible}
         found = try_out(
-            self._engine, spec.binding, spec.signature, self._sample, spec.batch_rows, spec.model.url, **expected
+            self._engine,
+            spec.binding,
+            spec.signature,
+            self._sample,
+            spec.batch_rows,
+            spec.model.url,
+            draws=spec.draws,
+            bits=spec.limits.reproducible,
+            elsewhere=None if spec.elsewhere is None else map(self._sample_of, spec.elsewhere),
         )
         return try_nan(found, self._engine, spec, self._sample)
 
@@ -181,8 +190,9 @@ class Worker:
         """The model, and rows to try it on, which are read while it loads."""
         spec, path = self._spec, self._model.path
         with ThreadPoolExecutor(1) as beside:
-            sampled = spec.repeatable and spec.sample is not None and not self._isolated
-            rows = beside.submit(self._sample_rows) if sampled else None
+            sampled = spec.sample if spec.repeatable and not self._isolated else None
+            most = max(spec.batch_rows, DISTINCT_ROWS)
+            rows = beside.submit(self._sample_rows, sampled, most) if sampled is not None else None
             found = risks(options.model, os.environ)
             if found and not self._isolated:
                 sample = Sample(spec.binding, spec.signature, rows.result() if rows is not None else None)
@@ -209,10 +219,11 @@ class Worker:
             halves=options.model.mixed_precision is not None,
         )
 
-    def _sample_rows(self) -> pa.RecordBatch | None:
-        spec = self._spec
-        assert spec.sample is not None
-        return read_rows(spec.input, spec.input_schema, spec.binding, spec.sample, max(spec.batch_rows, DISTINCT_ROWS))
+    def _sample_rows(self, piece: InputSlice, most: int) -> pa.RecordBatch | None:
+        return read_rows(self._spec.input, self._spec.input_schema, self._spec.binding, piece, most)
+
+    def _sample_of(self, piece: InputSlice) -> Sample:
+        return Sample(self._spec.binding, self._spec.signature, self._sample_rows(piece, DISTINCT_ROWS))
 
     def _warmed_up(self) -> WarmUp:
         spec, folder = self._spec, Path(self._model.path)
@@ -238,8 +249,22 @@ class Worker:
             beat=self._beat,
             observe=lambda *batch: self.observe(*batch),
             numerics=self._numerics,
-            compare=self._comparison,
+            compare=self._compare,
         )
+
+    def _compare(self, *call: Any) -> None:
+        """See `runner.batch.bisection.Steps`."""
+        if self._comparison is not None:
+            self._comparison(*call)
+        if self._spot_check is not None:
+            self._spot_check(*call)
+
+    def _checked(self) -> SpotCheck | None:
+        """What looks whether answers stay with their rows, where a call more changes nothing."""
+        spec = self._spec
+        alone = self._isolated or not spec.repeatable or spec.draws or max(spec.batch_rows, spec.most_batch_rows) == 1
+        subject = f"signature {spec.signature.name!r} of model '{spec.model.url}'"
+        return None if alone else SpotCheck(self._call, spec.binding, subject)
 
     def _numerics(self) -> Numerics:
         """raises: CapacityError where bits count, and an isolated worker's would be others."""

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.errors import ModelError
+from jobs.errors import ModelError, PoisonError
 from jobs.job import Job, Limits
 from runner.driver.launch import RunOptions, launch
 from runner.engine import EngineOptions
@@ -45,6 +45,23 @@ class Odd(tf.Module):
     @tf.function(input_signature=[vector()])
     def centred(self, x):
         return {"y": x - tf.reduce_mean(x)}
+
+    @tf.function(input_signature=[vector()])
+    def summed(self, x):
+        return {"y": tf.cumsum(x)}
+
+    @tf.function(input_signature=[vector()])
+    def first(self, x):
+        return {"y": 0 * x + x[0]}
+
+    @tf.function(input_signature=[vector(tf.string)])
+    def backwards(self, x):
+        return {"y": tf.reverse(x, [0])}
+
+    @tf.function(input_signature=[vector()])
+    def never(self, x):
+        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(x < 0), ["never: no row is good"])]):
+            return {"y": tf.identity(x)}
 
     @tf.function(input_signature=[vector()])
     def one_row(self, x):
@@ -122,7 +139,8 @@ class Counter(tf.Module):
 
 odd, counter = Odd(), Counter()
 names = ("fine", "total", "centred", "one_row", "noisy", "no_kernel", "sixteen", "picky", "parsed",
-         "two_inputs", "patched", "dense", "eight", "hidden_eight", "placed", "table", "batched")
+         "two_inputs", "patched", "dense", "eight", "hidden_eight", "placed", "table", "batched", "summed", "first",
+         "backwards", "never")
 tf.saved_model.save(odd, sys.argv[1] + "/odd", signatures={name: getattr(odd, name) for name in names})
 tf.saved_model.save(counter, sys.argv[1] + "/counter", signatures={"counter": counter.counter})
 example = lambda a: tf.train.Example(features=tf.train.Features(feature={
@@ -303,11 +321,36 @@ def test_a_model_that_batches_by_itself_gets_full_batches_over_row_groups(
 
 
 def test_a_bad_row_proves_nothing_and_is_no_refusal(make_job: MakeJob) -> None:
-    found = tried(make_job("picky", pa.array([0.0, 2.0, 3.0], pa.float32())))
+    found = tried(make_job("picky", pa.array([0.0, 0.5, 0.25], pa.float32())))
     assert (found.proved, found.rows) == (False, "input")
     assert "below one" in found.unproved
-    second = tried(make_job("picky", pa.array([2.0, 0.0, 3.0], pa.float32())))  # the first row twice is fine
-    assert not second.unproved or "below one" in second.unproved
+    for values in ([0.0, 2.0, 3.0], [2.0, 0.0, 3.0]):
+        assert tried(make_job("picky", pa.array(values, pa.float32()))).proved, "the other rows show it"
+
+
+@pytest.mark.parametrize("signature", ["summed", "first"])
+def test_a_row_that_depends_on_earlier_rows_ends_the_job_before_a_shard_is_given_out(
+    make_job: MakeJob, tmp_path: Path, signature: str
+) -> None:
+    with pytest.raises(ModelError, match=r"output 'y' .* depend on the rows beside a row"):
+        launch(make_job(signature), RunOptions(in_process=True))
+    assert list((tmp_path / "out").glob("part-*")) == []
+
+
+def test_what_equal_rows_cannot_show_is_told_and_the_first_batch_whose_rows_differ_shows_it(make_job: MakeJob) -> None:
+    said: list[str] = []
+    values = pa.array([f"row {number}" for number in range(90)] + ["same"] * 10)  # the smallest row group has 10
+    with pytest.raises(ModelError, match=r"output 'y' .* depend on the rows .* row group 0 row") as ended:
+        launch(make_job("backwards", values), RunOptions(in_process=True), warn=said.append)
+    assert ended.value.exit_code == 2
+    assert "it is not proved that each row of the outputs of signature 'backwards'" in said[0]
+
+
+def test_a_model_that_refuses_every_row_is_at_fault_and_no_row_is_rejected(make_job: MakeJob, tmp_path: Path) -> None:
+    job = make_job("never", limits={"on_bad_row": "reject", "max_rejected_rows": "100%"})
+    with pytest.raises(PoisonError, match=r"it refuses every row that was tried, 8 .*: .*never: no row is good"):
+        launch(job, RunOptions(in_process=True))
+    assert list((tmp_path / "out").rglob("*reject*")) == []
 
 
 def test_rows_are_made_up_where_the_smallest_row_group_is_large(

@@ -1,0 +1,281 @@
+"""The trial with rows, on models of NumPy: whose answers follow their own row, and whose do not, wherever it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from jobs.errors import ModelCallError, ModelError, PoisonError
+from jobs.job import Columns
+from runner.binding.bind import bind
+from runner.model.signature import Signature, TensorSpec
+from runner.tensor import Array, Feeds, Outputs, Strings
+from runner.worker.sample import Sample
+from runner.worker.trial import Trial, try_out
+
+Model = Callable[[Mapping[str, Any]], Outputs]
+F32 = np.float32
+
+
+class Engine:
+    devices: tuple[str, ...] = ()
+
+    def __init__(self, answer: Model) -> None:
+        self._answer = answer
+        self.calls: list[int] = []
+
+    def run(self, feeds: Feeds, fetches: Sequence[str]) -> Outputs:
+        self.calls.append(max(value.shape[0] for value in feeds.values()))
+        return self._answer(feeds)
+
+    def placed(self, feeds: Feeds, fetches: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
+        return {}
+
+    def close(self) -> None: ...
+
+
+def tensor(name: str, dtype: str = "float32", shape: Any = (None,)) -> TensorSpec:
+    return TensorSpec(name, dtype, shape, f"{name}:0")
+
+
+RAGGED = TensorSpec("y", "float32", (None, None), "", "ragged", (tensor("v"), tensor("s", "int64")))
+
+
+def of(function: Callable[[Array], Any]) -> Model:
+    return lambda fed: {"y": np.asarray(function(np.asarray(fed["x"])))}
+
+
+def tried(
+    model: Model | Engine,
+    values: Iterable[Any],
+    spec: TensorSpec | None = None,
+    output: TensorSpec | None = None,
+    batch_rows: int = 100,
+    bits: bool = False,
+    elsewhere: Sequence[Sequence[float]] | None = None,
+) -> Trial:
+    spec, output = spec or tensor("x"), output or tensor("y", shape=(spec or tensor("x")).shape)
+    signature = Signature("s", "", {spec.name: spec}, {output.name: output})
+    kind = pa.string() if spec.dtype == "string" else pa.float32()
+    batches = [pa.record_batch({"x": pa.array(each, kind)}) for each in (list(values), *(elsewhere or ()))]
+    binding = bind(Columns(), batches[0].schema, signature, "list")
+    engine = model if isinstance(model, Engine) else Engine(model)
+    sample, *others = [Sample(binding, signature, batch) for batch in batches]
+    return try_out(
+        *(engine, binding, signature, sample, batch_rows, "m"),
+        bits=bits,
+        elsewhere=None if elsewhere is None else others,
+    )
+
+
+def shifted(x: Array) -> Array:
+    return np.concatenate([x[:1] * 0, x[:-1]])
+
+
+def softmax(x: Array) -> Array:
+    return np.exp(x - x.max()) / np.exp(x - x.max()).sum()
+
+
+def running(x: Array) -> Array:
+    state, answers = F32(0), []
+    for value in x:
+        state = F32(0.5) * state + value
+        answers.append(state)
+    return np.array(answers, F32)
+
+
+COUPLED: dict[str, Callable[[Array], Array]] = {
+    "cumulative sum": np.cumsum,
+    "largest so far": np.maximum.accumulate,
+    "smallest so far": np.minimum.accumulate,
+    "first row": lambda x: x * 0 + x[0],
+    "last row": lambda x: x * 0 + x[-1],
+    "last row added": lambda x: x + x[-1],
+    "reversed": lambda x: x[::-1].copy(),
+    "sorted": np.sort,
+    "sorted downwards": lambda x: -np.sort(-x),
+    "shifted": shifted,
+    "rolled": lambda x: np.roll(x, 1),
+    "state carried along": running,
+    "softmax": softmax,
+    "centred": lambda x: x - x.mean(),
+    "scaled by the largest": lambda x: x / np.abs(x).max(),
+    "rank": lambda x: np.argsort(np.argsort(x)).astype(F32),
+    "place": lambda x: x + np.arange(len(x), dtype=F32),
+}
+ROWS = {
+    "random": [3.0, 1.0, 2.0, 5.0],
+    "rising": [float(value) for value in range(1, 50)],
+    "falling": [float(value) for value in range(50, 1, -1)],
+    "padded": [7.0] * 900 + [2.0] + [7.0] * 99,
+    "sorted in blocks": [1.0] * 400 + [2.0] * 400 + [3.0] * 200,
+    "all equal": [5.0] * 300,
+}
+
+
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize("coupled", COUPLED)
+def test_a_model_whose_rows_depend_on_each_other_is_refused_whatever_rows_come_first(coupled: str, rows: str) -> None:
+    with pytest.raises(ModelError, match=r"output 'y' of signature 's' .* depend on the rows beside a row, or on its"):
+        tried(of(COUPLED[coupled]), ROWS[rows])
+
+
+@pytest.mark.parametrize("coupled", COUPLED)
+def test_the_same_in_calls_of_a_fixed_size_and_of_two_rows(coupled: str) -> None:
+    fixed = tensor("x", shape=(8,))
+    with pytest.raises(ModelError, match="depend on the rows beside a row"):
+        tried(of(COUPLED[coupled]), ROWS["random"], fixed, batch_rows=8)
+    with pytest.raises(ModelError, match="depend on the rows beside a row"):
+        tried(of(COUPLED[coupled]), ROWS["random"], batch_rows=2)
+    assert tried(of(COUPLED[coupled]), ROWS["random"], batch_rows=1).proved, "nothing is beside a row then"
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_a_model_that_answers_each_row_by_itself_is_proved(rows: str) -> None:
+    noise = np.random.default_rng(0)
+    for model in (
+        of(lambda x: x * 2),
+        of(lambda x: x * 0 + F32(1)),  # the same for all rows
+        of(lambda x: x * (1 + F32(5e-3) * len(x))),  # kernels that round by the size of a call
+        of(lambda x: x + np.full(len(x), noise.normal(0, 1e-7), F32)),
+    ):
+        found = tried(model, ROWS[rows])
+        assert (found.proved, found.notes, found.unproved) == (True, (), ""), rows
+
+
+def test_a_model_that_is_what_it_says_takes_six_calls_and_random_one_more() -> None:
+    engine = Engine(of(lambda x: x * 2))
+    tried(engine, ROWS["random"])
+    assert engine.calls == [1, 1, 1, 2, 3, 3]
+    fixed = Engine(of(lambda x: x * 2))
+    tried(fixed, ROWS["random"], tensor("x", shape=(8,)), batch_rows=8)
+    assert fixed.calls == [8] * 6, "XLA would compile each size"
+    draw = np.random.default_rng(0)
+    noisy = Engine(of(lambda x: x + draw.random(len(x), F32)))
+    assert "are other numbers at every call" in tried(noisy, ROWS["random"]).notes[0]
+    assert noisy.calls == [1, 1, 1, 2, 3, 3, 3]
+    assert tried(of(lambda x: x * 2), ROWS["random"], bits=True).proved
+    with pytest.raises(ModelError, match="cannot promise equal bits"):
+        tried(of(lambda x: x + F32(1e-6) * draw.random(len(x), F32)), ROWS["random"], bits=True)
+
+
+def test_an_output_that_is_mixed_beside_a_random_one_is_refused() -> None:
+    draw = np.random.default_rng(0)
+    signature = Signature("s", "", {"x": tensor("x")}, {name: tensor(name) for name in ("noise", "y")})
+    batch = pa.record_batch({"x": pa.array(ROWS["random"], pa.float32())})
+    binding = bind(Columns(), batch.schema, signature, "list")
+
+    def model(fed: Mapping[str, Any]) -> Outputs:
+        return {"noise": draw.random(len(fed["x"]), F32), "y": fed["x"][::-1].copy()}
+
+    with pytest.raises(ModelError, match=r"cannot write output 'y' .* choose `outputs: \[noise\]`"):
+        try_out(Engine(model), binding, signature, Sample(binding, signature, batch), 100, "m")
+
+
+# Strings and lists
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_texts_are_compared(mixed: bool) -> None:
+    def model(fed: Mapping[str, Any]) -> Outputs:
+        values = fed["x"].values.to_pylist()
+        return {"y": Strings(pa.array(values[:: -1 if mixed else 1], pa.large_binary()), (len(values),))}
+
+    spec, output = tensor("x", "string"), tensor("y", "string")
+    if mixed:
+        with pytest.raises(ModelError, match="depend on the rows beside a row"):
+            tried(model, ["a", "bb", ""], spec, output)
+    else:
+        assert tried(model, ["a", "bb", ""], spec, output).proved
+    equal = tried(model, ["a"] * 50, spec, output)  # no text can be made up that a model takes
+    assert not equal.proved
+    assert "it is not proved that each row of the outputs of signature 's' of model 'm' depends on" in equal.notes[0]
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("kind", ["ragged", "sparse"])
+def test_outputs_of_several_tensors_are_compared(kind: str, mixed: bool) -> None:
+    def model(fed: Mapping[str, Any]) -> Outputs:
+        x = fed["x"][::-1] if mixed else fed["x"]
+        counts = x.astype(np.int64)  # x: the row 3.0 becomes [3, 3, 3]
+        values = np.repeat(x, counts)
+        if kind == "ragged":
+            return {"v": values, "s": np.concatenate([[0], np.cumsum(counts)])}
+        places = np.concatenate([np.arange(count) for count in counts])
+        indices = np.stack([np.repeat(np.arange(len(x)), counts), places], 1)
+        return {"i": indices, "v": values, "n": np.array([len(x), 9])}
+
+    parts = (tensor("i", "int64", (None, 2)), tensor("v"), tensor("n", "int64", (2,)))
+    output = RAGGED if kind == "ragged" else TensorSpec("y", "float32", (None, None), "", "sparse", parts)
+    if mixed:
+        with pytest.raises(ModelError, match=r"output 'y' .* depend on the rows beside a row"):
+            tried(model, ROWS["random"], output=output)
+    else:
+        assert tried(model, ROWS["random"], output=output).proved
+
+
+# Rows that are refused
+
+
+def picky(least: float, reason: str = "too small") -> Model:
+    def model(fed: Mapping[str, Any]) -> Outputs:
+        if (fed["x"] < least).any():
+            raise ModelCallError(reason.format(fed["x"]), code="INVALID_ARGUMENT")
+        return {"y": fed["x"] * 2}
+
+    return model
+
+
+def test_bad_rows_in_front_prove_nothing_and_others_are_tried() -> None:
+    assert tried(picky(1), [0.0, 0.5, 0.25, 2.0, 3.0, 4.0]).proved
+    alone = tried(picky(1), [0.0] * 100 + [2.0])
+    assert (alone.proved, alone.unproved) == (False, "")
+    assert "it is not proved that each row" in alone.notes[0]
+    none = tried(picky(1), [0.0, 0.5])
+    assert (none.proved, none.notes) == (False, ())
+    assert "too small" in none.unproved
+
+
+def test_a_model_that_refuses_every_row_in_the_same_words_is_at_fault_itself() -> None:
+    low, high = [value / 100 for value in range(50)], [5.0]
+    with pytest.raises(PoisonError, match=r"refuses every row that was tried, 8 .* it is the model .*: too small"):
+        tried(picky(1), low, elsewhere=[[0.5], [0.1]])
+    for rows, elsewhere, reason in (
+        (low, [[0.5], high], "too small"),  # another row group is fine
+        (low, [[0.5]], "too small: {}"),  # other words for each row
+        (low[:7], [[0.5]], "too small"),  # too few to tell
+        (low + high * 50, [[0.5]], "too small"),
+        (low, None, "too small"),  # rows that were rejected before
+    ):
+        assert tried(picky(1, reason), rows, elsewhere=elsewhere).unproved or rows[-1] == 5.0
+
+
+def test_a_model_that_refuses_what_is_made_up_is_not_condemned_for_it() -> None:
+    found = tried(picky(4), [5.0] * 20)
+    assert (found.proved, found.unproved) == (False, "")
+    assert "all rows that were tried are equal" in found.notes[0]
+
+
+def test_rows_that_do_not_fit_together_are_told() -> None:
+    def model(fed: Mapping[str, Any]) -> Outputs:
+        if len(np.unique(fed["x"])) > 1:
+            raise ModelCallError("shapes differ", code="INVALID_ARGUMENT")
+        return {"y": fed["x"] * 2}
+
+    found = tried(model, ROWS["random"])
+    assert (found.proved, found.unproved) == (False, "not proved with 2 rows (input): shapes differ")
+    assert "shapes differ; the first rows that differ are compared while the job runs" in found.notes[0]
+
+
+def test_a_model_that_takes_one_row_a_call_says_so() -> None:
+    def model(fed: Mapping[str, Any]) -> Outputs:
+        if len(fed["x"]) > 1:
+            raise ModelCallError("one row", code="INVALID_ARGUMENT")
+        return {"y": fed["x"]}
+
+    with pytest.raises(ModelError, match=r"cannot give 2 rows a call .*set `limits: \{batch_rows: 1\}`"):
+        tried(model, ROWS["random"])

@@ -7,19 +7,22 @@ for Ray longer than its constant says, because the head may be gone at any momen
 from __future__ import annotations
 
 import signal
+import socket
 import threading
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 from jobs.errors import CapacityError, JobError
 from runner.cluster.capacity import Resources
 from runner.cluster.fault import bounded
 from runner.cluster.nodes import known_nodes
-from runner.cluster.quiet import ray
+from runner.cluster.quiet import get_node_ip_address, ray
 from runner.cluster.token import mode, own_token, set_mode, speak_as_wanted
 
 _STORE_BYTES = 80 * 2**20  # Ray's smallest object store: nothing of ours goes through it
 _START_S = 120.0  # how long a local Ray may take to start on a busy machine
+_KNOCK_S = 5.0  # how long the head's machine may take to accept a connection; it takes milliseconds in one network
 _SHUTDOWN_S = 15.0
 _REASON_S = 2.0  # how long the head may take to say why the node died; it takes milliseconds, if it is there
 
@@ -62,9 +65,10 @@ class Connection:
         return begun and time.monotonic() - self._began < _START_S
 
     def begin(self) -> None:
-        """raises: CapacityError where the head at the address demands a token that is not at hand."""
+        """raises: CapacityError where nobody listens at the address, or a token is demanded that is not at hand."""
         if self._thread is None:
             if self._owned and self._address is not None:
+                _knock(self._address)
                 speak_as_wanted(self._address)  # not in a thread: notes are kept off the terminal meanwhile
             self._spawn()
 
@@ -111,7 +115,8 @@ class Connection:
         """End the Ray that was started here, or leave the cluster that was joined. Another's connection stays."""
         if self._thread is None or not self._owned:
             return
-        self._settled.wait(_START_S)  # a Ray left half-started would leave its processes behind
+        if self.local:
+            self._settled.wait(_START_S)  # a Ray left half-started would leave its processes behind
         if ray.is_initialized():
             bounded(ray.shutdown, _SHUTDOWN_S)
         set_mode(self._mode)
@@ -157,6 +162,42 @@ class Connection:
             return None
         return ConnectionError(
             f"this process is connected to a Ray at '{here}'; leave the address out, or shut that down"
+        )
+
+
+def _knock(address: str) -> None:
+    """Ask whether anybody listens there. Ray itself tries for minutes, and cannot be interrupted.
+
+    address: 'HOST:PORT'; all others are Ray's to understand.
+    raises:  CapacityError.
+    """
+    named = urlsplit(f"//{address}")
+    try:
+        host, port = named.hostname, named.port
+    except ValueError:
+        return
+    if not host or port is None:
+        return
+    refusals: list[str] = []
+
+    def knock() -> None:
+        # A head on this machine listens at one of its addresses, and Ray takes that one where loopback is named.
+        own = [get_node_ip_address()] if host in ("localhost", "127.0.0.1", "::1") else []
+        for place in (host, *own):
+            try:
+                socket.create_connection((place, port), timeout=_KNOCK_S / 2).close()
+            except OSError as error:
+                refusals.append(f"{error.strerror or error}".lower())
+            else:
+                refusals.clear()
+                return
+
+    answered = bounded(knock, _KNOCK_S)
+    if refusals or not answered:
+        reason = refusals[-1] if refusals else "no answer"
+        raise CapacityError(
+            f"no Ray at '{address}': {reason}; expected the head of a cluster there, on port 6379 unless it was started"
+            " with another; try `ray status --address` from this machine"
         )
 
 

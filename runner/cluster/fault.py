@@ -35,8 +35,11 @@ def cause(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
 
 
-def bounded(call: Callable[[], None], seconds: float) -> None:
-    """`call`, for so long at most; then it goes on alone. Its errors do not matter: what it ends is gone already."""
+def bounded(call: Callable[[], None], seconds: float) -> bool:
+    """`call`, for so long at most; then it goes on alone. Its errors do not matter: what it ends is gone already.
+
+    returns: whether it has ended.
+    """
 
     def run() -> None:
         with suppress(Exception):
@@ -46,3 +49,5 @@ def bounded(call: Callable[[], None], seconds: float) -> None:
     with suppress(RuntimeError):  # this process may start no more threads, and nothing else bounds a call
         thread.start()
         thread.join(seconds)
+        return not thread.is_alive()
+    return False

@@ -12,6 +12,7 @@ logging.getLogger("ray.widgets").setLevel(logging.WARNING)  # it recommends pack
 
 import ray  # noqa: E402
 from ray.exceptions import OutOfMemoryError, RayActorError  # noqa: E402
+from ray.util import get_node_ip_address  # noqa: E402
 from ray.util.metrics import Counter, Gauge, Histogram  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
@@ -22,5 +23,6 @@ __all__ = [
     "NodeAffinitySchedulingStrategy",
     "OutOfMemoryError",
     "RayActorError",
+    "get_node_ip_address",
     "ray",
 ]

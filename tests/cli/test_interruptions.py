@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -142,3 +143,26 @@ def test_an_interruption_is_told_from_a_failure_of_ray_where_ray_wraps_it() -> N
     with pytest.raises(KeyboardInterrupt):
         raise_interruption(wrapped)
     raise_interruption(SystemError("of Ray's own"))
+
+
+def test_an_address_where_nobody_listens_is_told_without_asking_ray(
+    slow_job: Path, command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    done = command("run", str(slow_job), "--address", "127.0.0.1:1")
+    assert done.returncode == 69
+    assert done.stderr.startswith("error: no Ray at '127.0.0.1:1': connection refused; expected the head of a cluster")
+    assert not (tmp_path / "out" / "_SUCCESS").exists()
+
+
+@pytest.mark.faults
+def test_a_head_that_accepts_and_says_nothing_can_be_interrupted(
+    slow_job: Path, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        process = start("run", str(slow_job), "--address", f"127.0.0.1:{silent.getsockname()[1]}")
+        time.sleep(8)  # it knocks, asks for a token, and begins to wait
+        assert process.poll() is None, process.communicate()[1]
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=30)  # Ray alone would be waited for 120 s
+    assert process.returncode == 130
+    assert "to continue: " in told

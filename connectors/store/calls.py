@@ -8,12 +8,13 @@ bounds of `retry.py`, except by `settle`, whose caller looks first.
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -32,6 +33,7 @@ T = TypeVar("T")
 NOTICE_S = 10.0  # what a call waits for longer than that is said
 _AGAIN_S = 60.0  # of calls of one kind: uploads of large parts may all take longer
 _FIRST_ANSWER_S = 120.0  # a store that says nothing for so long at first is at another address, or behind a wall
+_GIVE_UP = "give_up_s"  # the option that is ours: how long what may pass is tried again
 _AT_LENGTH = ("upload",)  # what may take longer than that although the store answers
 
 
@@ -50,8 +52,12 @@ class Wait:
         self.tries, self.message = self.tries + 1, error.message
 
     def story(self, seconds: float) -> str:
-        failed = f"; {self.tries} tries failed, the last: {self.message}" if self.tries else ""
+        failed = f"; {count(self.tries)} failed, the last: {self.message}" if self.tries else ""
         return f"still waiting after {seconds:.0f} s to {self.doing} '{redact(self.url)}'{failed or '; ' + self.advice}"
+
+
+def count(tries: int) -> str:
+    return f"{tries} tries" if tries != 1 else "1 try"
 
 
 class Waits:
@@ -92,6 +98,15 @@ class Waits:
         with self._lock:
             return next(filter(None, self._running.values()), "")
 
+    def tell(self, wait: Wait, story: str) -> None:
+        """Say `story` of a call at once, unless something was said of it, or of one that does the same."""
+        with self._lock:
+            now = time.monotonic()
+            if self._running[wait] or now - self._said_at.get(wait.doing, float("-inf")) < self._again_s:
+                return
+            self._said_at[wait.doing], self._running[wait] = now, story
+        self._say(story)
+
     def _watch(self) -> None:
         while True:
             time.sleep(self._notice_s / 8)
@@ -123,7 +138,8 @@ class Calls:
     def __init__(self, url: str, options: Mapping[str, OptionValue]) -> None:
         self.url = url
         self.scheme = scheme_of(url)
-        self._options = options
+        self._options = {name: value for name, value in options.items() if name != _GIVE_UP}
+        self._give_up_s = _seconds(url, options.get(_GIVE_UP))
         self._secrets: list[str] = []
         self._advice = kind_of(self.scheme).when_slow
         self._answered = self.scheme in ("file", "memory")
@@ -158,6 +174,11 @@ class Calls:
         wrong: the class for what will not pass by itself.
         """
         url = self.locate(path)
+        if self._give_up_s is not None and patience.total_s >= READ.total_s:
+            patience = replace(patience, tries=sys.maxsize, total_s=self._give_up_s)
+        if not self._answered:
+            patience = replace(patience, total_s=min(patience.total_s, self._give_up_s or _FIRST_ANSWER_S))
+        until = time.monotonic() + patience.total_s
 
         def once() -> T:
             with self._errors(doing, url, wrong):
@@ -167,12 +188,25 @@ class Calls:
 
             def noted() -> T:
                 try:
-                    return once() if self._answered or doing in _AT_LENGTH else self._first(once, doing, url)
+                    return once() if self._answered or doing in _AT_LENGTH else self._first(once, doing, url, until)
                 except StorageError as error:
                     wait.failed(error)
+                    if not self._answered and self._may_pass(error):
+                        again = f"it is tried again for up to {patience.total_s:.0f} s (option `{_GIVE_UP}`)"
+                        WAITS.tell(wait, f"{error.message}: {again}")
                     raise
 
-            return patience.call(noted, lambda error: error.facts.get("cause") not in ("full", "silent"))
+            try:
+                return patience.call(noted, self._may_pass)
+            except StorageError as error:
+                if self._answered or error.facts.get("cause") != "unreached":
+                    raise
+                tried = f"given up after {count(wait.tries)} in {patience.total_s:.0f} s; {self._advice}"
+                raise StorageError(f"{error.message}: {tried}", **{**error.facts, "cause": "silent"}) from None
+
+    @staticmethod
+    def _may_pass(error: StorageError) -> bool:
+        return error.facts.get("cause") not in ("full", "silent")
 
     def settle(self, doing: str, path: str, call: Callable[[Files, str], bool]) -> bool:
         """As `ask`, once, for what gives a final name: an error says in its fact `answer` whether that may be done."""
@@ -188,8 +222,10 @@ class Calls:
         with WAITS.call(doing, url, self._advice), self._errors(doing, url, OutputError, publishing=True):
             return self.files.using(once)
 
-    def _first(self, once: Callable[[], T], doing: str, url: str) -> T:
+    def _first(self, once: Callable[[], T], doing: str, url: str, until: float) -> T:
         """What `once` returns, of a store that has not answered yet: it has to do so in time.
+
+        until: by the monotonic clock, in s.
 
         Clients may try for half an hour, and nobody can end a call: it is left alone, in a thread of its own.
         """
@@ -201,17 +237,18 @@ class Calls:
             except BaseException as error:
                 answer.set_exception(error)
 
+        began = time.monotonic()
         try:
             threading.Thread(target=call, name="store-first-answer", daemon=True).start()
         except RuntimeError:  # this process may start no more threads: then nothing bounds the call
             call()
         try:
-            result = answer.result(_FIRST_ANSWER_S)
+            result = answer.result(max(0.0, until - began))
         except StorageError:
             raise
         except TimeoutError:
             raise StorageError(
-                f"cannot {doing} '{redact(url)}': no answer within {_FIRST_ANSWER_S:.0f} s; {self._advice}",
+                f"cannot {doing} '{redact(url)}': no answer within {until - began:.0f} s; {self._advice}",
                 url=redact(url),
                 cause="silent",
             ) from None
@@ -252,3 +289,15 @@ class Calls:
         for secret in filter(None, self._secrets):
             text = text.replace(secret, HIDDEN)
         return redact(text)
+
+
+def _seconds(url: str, given: OptionValue | None) -> float | None:
+    try:
+        seconds = None if given is None else float(str(given))
+    except ValueError:
+        seconds = 0.0
+    if seconds is not None and not 0 < seconds < 1e6:
+        raise JobError(
+            f"cannot reach '{redact(url)}' with option {_GIVE_UP!r}: {given!r}; expected a number of seconds"
+        )
+    return seconds

@@ -7,7 +7,7 @@ from typing import Literal
 
 from jobs.errors import JobError, RunnerError, StorageError
 
-Cause = Literal["absent", "denied", "full", "permanent", "transient"]
+Cause = Literal["absent", "denied", "full", "permanent", "transient", "unreached"]
 Answer = Literal["failed", "unclear"]  # of a publish that neither made nor refused: certainly nothing there, or unknown
 
 _LOGIN_ERRORS = {  # by name, so that no client needs to be importable
@@ -20,6 +20,18 @@ _LOGIN_ERRORS = {  # by name, so that no client needs to be importable
     "ClientAuthenticationError",
     "AuthenticationException",
     "BadHostKeyException",
+}
+# No connection was made: the address may be wrong. Whatever a store answered, or did not in time, is no such thing.
+_UNREACHED = {
+    "ClientConnectorError",
+    "ConnectionRefusedError",
+    "ConnectionTimeoutError",
+    "ConnectTimeout",
+    "ConnectTimeoutError",
+    "EndpointConnectionError",
+    "NoValidConnectionsError",
+    "ServiceRequestError",
+    "gaierror",
 }
 _PERMANENT = {errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -64,7 +76,7 @@ def publish_answer(error: Exception) -> Answer:
     lost, hears that of its own success.
     """
     lost_upload = isinstance(error, FileNotFoundError) and "upload" in str(error).lower()
-    return "unclear" if lost_upload or _cause(error) == "transient" else "failed"
+    return "unclear" if lost_upload or _cause(error) in ("transient", "unreached") else "failed"
 
 
 def _cause(error: Exception) -> Cause:
@@ -77,7 +89,8 @@ def _cause(error: Exception) -> Cause:
         return "full"
     if number in _PERMANENT or isinstance(error, FileExistsError | TypeError | ValueError | NotImplementedError):
         return "permanent"
-    return "transient"
+    names = {cls.__name__ for cls in type(error).__mro__}
+    return "transient" if names.isdisjoint(_UNREACHED) else "unreached"
 
 
 def _status(error: object) -> int:

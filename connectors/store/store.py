@@ -8,8 +8,8 @@ for a reason that may pass is tried again within the bounds of `retry.py`, excep
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,8 @@ class Store:
         urls:     each a file, a folder (all files below it with one of the suffixes), or a glob. Names that start
                   with '_' or '.' below a folder are left out, unless named one by one.
         others:   see `listing.below`.
-        raises:   InputError NO_INPUT if one of them means nothing, DUPLICATE_INPUT if two mean the same file.
+        raises:   InputError NO_INPUT if one of them means nothing, DUPLICATE_INPUT if two mean the same file, NO_STORE
+                  where nobody has answered.
         """
         files: dict[str, tuple[FileStat, str]] = {}
         folders: list[Below] = []
@@ -85,7 +86,8 @@ class Store:
         for given in urls:
             url = self._calls.on_this_store(given)
             # A name may hold what looks like a wildcard. The first answer of a store: a long listing is none.
-            named = self._calls.ask("list", url, InputError, lambda files, url: files.stat(url))
+            with _address_of_input():
+                named = self._calls.ask("list", url, InputError, lambda files, url: files.stat(url))
             expand = partial(_expand, suffixes=tuple(suffixes), others=others)
             if named is None:
                 folders.append(self._calls.ask("list", url, InputError, expand))
@@ -349,3 +351,14 @@ def _absent(files: Files, url: str) -> bool | None:
         if publish_answer(error) == "unclear":
             raise
         return None
+
+
+@contextmanager
+def _address_of_input() -> Iterator[None]:
+    """At the first call: a store that never answers is at another address, which the job has to say."""
+    try:
+        yield
+    except StorageError as error:
+        if error.facts.get("cause") != "silent":
+            raise
+        raise InputError(error.message, **error.facts, code="NO_STORE") from None

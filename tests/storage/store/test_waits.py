@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from connectors.store import calls
+from connectors.store import calls, retry
 from connectors.store.calls import Waits
 from connectors.store.connect import client_class
 from connectors.store.store import Store
-from jobs.errors import StorageError
+from jobs.errors import InputError, JobError, StorageError
 
 
 def until(true: Callable[[], bool]) -> None:
@@ -35,7 +35,7 @@ def test_a_call_that_takes_long_is_said_once_with_what_failed_so_far() -> None:
         (story,) = said
         assert waits.said == story
         assert story.startswith("still waiting after 0 s to read 's3://b/x")
-        assert story.endswith("; 1 tries failed, the last: 503")
+        assert story.endswith("; 1 try failed, the last: 503")
         assert "canary" not in story
         time.sleep(0.1)
     assert waits.said == ""
@@ -111,6 +111,50 @@ def test_a_store_that_never_answers_is_given_up_at_its_first_call(
     assert store.stat(f"{slow}/x.parquet") is not None
     monkeypatch.setattr(calls, "_FIRST_ANSWER_S", 0.0)
     assert store.stat(f"{slow}/x.parquet") is not None, "it has answered before: a long call is none of its first"
+
+
+class Refusing:
+    """The files of a store where nobody listens."""
+
+    def using(self, call: Callable[[], Any]) -> Any:
+        raise ConnectionRefusedError(111, "nobody listens")
+
+
+def test_a_store_that_nobody_answers_for_is_named_at_the_first_failure_and_given_up_in_time(
+    monkeypatch: pytest.MonkeyPatch, pauses: list[float]
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(calls, "WAITS", Waits(60.0, 60.0, said.append))
+    monkeypatch.setattr(retry, "LONGEST_PAUSE_S", 0.0)
+    monkeypatch.setattr(calls, "_FIRST_ANSWER_S", 0.2)
+    store = Store("s3://bucket/in")
+    store._calls.files = Refusing()  # type: ignore[assignment]
+    with pytest.raises(
+        InputError, match=r"nobody listens \(may pass\): given up after 12 tries in 0 s; look at"
+    ) as caught:
+        store.list(["s3://bucket/in"], [".parquet"])
+    assert (caught.value.exit_code, caught.value.facts["code"]) == (2, "NO_STORE")
+    assert len(pauses) == 11
+    (story,) = said
+    assert story.startswith("cannot list 's3://bucket/in': ConnectionRefusedError: ")
+    assert story.endswith(": it is tried again for up to 0 s (option `give_up_s`)")
+    with pytest.raises(StorageError) as elsewhere:
+        store.stat("x")
+    assert (elsewhere.value.exit_code, elsewhere.value.facts["cause"]) == (69, "silent")
+
+
+def test_a_job_says_how_long_its_store_is_tried(pauses: list[float]) -> None:
+    store = Store("s3://bucket/in", {"give_up_s": "0.0001"})
+    store._calls.files = Refusing()  # type: ignore[assignment]
+    with pytest.raises(StorageError, match="given up after 1 try in 0 s"):
+        store.stat("x")
+    assert pauses == []
+
+
+@pytest.mark.parametrize("given", ["soon", 0, -3, "nan", "1e9"])
+def test_a_bound_that_is_no_number_of_seconds_is_refused(given: str | float) -> None:
+    with pytest.raises(JobError, match=r"option 'give_up_s': .*; expected a number of seconds"):
+        Store("s3://bucket/in", {"give_up_s": given})
 
 
 @pytest.mark.parametrize(

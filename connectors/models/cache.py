@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -24,6 +25,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +35,11 @@ from connectors.models.digest import folder_digest
 from connectors.models.remote import RemoteModel, changed, list_model, reading
 from connectors.secret import redact
 from connectors.store.listing import FileStat
+from connectors.store.scratch import expanded, lasting_folder
 from connectors.store.store import Store
-from jobs.errors import ModelError, RunnerError, StorageError
+from jobs.errors import JobError, ModelError, RunnerError, StorageError
+
+_log = logging.getLogger(__name__)
 
 DEFAULT_LIMIT_BYTES = 50 * 2**30
 
@@ -114,7 +119,7 @@ class ModelCache:
 
     def __init__(self, settings: CacheSettings | None = None) -> None:
         self._settings = settings or CacheSettings()
-        self.folder = Path(self._settings.folder).expanduser() if self._settings.folder else default_folder()
+        self.folder = expanded(self._settings.folder) if self._settings.folder else default_folder()
 
     def hold(self, model: RemoteModel, digest: str | None = None) -> HeldModel:
         """The model on this machine, copied from its store unless a whole copy is here already.
@@ -292,10 +297,28 @@ class ModelCache:
 
 
 def default_folder() -> Path:
-    """Where this user's caches are, by the convention of desktops; looked up on the machine that needs it."""
+    """Where this user's caches are, by the convention of desktops; looked up on the machine that needs it.
+
+    A container may run as a user without a home: then in the temporary folder, which is said.
+    """
     given = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(given) if given.startswith("/") else Path("~/.cache").expanduser()
+    try:
+        base = Path(given) if given.startswith("/") else expanded("~/.cache")
+    except JobError:
+        return _homeless_folder()
     return base / "savedmodel-runner" / "models"
+
+
+@cache
+def _homeless_folder() -> Path:
+    folder = lasting_folder("models")
+    if folder is None:
+        raise JobError(
+            "cannot keep copies of models: this user has no home folder here, and the one in the temporary folder"
+            " belongs to another; set RUNNER_MODEL_CACHE to a folder, or HOME"
+        )
+    _log.warning("no home folder here: models are kept in '%s'; RUNNER_MODEL_CACHE names another folder", folder)
+    return folder
 
 
 def _download(store: Store, files: Mapping[str, FileStat], folder: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from connectors.secret import redact, redact_urls
@@ -19,6 +18,7 @@ from connectors.store.local import LocalFiles
 from connectors.store.objects import AzureFiles, GcsFiles, S3Files
 from connectors.store.other import MemoryFiles, WebFiles
 from connectors.store.remote import RemoteFiles
+from connectors.store.scratch import expanded
 from connectors.store.sftp import SftpFiles
 from jobs.errors import JobError, one_of
 from jobs.job import OptionValue
@@ -68,7 +68,7 @@ def absolute(url: str) -> str:
     if scheme_of(url) == "file":
         if url.startswith("/") and os.path.normpath(url) == url:  # nearly always, and there may be a million
             return url
-        return os.path.normpath(Path(url.partition("://")[2] or url).expanduser().absolute())
+        return os.path.normpath(expanded(url.partition("://")[2] or url).absolute())
     if redact_urls(url) != url:
         raise JobError(
             f"cannot use '{redact(url)}': the url itself holds a secret, and would be stored in plans and logs; "

@@ -18,6 +18,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from jobs.errors import JobError
+
 _LOCK_S = 10.0  # renaming and making folders takes milliseconds: a process that holds the lock for longer is stopped
 _DEAD = "dead-"
 
@@ -25,6 +27,26 @@ _DEAD = "dead-"
 def scratch_folder(name: str) -> Path:
     """A fresh folder that only this user can read (0700). name: the beginning of its own name, for people."""
     return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=_home(tempfile.gettempdir())))
+
+
+def lasting_folder(name: str) -> Path | None:
+    """A folder of this user alone in the temporary folder, which outlives this process.
+
+    name:    what is kept there.
+    returns: None where another user has put something there.
+    """
+    folder = Path(tempfile.gettempdir()) / f"savedmodel-runner-{name}-{os.getuid()}"
+    return folder if _ours(folder) else None
+
+
+def expanded(path: str) -> Path:
+    """With the home folder for `~`. raises: JobError where there is none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise JobError(
+            f"cannot use {path!r}: this user has no home folder here; set HOME, or name the path from '/'"
+        ) from None
 
 
 @lru_cache

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from connectors.store.remote import PlacedFiles
+from connectors.store.scratch import expanded
 
 
 class SftpFiles(PlacedFiles):
@@ -72,7 +73,7 @@ def known_hosts_policy(path: str) -> Any:
 
     class KnownHosts(paramiko.MissingHostKeyPolicy):  # type: ignore[misc, unused-ignore]
         def missing_host_key(self, client: Any, hostname: str, key: Any) -> None:
-            file = Path(path).expanduser()
+            file = expanded(path)
             known = paramiko.HostKeys(str(file)) if file.exists() else paramiko.HostKeys()
             if not known.check(hostname, key):
                 raise PermissionError(f"the key of host '{hostname}' is not in '{path}'; add it there if you trust it")

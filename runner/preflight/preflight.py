@@ -16,6 +16,7 @@ import pyarrow as pa
 from connectors.formats.base import Source
 from connectors.formats.schema import unify
 from connectors.models.cache import CacheSettings
+from connectors.store.scratch import expanded
 from connectors.store.store import FileStat, Store
 from jobs import notebook
 from jobs import plan as plans
@@ -285,7 +286,7 @@ def _model_options(model: Model) -> ModelOptions:
     """raises: ModelError for a library of ops that is not here, or two options that exclude each other."""
     libraries = []
     for name in model.op_libraries:
-        path = str(Path(name).expanduser().absolute())
+        path = str(expanded(name).absolute())
         try:
             with Path(path).open("rb") as file:
                 libraries.append((path, hashlib.file_digest(file, "sha256").hexdigest()))

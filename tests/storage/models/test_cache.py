@@ -22,7 +22,7 @@ from connectors.models import cache as model_cache
 from connectors.models.cache import CacheSettings, Entry, ModelCache
 from connectors.models.digest import folder_digest
 from connectors.models.remote import RemoteModel, list_model
-from jobs.errors import ModelError, StorageError
+from jobs.errors import JobError, ModelError, StorageError
 from jobs.job import OptionValue
 from runner.model.folder import Location
 from runner.model.planned import ModelWatch, PlannedModel
@@ -238,6 +238,41 @@ def test_a_cache_that_cannot_be_written_says_so(put: Put, tmp_path: Path) -> Non
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match=r"cannot use the model cache .* RUNNER_MODEL_CACHE"):
         ModelCache(CacheSettings(str(tmp_path / "file" / "cache"))).hold(listed(put(FILES)))
+
+
+@pytest.fixture
+def homeless(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """A user without HOME and without an entry among the users; the temporary folder."""
+
+    def nobody(uid: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    for name in ("HOME", "XDG_CACHE_HOME", "RUNNER_MODEL_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    model_cache._homeless_folder.cache_clear()
+    yield tmp_path
+    model_cache._homeless_folder.cache_clear()
+
+
+def test_a_user_without_a_home_keeps_models_in_the_temporary_folder_and_is_told(
+    homeless: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = homeless / f"savedmodel-runner-models-{os.getuid()}"
+    assert ModelCache().folder == ModelCache().folder == folder
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert [record.getMessage() for record in caplog.records] == [
+        f"no home folder here: models are kept in '{folder}'; RUNNER_MODEL_CACHE names another folder"
+    ]
+
+
+def test_where_that_folder_is_anothers_what_to_set_is_told(homeless: Path) -> None:
+    (homeless / f"savedmodel-runner-models-{os.getuid()}").mkdir(mode=0o755)
+    with pytest.raises(JobError, match=r"no home folder here, and .* set RUNNER_MODEL_CACHE to a folder, or HOME"):
+        ModelCache()
+    with pytest.raises(JobError, match=r"cannot use '~/models': .* no home folder here; set HOME, or name the path"):
+        ModelCache(CacheSettings("~/models"))
 
 
 def test_names_that_would_leave_the_folder_are_refused(put: Put, monkeypatch: pytest.MonkeyPatch) -> None:

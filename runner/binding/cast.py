@@ -134,7 +134,7 @@ class Cast:
             held = values_of(carried, self.dtype)
             return carried, self._failed("ROW_OVERFLOW", ~np.isfinite(held) & np.isfinite(values))
         if self.how == "lossless":
-            return carried, self._failed("ROW_INEXACT", ~_equal(values_of(carried, self.dtype), values))
+            return carried, self._failed("ROW_INEXACT", _changed(values, values_of(carried, self.dtype)))
         return carried, None
 
     def _failed(self, code: Literal["ROW_INEXACT", "ROW_OVERFLOW"], mask: Array) -> Failed | None:
@@ -150,7 +150,7 @@ class Cast:
             target[:], failed = cast.apply(values.field(name))
             if failed is not None:
                 wrong |= failed.mask
-        return converted, self._failed("ROW_OVERFLOW", wrong)
+        return converted, self._failed("ROW_INEXACT" if self.how == "lossless" else "ROW_OVERFLOW", wrong)
 
 
 def agree(source: pa.DataType, dtype: str, rule: CastRule, unit: TimeUnit | None = None) -> Cast | None:
@@ -158,8 +158,9 @@ def agree(source: pa.DataType, dtype: str, rule: CastRule, unit: TimeUnit | None
 
     Lossless by type: 'same', 'exact'. Lossless if each value is: 'range' (integers into narrower ones), 'finite'
     (floats into narrower ones: rounding is what such a tensor asks for, a new infinity is not), 'lossless' (exact
-    values only, for bfloat16 and floats of 8 or 4 bits). 'nearest' rounds to a float, but to no infinity. 'unsafe' is
-    what NumPy's `astype` does. Times become numbers where there is a `unit`; strings never do.
+    values only: integers in floats, and what becomes bfloat16 or a float of 8 or 4 bits). 'nearest' rounds to a float,
+    but to no infinity. 'unsafe' is what NumPy's `astype` does. Times become numbers where there is a `unit`; strings
+    never do.
     """
     if dtype == "string":
         return Cast(dtype, "same") if is_text(source) else None
@@ -388,13 +389,37 @@ def _agree_complex(source: pa.StructType, dtype: str, rule: CastRule) -> Cast | 
         return None
     casts = [agree(fields[name], _PARTS[dtype], rule) for name in ("re", "im")]
     parts = tuple(cast for cast in casts if cast is not None)
-    return Cast(dtype, "unsafe" if rule == "unsafe" else "finite", parts) if len(parts) == 2 else None
+    how: How = (
+        "unsafe" if rule == "unsafe" else "lossless" if any(cast.how == "lossless" for cast in parts) else "finite"
+    )
+    return Cast(dtype, how, parts) if len(parts) == 2 else None
 
 
 def _integers_fit(source: np.dtype[Any], dtype: str) -> How | None:
     if source.kind not in "iu":
         return None
-    return "exact" if np.iinfo(source).max <= 2 ** _SIGNIFICAND.get(dtype, 0) else None
+    return "exact" if np.iinfo(source).max <= 2 ** _SIGNIFICAND.get(dtype, 0) else "lossless"
+
+
+def _changed(values: Array, held: Array) -> Array:
+    """(len(values),) where what is held is not the value; NaN is one of floats."""
+    # NumPy compares integers with floats as float64, in which 2**53 + 1 is 2**53: compared as integers instead.
+    if values.dtype.kind in "iu":
+        floats = held.astype(np.float64)
+        within = _within(floats, values.dtype)
+        changed: Array = ~within | (np.where(within, floats, 0).astype(values.dtype) != values)
+    elif held.dtype.kind in "iu":
+        changed = ~_within(values.astype(np.float64), held.dtype) | (np.trunc(values) != values)
+    else:
+        changed = (held != values) & ~(np.isnan(held) & np.isnan(values))
+    return changed
+
+
+def _within(floats: Array, dtype: np.dtype[Any]) -> Array:
+    """Where a float64 lies in the range of integers; both ends are exact, the upper one is left out."""
+    limits = np.iinfo(dtype)
+    within: Array = (floats >= float(limits.min)) & (floats < float(int(limits.max) + 1))
+    return within
 
 
 def _outside(values: Array, dtype: str) -> Array:
@@ -403,15 +428,3 @@ def _outside(values: Array, dtype: str) -> Array:
     low, high = max(int(own.min), least), min(int(own.max), most)
     outside: Array = (values < low) | (values > high)
     return outside
-
-
-def _equal(held: Array, values: Array) -> Array:
-    """Whether floats are the numbers `values`, of which they were made."""
-    if values.dtype.kind == "f":
-        same: Array = (held == values) | (np.isnan(held) & np.isnan(values))
-        return same
-    # Compared as integers: NumPy would round both to floats first.
-    info = np.iinfo(values.dtype)
-    inside: Array = (held >= float(info.min)) & (held < float(info.max + 1))
-    equal: Array = np.where(inside, held, 0).astype(values.dtype) == values
-    return inside & equal

@@ -83,7 +83,7 @@ SHOWN: dict[int, list[tuple[str, str]]] = {
     38: [(HERE, "lists_of_another_fixed_size_in_one_file_clash")],
     39: [(FEEDING, "integers_arrive_unchanged_or_not_at_all")],
     40: [(FEEDING, "floats_are_rounded_but_never_become_infinite")],
-    41: [(FEEDING, "integers_become_floats_only_where_all_of_them_are_exact")],
+    41: [(FEEDING, "integers_become_floats_where_each_of_them_is_exact")],
     42: [(FEEDING, "nan_and_infinity_pass"), (ROWS, "what_is_not_finite_passes_or_is_rejected")],
     43: [
         (FEEDING, "a_string_that_is_no_utf_8_reaches_the_model_as_it_is"),

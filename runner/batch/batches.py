@@ -35,6 +35,7 @@ class Where:
 
     first_row: of the table or batch, counted within the row group, or within `picks` where only these are read.
     order:     (rows of the table,) the row at each place, where they were put into another order; None: as read.
+    shape:     of all rows, where rows of several shapes share no batch; None: rows have one.
     further:   the pieces of a batch that spans row groups: (row of the batch at which it begins, where).
     """
 
@@ -43,6 +44,7 @@ class Where:
     first_row: int = 0
     picks: tuple[int, ...] | None = None
     order: Array | None = field(default=None, compare=False, repr=False)
+    shape: tuple[int, ...] | None = field(default=None, compare=False)
     further: tuple[tuple[int, Where], ...] = field(default=(), compare=False)
 
     def at(self, row: int) -> Where:
@@ -57,8 +59,9 @@ class Where:
 
 
 Pieces = list[tuple[Where, pa.Table]]  # of one batch
-# "all": so that only the last batch is short, and one before the schema changes. "small": those of less than a quarter
-# of a batch that lie side by side, because a call of few rows costs more than to copy them. "none": of none.
+# "all": so that only the last batch is short, and one before the schema or the shape changes. "small": those of less
+# than a quarter of a batch that lie side by side, because a call of few rows costs more than to copy them. "none": of
+# none.
 Join = Literal["all", "small", "none"]
 
 
@@ -126,7 +129,7 @@ def _cut(tables: Iterable[tuple[Where, pa.Table]], most_rows: int, join: Join, m
         batch_rows = _rows_within(most_bytes, most_rows, table)
         small = join == "small" and where.order is None and table.num_rows <= batch_rows * _SMALL_SHARE
         fits = small and held + table.num_rows <= batch_rows
-        if gathered and not (fits and table.schema.equals(gathered[0][1].schema)):
+        if gathered and not (fits and _alike(gathered[0], where, table)):
             yield gathered
             gathered, held = [], 0
         if small and table.num_rows:
@@ -152,7 +155,7 @@ def _joined(tables: Iterable[tuple[Where, pa.Table]], batch_rows: int) -> Iterat
     pending: Pieces = []
     held = 0
     for where, table in tables:
-        if pending and not table.schema.equals(pending[0][1].schema):
+        if pending and not _alike(pending[0], where, table):
             yield pending
             pending, held = [], 0
         start = 0
@@ -166,6 +169,10 @@ def _joined(tables: Iterable[tuple[Where, pa.Table]], batch_rows: int) -> Iterat
         del table
     if pending:
         yield pending
+
+
+def _alike(piece: tuple[Where, pa.Table], where: Where, table: pa.Table) -> bool:
+    return where.shape == piece[0].shape and bool(table.schema.equals(piece[1].schema))
 
 
 def _moved(where: Where, rows: int) -> Where:

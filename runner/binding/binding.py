@@ -22,6 +22,7 @@ from jobs.errors import DataError, InternalError
 from runner.binding.cast import as_arrow
 from runner.binding.composite import PartsSource
 from runner.binding.feeding import (
+    ColumnSource,
     ConstantSource,
     InputSource,
     Span,
@@ -253,6 +254,28 @@ class Binding:
         sources = [source for source in self._padded if source.widths[0] is None]
         rows = with_columns(rows, self.paths)
         return np.sum([source.alone(source.lengths(rows)) for source in sources], axis=0) if sources else None
+
+    def shapes(self, rows: pa.Table) -> Array | None:
+        """(rows, open dimensions) of all inputs: rows that are equal here may share a batch; None: all may."""
+        sources = [bound.source for bound in self.inputs if isinstance(bound.source, ColumnSource) and not bound.twin]
+        sources = [source for source in sources if None in source.sizes]
+        if not sources:
+            return None
+        rows = with_columns(rows, self.paths)
+        found = []
+        for source in sources:
+            column = column_of(rows, source.column)
+            found.append(np.concatenate([source.shapes(chunk) for chunk in column.chunks]))
+        return np.concatenate(found, axis=1)
+
+    def alike(self, rows: pa.Table) -> pa.Table:
+        """Those rows that may share a batch with the first one that has a shape."""
+        shapes = self.shapes(rows)
+        if shapes is None or not len(shapes):
+            return rows
+        first = shapes[(shapes >= 0).all(axis=1).argmax()]
+        same = (shapes == first).all(axis=1)
+        return rows if same.all() else rows.filter(as_arrow(same))
 
     @property
     def pads(self) -> bool:

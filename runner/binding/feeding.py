@@ -21,7 +21,7 @@ from jobs.job import InputColumn, NullFill
 from runner.binding.blame import Blame
 from runner.binding.cast import NATURAL, Cast, advice, agree, as_arrow, as_numpy, is_raw, is_time
 from runner.binding.constant import constant, mismatch
-from runner.binding.nesting import Row, byte_lists, merge, peel, plain, wanted
+from runner.binding.nesting import Row, byte_lists, merge, open_lengths, peel, plain, wanted
 from runner.model.signature import TensorSpec
 from runner.tensor import (
     AS_BITS,
@@ -133,7 +133,8 @@ class ColumnSource:
 
     def describe(self) -> dict[str, str]:
         filled = "null rows are filled" if self.fill is not None else ""
-        notes = ["raw bytes" if self.raw else "", self.cast.note, filled, str(self.span or "")]
+        together = "rows of one shape share a batch" if None in self.sizes else ""
+        notes = ["raw bytes" if self.raw else "", self.cast.note, filled, str(self.span or ""), together]
         return {"column": self.column, "type": type_text(self.type), "note": "; ".join(filter(None, notes))}
 
     def document(self) -> dict[str, Any]:
@@ -158,6 +159,22 @@ class ColumnSource:
         if self.fill is None:
             self.blame.refuse("ROW_NULL", "null", "expected a value in every row, or a 'null:' rule in the job", empty)
         return self._filled(values, empty, self.fill)
+
+    def shapes(self, values: pa.Array) -> Array:
+        """(rows, open dimensions) of rows of the column: those that are equal may share a batch.
+
+        A null row has the shape of what it becomes, or else that of the other rows, if these have one.
+        """
+        shapes, empty = open_lengths(values, self.sizes), nulls(plain(values))
+        if empty is not None and self.fill is not None:
+            others = shapes[~empty]
+            if self.fill.shape:
+                shapes[empty] = [self.fill.shape[at] for at, size in enumerate(self.row) if size is None]
+            elif len(others) and (others == others[0]).all():
+                shapes[empty] = others[0]
+            else:
+                shapes[empty] = -1
+        return shapes
 
     def dense(self, values: pa.Array, blame: Blame) -> Tensor:
         """values: no null row. blame: with their rows in the batch."""
@@ -193,14 +210,16 @@ class ColumnSource:
         wanted = size if size is not None else int(lengths[0]) if len(lengths) else 0
         wrong = lengths != wanted
         if wrong.any():
-            why = (
-                ""
-                if size is not None
-                else ", as in the first row: all of a batch must have one length, or give a 'pad:' rule"
-            )
             raw = self.raw and not pa.types.is_nested(values.type.value_type)
-            holds = partial(_bytes_text if raw else _length_text, lengths)
-            expected = f"expected {wanted} bytes{why}" if raw else f"expected lists of {wanted}{why}"
+            holds: Callable[[int], str] = partial(_bytes_text if raw else _length_text, lengths)
+            expected = f"expected {wanted} bytes" if raw else f"expected lists of {wanted}"
+            if size is None:
+                by_row = lengths.reshape(rows, -1)  # by_row: (rows, lists of a row)
+                uneven = by_row != by_row[:, :1]
+                if uneven.any():
+                    holds = partial(_lengths_text, lengths, by_row.shape[1])
+                    blame.among(rows).refuse("ROW_SHAPE", holds, "expected lists of one length in a row", uneven)
+                expected += ", as in the first row: rows of several shapes share no call"
             # Where any length will do, no row is to blame: its batch is.
             blame.among(rows).refuse("ROW_SHAPE", holds, expected, wrong, rejectable=size is not None)
         return wanted
@@ -219,15 +238,20 @@ class ColumnSource:
 
     def _filled(self, values: pa.Array, empty: Array, fill: Tensor) -> Tensor:
         present = np.flatnonzero(~empty)  # present: (rows that hold a value,)
-        if not len(present) and None in self.row:
-            expected = "expected a row that gives the shape"
+        if not len(present) and None in self.row and not fill.shape:
+            expected = "expected a row that gives the shape, or 'null: {fill: [...]}' in the shape of a row"
             self.blame.refuse("ROW_NULL", "null, as all rows of the batch do", expected, empty, rejectable=False)
         dense = self.dense(values.take(as_arrow(present)), self.blame.within(lambda: present))
-        shape = (len(values), *dense.shape[1:])
+        row = dense.shape[1:] if len(present) else fill.shape or dense.shape[1:]
+        if fill.shape not in ((), row):
+            holds, expected = f"null, which becomes a row of {list(fill.shape)}", f"expected {list(row)}, as other rows"
+            self.blame.refuse("ROW_SHAPE", holds, expected, empty, rejectable=False)
+        shape = (len(values), *row)
         if isinstance(dense, Strings) and isinstance(fill, Strings):
             return _filled_strings(dense, fill, empty, shape)
         filled = np.empty(shape, carrier(self.dtype))
-        filled[present] = dense
+        if len(present):
+            filled[present] = dense
         filled[empty] = fill
         return filled
 
@@ -439,7 +463,7 @@ def _fill(rule: InputColumn, dtype: str, row: Row) -> Tensor | None:
     if rule.null == "error":
         return None
     if dtype != "string" and natural(dtype).kind in "fc":
-        nan = bits_of(np.array(np.nan, natural(dtype)), dtype)
+        nan = bits_of(np.array(np.nan, natural(dtype)), dtype).reshape(())
         if np.isnan(values_of(nan, dtype)):
             return nan
     raise mismatch("found 'null: nan'", f"expected 'null: {{fill: ...}}', as {dtype} has no NaN")
@@ -458,6 +482,10 @@ def nulls(values: pa.Array) -> Array | None:
 
 def _bytes_text(lengths: Array, index: int) -> str:
     return f"{lengths[index]} bytes"
+
+
+def _lengths_text(lengths: Array, lists: int, index: int) -> str:
+    return f"lists of {lengths[index - index % lists]} and of {lengths[index]}"
 
 
 def _length_text(lengths: Array, index: int) -> str:

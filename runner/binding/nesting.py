@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from runner.binding.cast import as_numpy
+from runner.tensor import Array
 
 Row = tuple[int | None, ...]  # the shape of one row; None: constant within a batch
 
@@ -56,6 +61,33 @@ def byte_lists(values: pa.Array, item: pa.DataType) -> pa.Array:
     else:
         lists = pa.large_list(item) if types.is_large_binary(kind) else pa.list_(item)
     return pa.Array.from_buffers(lists, len(values), head, values.null_count, values.offset, [items])
+
+
+def open_lengths(values: pa.Array, sizes: Sequence[int | None]) -> Array:
+    """How long the lists of each row are at the levels of any length, where all of a level are as long as its first.
+
+    sizes:   of the list levels; None: any. Lists of a fixed level may have another length.
+    returns: (rows, open levels); -1 where the lists of a row differ in length, 0 where there are none.
+    """
+    values = plain(values)
+    counts = np.ones(len(values), np.int64)  # counts: (rows,) lists of this level
+    found = []
+    for size in sizes[: 1 + max((at for at, size in enumerate(sizes) if size is None), default=-1)]:
+        lengths = as_numpy(pc.fill_null(pc.list_value_length(values), 0)).astype(np.int64)
+        if size is None:
+            longest, shortest = _by_row(np.maximum, lengths, counts), _by_row(np.minimum, lengths, counts)
+            found.append(np.where(longest == shortest, longest, -1))
+        counts = _by_row(np.add, lengths, counts)
+        values = plain(values.flatten())
+    return np.stack(found, axis=1) if found else np.empty((len(values), 0), np.int64)
+
+
+def _by_row(reduce: np.ufunc, lengths: Array, counts: Array) -> Array:
+    """(rows,) what `reduce` makes of the lengths of each row's lists; 0 where it has none."""
+    held, reduced = counts > 0, np.zeros(len(counts), np.int64)
+    if held.any():
+        reduced[held] = reduce.reduceat(lengths, (np.cumsum(counts) - counts)[held])
+    return reduced
 
 
 def merge(levels: tuple[Row, ...], declared: Row | None) -> tuple[Row, Row] | None:

@@ -76,6 +76,11 @@ class Account:
         """The share of padded inputs that was padding; None: nothing is padded."""
         return together(self.uses.values()).padding
 
+    def _shapes(self) -> dict[str, Any]:
+        """Rows that share batches with those of their shape only; nothing where all have one."""
+        use = together(self.uses.values())
+        return {"shapes": {"rows": use.shape_rows, "batches": use.shape_batches}} if use.shape_batches else {}
+
     @property
     def seconds(self) -> dict[str, float]:
         """By stage, over all workers."""
@@ -91,6 +96,7 @@ class Account:
                 "suggestion": self.bottleneck.suggestion,
             },
             **({} if self.padding is None else {"padding": round(self.padding, 4)}),
+            **self._shapes(),
             "stage_seconds": _rounded(self.seconds),
             "workers": {name: _worker(use, self.places.get(name)) for name, use in self.uses.items()},
             "warm_up_seconds": round(self.warm_up_s, 3),

@@ -41,6 +41,8 @@ class Use:
     rss_bytes: int = 0
     pad_places: int = 0  # for values of padded inputs, and how many of them the rows filled
     pad_values: int = 0
+    shape_rows: int = 0  # of row groups of several shapes, and in how many batches they went
+    shape_batches: int = 0
     most_rows: int = 0  # that the model takes in one call; 0: any number
     compilations: int = 0  # by XLA; for how many sets of shapes; the seconds of the calls that they came with
     compiled_shapes: int = 0
@@ -142,6 +144,8 @@ def together(uses: Iterable[Use]) -> Use:
         rss_bytes=max((use.rss_bytes for use in known), default=0),
         pad_places=sum(use.pad_places for use in known),
         pad_values=sum(use.pad_values for use in known),
+        shape_rows=sum(use.shape_rows for use in known),
+        shape_batches=sum(use.shape_batches for use in known),
         most_rows=min((use.most_rows for use in known if use.most_rows), default=0),
         compilations=sum(use.compilations for use in known),
         compiled_shapes=sum(use.compiled_shapes for use in known),

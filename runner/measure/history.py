@@ -18,6 +18,12 @@ from runner.measure.ceiling import Use, computing_s
 
 Outcome = Literal["published", "adopted", "failed", "lost"]
 _MOST_ROWS = 2**31 - 1  # of one attempt, for the timeline
+_SUMMED = (
+    "pad_places",
+    "pad_values",
+    "shape_rows",
+    "shape_batches",
+)  # of the figures of a receipt: those since the last
 _OUTCOMES: tuple[Outcome, ...] = ("published", "adopted", "failed", "lost")
 
 
@@ -46,7 +52,7 @@ class _Tally:
     seconds: dict[str, float] = field(default_factory=dict)
     cpu_s: float = 0.0
     last: Mapping[str, float] = field(default_factory=dict)  # its latest figures
-    padded: Counter[str] = field(default_factory=Counter)  # 'pad_places' and 'pad_values', see `Use`
+    summed: Counter[str] = field(default_factory=Counter)  # the figures of `_SUMMED`, see `Use`
     ended: float = 0.0  # when its last attempt did
 
 
@@ -104,7 +110,7 @@ class History:
         tally.bytes += receipt.size
         tally.cpu_s += figures.get("cpu_s", 0.0)
         tally.last = figures
-        tally.padded.update({name: int(figures.get(name, 0)) for name in ("pad_places", "pad_values")})
+        tally.summed.update({name: int(figures.get(name, 0)) for name in _SUMMED})
         for stage, spent in seconds.items():
             tally.seconds[stage] = tally.seconds.get(stage, 0.0) + spent
         behind = seconds.get("wait_encode", 0.0) + seconds.get("publish", 0.0)
@@ -153,8 +159,7 @@ class History:
                 batch_rows=int(tally.last.get("batch_rows", 0)),
                 ceiling=tally.last.get("ceiling_rows_per_s", 0.0),
                 rss_bytes=int(tally.last.get("rss_bytes", 0)),
-                pad_places=tally.padded["pad_places"],
-                pad_values=tally.padded["pad_values"],
+                **{name: tally.summed[name] for name in _SUMMED},
                 most_rows=int(tally.last.get("most_rows", 0)),
                 compilations=int(tally.last.get("compilations", 0)),
                 compiled_shapes=int(tally.last.get("compiled_shapes", 0)),

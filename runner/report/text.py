@@ -63,6 +63,13 @@ def account_lines(account: Account) -> list[str]:
     if sentence := stage_sentence(account.seconds):
         lines.append(f"workers' time: {sentence}")
     use = together(account.uses.values())
+    if use.shape_batches:
+        each = use.shape_rows / use.shape_batches
+        compiled = f"; XLA compiled for {use.compiled_shapes:,} of them" if use.compilations else ""
+        lines.append(
+            f"shapes: {use.shape_rows:,} rows of several shapes in {use.shape_batches:,} batches, {each:,.1f} rows"
+            f" each: rows of one shape share a batch{compiled}"
+        )
     if use.recompiles:
         shapes = f"{use.compiled_shapes:,} shape{'s' * (use.compiled_shapes > 1)}"
         lines.append(

@@ -130,7 +130,9 @@ class AttemptRun:
         tables = bench.gauge.measured(filter(None, row_groups), self._attempt.rows * bench.spec.shards, clock)
         fixed = binding.batch_rows is not None
         batch_rows = binding.batch_rows or max(1, bench.gauge.batch_rows >> self._attempt.halvings)
-        bucketing = Bucketing(binding.lengths, batch_rows, even=fixed)
+        note, lone = bench.gauge.note_shapes, batch_rows == 1  # a row alone goes with any
+        shapes = (lambda table: None) if lone else binding.shapes
+        bucketing = Bucketing(binding.lengths, batch_rows, even=fixed, shapes=shapes, note=note)
         # Where each bit counts, a row group that cannot be read must move no row of another one.
         full = fixed or bench.spec.most_rows is not None
         join: Join = "none" if self._limits.reproducible else "all" if full else "small"

@@ -47,6 +47,7 @@ class Gauge:
         self._ceiling = 0.0  # rows/s of the model alone, the best seen
         self._ended: float | None = None  # when the last turn did
         self._padded = [0, 0]  # places of padded inputs since the last receipt, and how many of them rows filled
+        self._shaped = [0, 0]  # rows of row groups of several shapes since then, and the batches of one shape they made
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
@@ -83,8 +84,10 @@ class Gauge:
         return _again(first, row_groups)
 
     def _tune(self, first: Located, rows_ahead: int) -> Tuned:
+        where, at_hand = first[0], self._binding.alike(first[1])
+
         def call(rows: int) -> Spent:
-            _, batch = next(batches([(first[0], first[1].slice(0, rows))], rows, "none", MOST_BATCH_BYTES))
+            _, batch = next(batches([(where, at_hand.slice(0, rows))], rows, "none", MOST_BATCH_BYTES))
             start = time.perf_counter()
             feeds = self._binding.feed(batch)
             fed = time.perf_counter()
@@ -94,7 +97,7 @@ class Gauge:
             return Spent(run - fed, time.perf_counter() - start)
 
         with suppress(RunnerError):  # it comes again with the first batch, where it is raised with its place
-            return tune(call, self.batch_rows, self._most_rows, first[1].num_rows, rows_ahead)
+            return tune(call, self.batch_rows, self._most_rows, at_hand.num_rows, rows_ahead)
         return Tuned(self.batch_rows)
 
     @contextmanager
@@ -109,10 +112,16 @@ class Gauge:
         self._padded[0] += places
         self._padded[1] += values
 
+    def note_shapes(self, rows: int, batches: int) -> None:
+        self._shaped[0] += rows
+        self._shaped[1] += batches
+
     def figures(self) -> dict[str, float]:
         """For a receipt; see `runner.measure.ceiling`. cpu_s: of this process since the last receipt."""
         (places, values), self._padded = self._padded, [0, 0]
         padded = {"pad_places": places, "pad_values": values} if places else {}
+        (rows, batches), self._shaped = self._shaped, [0, 0]
+        padded |= {"shape_rows": rows, "shape_batches": batches} if batches else {}
         return (
             self._fixed
             | padded

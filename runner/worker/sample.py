@@ -53,7 +53,7 @@ def read_rows(
                 table = file.read(piece.first)
             except BadRowsError as error:
                 table = error.rest()
-            table = conform(table, schema, piece.url)
+            table = binding.alike(conform(table, schema, piece.url))
         if table.num_rows > most:
             more = np.linspace(most, table.num_rows - 1, min(_SPREAD_ROWS, table.num_rows - most)).astype(np.int64)
             table = table.take(as_arrow(np.concatenate([np.arange(most), more])))

@@ -51,6 +51,63 @@ def test_every_row_comes_back_once_in_order(groups: Any, batch_rows: int, join: 
         assert pa.Table.from_batches([rows]).combine_chunks().equals(table.combine_chunks())
 
 
+def shape_of(table: pa.Table) -> Any:
+    """(rows, 1): the length of the list, in threes."""
+    return (length_of(table) // 3).reshape(-1, 1)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    groups=st.lists(st.lists(st.integers(0, 9), max_size=40) | st.lists(st.integers(0, 2), max_size=9), max_size=5),
+    batch_rows=st.integers(1, 50),
+    join=st.sampled_from(["all", "small", "none"]),
+    even=st.booleans(),
+    padded=st.booleans(),
+    reject=st.integers(2, 30),
+)
+def test_rows_of_one_shape_share_a_batch_and_come_back_once_in_order(
+    groups: Any, batch_rows: int, join: Any, even: bool, padded: bool, reject: int
+) -> None:
+    edges = np.concatenate([[0], np.cumsum([len(lengths) for lengths in groups])])
+    tables = [
+        group(lengths, int(first)).drop("tensor") if lengths else None
+        for lengths, first in zip(groups, edges, strict=False)
+    ]
+    given_tables = [(Where("f", index), table) for index, table in enumerate(tables) if table is not None]
+    noted: list[tuple[int, int]] = []
+    bucketing = Bucketing(
+        length_of if padded else lambda _: None,
+        batch_rows,
+        even=even,
+        shapes=shape_of,
+        note=lambda rows, pieces: noted.append((rows, pieces)),
+    )
+    found: list[pa.RecordBatch] = []
+    for where, batch in batches(bucketing.pieces(given_tables), batch_rows, join):
+        assert len(np.unique(shape_of(batch))) == 1
+        ids = batch.column("id").to_numpy()
+        places = [where.at(index) for index in range(len(ids))]
+        assert [edges[at.row_group] + at.first_row for at in places] == ids.tolist()
+        kept = ids % reject != 1
+        found += bucketing.restore(batch if kept.all() else batch.filter(pa.array(kept)), None if kept.all() else kept)
+    expected = [number for number in range(int(edges[-1])) if number % reject != 1]
+    assert [number for rows in found for number in rows.column("id").to_pylist()] == expected
+    several = [table.num_rows for _, table in given_tables if len(np.unique(shape_of(table))) > 1]
+    assert [rows for rows, _ in noted] == several
+
+
+def test_a_row_group_of_one_shape_is_not_copied_and_not_held_back() -> None:
+    table = group([3, 4, 5, 3], 0)
+    bucketing = Bucketing(lambda _: None, 2, shapes=shape_of)
+    found = []
+    for _, batch in batches(bucketing.pieces([(Where("f", 0), table), (Where("f", 1), group([9, 0], 4))]), 2, "none"):
+        found.append([rows.column("id").to_pylist() for rows in bucketing.restore(batch)])
+    assert found == [[[0, 1]], [[2, 3]], [], [[4, 5]]]
+    ((where, same),) = Bucketing(lambda _: None, 2, shapes=shape_of).pieces([(Where("f", 0), table)])
+    assert same is table
+    assert (where.order, where.shape) == (None, (1,))
+
+
 def test_even_batches_have_as_many_rows_as_the_row_group_gives() -> None:
     bucketing = Bucketing(length_of, 4, even=True)
     pieces = list(bucketing.pieces([(Where("f", 0), group([9, 1, 1, 1, 1, 1, 9, 1, 9, 1], 0))]))

@@ -375,7 +375,28 @@ def test_a_list_of_the_wrong_length_says_both_lengths() -> None:
     assert "holds a list of 3" in message
     assert "expected lists of 4" in message
     open_length = bad_row("int32", (None, None), pa.array([[1], [1, 2]]))[3]
-    assert "all of a batch must have one length, or give a 'pad:' rule" in open_length
+    assert "expected lists of 1, as in the first row: rows of several shapes share no call" in open_length
+    assert "pad" not in open_length, "it would change what the model sees"
+
+
+@pytest.mark.parametrize("rows", [[[[1], [2, 3]], [[1], [2]]], [[[1], [2]], [[], [1]]]], ids=str)
+def test_a_row_whose_own_lists_differ_is_a_bad_row(rows: Any) -> None:
+    code, row, count, message = bad_row("int32", (None, None, None), pa.array(rows))
+    assert (code, count) == ("ROW_SHAPE", 1)
+    assert len({len(one) for one in rows[row]}) == 2
+    assert "holds lists of " in message
+    assert "expected lists of one length in a row" in message
+
+
+def test_a_null_row_may_bring_its_own_shape() -> None:
+    values = pa.array([None, None], pa.list_(pa.list_(pa.int32())))
+    assert feed("int32", (None, None, 2), values, null={"fill": [[1, 2], [3, 4]]}).tolist() == [[[1, 2], [3, 4]]] * 2
+    values = pa.array([None, [[5, 6]]], pa.list_(pa.list_(pa.int32())))
+    assert bad_row("int32", (None, None, 2), values, null={"fill": [[1, 2], [3, 4]]})[0] == "ROW_SHAPE"
+    assert (
+        "'null: {fill: [...]}'"
+        in bad_row("int32", (None, None), pa.array([None], pa.list_(pa.int32())), null={"fill": 1})[3]
+    )
 
 
 def test_nan_and_infinity_pass() -> None:

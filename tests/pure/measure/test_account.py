@@ -12,6 +12,7 @@ from jobs.schedule.event import AttemptSucceeded
 from runner.measure.account import Account, Heading, account
 from runner.measure.history import History
 from runner.measure.place import Place
+from runner.report.text import account_lines
 
 JOB = Job.model_validate({"model": {"url": "m"}, "input": {"url": "i"}, "output": {"url": "o"}})
 KEYS = ["working_s", "speed", "bottleneck", "stage_seconds", "workers", "warm_up_seconds", "first_part_s"]
@@ -50,6 +51,16 @@ def test_the_keys_of_an_account_are_the_same_in_every_run() -> None:
 def test_padding_is_told_where_an_input_is_padded() -> None:
     padded = history_of("w1", pad_places=3, pad_values=2)
     assert document_of(account(JOB, padded, {}))["padding"] == 0.3333
+
+
+def test_rows_of_several_shapes_are_told_with_the_batches_that_they_made() -> None:
+    made = account(JOB, history_of("w1", "w2", shape_rows=30, shape_batches=8), {})
+    assert document_of(made)["shapes"] == {"rows": 60, "batches": 16}
+    assert "shapes: 60 rows of several shapes in 16 batches, 3.8 rows each: rows of one shape share a batch" in (
+        account_lines(made)
+    )
+    compiled = history_of("w1", shape_rows=30, shape_batches=8, compilations=5, compiled_shapes=5)
+    assert any(line.endswith("; XLA compiled for 5 of them") for line in account_lines(account(JOB, compiled, {})))
 
 
 def test_compilations_are_told_of_a_worker_that_had_any() -> None:

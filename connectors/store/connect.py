@@ -77,6 +77,23 @@ def absolute(url: str) -> str:
     return url if url.endswith("://") else url.rstrip("/")
 
 
+def below(url: str, folder: str) -> tuple[str, ...] | None:
+    """The names by which `url` lies below `folder`, none for the folder itself; None where it lies elsewhere.
+
+    Links of this machine are followed. On other stores names are compared, of one kind of store.
+    """
+    if kind_of(scheme_of(url)) is not kind_of(scheme_of(folder)):
+        return None
+    inner, outer = (_place(one) for one in (url, folder))
+    return inner[len(outer) :] if inner[: len(outer)] == outer else None
+
+
+def _place(url: str) -> tuple[str, ...]:
+    path = absolute(url)
+    path = os.path.realpath(path) if scheme_of(url) == "file" else path.partition("://")[2]
+    return tuple(filter(None, path.split("/")))
+
+
 def kind_of(scheme: str) -> type[Files]:
     return LocalFiles if scheme == "file" else _KINDS[scheme].files
 

@@ -1,7 +1,8 @@
 """Scratch folders on the disk of this machine, and the end of those whose process died.
 
-Every process has one folder below `<temporary folder>/savedmodel-runner-<user>`, and a lock that the operating system
-lets go of when the process ends, however it ends. Refuses to know what is kept there. The invariant: a folder whose
+Every process has one folder below `<temporary folder>/.savedmodel-runner-<user>`, and a lock that the operating system
+lets go of when the process ends, however it ends. Its name is hidden, so that what lies there is never taken for input.
+Refuses to know what is kept there. The invariant: a folder whose
 owner lives is never removed, and one whose owner is gone goes when the next process of this user needs scratch space.
 """
 
@@ -49,12 +50,17 @@ def expanded(path: str) -> Path:
         ) from None
 
 
+def scratch_home() -> Path:
+    """Where scratch folders are made, if there are any."""
+    return _above(tempfile.gettempdir())
+
+
 @lru_cache
 def _home(temporary: str) -> Path:
     """The folder of this process, made and locked; those of dead processes are removed first."""
-    above = Path(temporary) / f"savedmodel-runner-{os.getuid()}"
+    above = _above(temporary)
     if not _ours(above):
-        return Path(tempfile.mkdtemp(prefix="savedmodel-runner-"))
+        return Path(tempfile.mkdtemp(prefix=".savedmodel-runner-"))
     try:
         with FileLock(above / "lock", timeout=_LOCK_S):
             dead = [_renamed(folder) for folder in above.iterdir() if folder.is_dir() and _ownerless(folder)]
@@ -64,10 +70,14 @@ def _home(temporary: str) -> Path:
             _held.append(lock)
             atexit.register(_leave, home)
     except Timeout:
-        return Path(tempfile.mkdtemp(prefix="savedmodel-runner-"))
+        return Path(tempfile.mkdtemp(prefix=".savedmodel-runner-"))
     for folder in dead:  # outside the lock: it may be gigabytes
         shutil.rmtree(folder, ignore_errors=True)
     return home
+
+
+def _above(temporary: str) -> Path:
+    return Path(temporary) / f".savedmodel-runner-{os.getuid()}"
 
 
 _held: list[FileLock] = []  # for as long as this process lives

@@ -18,6 +18,7 @@ from connectors.formats.registry import (
     source_of,
 )
 from connectors.secret import redact
+from connectors.store.connect import below
 from connectors.store.listing import Listing, Pattern, has_wildcard, hidden, in_folders
 from connectors.store.store import FileStat, Store
 from jobs.errors import BindingError, InputError, OutputError
@@ -105,18 +106,15 @@ def with_folders(
     return BindingError(error.message + "".join(lines), **error.facts)
 
 
-def refuse_own_output(job: Job, store: Store, source: Source) -> None:
+def refuse_own_output(job: Job, source: Source) -> None:
     """raises: OutputError where the parts of this job would be input of the next run of it."""
     output = Store(job.output.url, job.output.options)
-    if output.scheme != store.scheme:
-        return
-    home = output.url.rstrip("/") + "/"
     for given in job.input.url:
         url = Store(given, job.input.options).url
         pattern = Pattern.parse(url) if has_wildcard(url) else Pattern(url)
-        folder = pattern.folder.rstrip("/") + "/"
-        part = (*filter(None, home.removeprefix(folder).split("/")), f"part{source.suffixes[0]}")
-        if home.startswith(folder) and not hidden(part) and pattern.wants(part, source.suffixes):
+        inside = below(output.url, pattern.folder)
+        part = (*(inside or ()), f"part{source.suffixes[0]}")
+        if inside is not None and not hidden(part) and pattern.wants(part, source.suffixes):
             raise OutputError(
                 f"cannot write into '{redact(output.url)}': it lies in the input '{redact(given)}', so that the next"
                 " run of this job would read its own output; choose an output folder beside the input"

@@ -36,6 +36,7 @@ from runner.preflight.identity import identity_of, model_identity
 from runner.preflight.input import Listed, listed, refuse_own_output, with_folders
 from runner.preflight.only_rejects import only_files, only_rows, rejected_before
 from runner.preflight.output import written
+from runner.preflight.place import refuse_mixed_places
 from runner.preflight.shape import batch_sizes, sample_slice, slices_elsewhere, small_row_groups
 from runner.scan.batching import Batching, batching
 from runner.scan.compiled import Compiled, compiled
@@ -195,6 +196,7 @@ def examine(job: Job, cache: CacheSettings | None = None) -> Examined:
     cost: a remote model is copied to this machine too, because its digest is one of content.
     """
     cache = cache or CacheSettings()
+    refuse_mixed_places(job, cache)
     model = read_model(job.model.url, job.model.version, job.model.options, cache)
     metagraph = choose_metagraph(model, job.model.tags)
     signature = choose_signature(metagraph, job.model.signature, model.url)
@@ -208,7 +210,7 @@ def examine(job: Job, cache: CacheSettings | None = None) -> Examined:
     store = Store(job.input.url[0], job.input.options)
     inputs = listed(job, store)
     job, source, files = inputs.job, inputs.source, inputs.files
-    refuse_own_output(job, store, source)
+    refuse_own_output(job, source)
     first = first_schema(source, store, files, job.limits)
     scanned = Scanned(trusted, made, swallowing(program, signature.name), batching(program, signature.name))
     tried = scanned.repeatable

@@ -61,7 +61,7 @@ def test_what_a_killed_process_left_goes_with_the_next_one_and_what_a_living_one
 
 
 def test_a_folder_that_another_user_could_read_is_not_used(temporary: Path) -> None:
-    planted = temporary / f"savedmodel-runner-{os.getuid()}"
+    planted = scratch.scratch_home()
     planted.mkdir()
     planted.chmod(0o777)
     mine = scratch.scratch_folder("e1-a1")

@@ -1,0 +1,45 @@
+"""Where a job writes, compared with what it reads: nothing that it leaves may become a part of its model or input.
+
+Looks at names alone, before anything is written. Refuses to know what is in the files. Of the output in the input,
+where patterns and formats decide, see `input.py`.
+"""
+
+from __future__ import annotations
+
+from connectors.models.cache import CacheSettings, ModelCache
+from connectors.secret import redact
+from connectors.store.connect import below, scheme_of
+from connectors.store.listing import Pattern, has_wildcard, hidden
+from connectors.store.scratch import scratch_home
+from jobs.errors import JobError, OutputError
+from jobs.job import Job
+
+
+def refuse_mixed_places(job: Job, cache: CacheSettings) -> None:
+    """raises: OutputError for an output in the model; JobError for copies of the model in output or input, and for
+    spools in the model, on this machine. Links are followed."""
+    model, output = job.model.url, job.output.url
+    address = "endpoint_url"  # names of two servers are no names of one folder
+    if below(output, model) is not None and job.model.options.get(address) == job.output.options.get(address):
+        raise OutputError(
+            f"cannot write into '{redact(output)}': it lies in the model '{redact(model)}', whose files would be others"
+            " then; choose an output folder beside the model"
+        )
+    if scheme_of(model) != "file":
+        _refuse_cache(job, str(ModelCache(cache).folder))
+    elif scheme_of(output) != "file" and below(str(scratch_home()), model) is not None:
+        raise JobError(
+            f"cannot keep parts in '{scratch_home()}' until they are published: it lies in the model '{model}', whose"
+            " files would be others then; set TMPDIR to a folder of its own"
+        )
+
+
+def _refuse_cache(job: Job, folder: str) -> None:
+    for what, url in (("output", job.output.url), *(("input", url) for url in job.input.url)):
+        pattern = Pattern.parse(url) if has_wildcard(url) else Pattern(url)
+        inside = below(folder, pattern.folder)
+        if inside is not None and not hidden(inside) and pattern.reaches(inside):
+            raise JobError(
+                f"cannot keep a copy of the model in '{folder}': it lies in the {what} '{redact(url)}', whose readers "
+                "would take its files for rows; set RUNNER_MODEL_CACHE to a folder of its own"
+            )

@@ -151,13 +151,16 @@ class Failure:
     error: RunnerError
 
     def document(self) -> dict[str, Any]:
+        """`code` only where the error has one."""
+        code = self.error.facts.get("code")
         return {
             "shard": self.shard,
             "attempt": self.attempt,
             "number": self.number,
             "worker": self.worker,
             "error": type(self.error).__name__,
-            "message": self.error.message,
+            **({"code": code} if code else {}),
+            "message": str(self.error),
         }
 
 

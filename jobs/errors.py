@@ -24,6 +24,7 @@ on the class or the text of a message. Every class survives pickling.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any, ClassVar, Literal
@@ -46,6 +47,13 @@ class RunnerError(Exception):
         super().__init__(message)
         self.message = message
         self.facts = facts
+
+    def __str__(self) -> str:
+        """The message as a person reads it: its stable code comes first, unless the message says it already."""
+        code = self.facts.get("code")
+        if not code or re.search(rf"\b{re.escape(str(code))}\b", self.message):
+            return self.message
+        return f"{code}: {self.message}"
 
     @property
     def condemns(self) -> bool:

@@ -157,7 +157,7 @@ def _manifest(
     try:
         document = read_manifest(store, success)
     except OutputError as error:
-        return {}, [Problem("altered", str(success.get("manifest") or SUCCESS), error.message)]
+        return {}, [Problem("altered", str(success.get("manifest") or SUCCESS), str(error))]
     totals = document.get("totals", {})
     wrong = [key for key in totals if success.get(key) != totals[key]]
     problems = [Problem("altered", SUCCESS, f"its {', '.join(wrong)} differ from the manifest")] if wrong else []
@@ -176,7 +176,7 @@ class _Check:
         try:
             header, rows = self._header(name, size)
         except DataError as error:
-            return _Found(problem=Problem("altered" if self._expected(name) else "foreign", name, error.message))
+            return _Found(problem=Problem("altered" if self._expected(name) else "foreign", name, str(error)))
         index = header.get("shard")
         ours = header.get("plan_id") == self.plan.id and isinstance(index, int) and 0 <= index < len(self.plan.shards)
         if not ours:
@@ -234,7 +234,7 @@ class _Check:
             of = header_of or {}
             decoded = self._decoded(name) if self.deep else rows
         except RunnerError as error:
-            yield f"its reject file cannot be read: {error.message}"
+            yield f"its reject file cannot be read: {error}"
             return
         if not rows == decoded == header.get("rows_rejected"):
             yield f"its reject file '{name}' holds {rows} rows, {header.get('rows_rejected')} were rejected"
@@ -253,7 +253,7 @@ class _Check:
         try:
             read = self._decoded(name)
         except DataError as error:
-            return "", [error.message]
+            return "", [str(error)]
         return sha256.hexdigest(), [] if read == rows else [f"{read:,} rows decode, {rows:,} are stated"]
 
     def _decoded(self, name: str) -> int:

@@ -91,7 +91,7 @@ def _unforeseen(error: Exception) -> tuple[RunnerError, Exception | None]:
 
 
 def _explain(error: RunnerError, cause: Exception | None = None) -> int:
-    say(error.message)
+    say(str(error))
     if os.environ.get("RUNNER_TRACEBACK") == "1":
         traceback.print_exception(cause or error)
     if isinstance(error, StoppedError) or error.facts.get("resumable"):

@@ -98,7 +98,7 @@ def _skipped(error: InputError, limits: Limits) -> bool:
 def _too_many(errors: Sequence[InputError], files: int, limits: Limits) -> DataError:
     most = allowed(limits.max_bad_files, files)
     budget = f"`limits.max_bad_files: {limits.max_bad_files}` allows {most:,}, and one at least must be good"
-    return DataError(f"{_told(errors, files).message}\n{budget}", code="MAX_BAD_FILES", files=len(errors))
+    return DataError(f"{_told(errors, files)}\n{budget}", code="MAX_BAD_FILES", files=len(errors))
 
 
 def _told(errors: Sequence[InputError], files: int) -> InputError:
@@ -107,6 +107,6 @@ def _told(errors: Sequence[InputError], files: int) -> InputError:
     codes = sorted({str(error.facts.get("code", "")) for error in errors})
     return InputError(
         f"cannot read {len(errors)} of {files} input files ({', '.join(codes)})"
-        f"\n{offenders([one_line(error.message) for error in errors])}",
+        f"\n{offenders([one_line(error) for error in errors])}",
         code=codes[0],
     )

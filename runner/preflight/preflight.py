@@ -279,7 +279,7 @@ def complete(examined: Examined) -> Preflight:
         options=examined.options,
         scanned=examined.scanned,
         inputs=examined.inputs,
-        skipped=tuple(error.message for error in skipped),
+        skipped=tuple(map(str, skipped)),
         notes=notes,
     )
 

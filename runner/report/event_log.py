@@ -95,7 +95,8 @@ def _facts(what: Event | Action) -> dict[str, Any]:
             case Attempt():
                 facts |= {"shard": value.shard, "attempt": value.id, "number": value.number, "rows": value.rows}
             case RunnerError():
-                facts |= {"error": type(value).__name__, "message": redact(value.message)}
+                facts |= {"error": type(value).__name__, "message": redact(str(value))}
+                facts |= {"code": code} if (code := value.facts.get("code")) else {}
             case _ if name != "now" and value not in ("", (), 0, False):
                 facts[name] = value
     if isinstance(what, Dispatch | AttemptSucceeded):

@@ -205,9 +205,7 @@ def _some(names: Sequence[str], most: int = 20) -> str:
 
 
 def _failures(failures: Sequence[Failure]) -> str:
-    rows = [
-        (str(one.shard), str(one.number), one.worker, type(one.error).__name__, one.error.message) for one in failures
-    ]
+    rows = [(str(one.shard), str(one.number), one.worker, type(one.error).__name__, str(one.error)) for one in failures]
     return _table(("shard", "attempt", "worker", "error", "message"), rows, numbers=(0, 1))
 
 

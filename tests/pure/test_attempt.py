@@ -60,4 +60,11 @@ def test_a_failure_keeps_its_error_between_processes_and_tells_its_kind_in_json(
     again = pickle.loads(pickle.dumps(failure))  # noqa: S301
     assert (again.error.message, again.error.facts) == ("row 4 is bad", {"code": "NULL"})
     told = json.loads(json.dumps(failure.document()))
-    assert (told["shard"], told["worker"], told["error"], told["message"]) == (3, "w1", "DataError", "row 4 is bad")
+    assert (told["shard"], told["worker"], told["error"], told["message"]) == (
+        3,
+        "w1",
+        "DataError",
+        "NULL: row 4 is bad",
+    )
+    assert told["code"] == "NULL"
+    assert "code" not in Failure(3, "e1-a1-x", 1, "w1", DataError("row 4 is bad")).document()

@@ -29,8 +29,22 @@ def test_every_error_survives_pickling_with_its_facts(kind: type[RunnerError], p
     error = kind("no column 'a': it has 'b'", **FACTS)
     again = pickle.loads(pickle.dumps(error, protocol))  # noqa: S301
     assert type(again) is kind
-    assert (again.message, str(again), again.facts) == (error.message, error.message, FACTS)
+    assert (again.message, str(again), again.facts) == (error.message, f"PAGE_CRC: {error.message}", FACTS)
     assert (again.exit_code, again.failure_class) == (kind.exit_code, kind.failure_class)
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "said"),
+    [
+        ("cannot read 'a'", "FILE_MAGIC", "FILE_MAGIC: cannot read 'a'"),
+        ("ROW_NULL: row 4 holds null", "ROW_NULL", "ROW_NULL: row 4 holds null"),
+        ("shard 3 would fail again: ROW_NULL: null", "ROW_NULL", "shard 3 would fail again: ROW_NULL: null"),
+        ("no room to read", "oom", "oom: no room to read"),
+        ("it is gone", None, "it is gone"),
+    ],
+)
+def test_the_text_of_an_error_says_its_code_once(message: str, code: str | None, said: str) -> None:
+    assert str(RunnerError(message, **({"code": code} if code else {}))) == said
 
 
 @pytest.mark.parametrize(

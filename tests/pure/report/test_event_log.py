@@ -19,6 +19,7 @@ from jobs.schedule.event import (
     Event,
     Started,
     Tick,
+    WorkerFailedToStart,
     WorkerReady,
     WorkersDiffer,
 )
@@ -68,6 +69,13 @@ def test_a_worker_that_is_ready_is_told_with_its_node() -> None:
     (started, ready) = logged([Started(0.0), WorkerReady(1.0, "w1", "n1")])
     assert started["event"] == "started"
     assert (ready["worker"], ready["node"]) == ("w1", "n1")
+
+
+def test_an_error_is_told_with_its_code() -> None:
+    error = StorageError("cannot read 'a'", code="FILE_CHANGED")
+    failed = Failure(0, "e1-s0-a1", 1, "w1", error)
+    lines = logged([AttemptFailed(1.0, "w1", failed), WorkerFailedToStart(1.0, "w1", error)])
+    assert {(line["code"], line["message"]) for line in lines} == {("FILE_CHANGED", "FILE_CHANGED: cannot read 'a'")}
 
 
 def test_that_workers_differ_is_a_warning() -> None:

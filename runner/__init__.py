@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from runner.preflight.preflight import Preflight
 
 __version__ = "0.1.0"
+_MOST_TEXT = 16 * 2**20  # characters of a job file: a device has no end
 __all__ = ["Job", "RunnerError", "attach", "inspect", "plan", "run", "start", "verify"]
 
 
@@ -179,10 +180,14 @@ def _job(job: Job | str | Path, overrides: tuple[str, ...]) -> Job:
 
 
 def read_text(path: str | Path) -> str:
-    """The text of a job file. raises: JobError if it cannot be read."""
+    """The text of a job file, which may be a pipe of the shell. raises: JobError if it cannot be read."""
     from jobs.errors import JobError
 
     try:
-        return Path(path).read_text(encoding="utf-8")
+        with Path(path).open(encoding="utf-8") as file:
+            text = file.read(_MOST_TEXT + 1)
+        if len(text) > _MOST_TEXT:
+            raise OSError(f"it has more than {_MOST_TEXT:,} characters")
+        return text
     except (OSError, UnicodeDecodeError) as error:
         raise JobError(f"cannot read job file '{path}': {error}; expected a YAML file") from error

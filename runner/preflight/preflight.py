@@ -290,6 +290,8 @@ def _model_options(model: Model) -> ModelOptions:
     for name in model.op_libraries:
         path = str(expanded(name).absolute())
         try:
+            if Path(path).exists() and not Path(path).is_file():  # who opens a pipe waits for its other end
+                raise OSError("it is no regular file")
             with Path(path).open("rb") as file:
                 libraries.append((path, hashlib.file_digest(file, "sha256").hexdigest()))
         except OSError as error:

@@ -38,7 +38,7 @@ _FENCE = re.compile(
 _COMMENT = re.compile(r"<!--(?P<text>(?:(?!-->).)*)-->\s*\Z", re.DOTALL)
 _CODE = re.compile(
     r"(FILE|PAGE|ROWGROUP|ROW|RECORD|BATCH|COLUMN|MODEL|PART|DUPLICATE|EXTENSION|UNTRUSTED|ALL)_[A-Z0-9]+(_[A-Z]+)*"
-    r"|NO_INPUT|MAX_(BAD_FILES|REJECTED_ROWS)"
+    r"|NO_(INPUT|RANGES)|INPUT_TABLE|MAX_(BAD_FILES|REJECTED_ROWS)"
 )
 _RUN = ("console", "python")
 _REASON = re.compile(r"\s*not run:(?P<reason>.*)", re.DOTALL)

@@ -51,11 +51,22 @@ SECRET_PARAMETER = r"(?:sig|token|key|secret|passw|passphrase|pwd|credential|aut
 _URL_SECRET = re.compile(rf"://[^/@]*:[^/@]*@|[?&][^=&/]*{SECRET_PARAMETER}[^=&/]*=", re.IGNORECASE)
 
 
+# YAML 1.1 takes '1e3' for text: a number needs a dot there, and a sign behind the 'e'.
+_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d{1,4}")
+
+
+def parse_number(value: Any) -> Any:
+    """The text '1e3' -> 1000, and a number that is whole -> an integer; other values pass through."""
+    if isinstance(value, str) and _EXPONENT.fullmatch(value):
+        value = float(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def parse_bytes(value: Any) -> Any:
     """'128MiB' -> 134217728; numbers pass through. raises: ValueError naming the units."""
     if not isinstance(value, str):
         return value
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", value)
+    match = re.fullmatch(r"\s*(\d{1,30}(?:\.\d+)?)\s*([A-Za-z]*)\s*", value)
     if match is None or match[2].upper() not in _BYTES:
         raise ValueError(f"{value!r} is no size; write a number of bytes, or a number with KiB, MiB, GiB or TiB")
     return int(float(match[1]) * _BYTES[match[2].upper()])
@@ -63,12 +74,15 @@ def parse_bytes(value: Any) -> Any:
 
 def parse_budget(value: Any) -> Any:
     """'0.5%' and whole numbers from 0 pass. raises: ValueError naming both forms."""
-    if isinstance(value, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", value.strip())):
-        if float(match[1]) <= 100:
-            return f"{match[1]}%"
-    elif isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", value.strip()) if isinstance(value, str) else None
+    if match is not None and float(match[1]) <= 100:
+        return f"{match[1]}%"
+    value = parse_number(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST:
         return value
-    raise ValueError(f"{value!r} is no budget; write a whole number from 0, or a share such as '0.5%' ('100%': any)")
+    raise ValueError(
+        f"{repr(value)[:80]} is no budget; write a whole number from 0, or a share such as '0.5%' ('100%': any)"
+    )
 
 
 def allowed(budget: int | str, total: int) -> int:
@@ -90,10 +104,19 @@ def _without_secret(url: str) -> str:
     return url
 
 
-# Strict numbers: `count: yes` is no 1, `cpus: "4"` no 4.
-Count = Annotated[int, Field(ge=1, strict=True)]
-Amount = Annotated[float, Field(gt=0, strict=True)]
-ByteCount = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0, strict=True)]
+MOST = 2**63 - 1  # what files, stores and tensors count with
+
+# Strict numbers: `count: yes` is no 1, `cpus: "4"` no 4. Bounded: what is asked for is made, or asked of a cluster.
+Count = Annotated[int, BeforeValidator(parse_number), Field(ge=1, le=MOST, strict=True)]
+Rows = Annotated[int, BeforeValidator(parse_number), Field(ge=1, le=2**31 - 1, strict=True)]  # of a batch, in memory
+Processes = Annotated[int, BeforeValidator(parse_number), Field(ge=1, le=100_000, strict=True)]
+Threads = Annotated[int, BeforeValidator(parse_number), Field(ge=1, le=1024, strict=True)]
+Tries = Annotated[int, BeforeValidator(parse_number), Field(ge=1, le=10_000, strict=True)]
+Amount = Annotated[float, BeforeValidator(parse_number), Field(gt=0, le=2**53, strict=True)]
+Units = Annotated[float, BeforeValidator(parse_number), Field(gt=0, le=100_000, strict=True)]  # of one machine
+Seconds = Annotated[float, BeforeValidator(parse_number), Field(gt=0, le=10**9, strict=True)]  # 30 years
+Dimension = Annotated[int, BeforeValidator(parse_number), Field(ge=0, le=MOST)]
+ByteCount = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0, le=MOST, strict=True)]
 Budget = Annotated[int | str, BeforeValidator(parse_budget)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]  # one name may stand alone
 Url = Annotated[str, Field(min_length=1), AfterValidator(_without_secret)]
@@ -134,7 +157,9 @@ def _harmless(value: OptionValue) -> bool:
 
 class Model(Location):
     url: Url
-    version: Literal["latest"] | Annotated[int, Field(ge=0, strict=True)] | None = None
+    version: (
+        Literal["latest"] | Annotated[int, BeforeValidator(parse_number), Field(ge=0, le=MOST, strict=True)] | None
+    ) = None
     tags: Names | None = None
     signature: str | None = None
     engine: Literal["session", "eager"] = "session"
@@ -142,7 +167,7 @@ class Model(Location):
     xla: bool = False  # compile the signature, for one batch size
     mixed_precision: Literal["bfloat16", "float16"] | None = None  # what float32 matrices are multiplied in
     op_libraries: Names = ()  # shared libraries that register ops of the model; paths that every worker sees
-    batch: Count | None = None  # rows of each call, for a graph that takes no other number; None: as its tensors say
+    batch: Rows | None = None  # rows of each call, for a graph that takes no other number; None: as its tensors say
 
     @model_validator(mode="after")
     def _compiled_as_asked(self) -> Model:
@@ -180,7 +205,7 @@ class Input(Location):
 def _plain(value: Any) -> Any:
     try:
         canonical(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(
             f"not a value of JSON ({error}); expected numbers, text, true, false, or lists of them"
         ) from None
@@ -210,8 +235,8 @@ class Pad(Section):
     """To what width lists are filled up in a batch: the longest one, a multiple of a number, or the next bucket."""
 
     to: Literal["max"] | None = None
-    multiple_of: Count | None = None
-    buckets: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
+    multiple_of: Rows | None = None
+    buckets: Annotated[tuple[Rows, ...], Field(min_length=1)] | None = None
     value: Plain = None  # None: 0, false or ""
 
     @model_validator(mode="before")
@@ -276,7 +301,7 @@ class OutputColumn(Section):
 
     column: str | None = None
     decode: Literal["utf-8"] | None = None  # strings are binary unless decoded
-    shape: tuple[int, ...] | None = None  # of one row; only for a tensor whose rank the signature leaves open
+    shape: tuple[Dimension, ...] | None = None  # of one row; only for a tensor whose rank the signature leaves open
     cut: str | None = None  # the padded input that its second dimension follows: rows are cut to their own length
 
     @model_validator(mode="before")
@@ -353,12 +378,12 @@ class Workers(Section):
     Instead of `count`, `max` (and `min`, 1 if omitted): as many as there is work and room for: `jobs.schedule.elastic`.
     """
 
-    count: Literal["auto"] | Count = "auto"
-    min: Count | None = None
-    max: Count | None = None
-    gpus: Annotated[float, Field(ge=0, strict=True)] = 0
-    cpus: Amount = 1
-    readers: Literal["auto"] | Count = "auto"  # threads of a worker that fetch and decode; auto: by its cpus
+    count: Literal["auto"] | Processes = "auto"
+    min: Processes | None = None
+    max: Processes | None = None
+    gpus: Annotated[float, BeforeValidator(parse_number), Field(ge=0, le=100_000, strict=True)] = 0
+    cpus: Units = 1
+    readers: Literal["auto"] | Threads = "auto"  # threads of a worker that fetch and decode; auto: by its cpus
     memory: ByteCount | None = None
     resources: dict[str, Amount] = Field(default_factory=dict)
 
@@ -388,9 +413,9 @@ class Workers(Section):
 class Limits(Section):
     shard_bytes: ByteCount = 128 * 2**20  # decoded bytes of the columns that are read
     shard_rows: Count = 2**22
-    batch_rows: Literal["auto"] | Count = "auto"
-    max_attempts: Count = 4
-    stall_s: Amount = 600.0  # how long an attempt may make no progress
+    batch_rows: Literal["auto"] | Rows = "auto"
+    max_attempts: Tries = 4
+    stall_s: Seconds = 600.0  # how long an attempt may make no progress
     on_bad_row: Literal["fail", "reject"] = "fail"
     max_rejected_rows: Budget = 0  # of the job: a number, or a share of its rows
     on_bad_file: Literal["fail", "skip"] = "fail"

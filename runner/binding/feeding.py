@@ -240,7 +240,7 @@ class ColumnSource:
         present = np.flatnonzero(~empty)  # present: (rows that hold a value,)
         if not len(present) and None in self.row and not fill.shape:
             expected = "expected a row that gives the shape, or 'null: {fill: [...]}' in the shape of a row"
-            self.blame.refuse("ROW_NULL", "null, as all rows of the batch do", expected, empty, rejectable=False)
+            self.blame.refuse("ROW_NULL", "null, as all rows of the batch do", expected, empty)
         dense = self.dense(values.take(as_arrow(present)), self.blame.within(lambda: present))
         row = dense.shape[1:] if len(present) else fill.shape or dense.shape[1:]
         if fill.shape not in ((), row):

@@ -89,16 +89,19 @@ def test_every_image_has_the_answer_that_it_has_alone(
     assert f"60 rows of several shapes in {batches} batches" in result.summary()
 
 
-def test_an_image_whose_lines_differ_is_a_bad_row_and_named(edges: Path, images: list[Any], tmp_path: Path) -> None:
+def test_an_image_of_no_shape_is_a_bad_row_and_named(edges: Path, images: list[Any], tmp_path: Path) -> None:
     rows = [image.tolist() for image in images]
     rows[33] = [[[1, 2, 3]], [[1, 2, 3], [4, 5, 6]]]
     source = write(tmp_path, rows)
     with pytest.raises(DataError, match=r"row group 1 row 8\]") as caught:
         launch(job(edges, source), RunOptions(in_process=True))
     assert caught.value.facts["code"] == "ROW_SHAPE"
-    lenient = {"on_bad_row": "reject", "max_rejected_rows": 1, "batch_rows": 5}
-    made = job(edges, source, limits=lenient, output={"url": str(tmp_path / "lenient")})
+    rows[7], where = None, {"url": str(tmp_path / "lenient")}  # of no shape: no value fills it
+    source = write(tmp_path, rows)
+    lenient = {"on_bad_row": "reject", "max_rejected_rows": 2, "batch_rows": 5}
+    rule = {"inputs": {"image": {"column": "image", "null": {"fill": 0}}}, "keep": ["id"]}
+    made = job(edges, source, limits=lenient, output=where, columns=rule)
     result = launch(made, RunOptions(in_process=True))
     found = pa.concat_tables(pq.read_table(part) for part in result.parts)
-    assert found["id"].to_pylist() == [number for number in range(60) if number != 33]
-    assert result.codes == {"ROW_SHAPE": 1}
+    assert found["id"].to_pylist() == [number for number in range(60) if number not in (7, 33)]
+    assert result.codes == {"ROW_NULL": 1, "ROW_SHAPE": 1}

@@ -264,8 +264,9 @@ class Binding:
         rows = with_columns(rows, self.paths)
         found = []
         for source in sources:
-            column = column_of(rows, source.column)
-            found.append(np.concatenate([source.shapes(chunk) for chunk in column.chunks]))
+            chunks = column_of(rows, source.column).chunks
+            none = np.empty((0, source.sizes.count(None)), np.int64)
+            found.append(np.concatenate([none, *map(source.shapes, chunks)]))
         return np.concatenate(found, axis=1)
 
     def alike(self, rows: pa.Table) -> pa.Table:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.job import Columns
@@ -28,6 +28,7 @@ def lengths(row: Any, level: int) -> int:
     return sizes.pop() if len(sizes) == 1 else -1 if sizes else 0
 
 
+@settings(deadline=None)
 @given(rows=RAGGED, before=st.integers(0, 2))
 def test_the_lengths_of_each_row_are_found_at_every_open_level(rows: Any, before: int) -> None:
     values = pa.array([[[[1]]]] * before + rows, pa.list_(pa.large_list(pa.list_(pa.int8())))).slice(before)
@@ -91,4 +92,5 @@ def test_rows_to_try_a_model_with_are_of_one_shape() -> None:
     assert binding({}).alike(rows)["a"].to_pylist() == [image(2, 1)] * 2
     assert binding({}, shape=(None, 2, 2, 3)).alike(rows) is rows
     assert binding({}).alike(rows.slice(0, 0)).num_rows == 0
+    assert binding({}).alike(pa.table({"a": pa.chunked_array([], rows["a"].type)})).num_rows == 0
     assert binding({}).alike(rows.slice(0, 1)).num_rows == 1

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from connectors.formats.parquet import ParquetEncoder, ParquetSource
 from connectors.formats.registry import format_of
+from connectors.formats.schema import settled
 from connectors.output.directory import OutputDirectory
 from connectors.output.rehearsal import nulls, rehearse
 from connectors.output.verification import read_plan
@@ -45,6 +46,7 @@ def reject_schema(read: pa.Schema, kept: Sequence[str], whole: bool) -> pa.Schem
 
     read:  the columns that it reads. kept: those of them that it keeps. whole: all that was read goes along too.
     """
+    read = settled(read)
     fields, unheld = list(PLACE), left_out(read, kept, whole)
     for name, columns in (("kept", kept), ("input", read.names if whole else ())):
         inner = [read.field(column).with_nullable(True) for column in columns if column not in unheld]
@@ -55,6 +57,7 @@ def reject_schema(read: pa.Schema, kept: Sequence[str], whole: bool) -> pa.Schem
 
 def left_out(read: pa.Schema, kept: Sequence[str], whole: bool) -> Sequence[str]:
     """The columns that reject files do without, because Parquet cannot hold them. Arguments: as `reject_schema`."""
+    read = settled(read)
     return _unheld(pa.schema([read.field(name).with_nullable(True) for name in (read.names if whole else kept)]))
 
 

@@ -22,6 +22,7 @@ from jobs.errors import DataError
 from jobs.job import Limits
 from runner.batch.batches import Where
 from runner.binding.binding import NAN_ANSWER, ODD_INPUT, UNSEEN, Marks
+from runner.binding.cast import unheld
 
 T = TypeVar("T")
 
@@ -129,7 +130,8 @@ class Rejects:
             self._bad_files[inputs.url] += len(rows)
 
     def _copied(self, rows: pa.RecordBatch, field: pa.Field) -> pa.Array:
-        columns = [_readable(rows.column(rows.schema.get_field_index(inner.name))) for inner in field.type]
+        read = [_readable(rows.column(rows.schema.get_field_index(inner.name))) for inner in field.type]
+        columns = [_held(values, inner.type) for values, inner in zip(read, field.type, strict=True)]
         return pa.StructArray.from_arrays(columns, fields=list(field.type))
 
     def _note(self, batch: pa.RecordBatch, code: str) -> None:
@@ -149,6 +151,15 @@ def _readable(values: pa.Array) -> pa.Array:
         texts = [None if value is None else value.decode("utf-8", "backslashreplace") for value in raw]
         return pa.array(texts, values.type)
     return values
+
+
+def _held(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Values of one file in the type over all files; null where that cannot hold them."""
+    if values.type == kind:
+        return values
+    held = np.ones(len(values), np.bool_)
+    held[unheld(values, kind)] = False
+    return values.take(pa.array(np.arange(len(values)), mask=~held)).cast(kind)
 
 
 def _bad_row(story: str, place: Where, code: str, column: str | None, rows: int, of: str = "") -> DataError:

@@ -7,14 +7,17 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
+from connectors.formats.schema import common_type
 from jobs.errors import BindingError, offenders, one_of
 from jobs.job import Columns, InputColumn, OutputColumn, misplaced
 from runner.binding.binding import Binding, BoundInput
+from runner.binding.cast import NATURAL
 from runner.binding.composite import PartsSource, grouped, source_of, target_of
 from runner.binding.example import ExampleSource, example_source
 from runner.binding.feeding import ColumnSource, ConstantSource, InputSource, StackSource, feedable
 from runner.binding.fetching import Target
-from runner.binding.naming import absent, count, features_of, named, paths, rules_of, with_fields
+from runner.binding.naming import Path, absent, count, features_of, named, paths, rules_of, with_fields
+from runner.binding.nesting import Row, valued
 from runner.binding.padding import PadSource
 from runner.model.signature import Signature, TensorSpec
 
@@ -24,18 +27,29 @@ def wanted_columns(columns: Columns, signature: Signature, schema: pa.Schema) ->
 
     Names that `schema` lacks are included as they are, so that the code that looks for them can say so.
     """
+    return list(dict.fromkeys([*(column for column, *_ in _fed(columns, signature, schema)), *columns.keep]))
+
+
+def fed_fields(columns: Columns, signature: Signature, schema: pa.Schema) -> dict[str, list[Path]]:
+    """Of the columns that are read for some of their fields alone: the ways to these. schema: as `wanted_columns`."""
+    used: dict[str, list[Path]] = {}
+    for column, *way in _fed(columns, signature, schema):
+        used.setdefault(column, []).append(tuple(way))
+    return {column: ways for column, ways in used.items() if () not in ways and column not in columns.keep}
+
+
+def _fed(columns: Columns, signature: Signature, schema: pa.Schema) -> list[Path]:
+    """What feeds inputs, in their order: a column, and the fields in it down to what is meant."""
     leads = paths(columns, signature, schema)
     schema = with_fields(schema, leads)
     signature = grouped(columns, schema, signature)
     rules = rules_of(columns, signature, schema)
-    bound = [
-        column
+    return [
+        leads.get(column, (column,))
         for name, rule in rules.items()
         if rule is not None and (name in columns.inputs or feedable(signature.inputs[name]))
         for column in named(rule, schema)
     ]
-    bound = [leads.get(name, (name,))[0] for name in bound]
-    return list(dict.fromkeys([*bound, *columns.keep]))
 
 
 def bind(
@@ -64,7 +78,8 @@ def bind(
     targets = _bind_outputs(columns, signature, batch_rows, tensor_encoding, padded, problems)
     for name in columns.keep:
         problems.note(absent(name, given), f"kept column {name!r}")
-    fields = [given.field(name) for name in columns.keep if count(name, given) == 1]
+    kept = [given.field(name) for name in columns.keep if count(name, given) == 1]
+    fields = [field.with_type(common_type(field.type)) for field in kept]
     fields += [target.field for target in targets]
     for name, columns_of in Counter(one.name for one in fields).items():
         if columns_of > 1:
@@ -164,11 +179,25 @@ def _source(
     try:
         if rule.example is not None:
             features = features_of(rule.example.columns, schema)
-            return example_source(spec, rule, {feature: schema.field(name) for feature, name in features.items()})
-        return source_of(spec, rule, [schema.field(name) for name in names] if feedable(spec) else [])
+            columns = {feature: _with_values(schema.field(name), spec, ()) for feature, name in features.items()}
+            return example_source(spec, rule, columns)
+        row = () if rule.column is None else _row(spec)
+        fields = [_with_values(schema.field(name), spec, row) for name in names] if feedable(spec) else []
+        return source_of(spec, rule, fields)
     except BindingError as error:
         problems.note(error, subject)
         return None
+
+
+def _with_values(field: pa.Field, spec: TensorSpec, row: Row) -> pa.Field:
+    """A column in which all is missing is of the type that the tensor wants: a 'null:' rule then says what to feed."""
+    return field.with_type(valued(field.type, row, NATURAL[spec.dtype])) if spec.dtype in NATURAL else field
+
+
+def _row(spec: TensorSpec) -> Row:
+    if spec.shape is None:
+        return (None,) if spec.encoding == "sparse" else ()
+    return spec.shape[1:]
 
 
 def _batch_rows(inputs: Sequence[BoundInput], batch: int | None, problems: _Problems) -> int | None:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from jobs.errors import DataError, InternalError
-from runner.binding.cast import as_arrow
+from runner.binding.cast import as_arrow, unheld
 from runner.binding.composite import PartsSource
 from runner.binding.feeding import (
     ColumnSource,
@@ -35,6 +35,7 @@ from runner.binding.feeding import (
 )
 from runner.binding.fetching import OutputTarget, Target
 from runner.binding.naming import Path, with_columns
+from runner.binding.nesting import peel
 from runner.binding.padding import PadSource
 from runner.binding.ragged import nan_lists
 from runner.binding.row_error import RowError
@@ -110,10 +111,12 @@ class Binding:
                  always `batch_rows` rows: a short batch is filled up with its last row. Constants are not cut.
         raises:  RowError ROW_NULL, ROW_SHAPE, ROW_OVERFLOW, ROW_INEXACT, ROW_NONFINITE or ROW_RANGE, and ROW_UTF8 for
                  kept text that is none, naming column and rows within the batch; DataError where no row is to blame.
+                 ROW_INEXACT and ROW_OVERFLOW also for a kept value that the type of all files cannot hold.
         cost:    no copy for contiguous fixed-width columns without nulls, one for others and for stacks.
         """
         for name in self.kept:
             _refuse_torn_text(name, column_of(batch, name))
+            _refuse_unheld(name, column_of(batch, name), self.output_schema.field(name).type)
         if self.batch_rows is not None and not 0 < batch.num_rows <= self.batch_rows:
             raise InternalError(f"a batch of {batch.num_rows} rows for a model of 1 to {self.batch_rows} rows a call")
         feeds: dict[str, Tensor] = {}
@@ -142,7 +145,7 @@ class Binding:
         cost:    no copy for kept columns and numbers; bool, complex and bfloat16 are copied.
         """
         fed, batch = self.batch_rows or batch.num_rows, with_columns(batch, self.paths)
-        columns = [column_of(batch, name) for name in self.kept]
+        columns = [_written(column_of(batch, name), self.output_schema.field(name).type) for name in self.kept]
         for target in self.outputs:
             if not outputs.keys() >= set(target.fetches):
                 raise DataError(f"the model returned no output {target.name!r}", code="MODEL_OUTPUT")
@@ -331,6 +334,29 @@ def _refuse_torn_text(name: str, values: pa.Array) -> None:
         story = f"could not keep column {name!r}: found text that is no UTF-8; declare the column as binary, or mend it"
         message = f"row {at[0]} of the batch ({len(at)} such in this batch): {story}"
         raise RowError.of(message, at, [story] * len(at), code="ROW_UTF8", column=name) from None
+
+
+def _written(values: pa.Array, kind: pa.DataType) -> pa.Array:
+    """A kept column of a mixed type in the type of all files; others as they are."""
+    return values if values.type == kind else values.cast(kind)
+
+
+def _refuse_unheld(name: str, values: pa.Array, kind: pa.DataType) -> None:
+    """raises: RowError: a value of this file is none of the type that the column has over all files."""
+    at = np.array([] if values.type == kind else unheld(values, kind), np.int64)
+    if not len(at):
+        return
+    own, whole = type_text(values.type), type_text(kind)
+    code = "ROW_OVERFLOW" if _is_temporal_or_whole(peel(kind)[1]) else "ROW_INEXACT"
+    found = f"found a value of {own} that {whole} cannot hold{'' if code == 'ROW_OVERFLOW' else ' exactly'}"
+    advice = "leave the column out of `keep`, or write the files again with one type"
+    story = f"could not keep column {name!r} as {whole}, its type over all files: {found}; {advice}"
+    message = f"row {at[0]} of the batch ({len(at)} such in this batch): {story}"
+    raise RowError.of(message, at, [story] * len(at), code=code, column=name)
+
+
+def _is_temporal_or_whole(kind: pa.DataType | None) -> bool:
+    return kind is not None and bool(pa.types.is_temporal(kind) or pa.types.is_integer(kind))
 
 
 def _holds_text(kind: pa.DataType) -> bool:

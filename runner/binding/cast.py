@@ -6,6 +6,7 @@ cannot promise is checked value by value, and the caller learns which values fai
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal, Protocol
@@ -14,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from connectors.formats.schema import common_type, is_mixed, members
 from jobs.job import CastRule, TimeUnit
-from runner.tensor import AS_BITS, DTYPES, NARROW, Array, bits_of, carrier, integer_range, natural, values_of
+from runner.tensor import AS_BITS, DTYPES, NARROW, Array, bits_of, carrier, integer_range, natural, type_text, values_of
 
 How = Literal["same", "exact", "range", "finite", "lossless", "nearest", "unsafe"]
 
@@ -93,19 +95,29 @@ class Cast:
     how: How
     parts: tuple[Cast, ...] = ()  # of a complex number: re, im
     reading: Reading | None = None  # of times and decimals: what comes before
+    kinds: tuple[tuple[pa.DataType, Cast], ...] = ()  # of a mixed type: of each of its members
+
+    def of(self, kind: pa.DataType) -> Cast:
+        """The conversion of values of one member, where the type that was agreed on is mixed."""
+        return next((cast for member, cast in self.kinds if member == kind), self)
 
     def document(self) -> dict[str, Any]:
         """For the plan: what decides the values that come out, as plain JSON values."""
         said = self.how if self.how in ("nearest", "unsafe") else "safe"
-        return {"cast": said} | (self.reading.document() if self.reading else {})
+        readings = [cast.reading.document() for cast in (self, *(cast for _, cast in self.kinds)) if cast.reading]
+        return {"cast": said} | dict(item for reading in readings for item in reading.items())
 
     @property
     def note(self) -> str:
         """For people: what is done to the values, "" where nothing is."""
+        if len({member.note for _, member in self.kinds}) > 1:
+            return ", ".join(f"{type_text(kind)}: {member.note or 'as it is'}" for kind, member in self.kinds)
+        if self.kinds:
+            return self.kinds[0][1].note
         return "; ".join(filter(None, (self.reading.note if self.reading else "", _NOTES[self.how])))
 
     def apply(self, values: pa.Array) -> tuple[Array, Failed | None]:
-        """Convert.
+        """Convert. A mixed type: see `of`.
 
         values:  of the agreed type, without nulls; not for strings.
         returns: carrier array (len(values),), and which values cannot be represented, None where all can. Of two
@@ -162,6 +174,8 @@ def agree(source: pa.DataType, dtype: str, rule: CastRule, unit: TimeUnit | None
     but to no infinity. 'unsafe' is what NumPy's `astype` does. Times become numbers where there is a `unit`; strings
     never do.
     """
+    if is_mixed(source):
+        return _agree_mixed(members(source), dtype, rule, unit)
     if dtype == "string":
         return Cast(dtype, "same") if is_text(source) else None
     if dtype not in DTYPES:
@@ -175,6 +189,23 @@ def agree(source: pa.DataType, dtype: str, rule: CastRule, unit: TimeUnit | None
     if pa.types.is_boolean(source) or pa.types.is_integer(source) or pa.types.is_floating(source):
         return _agree_numeric(np.dtype(source.to_pandas_dtype()), dtype, rule)
     return None
+
+
+def _agree_mixed(kinds: Sequence[pa.DataType], dtype: str, rule: CastRule, unit: TimeUnit | None) -> Cast | None:
+    """Each file's values in their own way. Beside integers, floats may become some too: whole numbers are meant."""
+    whole = any(map(pa.types.is_integer, kinds)) and dtype in DTYPES and natural(dtype).kind in "iu"
+    casts = dict[pa.DataType, Cast]()
+    for kind in kinds:
+        cast = agree(kind, dtype, rule, unit)
+        if cast is None and whole and pa.types.is_floating(kind):
+            cast = Cast(dtype, "lossless")
+        if cast is None:
+            return None
+        casts[kind] = cast
+    hows = {cast.how for cast in casts.values()}
+    loose: list[How] = [how for how in ("unsafe", "nearest") if how in hows]
+    how = hows.pop() if len(hows) == 1 else loose[0] if loose else "lossless"
+    return Cast(dtype, how, kinds=tuple(casts.items()))
 
 
 def _agree_numeric(source: np.dtype[Any], dtype: str, rule: CastRule) -> Cast | None:
@@ -229,7 +260,7 @@ def _agree_decimal(source: pa.DataType, dtype: str, rule: CastRule) -> Cast | No
 
 def advice(source: pa.DataType, dtype: str, name: str = "") -> str:
     """What to do about a type that `agree` refused. name: of the input whose rule in the job may help; "": none may."""
-    types = pa.types
+    source, types = common_type(source), pa.types
     if types.is_temporal(source) or types.is_decimal(source):
         key = ""
         if name and is_time(source) and agree(source, dtype, "safe", "s"):
@@ -359,6 +390,23 @@ def is_text(source: pa.DataType) -> bool:
 def is_raw(source: pa.DataType, dtype: str) -> bool:
     """Bytes that are the values of a row, one after another. They can mean nothing else to such a tensor."""
     return dtype in ("uint8", "int8") and any(check(source) for check in _BYTES)
+
+
+def unheld(values: pa.Array, kind: pa.DataType, first: int = 0) -> list[int]:
+    """The rows, counted from `first`, whose value another type cannot hold as it is: `values.cast(kind)` fails of them.
+
+    cost: one cast where there is none; each such row costs some more.
+    """
+    try:
+        values.cast(kind)
+    except pa.ArrowInvalid:
+        half = len(values) // 2
+        if not half:
+            return [first]
+        # Not slices: a list would be cast with all that lies beside it.
+        parts = [values.take(pa.array(range(*span), pa.int64())) for span in ((0, half), (half, len(values)))]
+        return unheld(parts[0], kind, first) + unheld(parts[1], kind, first + half)
+    return []
 
 
 def as_numpy(values: pa.Array) -> Array:

@@ -107,8 +107,9 @@ def _meant(whole: TensorSpec, columns: Columns, schema: pa.Schema, inputs: Specs
     column = whole.name if rule is None else rule.column
     if column is None or count(column, schema) != 1:
         return False
-    levels, _ = peel(schema.field(column).type)
-    return len(levels) == len(whole.shape or ()) - 1
+    (levels, leaf), wanted = peel(schema.field(column).type), len(whole.shape or ()) - 1
+    missing = leaf is not None and pa.types.is_null(leaf)  # in all rows: it may have any further level
+    return len(levels) == wanted or (missing and len(levels) < wanted)
 
 
 def _candidates(inputs: Specs) -> Iterator[TensorSpec]:

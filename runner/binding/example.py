@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from connectors.formats.example import RowsError, encode, kind_of
+from connectors.formats.schema import common_type
 from jobs.job import InputColumn
 from runner.binding.blame import Blame
-from runner.binding.cast import advice
+from runner.binding.cast import advice, unheld
 from runner.binding.constant import mismatch
 from runner.binding.feeding import typed_column
 from runner.binding.nesting import peel, plain
@@ -38,15 +40,13 @@ class ExampleSource:
         return {"column": named, "type": types, "note": f"tf.Example of {len(self.features)} features"}
 
     def document(self) -> dict[str, Any]:
-        features = [[name, column, kind_of(kind)] for name, (column, kind) in self.features.items()]
+        features = [[name, column, kind_of(common_type(kind))] for name, (column, kind) in self.features.items()]
         empty = {} if self.without_empty else {"empty": "empty"}
         return {"example": features, "cast": "unsafe" if self.unsafe else "safe"} | empty
 
     def feed(self, batch: pa.RecordBatch) -> Strings:
         """(rows,) serialized Examples. raises: DataError ROW_NULL, ROW_OVERFLOW naming column and row."""
-        made = {
-            name: plain(typed_column(batch, column, kind, self.name)) for name, (column, kind) in self.features.items()
-        }
+        made = {name: self._values(batch, column, kind) for name, (column, kind) in self.features.items()}
         try:
             messages = encode([*made.items()], batch.num_rows, self.unsafe, self.without_empty)
             return Strings(messages, (batch.num_rows,))
@@ -54,6 +54,17 @@ class ExampleSource:
             for name, values in made.items():  # once more, to say which column it is
                 self._check(name, values)
             raise
+
+    def _values(self, batch: pa.RecordBatch, column: str, kind: pa.DataType) -> pa.Array:
+        """Of what is mixed in `kind` always the same list of a feature: that of the type over all files."""
+        values, common = plain(typed_column(batch, column, kind, self.name)), common_type(kind)
+        if common == kind:
+            return values
+        if not self.unsafe and (failed := unheld(values, common)):
+            holds = f"a value that {type_text(common)}, its type over all files, cannot hold"
+            at, expected = np.array(failed), "expected one that fits, or 'cast: unsafe'"
+            raise Blame(self.name, column).row_error("ROW_INEXACT", [holds] * len(at), expected, at)
+        return values.cast(common, safe=not self.unsafe)
 
     def _check(self, name: str, values: pa.Array) -> None:
         try:
@@ -76,7 +87,7 @@ def example_source(spec: TensorSpec, rule: InputColumn, fields: Mapping[str, pa.
     if rule.null != "error":
         raise mismatch("found a 'null:' rule", "expected none: the feature of a null row is left out of its Example")
     for field in fields.values():
-        if kind_of(_plain(field.type)) is None:
+        if kind_of(_plain(common_type(field.type))) is None:
             leaf = peel(field.type)[1]
             column = f"found {type_text(field.type)} in column {field.name!r}"
             nested = leaf is None or pa.types.is_nested(leaf) or kind_of(leaf) is not None

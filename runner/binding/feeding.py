@@ -16,12 +16,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from connectors.formats.schema import common_type, type_in
 from jobs.errors import BindingError, DataError
 from jobs.job import InputColumn, NullFill
 from runner.binding.blame import Blame
 from runner.binding.cast import NATURAL, Cast, advice, agree, as_arrow, as_numpy, is_raw, is_time
 from runner.binding.constant import constant, mismatch
-from runner.binding.nesting import Row, byte_lists, merge, open_lengths, peel, plain, wanted
+from runner.binding.nesting import Row, byte_lists, merge, only_nulls, open_lengths, peel, plain, wanted
 from runner.model.signature import TensorSpec
 from runner.tensor import (
     AS_BITS,
@@ -192,7 +193,8 @@ class ColumnSource:
         shape = (rows, *self._row_shape(sizes))
         if self.dtype == "string":
             return Strings(text(values), shape)
-        array, failed = self.cast.apply(values)
+        cast = self.cast.of(values.type)
+        array, failed = cast.apply(values)
         if failed is not None:
             blame.among(rows).refuse(failed.code, failed.holds, failed.expected, failed.mask)
         if self.finite and (odd := self._nonfinite(array)) is not None:
@@ -381,20 +383,21 @@ def input_source(spec: TensorSpec, rule: InputColumn, fields: Sequence[pa.Field]
 def column_source(spec: TensorSpec, field: pa.Field, declared: Row | None, rule: InputColumn) -> ColumnSource:
     """declared: the shape of one row, None: unknown rank."""
     levels, leaf = peel(field.type)
+    named = type_text(field.type) if common_type(field.type) != field.type else str(field.type)
     if leaf is None:
-        raise mismatch(f"found {field.type}", "expected values in row-major order, without a permutation")
+        raise mismatch(f"found {named}", "expected values in row-major order, without a permutation")
     raw = is_raw(leaf, spec.dtype)
     if raw:
         levels = (*levels, _of_bytes(field, leaf, declared, sum(map(len, levels)), spec.dtype))
         leaf = NATURAL[spec.dtype]
-    if rule.timestamp is not None and not is_time(leaf):
-        raise mismatch(f"found 'timestamp: {rule.timestamp}' for {field.type}", "only times have a unit")
+    if rule.timestamp is not None and not is_time(common_type(leaf)):
+        raise mismatch(f"found 'timestamp: {rule.timestamp}' for {named}", "only times have a unit")
     cast = agree(leaf, spec.dtype, rule.cast, rule.timestamp)
     if cast is None:
-        raise mismatch(f"found {field.type}", advice(leaf, spec.dtype, spec.name))
+        raise mismatch(f"found {named}", advice(leaf, spec.dtype, spec.name))
     merged = merge(levels, declared)
     if merged is None:
-        raise mismatch(f"found {field.type}", f"expected {wanted(declared or ())}")
+        raise mismatch(f"found {named}", f"expected {wanted(declared or ())}")
     sizes, row = merged
     fill = _fill(rule, spec.dtype, row)
     return ColumnSource(spec.name, field.name, field.type, spec.dtype, cast, sizes, row, fill, raw=raw)
@@ -441,9 +444,14 @@ def column_of(batch: pa.RecordBatch, name: str) -> pa.Array:
 
 
 def typed_column(batch: pa.RecordBatch, column: str, kind: pa.DataType, name: str) -> pa.Array:
-    """The column that feeds input `name`. raises: DataError COLUMN_MISSING; COLUMN_TYPE where it is not of `kind`."""
+    """The column that feeds input `name`: of `kind`, or of a member of each mixed type in it.
+
+    raises: DataError COLUMN_MISSING; COLUMN_TYPE where it is of another type.
+    """
     values = column_of(batch, column)
-    if values.type != kind:
+    if only_nulls(values.type, kind):
+        return values.cast(kind)
+    if values.type != kind and type_in(values.type, kind) != values.type:
         raise DataError(
             f"could not feed input {name!r} from column {column!r}: found {values.type}; expected {kind}, as when the"
             " job was planned",

@@ -90,6 +90,31 @@ def _by_row(reduce: np.ufunc, lengths: Array, counts: Array) -> Array:
     return reduced
 
 
+def valued(kind: pa.DataType, row: Row, leaf: pa.DataType) -> pa.DataType:
+    """`kind`, in which no file has a value: the lists and values of a tensor in the place of null.
+
+    row: the shape of one row. leaf: the type of its values.
+    """
+    if pa.types.is_null(kind):
+        for size in reversed(row):
+            leaf = pa.list_(leaf) if size is None else pa.list_(leaf, size)
+        return leaf
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(valued(kind.value_type, row[1:], leaf), kind.list_size)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        inside = valued(kind.value_type, row[1:], leaf)
+        return pa.list_(inside) if pa.types.is_list(kind) else pa.large_list(inside)
+    return kind
+
+
+def only_nulls(kind: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether a type is another one but for null in the place of lists and values."""
+    if pa.types.is_null(kind):
+        return not pa.types.is_null(wanted)
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(check(kind) and check(wanted) for check in lists) and only_nulls(kind.value_type, wanted.value_type)
+
+
 def merge(levels: tuple[Row, ...], declared: Row | None) -> tuple[Row, Row] | None:
     """Fold the list levels of a column into rows of a tensor.
 

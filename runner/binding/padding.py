@@ -71,6 +71,8 @@ class PadSource:
     def lengths(self, batch: pa.RecordBatch | pa.Table) -> Array:
         """(rows,) how long the outermost list of each row is; 0 for null."""
         column = batch.column(batch.schema.get_field_index(self.columns[0]))
+        if pa.types.is_null(column.type):
+            return np.zeros(len(column), np.int64)
         chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
         sizes = [as_numpy(pc.fill_null(pc.list_value_length(plain(chunk)), 0)) for chunk in chunks]
         return np.concatenate([np.empty(0, np.int64), *sizes])

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
+from decimal import Context, Decimal
+from itertools import permutations, product
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -12,7 +16,7 @@ from hypothesis import strategies as st
 
 from connectors.formats.plain import plain_table
 from connectors.formats.registry import make_encoder, make_source
-from connectors.formats.schema import conform, leaf_types, unify, wider
+from connectors.formats.schema import common_type, conform, is_mixed, leaf_types, overview, type_in, unify, wider
 from connectors.store.store import Store
 from jobs.attempt import InputSlice
 from jobs.errors import DataError
@@ -38,13 +42,10 @@ def problem(*schemas: pa.Schema, column: str = "a") -> str:
         (pa.uint8(), pa.uint16(), pa.uint16()),
         (pa.uint8(), pa.int8(), pa.int16()),
         (pa.uint32(), pa.int64(), pa.int64()),
-        (pa.uint64(), pa.int64(), None),
         (pa.float32(), pa.float64(), pa.float64()),
         (pa.float16(), pa.float32(), pa.float32()),
-        (pa.int32(), pa.float64(), None),
         (pa.string(), pa.large_string(), pa.large_string()),
         (pa.binary(), pa.large_binary(), pa.large_binary()),
-        (pa.string(), pa.binary(), None),
         (pa.int64(), pa.string(), None),
         (pa.bool_(), pa.int8(), None),
         (pa.null(), pa.string(), pa.string()),
@@ -53,16 +54,18 @@ def problem(*schemas: pa.Schema, column: str = "a") -> str:
         (pa.list_(pa.int32()), pa.list_(pa.string()), None),
         (pa.list_(pa.float32(), 2), pa.list_(pa.float64(), 2), pa.list_(pa.float64(), 2)),
         (pa.list_(pa.float32(), 2), pa.list_(pa.float32(), 3), None),
-        (pa.list_(pa.float32(), 2), pa.list_(pa.float32()), None),
         (
             pa.list_(pa.field("item", pa.float32(), False), 2),
             pa.list_(pa.field("element", pa.float32()), 2),
             pa.list_(pa.float32(), 2),
         ),
         (pa.struct([("x", pa.int8())]), pa.struct([("x", pa.int16())]), pa.struct([("x", pa.int16())])),
-        (pa.struct([("x", pa.int8())]), pa.struct([("y", pa.int8())]), None),
+        (pa.struct([("x", pa.int8())]), pa.struct([("x", pa.string())]), None),
+        (pa.struct([("x", pa.int8())]), pa.struct([("x", pa.int8()), ("x", pa.int8())]), None),
         (TENSOR, pa.fixed_shape_tensor(pa.float32(), [4]), None),
-        (pa.timestamp("ms"), pa.timestamp("us"), None),
+        (pa.timestamp("us"), pa.timestamp("us", "UTC"), None),
+        (pa.timestamp("us", "UTC"), pa.timestamp("us", "+00:00"), pa.timestamp("us", "UTC")),
+        (pa.date32(), pa.timestamp("us"), None),
     ],
 )
 def test_types_are_widened_where_nothing_is_lost(
@@ -82,13 +85,172 @@ NUMBERS = [pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(
 @given(st.sampled_from(NUMBERS), st.sampled_from(NUMBERS), st.data())
 def test_widening_keeps_every_integer(a: pa.DataType, b: pa.DataType, data: st.DataObject) -> None:
     both = wider(a, b)
-    if both is None:
-        assert pa.uint64() in (a, b)
-        return
+    assert both is not None
     low = -(2 ** (a.bit_width - 1)) if pa.types.is_signed_integer(a) else 0
     number = data.draw(st.integers(low, low + 2**a.bit_width - 1))
     table = pa.table({"n": pa.array([number, None], a)})
     assert conform(table, pa.schema([("n", both)]), "f")["n"].to_pylist() == [number, None]
+
+
+SIMPLE = [
+    *(pa.null(), pa.bool_(), *NUMBERS, pa.float16(), pa.float32(), pa.float64()),
+    *(pa.decimal128(10, 2), pa.decimal128(12, 2), pa.decimal128(12, 6), pa.decimal128(38, 0), pa.decimal256(76, 2)),
+    *(pa.date32(), pa.date64(), pa.time32("s"), pa.time32("ms"), pa.time64("us"), pa.time64("ns")),
+    *(pa.timestamp(unit, zone) for unit in ("s", "ms", "us", "ns") for zone in (None, "UTC", "Asia/Tokyo")),
+    *(pa.timestamp("us", "+00:00"), pa.duration("s"), pa.duration("ms"), pa.duration("us"), pa.duration("ns")),
+    *(pa.string(), pa.large_string(), pa.binary(), pa.large_binary(), pa.binary(4), pa.binary(5)),
+    pa.month_day_nano_interval(),
+]
+NESTED = [
+    *(pa.list_(pa.int32()), pa.list_(pa.int64()), pa.large_list(pa.int32()), pa.list_(pa.null())),
+    *(pa.list_(pa.int32(), 2), pa.list_(pa.float32(), 2), pa.list_(pa.int32(), 3), pa.list_(pa.list_(pa.int16(), 2))),
+    pa.struct([("x", pa.int8())]),
+    pa.struct([("x", pa.int64()), ("y", pa.string())]),
+    pa.struct([("y", pa.string()), ("x", pa.float64())]),
+    *(pa.map_(pa.string(), pa.int8()), pa.map_(pa.string(), pa.float32()), TENSOR),
+]
+
+
+def permissive(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
+    try:
+        schemas = [pa.schema([("a", kind)]) for kind in (a, b)]
+        return pa.unify_schemas(schemas, promote_options="permissive").field("a").type
+    except pa.ArrowException:
+        return None
+
+
+def why_other(a: pa.DataType, b: pa.DataType) -> str:
+    """Why two types do not become what pyarrow's permissive promotion makes of them; "": for no reason."""
+    types = pa.types
+    if types.is_decimal(a) or types.is_decimal(b):
+        if types.is_floating(a) or types.is_floating(b):
+            return "pyarrow makes a float of a decimal, which is another number"
+        if types.is_integer(a) or types.is_integer(b):
+            return "pyarrow (26.0) counts a digit too few: int64 has 19, and 20 where it is unsigned"
+    if types.is_fixed_size_list(a) and types.is_fixed_size_list(b) and a.list_size != b.list_size:
+        return "lists of another size in one file are a fault of that file"
+    if types.is_timestamp(a) and types.is_timestamp(b) and {a.tz, b.tz} == {"UTC", "+00:00"}:
+        return "two names of one zone, which pyarrow does not know"
+    return ""
+
+
+@pytest.mark.parametrize("kinds", [SIMPLE, NESTED], ids=["simple", "nested"])
+def test_types_become_what_pyarrow_makes_of_them_or_there_is_a_reason(kinds: list[pa.DataType]) -> None:
+    reasons = set()
+    for a, b in product(kinds, kinds):
+        found, theirs = wider(a, b), permissive(a, b)
+        if found is None or common_type(found) != theirs:
+            reasons |= {why_other(a, b)} - {""}
+            assert found is theirs is None or why_other(a, b), (a, b, found, theirs)
+    assert len(reasons) == (3 if kinds is SIMPLE else 1)
+
+
+def extremes(kind: pa.DataType) -> pa.Array:
+    """The least and the largest value, those around what floats hold exactly, and null."""
+    if pa.types.is_floating(kind):
+        limits = np.finfo(kind.to_pandas_dtype())
+        return pa.array([limits.min, limits.max, limits.smallest_subnormal, 0.5, float("inf"), None], kind)
+    if pa.types.is_temporal(kind) and not pa.types.is_interval(kind):
+        most = 86_399 if pa.types.is_time(kind) else 2 ** (kind.bit_width - 1) - 1
+        day = 86_400_000 if kind == pa.date64() else 1
+        plain = pa.int32() if kind.bit_width == 32 else pa.int64()
+        return pa.array([most // day * day, 0, None], plain).cast(kind)
+    if pa.types.is_integer(kind):
+        limits = np.iinfo(kind.to_pandas_dtype())
+        near = [sign * (2**bits + 1) for bits in (11, 24, 53) for sign in (1, -1)]
+        return pa.array([limits.min, limits.max, *(n for n in near if limits.min <= n <= limits.max), None], kind)
+    if pa.types.is_decimal(kind):
+        digits = Decimal("9" * kind.precision).scaleb(-kind.scale, Context(prec=80))
+        return pa.array([digits, digits.copy_negate(), None], kind)
+    if pa.types.is_boolean(kind):
+        return pa.array([True, None], kind)
+    if pa.types.is_fixed_size_binary(kind):
+        return pa.array([b"\xff" * kind.byte_width, None], kind)
+    return (
+        pa.nulls(2, kind) if pa.types.is_null(kind) or pa.types.is_interval(kind) else pa.array(["", "é", None], kind)
+    )
+
+
+def test_no_value_becomes_another_one() -> None:
+    """What is mixed stays as it is; what that is written as either holds a value or refuses it."""
+    for a, b in product(SIMPLE, SIMPLE):
+        both, given = wider(a, b), extremes(a)
+        if both is None:
+            continue
+        read = conform(pa.table({"a": given}), pa.schema([("a", both)]), "f")["a"].combine_chunks()
+        assert read.type == type_in(a, both)
+        kinds, kept = (read.type, common_type(both)), []
+        for at in range(len(read)):
+            with suppress(pa.ArrowInvalid):
+                kept.append((at, read.slice(at, 1).cast(kinds[1])))
+        assert pa.types.is_null(a) or read.cast(a).equals(given), (a, b)
+        assert pa.types.is_null(a) or all(value.cast(a).equals(given.slice(at, 1)) for at, value in kept), (a, b)
+        assert len(kept) == len(read) or is_mixed(both), (a, b)
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        [pa.int8(), pa.uint64(), pa.int64(), pa.float32()],
+        [pa.timestamp("s"), pa.timestamp("ns"), pa.timestamp("ms")],
+        [pa.int64(), pa.uint64(), pa.decimal128(10, 2)],
+        [pa.string(), pa.large_string(), pa.binary(4)],
+    ],
+    ids=str,
+)
+def test_the_order_of_the_files_does_not_matter(kinds: list[pa.DataType]) -> None:
+    found = {unify([(str(i), schema(a=one)) for i, one in enumerate(order)], ["a"])[0] for order in permutations(kinds)}
+    (one,) = found
+    assert len(one) == 1
+
+
+@pytest.mark.parametrize(
+    "order", [*permutations([pa.list_(pa.int8(), 2), pa.list_(pa.int8(), 3), pa.list_(pa.int8())])], ids=str
+)
+def test_a_list_of_any_length_hides_no_clash_of_fixed_sizes(order: tuple[pa.DataType, ...]) -> None:
+    assert "COLUMN_TYPE" in problem(*(schema(a=kind) for kind in order))
+
+
+def test_a_struct_has_the_fields_of_all_files_and_null_where_one_is_not_there() -> None:
+    files = [
+        pa.table({"s": [{"b": 1, "a": "x"}, None]}),
+        pa.table(
+            {
+                "s": pa.array(
+                    [{"a": b"y", "c": [1.5], "b": 2}],
+                    pa.struct([("a", pa.binary()), ("c", pa.list_(pa.float32(), 1)), ("b", pa.int8())]),
+                )
+            }
+        ),
+    ]
+    found, problems = unify([(str(i), file.schema) for i, file in enumerate(files)], ["s"])
+    assert problems == []
+    rows = pa.concat_tables([conform(file, found, "f") for file in files])["s"].to_pylist()
+    assert rows == [{"b": 1, "a": b"x", "c": None}, None, {"b": 2, "a": b"y", "c": [1.5]}]
+    assert [list(row) for row in rows if row] == [["b", "a", "c"]] * 2
+
+
+def test_fields_that_nothing_uses_may_clash() -> None:
+    files = [
+        pa.table({"s": [{"x": 1, "note": "n", "deep": {"y": 1, "z": 1}}]}),
+        pa.table({"s": [{"note": 5, "x": 2, "deep": {"z": "2", "y": 2}}]}),
+    ]
+    schemas = [(str(i), file.schema) for i, file in enumerate(files)]
+    assert unify(schemas, ["s"])[1]
+    assert unify(schemas, ["s"], {"s": [("x",), ("note",)]})[1]
+    found, problems = unify(schemas, ["s"], {"s": [("x",), ("deep", "y")]})
+    assert problems == []
+    rows = [conform(file, found, "f")["s"].to_pylist() for file in files]
+    assert rows == [[{"x": 1, "deep": {"y": 1}}], [{"x": 2, "deep": {"y": 2}}]]
+
+
+def test_an_overview_has_all_columns_and_all_fields_whether_they_clash_or_not() -> None:
+    one = schema(a=pa.int64(), s=pa.struct([("x", pa.int8()), ("n", pa.int8())]), d=pa.int8())
+    two = schema(d=pa.string(), b=pa.int8(), s=pa.struct([("n", pa.string()), ("y", pa.int8())]), a=pa.null())
+    found = overview(zip("abc", [one, two, one], strict=True))
+    assert found.names == ["a", "s", "d", "b"]
+    assert [field.name for field in found.field("s").type] == ["x", "n", "y"]
+    assert overview([("a", one)]) is one
 
 
 def test_the_schema_has_the_wanted_columns_in_their_order() -> None:
@@ -147,7 +309,7 @@ def test_types_that_clash_name_a_file_of_each() -> None:
 
 
 def test_a_clash_is_found_whatever_lies_between() -> None:
-    kinds = [pa.null(), pa.int8(), pa.int64(), pa.uint64()]
+    kinds = [pa.null(), pa.int8(), pa.int64(), pa.decimal128(9, 2), pa.float32()]
     assert "COLUMN_TYPE" in problem(*(schema(a=kind) for kind in kinds))
     assert "COLUMN_TYPE" in problem(*(schema(a=kind) for kind in reversed(kinds)))
 

@@ -14,7 +14,6 @@ from pathlib import Path
 import pyarrow as pa
 
 from connectors.formats.base import Source
-from connectors.formats.schema import unify
 from connectors.models.cache import CacheSettings
 from connectors.store.scratch import expanded
 from connectors.store.store import FileStat, Store
@@ -31,9 +30,10 @@ from runner.engine import ModelOptions
 from runner.model.planned import PlannedModel, planned_model
 from runner.model.saved_model import read_model
 from runner.model.signature import MetaGraph, ModelSpec, Signature, choose_metagraph, choose_signature
-from runner.preflight.files import first_schema, inspect
+from runner.preflight.columns import Schemas, agreed, bound_first, drift
+from runner.preflight.files import inspect
 from runner.preflight.identity import identity_of, model_identity
-from runner.preflight.input import Listed, listed, refuse_own_output, with_folders
+from runner.preflight.input import Listed, listed, refuse_own_output
 from runner.preflight.only_rejects import only_files, only_rows, rejected_before
 from runner.preflight.output import written
 from runner.preflight.place import refuse_mixed_places
@@ -81,7 +81,7 @@ class Preflight:
     model: ModelSpec
     metagraph: MetaGraph
     signature: Signature
-    schema: pa.Schema  # of the columns that are read
+    schema: pa.Schema  # of the columns that are read, over all files; see `connectors.formats.schema.mixed`
     binding: Binding
     plan: Plan
     batch_rows: int
@@ -169,7 +169,7 @@ class Preflight:
 
 @dataclass(frozen=True)
 class Examined:
-    """A job whose model was read and whose first file binds; the other files were only listed."""
+    """A job whose model was read and whose first file binds, or all of them; else they were only listed."""
 
     job: Job
     model: ModelSpec
@@ -211,17 +211,13 @@ def examine(job: Job, cache: CacheSettings | None = None) -> Examined:
     inputs = listed(job, store)
     job, source, files = inputs.job, inputs.source, inputs.files
     refuse_own_output(job, source)
-    first = first_schema(source, store, files, job.limits)
     scanned = Scanned(trusted, made, swallowing(program, signature.name), batching(program, signature.name))
     tried = scanned.repeatable
-    columns = wanted_columns(job.columns, signature, first)
-    try:
-        binding = bind(job.columns, first, signature, job.output.tensor_encoding, job.model.batch, tried=tried)
-    except BindingError as error:
-        raise with_folders(error, columns, first, files) from error
+    binding, seen = bound_first(job, signature, source, store, files, tried)
     flow = Flow(program, program.output_tensors(signature.name, [target.name for target in binding.outputs]))
     spans = {name: Span(found.lowest, found.highest, found.table) for name, found in lookups(flow, signature).items()}
     changed = compiled(flow, signature, binding.within(spans).spanned) if options.xla else None
+    columns = wanted_columns(job.columns, signature, seen)
     scanned = replace(scanned, spans=spans, compiled=changed)
     return Examined(job, model, metagraph, signature, source, store, files, columns, cache, options, scanned, inputs)
 
@@ -232,15 +228,16 @@ def complete(examined: Examined) -> Preflight:
     rejected = rejected_before(job)
     places = rejected.places() if rejected else {}
     files = only_files(examined.files, places, rejected) if rejected else examined.files
-    inspected, skipped = inspect(examined.source, examined.store, files, examined.columns, job.limits)
-    if rejected:
-        inspected = only_rows(inspected, places, rejected)
-    schema, problems = unify([(file.url, file_schema) for file, file_schema in inspected], examined.columns)
-    if problems:
-        raise BindingError(
-            f"input and job do not fit: {len(problems)} problem{'s' * (len(problems) > 1)} in {len(inspected)} files"
-            f"\n{offenders(problems)}"
-        )
+    schema = pa.schema([(name, pa.null()) for name in examined.columns])
+    while True:
+        columns = schema.names
+        inspected, skipped = inspect(examined.source, examined.store, files, columns, job.limits)
+        if rejected:
+            inspected = only_rows(inspected, places, rejected)
+        schemas = [(file.url, file_schema) for file, file_schema in inspected]
+        schema = _agreed(examined, schemas)
+        if schema.names == columns:
+            break  # else the first file lacked some
 
     def bound(encoding: str) -> Binding:
         return bind(job.columns, schema, signature, encoding, job.model.batch, tried=examined.scanned.repeatable)
@@ -280,8 +277,20 @@ def complete(examined: Examined) -> Preflight:
         scanned=examined.scanned,
         inputs=examined.inputs,
         skipped=tuple(map(str, skipped)),
-        notes=notes,
+        notes=(*notes, *drift(schemas, schema, binding.kept)),
     )
+
+
+def _agreed(examined: Examined, schemas: Schemas) -> pa.Schema:
+    """The one schema of the columns that are read. raises: BindingError where files do not agree on one."""
+    schema, problems = agreed(examined.job.columns, examined.signature, schemas)
+    if problems:
+        raise BindingError(
+            f"input and job do not fit: {len(problems)} problem{'s' * (len(problems) > 1)} in {len(schemas)} files"
+            f"\n{offenders(problems)}",
+            code=problems[0].partition(":")[0],
+        )
+    return schema
 
 
 def _model_options(model: Model) -> ModelOptions:

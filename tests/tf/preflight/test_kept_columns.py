@@ -74,3 +74,32 @@ def test_what_a_part_does_not_repeat_is_a_note_of_the_plan(half_plus_two: Path, 
     lost = "logical type GEOMETRY and its GeoParquet metadata ('geo')"
     assert plan_document(ready)["notes"] == [f"kept column 'g' loses its {lost}: only values are kept"]
     assert preflight(job(half_plus_two, tmp_path, [])).notes == ()
+
+
+def test_files_of_other_types_are_scored_each_in_its_own_way(half_plus_two: Path, tmp_path: Path) -> None:
+    """The first file has no value in `x`, the second integers, the third floats; `s` grows and changes its order."""
+    far = 2**53 + 1
+    tables = [
+        pa.table({"x": pa.nulls(1), "s": [{"b": 1}]}),
+        pa.table({"s": [{"a": "x", "b": 2}] * 3, "x": pa.array([4, far, 2**24 + 1], pa.int64())}),
+        pa.table({"x": pa.array([0.5], pa.float64()), "s": [{"b": None, "a": b"y"}]}),
+    ]
+    (tmp_path / "in").mkdir()
+    for index, table in enumerate(tables):
+        pq.write_table(table, tmp_path / "in" / f"{index}.parquet")
+    asked = job(half_plus_two, tmp_path, ["x", "s"]).model_dump(by_alias=True)
+    asked["columns"]["inputs"] = {"x": {"column": "x", "null": "nan"}}
+    asked["limits"] |= {"on_bad_row": "reject", "max_rejected_rows": 2, "nan_output": "keep", "nonfinite": "pass"}
+    asked["limits"] |= {"reject_input": True}
+    result = launch(Job.model_validate(asked), RunOptions(in_process=True))
+    written = pa.concat_tables([pq.read_table(part) for part in result.parts]).to_pylist()
+    assert str([(row["x"], row["y"]) for row in written]) == "[(None, nan), (4.0, 4.0), (0.5, 2.25)]"
+    assert [row["s"] for row in written] == [{"b": 1, "a": None}, {"b": 2, "a": b"x"}, {"b": None, "a": b"y"}]
+    rejected = result.rejects().sort_by("row").to_pylist()
+    # What the type of all files cannot hold is not kept; what the tensor cannot hold is.
+    assert [(row["row"], row["code"], row["input"]["x"]) for row in rejected] == [
+        (1, "ROW_INEXACT", None),
+        (2, "ROW_INEXACT", 2.0**24 + 1),
+    ]
+    notes = preflight(Job.model_validate(asked)).notes
+    assert any("(null in 1 file, int64 in 1 file, double in 1 file) is written as double" in note for note in notes)

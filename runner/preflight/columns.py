@@ -1,0 +1,107 @@
+"""The columns of the input over all its files: which are read, in which types, and whether they bind.
+
+The invariant: what is refused is refused whatever the order of the files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+
+from connectors.formats.base import Source
+from connectors.formats.schema import common_type, distinct, field_of, overview, unify
+from connectors.store.store import FileStat, Store
+from jobs.errors import BindingError, offenders
+from jobs.job import Columns, Job
+from runner.binding.bind import bind, fed_fields, wanted_columns
+from runner.binding.binding import Binding
+from runner.binding.cast import NATURAL
+from runner.binding.naming import count, named, rules_of
+from runner.model.signature import Signature
+from runner.preflight.files import first_schema, inspect
+from runner.preflight.input import with_folders
+from runner.tensor import type_text
+
+Schemas = Sequence[tuple[str, pa.Schema]]  # url and schema of each file
+
+_FEW_FILES = 100  # whose footers are looked at to say more about a mistake in a job
+
+
+def bound_first(
+    job: Job, signature: Signature, source: Source, store: Store, files: Sequence[FileStat], tried: bool
+) -> tuple[Binding, pa.Schema]:
+    """The binding as far as the first file tells, and the schema that it was agreed on with.
+
+    raises: BindingError. What other files could mend is refused only when they do not.
+    cost:   one footer; those of all files where the first is refused and the others may matter.
+    """
+
+    def bound(schema: pa.Schema) -> Binding:
+        return bind(job.columns, schema, signature, job.output.tensor_encoding, job.model.batch, tried=tried)
+
+    first = first_schema(source, store, files, job.limits)
+    try:
+        return bound(first), first
+    except BindingError as plain:
+        error = with_folders(plain, wanted_columns(job.columns, signature, first), first, files)
+        if "COLUMN_" not in str(error.facts.get("codes")) or len(files) == 1:
+            raise error from plain
+        if len(files) > _FEW_FILES and not _may_be_mended(job.columns, signature, first):
+            seen = f"{error.message}\nthis is what the first of {len(files):,} files tells"
+            raise BindingError(seen, **error.facts) from plain
+        inspected, _ = inspect(source, store, files, (), job.limits)
+        schemas = [(file.url, schema) for file, schema in inspected]
+        if len(distinct(schemas)) == 1:
+            raise error from plain
+        schema, problems = agreed(job.columns, signature, schemas)
+        if problems:
+            raise BindingError(f"{error.message}\n{offenders(problems)}", **error.facts) from plain
+        return bound(schema), schema
+
+
+def agreed(columns: Columns, signature: Signature, schemas: Schemas) -> tuple[pa.Schema, list[str]]:
+    """The one schema of the columns that a job reads; and what keeps files from having one, a text each."""
+    whole = overview(schemas)
+    return unify(schemas, wanted_columns(columns, signature, whole), fed_fields(columns, signature, whole))
+
+
+def drift(schemas: Schemas, schema: pa.Schema, kept: Sequence[str]) -> Iterator[str]:
+    """Sentences for people: which kept columns have other types in some files than they are written in."""
+    groups = distinct(schemas)
+    for name in kept:
+        files: dict[str, int] = {}
+        for one, urls in groups:
+            kind = type_text(field_of(one, name).type)
+            files[kind] = files.get(kind, 0) + len(urls)
+        if len(files) > 1:
+            common = common_type(schema.field(name).type)
+            found = ", ".join(f"{kind} in {n:,} file{'s' * (n > 1)}" for kind, n in files.items())
+            checked = "; a value that it cannot hold is a bad row" if common != schema.field(name).type else ""
+            yield f"kept column {name!r} ({found}) is written as {type_text(common)}{checked}"
+
+
+def _may_be_mended(columns: Columns, signature: Signature, schema: pa.Schema) -> bool:
+    """Whether a column that feeds an input may have another type over all files that feeds it better."""
+    for name, rule in rules_of(columns, signature, schema).items():
+        for column in named(rule, schema) if rule is not None else ():
+            steps = column.split(".")
+            roots = [".".join(steps[:upto]) for upto in range(1, len(steps) + 1)]
+            kinds = [schema.field(root).type for root in roots if count(root, schema) == 1]
+            if any(_grows(kind) or _beside_integers(kind, signature.inputs[name].dtype) for kind in kinds):
+                return True
+    return False
+
+
+def _grows(kind: pa.DataType) -> bool:
+    """Whether it may have more fields, or lists of any length."""
+    if pa.types.is_struct(kind) or pa.types.is_fixed_size_list(kind):
+        return True
+    return pa.types.is_nested(kind) and any(_grows(kind.field(at).type) for at in range(kind.num_fields))
+
+
+def _beside_integers(kind: pa.DataType, dtype: str) -> bool:
+    """Whether it is floats for a tensor of integers, into which they go where other files have integers."""
+    while pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_floating(kind) and dtype in NATURAL and pa.types.is_integer(NATURAL[dtype]))

@@ -1,0 +1,172 @@
+"""Columns over all files: what is bound, whatever the order of the files, and how many footers a mistake costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import permutations
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from connectors.store.store import FileStat
+from jobs.errors import BindingError
+from jobs.job import Columns, Job
+from jobs.plan import InputFile, RowGroup
+from runner.binding.bind import bind
+from runner.model.signature import Signature, TensorSpec
+from runner.preflight.columns import agreed, bound_first, drift
+from runner.tensor import type_text
+
+
+def tensor(name: str, dtype: str = "float32", shape: Sequence[int | None] = (None,), default: Any = None) -> TensorSpec:
+    return TensorSpec(name, dtype, tuple(shape), f"{name}:0", default=default)
+
+
+def signature(*inputs: TensorSpec) -> Signature:
+    return Signature("s", "", {spec.name: spec for spec in inputs}, {"y": tensor("y")})
+
+
+class Footers:
+    """A source of files that have a schema and no rows; counts the footers that are read."""
+
+    def __init__(self, *schemas: pa.Schema) -> None:
+        self.schemas, self.read = schemas, 0
+        self.files = [FileStat(str(at), 1, "") for at in range(len(schemas))]
+
+    def schema(self, store: Any, file: FileStat) -> pa.Schema:
+        self.read += 1
+        return self.schemas[int(file.url)]
+
+    def inspect(self, store: Any, file: FileStat, columns: Sequence[str]) -> tuple[InputFile, pa.Schema]:
+        return InputFile(file.url, 1, "", (RowGroup(1, 1),)), self.schema(store, file)
+
+    def first(self, model: Signature, **columns: Any) -> pa.Schema:
+        job = {"model": {"url": "m"}, "input": {"url": "i"}, "output": {"url": "o"}, "columns": columns}
+        store: Any = SimpleNamespace(kind=SimpleNamespace(local=True))
+        source: Any = self
+        return bound_first(Job.model_validate(job), model, source, store, self.files, True)[1]
+
+
+def over_all(schemas: Sequence[pa.Schema], model: Signature, **columns: Any) -> tuple[pa.Schema, list[str]]:
+    rules = Columns.model_validate(columns)
+    schema, problems = agreed(rules, model, [(str(at), one) for at, one in enumerate(schemas)])
+    if not problems:
+        bind(rules, schema, model, "list")
+    return schema, problems
+
+
+def x(*kinds: pa.DataType) -> list[pa.Schema]:
+    return [pa.schema([("x", kind)]) for kind in kinds]
+
+
+@pytest.mark.parametrize(
+    ("model", "kinds", "columns"),
+    [
+        (tensor("x"), (pa.null(), pa.float32()), {}),
+        (tensor("x", shape=(None, 2)), (pa.list_(pa.null()), pa.list_(pa.float32(), 2), pa.null()), {}),
+        (tensor("x", "string"), (pa.null(), pa.string(), pa.binary()), {"keep": ["x"]}),
+        (tensor("x", "int64"), (pa.float64(), pa.int64(), pa.null()), {}),
+        (tensor("x", shape=(None, 2)), (pa.list_(pa.float32(), 2), pa.list_(pa.int8())), {}),
+        (tensor("z"), (pa.struct([("a", pa.int8())]), pa.struct([("b", pa.float32())])), {"inputs": {"z": "x.b"}}),
+        (
+            tensor("x", "complex64"),
+            (pa.struct([("re", pa.float32())]), pa.struct([("im", pa.float32())])),
+            {"inputs": {"x": {"column": "x"}}},
+        ),
+    ],
+    ids=str,
+)
+def test_whatever_the_order_of_the_files_they_bind(
+    model: TensorSpec, kinds: Sequence[pa.DataType], columns: dict[str, Any]
+) -> None:
+    seen = set()
+    for order in permutations(x(*kinds)):
+        Footers(*order).first(signature(model), **columns)
+        schema, problems = over_all(order, signature(model), **columns)
+        assert problems == []
+        seen.add("".join(sorted(type_text(schema.field("x").type))))  # fields come in the order of the files
+    assert len(seen) == 1
+
+
+def test_columns_that_only_a_later_file_has_are_said_to_be_missing_in_the_first() -> None:
+    narrow, wide = (pa.schema([(f"f{at}", pa.float32()) for at in range(width)]) for width in (2, 3))
+    model = signature(tensor("x", shape=(None, None)))
+    for order in ([narrow, wide], [wide, narrow]):
+        _, problems = over_all(order, model, inputs={"x": {"stack": "f*"}})
+        (problem,) = problems
+        assert problem.startswith(f"COLUMN_MISSING: column 'f2' is in 1 of 2 files, not in '{order.index(narrow)}'")
+    optional = signature(tensor("f0"), tensor("f2", default=[0.0]))
+    assert "'f2' is in 1 of 2 files" in over_all([narrow, wide], optional)[1][0]
+
+
+def test_a_mistake_says_which_files_lack_the_column() -> None:
+    footers = Footers(*x(pa.float32()), *[pa.schema([("y", pa.float32())])] * 3)
+    footers.files = footers.files[1:] + footers.files[:1]
+    with pytest.raises(BindingError) as caught:
+        footers.first(signature(tensor("x")))
+    assert "found no such column" in caught.value.message
+    assert "column 'x' is in 1 of 4 files, not in '1', '2', '3'" in caught.value.message
+    assert caught.value.facts["code"] == "COLUMN_MISSING"
+
+
+MANY = 1000
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "column"),
+    [
+        (pa.string(), "float32", "x"),
+        (pa.float32(), "string", "x"),
+        (pa.int64(), "float32", "z"),
+        (pa.timestamp("us"), "float32", "x"),
+        (pa.list_(pa.float32()), "float32", "x"),
+    ],
+    ids=str,
+)
+def test_a_mistake_costs_one_footer_of_many_where_no_other_file_could_mend_it(
+    kind: pa.DataType, dtype: str, column: str
+) -> None:
+    footers = Footers(*x(kind) * MANY)
+    with pytest.raises(BindingError, match="the first of 1,000 files"):
+        footers.first(signature(tensor("x", dtype)), inputs={"x": column})
+    assert footers.read == 1
+
+
+def test_a_signature_that_is_wrong_costs_one_footer() -> None:
+    footers = Footers(*x(pa.float32(), pa.null()))
+    with pytest.raises(BindingError, match="no such input"):
+        footers.first(signature(tensor("x")), inputs={"x": "x", "nope": "x"})
+    assert footers.read == 1
+
+
+def test_what_one_file_of_many_could_mend_is_refused_only_when_it_does_not() -> None:
+    floats, whole = x(pa.float64(), pa.int64())
+    model = signature(tensor("x", "int64"))
+    Footers(*[floats] * MANY, whole).first(model)
+    with pytest.raises(BindingError, match="found double; expected int64"):
+        Footers(*[floats] * MANY).first(model)
+
+
+def test_a_first_file_that_binds_costs_one_footer() -> None:
+    footers = Footers(*x(pa.null(), *[pa.float32()] * MANY))
+    footers.first(signature(tensor("x")))
+    assert footers.read == 1
+
+
+def test_fields_that_nothing_uses_may_clash_unless_the_struct_is_kept() -> None:
+    one, two = x(pa.struct([("a", pa.int8()), ("n", pa.int8())]), pa.struct([("n", pa.string()), ("a", pa.int16())]))
+    model = signature(tensor("z"))
+    schema, problems = over_all([one, two], model, inputs={"z": "x.a"})
+    assert (type_text(schema.field("x").type), problems) == ("struct<a: int16>", [])
+    assert over_all([one, two], model, inputs={"z": "x.a"}, keep=["x"])[1]
+
+
+def test_which_kept_columns_change_is_said() -> None:
+    schemas = [(str(at), one) for at, one in enumerate(x(pa.int64(), pa.float64(), pa.int64()))]
+    schema, _ = agreed(Columns(keep=("x",)), signature(tensor("x")), schemas)
+    (note,) = drift(schemas, schema, ["x"])
+    found = "kept column 'x' (int64 in 2 files, double in 1 file) is written as double"
+    assert note == f"{found}; a value that it cannot hold is a bad row"
+    assert [*drift(schemas[:1], schema, ["x"])] == []

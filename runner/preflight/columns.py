@@ -12,7 +12,7 @@ import pyarrow as pa
 from connectors.formats.base import Source
 from connectors.formats.schema import common_type, distinct, field_of, overview, unify
 from connectors.store.store import FileStat, Store
-from jobs.errors import BindingError, offenders
+from jobs.errors import BindingError, InputError, offenders, one_of
 from jobs.job import Columns, Job
 from runner.binding.bind import bind, fed_fields, wanted_columns
 from runner.binding.binding import Binding
@@ -50,7 +50,10 @@ def bound_first(
         if len(files) > _FEW_FILES and not _may_be_mended(job.columns, signature, first):
             seen = f"{error.message}\nthis is what the first of {len(files):,} files tells"
             raise BindingError(seen, **error.facts) from plain
-        inspected, _ = inspect(source, store, files, (), job.limits)
+        try:
+            inspected, _ = inspect(source, store, files, (), job.limits)
+        except InputError:  # a file that cannot be read is the second thing to mend
+            raise error from None
         schemas = [(file.url, schema) for file, schema in inspected]
         if len(distinct(schemas)) == 1:
             raise error from plain
@@ -68,7 +71,7 @@ def agreed(columns: Columns, signature: Signature, schemas: Schemas) -> tuple[pa
 
 def drift(schemas: Schemas, schema: pa.Schema, kept: Sequence[str]) -> Iterator[str]:
     """Sentences for people: which kept columns have other types in some files than they are written in."""
-    groups = distinct(schemas)
+    groups, changed = distinct(schemas), dict[str, list[str]]()
     for name in kept:
         files: dict[str, int] = {}
         for one, urls in groups:
@@ -78,7 +81,11 @@ def drift(schemas: Schemas, schema: pa.Schema, kept: Sequence[str]) -> Iterator[
             common = common_type(schema.field(name).type)
             found = ", ".join(f"{kind} in {n:,} file{'s' * (n > 1)}" for kind, n in files.items())
             checked = "; a value that it cannot hold is a bad row" if common != schema.field(name).type else ""
-            yield f"kept column {name!r} ({found}) is written as {type_text(common)}{checked}"
+            changed.setdefault(f"({found}) written as {type_text(common)}{checked}", []).append(name)
+    for what, names in changed.items():
+        found, _, written = what.partition(" written as ")
+        columns, are = ("kept columns", "are") if len(names) > 1 else ("kept column", "is")
+        yield f"{columns} {one_of(names)} {found} {are} written as {written}"
 
 
 def _may_be_mended(columns: Columns, signature: Signature, schema: pa.Schema) -> bool:

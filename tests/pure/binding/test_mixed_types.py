@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -106,7 +107,10 @@ def test_doubles_beside_integers_feed_a_tensor_of_integers_where_they_are_whole(
 
 def test_integers_of_64_bits_feed_a_tensor_of_them_as_they_are_beside_doubles() -> None:
     both = Files(pa.array([1, LARGE]), pa.array([1.0, None]))
-    whole, parts = both.fed(model("int64"), inputs={"x": {"column": "x", "null": {"fill": -1}}})
+    binding = both.bound(model("int64"), inputs={"x": {"column": "x", "null": {"fill": -1}}})
+    sent, schema = pickle.loads(pickle.dumps((binding, both.schema)))  # noqa: S301  # our own bytes
+    whole, parts = (sent.feed(batch) for batch in both.batches)
+    assert schema == both.schema
     assert (whole["x"].tolist(), parts["x"].tolist()) == ([1, LARGE], [1, -1])
 
 

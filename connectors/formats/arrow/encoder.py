@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from connectors.formats.arrow.footer import open_reader, read_places
+from connectors.formats.arrow.footer import read_places
 from connectors.formats.arrow.message import Block, read_blocks
 from connectors.formats.buffered import BufferedFile
 from connectors.formats.spool import HEADER_KEY, SpoolWriter, empty_batch, open_part, whole_part
@@ -42,16 +42,14 @@ class ArrowEncoder:
     def read_header(self, store: Store, path: str) -> tuple[dict[str, object] | None, int]:
         with open_part(store, path) as held, whole_part(path):
             places, _ = read_places(held)
-            reader = open_reader(held)
             blocks = read_blocks(held, places)
-            return _header(reader, blocks), sum(block.rows for block in blocks)
+            return _header(blocks), sum(block.rows for block in blocks)
 
 
-def _header(reader: pa.RecordBatchFileReader, blocks: Sequence[Block]) -> dict[str, object] | None:
+def _header(blocks: Sequence[Block]) -> dict[str, object] | None:
     if not blocks or blocks[-1].rows:
         return None
-    metadata = reader.get_batch_with_custom_metadata(len(blocks) - 1).custom_metadata or {}
-    header = metadata.get(HEADER_KEY.encode())
+    header = blocks[-1].said.get(HEADER_KEY)
     return None if header is None else dict(json.loads(header))
 
 

@@ -37,13 +37,27 @@ class FlatTable:
     def has(self, field: int) -> bool:
         return self._place(field) is not None
 
+    def text(self, field: int) -> str:
+        for start, count in self._vector(field):
+            return self._data[start : start + count].decode(errors="replace")
+        return ""
+
+    def tables(self, field: int) -> Iterator[FlatTable]:
+        for start, count in self._vector(field):
+            for place in range(start, start + 4 * count, 4):
+                yield FlatTable(self._data, place + self._at("<I", place))
+
     def structs(self, field: int, kind: str) -> Iterator[tuple[int, ...]]:
+        for start, count in self._vector(field):
+            for index in range(count):
+                yield struct.unpack_from(kind, self._data, start + index * struct.calcsize(kind))
+
+    def _vector(self, field: int) -> Iterator[tuple[int, int]]:
+        """Where the first element of a vector lies, and how many there are; nothing where it is missing."""
         place = self._place(field)
-        if place is None:
-            return
-        place += self._at("<I", place)
-        for index in range(self._at("<I", place)):
-            yield struct.unpack_from(kind, self._data, place + 4 + index * struct.calcsize(kind))
+        if place is not None:
+            place += self._at("<I", place)
+            yield place + 4, self._at("<I", place)
 
     def _place(self, field: int) -> int | None:
         slot = 4 + 2 * field

@@ -1,12 +1,16 @@
 """The footer of an Arrow IPC file: which messages it lists, whether these are all there are, and a reader of them.
 
-Owns which files are refused before a batch is read.
+Owns which files are refused before a batch is read. The invariant: no thread of Arrow holds a file behind the back of
+who closed it.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+import time
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import pyarrow as pa
 
@@ -15,11 +19,14 @@ from connectors.formats.arrow.gap import FRONT_BYTES, hidden_batch
 from connectors.formats.arrow.message import NEWEST_VERSION, STREAM, Place
 from connectors.formats.buffered import TAIL_BYTES, BufferedFile
 from connectors.formats.fault import one_line, unreadable, wrong_magic
+from jobs.errors import InputError
 
 MAGIC = b"ARROW1"
 
 _MAGIC_BYTES = 8  # filled up
 _END_BYTES = 10  # length of the footer, magic
+
+_MOST_WAITS, _WAIT_S = 200, 0.001  # for an I/O thread of Arrow, which needs microseconds
 
 DECODE_ERRORS = (OSError, ValueError, pa.ArrowException)  # what pyarrow raises for bad bytes
 
@@ -92,16 +99,63 @@ def _footer_bytes(file: BufferedFile) -> pa.Buffer:
     return file.take(file.size - len(end) - length, file.size - len(end))
 
 
-def open_reader(file: BufferedFile, columns: Sequence[int] = ()) -> pa.RecordBatchFileReader:
-    """A reader of the top-level fields at the indices `columns`; none given: all.
+def stored_schema(file: BufferedFile) -> pa.Schema:
+    """The schema in the types of the file. raises: as `read_places`; InputError FILE_SCHEMA."""
+    footer = bytes(_footer_bytes(file))
+    alone = MAGIC.ljust(_MAGIC_BYTES, b"\0") + footer + len(footer).to_bytes(4, "little") + MAGIC
+    with _refusing(file):
+        schema = pa.ipc.open_file(pa.BufferReader(alone)).schema
+        _ = schema.names  # decodes them
+        return schema
 
-    raises: InputError FILE_UNSUPPORTED, FILE_SCHEMA, FILE_FOOTER.
+
+class BatchReader:
+    """Decodes record batches of an open file, of the top-level fields at the indices `columns`. Closed when it is done.
+
+    pyarrow (26.0) reads the footer in an I/O thread, which lets go of the file a moment after the reader was handed
+    out. A thread that is the last to do so when Python ends aborts the process: `close` waits for it.
     """
-    options = pa.ipc.IpcReadOptions(included_fields=list(columns), use_threads=False)
+
+    def __init__(self, file: BufferedFile, columns: Sequence[int]) -> None:
+        """raises: InputError FILE_UNSUPPORTED, FILE_SCHEMA, FILE_FOOTER."""
+        options = pa.ipc.IpcReadOptions(included_fields=list(columns), use_threads=False)
+        lent = _Lent(file)
+        self._lent = weakref.ref(lent)
+        self._reader: pa.RecordBatchFileReader | None = None
+        try:
+            with _refusing(file):
+                self._reader = pa.ipc.open_file(pa.PythonFile(lent, mode="r"), options=options)
+        except InputError:
+            del lent
+            self.close()
+            raise
+
+    def batch(self, index: int) -> pa.RecordBatch:
+        """raises: what pyarrow raises for bad bytes."""
+        assert self._reader is not None, "read before it is closed"
+        return self._reader.get_batch(index)
+
+    def close(self) -> None:
+        self._reader = None
+        for _ in range(_MOST_WAITS):  # an error on its way may hold the reader: then the thread is not the last
+            if self._lent() is None:
+                return
+            time.sleep(_WAIT_S)
+
+
+class _Lent:
+    """A file as pyarrow holds it: this object lives as long as pyarrow holds it, and no longer."""
+
+    closed = False
+
+    def __init__(self, file: BufferedFile) -> None:
+        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+
+
+@contextmanager
+def _refusing(file: BufferedFile) -> Iterator[None]:
     try:
-        reader = pa.ipc.open_file(pa.PythonFile(file, mode="r"), options=options)
-        _ = reader.schema.names  # decodes them
-        return reader
+        yield
     except UnicodeDecodeError as error:
         raise unreadable(file, "FILE_SCHEMA", f"a column name is not UTF-8: {error}") from error
     except pa.ArrowNotImplementedError as error:

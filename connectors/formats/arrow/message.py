@@ -6,7 +6,7 @@ Refuses to decode values: rows and buffers are known from the metadata alone.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -48,6 +48,7 @@ class Block:
     metadata: as it lies in the file.
     buffers:  (offset in the body, bytes) of each; `variadic`: how many more each view has than its first two.
     compressed: whether a buffer begins with the number of its bytes without compression, in 8 bytes.
+    said:     the message's custom metadata.
     """
 
     place: Place
@@ -57,6 +58,7 @@ class Block:
     variadic: tuple[int, ...]
     compressed: bool
     version: int
+    said: Mapping[str, str]
 
     def of_columns(self, schema: pa.Schema) -> list[tuple[tuple[int, int], ...]]:
         """The buffers of each field of `schema`, which is that of the file. source: Columnar.rst, "Buffer listing".
@@ -120,4 +122,5 @@ def block_at(file: BufferedFile, place: Place) -> Block:
     if any(min(offset, size) < 0 or offset + size > place.body_bytes for offset, size in buffers):
         raise struct.error(f"a buffer of the batch at {place.offset} is not inside its body")
     variadic = tuple(count for (count,) in batch.structs(4, "<q"))
-    return Block(place, metadata, rows, buffers, variadic, batch.has(3), message.number(0, "<h"))
+    said = {pair.text(0): pair.text(1) for pair in message.tables(4)}
+    return Block(place, metadata, rows, buffers, variadic, batch.has(3), message.number(0, "<h"), said)

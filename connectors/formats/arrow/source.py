@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
 import pyarrow as pa
 
 from connectors.formats.arrow.body import Bodies
-from connectors.formats.arrow.footer import DECODE_ERRORS, MAGIC, open_reader, read_places
+from connectors.formats.arrow.footer import DECODE_ERRORS, MAGIC, BatchReader, read_places, stored_schema
 from connectors.formats.arrow.message import Block, read_blocks
 from connectors.formats.buffered import BufferedFile
 from connectors.formats.fault import (
@@ -47,17 +47,18 @@ class ArrowSource:
     def schema(self, store: Store, file: FileStat) -> pa.Schema:
         with BufferedFile(store.open(file.url), file.url, file.size) as held:
             read_places(held)
-            return self._known(plain_schema(open_reader(held).schema))
+            return self._known(plain_schema(stored_schema(held)))
 
     def stated(self, store: Store, file: FileStat) -> tuple[pa.Schema, Mapping[str, str]]:
         with BufferedFile(store.open(file.url), file.url, file.size) as held:
-            return open_reader(held).schema, {}
+            read_places(held)
+            return stored_schema(held), {}
 
     def inspect(self, store: Store, file: FileStat, columns: Sequence[str]) -> tuple[InputFile, pa.Schema]:
         """Row groups and schema; planned bytes are a share of the file where the width of a column is not fixed."""
         with BufferedFile(store.open(file.url), file.url, file.size) as held:
             places, _ = read_places(held)
-            stored = open_reader(held).schema
+            stored = stored_schema(held)
             blocks = read_blocks(held, places)
         schema = self._known(plain_schema(stored))
         groups = tuple(_row_group(block, stored, schema, columns) for block in blocks)
@@ -65,12 +66,12 @@ class ArrowSource:
 
     @contextmanager
     def open(self, store: Store, inputs: InputSlice, columns: Sequence[str]) -> Iterator[ArrowReader]:
-        with planned_file(store, inputs) as held:
+        with planned_file(store, inputs) as held, ExitStack() as opened:
             try:
                 places, dictionaries = read_places(held)
-                schema = open_reader(held).schema
+                schema = stored_schema(held)
                 wanted = {position(schema, name, inputs.url): name for name in columns}
-                reader = open_reader(held, sorted(wanted))
+                reader = opened.enter_context(closing(BatchReader(held, sorted(wanted))))
                 planned = places[inputs.first : inputs.first + len(inputs.rows)]
                 blocks = dict(enumerate(read_blocks(held, planned), inputs.first))
             except InputError as error:
@@ -133,7 +134,7 @@ class ArrowReader:
         self,
         store: Store,
         bodies: Bodies,
-        reader: pa.RecordBatchFileReader,
+        reader: BatchReader,
         blocks: Mapping[int, Block],
         inputs: InputSlice,
         columns: Sequence[str],
@@ -165,7 +166,7 @@ class ArrowReader:
         if not self._columns:
             return pa.table({"": pa.nulls(self._blocks[row_group].rows)}).select([])
         with self._bodies.held(self._blocks[row_group]):
-            batch = self._reader.get_batch(row_group)
+            batch = self._reader.batch(row_group)
         batch.validate(full=True)  # offsets and UTF-8: nothing else protects those who read by address
         return plain_table(pa.Table.from_batches([batch]).select(self._columns), self._bodies.most_bytes)
 

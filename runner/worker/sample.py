@@ -80,6 +80,11 @@ class Sample:
                 constant = isinstance(bound.source, ConstantSource)
                 self._made[bound.name] = bound.source.tensor if constant else _made_up(spec)  # type: ignore[union-attr]
 
+    @property
+    def count(self) -> int:
+        """How many rows it has."""
+        return DISTINCT_ROWS if self._rows is None else int(self._rows.num_rows)
+
     def batch(self, rows: Sequence[int]) -> pa.RecordBatch | None:
         """The rows as they came from the input; None where they are made up."""
         if self._rows is None:
@@ -101,6 +106,11 @@ class Sample:
             name: tensor if isinstance(sources[name], ConstantSource) else _taken(tensor, order)
             for name, tensor in self._made.items()
         }
+
+    def joined(self, others: Sequence[pa.RecordBatch]) -> Sample:
+        """The same with more rows of the input behind its own; where it is made up, these alone."""
+        batches = [self._rows, *others] if self._rows is not None else list(others)
+        return Sample(self._binding, self._signature, pa.concat_batches(batches)) if batches else self
 
     def distinct(self) -> Iterator[int]:
         """The first row, and rows that are fed as other values than each one before: from all over the sample, from

@@ -35,7 +35,8 @@ class WorkerSpec:
     draws: bool  # random numbers; `plan` says so
     most_rows: int | None  # of a call, as the model itself says; then batches are filled, over row groups too
     sample: InputSlice | None  # rows to warm up with; None: make them up
-    elsewhere: tuple[InputSlice, ...] | None  # rows of other places; None: all rows were bad ones before
+    elsewhere: tuple[InputSlice, ...]  # rows of other places, where those do not differ
+    rejected: bool  # all rows are such as an earlier run rejected
     output: Output
     plan_id: str
     shards: int

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from jobs.errors import DataError, ModelCallError, ModelError, PoisonError, RunnerError, one_of
 from runner.batch.answer import DEPENDS, REPEATED, TOLERANCE, Answer, Call, answers, differing, row_answer
@@ -72,37 +74,41 @@ def try_out(
     *,
     draws: bool = False,
     bits: bool = False,
-    elsewhere: Iterable[Sample] | None = None,
+    elsewhere: Callable[[], Sequence[pa.RecordBatch]] = tuple,
+    rejected: bool = False,
 ) -> Trial:
     """Prove the model on a few rows.
 
     batch_rows: of the job; no call has more.
     draws:      random numbers, as `plan` said.
     bits:       a call that is made twice must give the same ones.
-    elsewhere:  rows of other places of the input, for a model that refuses all of the sample. None: no such model is
-                condemned, because all rows may be bad.
+    elsewhere:  reads rows of other places of the input, where those of the sample are equal or all refused.
+    rejected:   all rows were bad ones before, so that a model that refuses all is not to blame.
     raises:     ModelError where it cannot run here, takes one row a call only, or has an output that does not follow
                 the rows; or other bits than were asked for. PoisonError where it refuses all rows in the same words.
-    cost:       six calls of at most 3 rows, on a GPU seven; one more where answers differ. Where all rows of the sample
-                are equal, six more.
+    cost:       six calls of at most 3 rows, on a GPU seven; one more where answers differ.
     """
     began = time.perf_counter()
+    if len(list(islice(sample.distinct(), _ROWS))) < _ROWS:
+        sample = sample.joined(elsewhere())
     if sample.kind == "none":
         return Trial("none", False, unproved="its inputs cannot be made up")
     trial, most = _Trial(engine, binding, signature, sample, url), min(_ROWS, batch_rows)
-    calls, story = trial.calls(most, elsewhere)
+    calls, story = trial.calls(most)
+    if not calls and not rejected:
+        trial.require_taken(elsewhere)
     notes, random = list[str](), list[str]()
     if calls:
         trial.require_rows(calls)
         random = trial.require_same(calls, bits)
         notes += [] if draws else random
-        if most > 1 and not random and (story or len(trial.rows) == 1):
-            made_up = _Trial(engine, binding, signature, Sample(binding, signature, None), url)
-            notes += [] if made_up.proves(most, bits) else [trial.doubt(story)]
+        few = len(trial.rows) == 1 and sample.count >= _ROWS  # of fewer rows there is nothing to mix
+        if most > 1 and not random and (story or few):
+            notes.append(trial.doubt(story))
     placed = trial.placed(calls[-1][0]) if calls else {}
     if placed and not placed.get("GPU"):
         notes.append(f"no op of signature {signature.name!r} runs on the GPU: workers without one would do")
-    proved = not (story or notes or random)
+    proved = not (story or notes or random or len(trial.rows) < min(2, most))
     return Trial(sample.kind, proved, tuple(notes), story, placed, seconds=time.perf_counter() - began)
 
 
@@ -147,16 +153,16 @@ class _Trial:
         self._signature, self._url = signature, url
         self._where = f"signature {signature.name!r} of model '{url}'"
         self.rows: list[int] = []  # that differ, and that the model takes
+        self._refused: list[RunnerError] = []
 
-    def calls(self, most: int, elsewhere: Iterable[Sample] | None = None) -> tuple[list[_Made], str]:
-        """Calls with 1, 2, ... rows, up to the first that proves nothing, and why that one does not.
-
-        elsewhere: see `try_out`.
-        """
-        made, refused = self._alone(most)
+    def calls(self, most: int) -> tuple[list[_Made], str]:
+        """Calls with 1, 2, ... rows, up to the first that proves nothing, and why that one does not."""
+        made = self._alone(most)
         if not made:
-            self._require_taken(refused, elsewhere)
-            return [], f"not proved with 1 row ({self._sample.kind}): {refused[0].message}"
+            first = self._refused[0]
+            if isinstance(first, ModelCallError) and first.facts.get("compiling"):
+                raise ModelError(f"{first.message}; {RUN_WITHOUT}") from first
+            return [], f"not proved with 1 row ({self._sample.kind}): {first.message}"
         story = ""
         for rows in _orders(self.rows, most):
             answer = self._call(rows)
@@ -176,54 +182,38 @@ class _Trial:
             made.append((rows, answer))
         return made, story
 
-    def _alone(self, most: int) -> tuple[list[_Made], list[RunnerError]]:
-        """Calls with one row each, until as many rows are taken as are called together, and why others are not."""
+    def _alone(self, most: int) -> list[_Made]:
+        """Calls with one row each, until as many rows are taken as are called together."""
         made: list[_Made] = []
-        refused: list[RunnerError] = []
         for row in self._sample.distinct():
             answer = self._call([row])
             if isinstance(answer, RunnerError):
-                refused.append(answer)
+                self._refused.append(answer)
             else:
                 made.append(([row], answer))
                 self.rows.append(row)
-            if len(made) == min(_ROWS, most) or len(refused) == _BAD_ROWS:
+            if len(made) == min(_ROWS, most) or len(self._refused) == _BAD_ROWS:
                 break
-        return made, refused
+        return made
 
-    def _require_taken(self, refused: Sequence[RunnerError], elsewhere: Iterable[Sample] | None) -> None:
-        """raises: what is wrong with the model, where it is not what some rows hold: XLA refuses all of them, or they
-        are many, from all over the input, and the model says the same of each."""
-        first = refused[0]
-        if isinstance(first, ModelCallError) and first.facts.get("compiling"):
-            raise ModelError(f"{first.message}; {RUN_WITHOUT}") from first
-        alike = isinstance(first, ModelCallError) and all(error.message == first.message for error in refused)
-        if elsewhere is None or len(refused) < _BAD_ROWS or not alike:
+    def require_taken(self, elsewhere: Callable[[], Sequence[pa.RecordBatch]]) -> None:
+        """raises: PoisonError where many rows were refused in the same words, and others are, too."""
+        first, refused = self._refused[0], list(self._refused)
+        if len(refused) < _BAD_ROWS or not isinstance(first, ModelCallError):
             return
-        for sample in elsewhere:
-            other = _Trial(self._engine, self._binding, self._signature, sample, self._url)
-            made, others = other._alone(1)
-            if made or any(error.message != first.message for error in others):
+        for rows in elsewhere():
+            other = _Trial(
+                self._engine, self._binding, self._signature, Sample(self._binding, self._signature, rows), self._url
+            )
+            if other._alone(1):
                 return
+            refused += other._refused
+        if any(error.message != first.message for error in refused):
+            return
         raise PoisonError(
             f"cannot run {self._where}: it refuses every row that was tried, {len(refused)} from all over the input,"
             f" each alone and with the same words, so that it is the model and not the rows: {first.message}"
         ) from first
-
-    def proves(self, most: int, bits: bool) -> bool:
-        """Whether the outputs follow rows that are made up. That such rows are refused says nothing of the model.
-
-        raises: as `require_same`.
-        """
-        try:
-            calls, story = self.calls(most) if self._sample.kind != "none" else ([], "")
-            if story or len(self.rows) < 2:
-                return False
-            self.require_rows(calls)
-        except ModelError:
-            return False
-        self.require_same(calls, bits)
-        return True
 
     def doubt(self, story: str) -> str:
         """story: why other rows were not called together; "": all are equal."""

@@ -128,7 +128,8 @@ class Worker:
             spec.model.url,
             draws=spec.draws,
             bits=spec.limits.reproducible,
-            elsewhere=None if spec.elsewhere is None else map(self._sample_of, spec.elsewhere),
+            elsewhere=self._rows_elsewhere,
+            rejected=spec.rejected,
         )
         return try_nan(found, self._engine, spec, self._sample)
 
@@ -222,8 +223,10 @@ class Worker:
     def _sample_rows(self, piece: InputSlice, most: int) -> pa.RecordBatch | None:
         return read_rows(self._spec.input, self._spec.input_schema, self._spec.binding, piece, most)
 
-    def _sample_of(self, piece: InputSlice) -> Sample:
-        return Sample(self._spec.binding, self._spec.signature, self._sample_rows(piece, DISTINCT_ROWS))
+    def _rows_elsewhere(self) -> list[pa.RecordBatch]:
+        pieces = (piece for piece in self._spec.elsewhere if piece != self._spec.sample)
+        found = (self._sample_rows(piece, DISTINCT_ROWS) for piece in pieces)
+        return [rows for rows in found if rows is not None]
 
     def _warmed_up(self) -> WarmUp:
         spec, folder = self._spec, Path(self._model.path)

@@ -96,7 +96,7 @@ def shapes(rows: int, name: str, values: list[int]) -> pa.Table:
     return pa.table({"row": range(rows), "x": lists, name: pa.array(values, pa.int32())})
 
 
-@pytest.mark.filterwarnings("ignore:compiled by XLA")
+@pytest.mark.filterwarnings("ignore:compiled by XLA", "ignore:it is not proved")  # its good rows are equal
 @pytest.mark.parametrize(("engine", "bad"), [("session", 0), ("session", 200), ("eager", 200)])
 def test_a_row_with_which_xla_cannot_compile_is_a_bad_row(engine: str, bad: int, job: MakeJob) -> None:
     k = [3] * 256
@@ -117,7 +117,7 @@ def test_a_model_that_xla_compiles_for_no_row_is_refused(job: MakeJob) -> None:
         launch(job(table, "never", url="shapes", xla=True), IN_PROCESS)
 
 
-@pytest.mark.filterwarnings("ignore:compiled by XLA")
+@pytest.mark.filterwarnings("ignore:compiled by XLA", "ignore:it is not proved")
 def test_compilations_for_values_are_counted_and_told(job: MakeJob) -> None:
     values = [row // 64 % 3 + 1 for row in range(256)]
     found = preflight(job(shapes(256, "n", values), "masked", url="shapes", xla=True))

@@ -339,8 +339,8 @@ def test_a_row_that_depends_on_earlier_rows_ends_the_job_before_a_shard_is_given
 
 def test_what_equal_rows_cannot_show_is_told_and_the_first_batch_whose_rows_differ_shows_it(make_job: MakeJob) -> None:
     said: list[str] = []
-    values = pa.array([f"row {number}" for number in range(90)] + ["same"] * 10)  # the smallest row group has 10
-    with pytest.raises(ModelError, match=r"output 'y' .* depend on the rows .* row group 0 row") as ended:
+    values = pa.array(["same"] * 30 + [f"row {number}" for number in range(60)] + ["same"] * 10)
+    with pytest.raises(ModelError, match=r"output 'y' .* depend on the rows .* row group 1 row") as ended:
         launch(make_job("backwards", values), RunOptions(in_process=True), warn=said.append)
     assert ended.value.exit_code == 2
     assert "it is not proved that each row of the outputs of signature 'backwards'" in said[0]
@@ -348,7 +348,7 @@ def test_what_equal_rows_cannot_show_is_told_and_the_first_batch_whose_rows_diff
 
 def test_a_model_that_refuses_every_row_is_at_fault_and_no_row_is_rejected(make_job: MakeJob, tmp_path: Path) -> None:
     job = make_job("never", limits={"on_bad_row": "reject", "max_rejected_rows": "100%"})
-    with pytest.raises(PoisonError, match=r"it refuses every row that was tried, 8 .*: .*never: no row is good"):
+    with pytest.raises(PoisonError, match=r"it refuses every row that was tried, .*: .*never: no row is good"):
         launch(job, RunOptions(in_process=True))
     assert list((tmp_path / "out").rglob("*reject*")) == []
 

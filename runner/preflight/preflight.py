@@ -43,9 +43,10 @@ from runner.scan.compiled import Compiled, compiled
 from runner.scan.effects import Effects, effects
 from runner.scan.flow import Flow
 from runner.scan.lookups import lookups
-from runner.scan.program import read_programs
+from runner.scan.program import Program, read_programs
 from runner.scan.swallow import swallowing
 from runner.scan.trust import require_trust
+from runner.scan.unfed import unfed
 from runner.worker.spec import WorkerSpec
 
 
@@ -215,6 +216,7 @@ def examine(job: Job, cache: CacheSettings | None = None) -> Examined:
     scanned = Scanned(trusted, made, swallowing(program, signature.name), batching(program, signature.name))
     tried = scanned.repeatable
     binding, seen = bound_first(job, signature, source, store, files, tried)
+    _require_fed(program, signature, [target.name for target in binding.outputs], model.url)
     flow = Flow(program, program.output_tensors(signature.name, [target.name for target in binding.outputs]))
     spans = {name: Span(found.lowest, found.highest, found.table) for name, found in lookups(flow, signature).items()}
     changed = compiled(flow, signature, binding.within(spans).spanned) if options.xla else None
@@ -324,6 +326,19 @@ def _require_repeatable(effects: Effects, trusted: Sequence[str], signature: str
         raise ModelError(
             f"cannot promise equal bits for signature {signature!r} of model '{url}': it {' and '.join(found)};"
             " export it without these, or leave out `limits.reproducible`"
+        )
+
+
+def _require_fed(program: Program, signature: Signature, outputs: Sequence[str], url: str) -> None:
+    """raises: ModelError naming outputs that need a placeholder that nobody feeds."""
+    if found := unfed(program, signature, outputs):
+        lines = offenders([f"output {name!r} needs {', '.join(texts)}" for name, texts in found.items()])
+        others = [name for name in outputs if name not in found]
+        keep = f"choose `outputs: [{', '.join(others)}]`, or " if others else ""
+        raise ModelError(
+            f"cannot run signature {signature.name!r} of model '{url}': {len(found)} of its outputs need a placeholder"
+            f" that is no input of the signature and has no default; {keep}export the model with it as an input, or as"
+            f" a constant\n{lines}"
         )
 
 

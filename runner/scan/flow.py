@@ -7,7 +7,7 @@ is there; what merely might run, in a branch or a loop, is there too, in a frame
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -50,10 +50,14 @@ class Source:
 
 
 class Flow:
-    """outputs: the names of graph tensors, 'node:0'."""
+    """outputs: the names of graph tensors, 'node:0'. known: such as are given, and computed from nothing then.
+    stops: ops whose inputs do not count."""
 
-    def __init__(self, program: Program, outputs: Sequence[str]) -> None:
+    def __init__(
+        self, program: Program, outputs: Sequence[str], known: Collection[str] = (), stops: Collection[str] = ()
+    ) -> None:
         self._program, self._outputs = program, outputs
+        self._known, self._stops = {_full(tensor) for tensor in known}, stops
         self._graph = Frame()
         self._frames: dict[tuple[Frame | None, str, str], Frame] = {}  # (above, node, function) -> its frame
 
@@ -77,6 +81,8 @@ class Flow:
             if (frame, tensor) in seen:
                 continue
             seen.add((frame, tensor))
+            if frame is self._graph and _full(tensor) in self._known:
+                continue
             if (argument := self._argument(frame, tensor)) is not None:
                 left += self._given(frame, argument) or []
                 continue
@@ -84,6 +90,8 @@ class Flow:
             if node is None:
                 continue
             live[frame, node.name] = node
+            if node.op in self._stops:
+                continue
             left += [(frame, name) for name in node.input if ordered and name.startswith("^")]
             inner = self.frames(frame, node)
             called = _is_call(self._program, node)
@@ -222,3 +230,7 @@ def _is_call(program: Program, node: NodeDef) -> bool:
 
 def _operation(name: str) -> str:
     return name.removeprefix("^").partition(":")[0]
+
+
+def _full(tensor: str) -> str:
+    return tensor if ":" in tensor else f"{tensor}:0"

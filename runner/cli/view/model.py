@@ -23,6 +23,7 @@ from runner.scan.flow import Flow
 from runner.scan.lookups import lookups
 from runner.scan.program import Program
 from runner.scan.trust import scan
+from runner.scan.unfed import unfed
 from runner.tensor import Strings, Tensor, type_text, values_of
 
 _TOP_OPS = 6
@@ -92,10 +93,18 @@ def _behaviour(metagraph: MetaGraph, program: Program) -> dict[str, Any]:
         "init_ops": program.init_ops,
         "functions": callables(program),
         "refused_ops": sorted({finding.op for finding in scan([program])}),
-        "warnings": [story for name in metagraph.signatures for story in effects(program, name).warnings(name)],
+        "warnings": [story for each in metagraph.signatures.values() for story in _warnings(program, each)],
         "looked_up": {name: looked_up(program, signature) for name, signature in metagraph.signatures.items()},
         "if_compiled": {name: if_compiled(program, signature) for name, signature in metagraph.signatures.items()},
     }
+
+
+def _warnings(program: Program, signature: Signature) -> list[str]:
+    placeholders = unfed(program, signature, signature.outputs)
+    cannot = [
+        f"output {name!r} can never be called: no input feeds {', '.join(each)}" for name, each in placeholders.items()
+    ]
+    return [*effects(program, signature.name).warnings(signature.name), *cannot]
 
 
 def looked_up(program: Program, signature: Signature) -> dict[str, str]:
@@ -123,7 +132,7 @@ def _load_lines(program: Program | None) -> list[RenderableType]:
 
 
 def _warning_lines(program: Program | None, signature: Signature) -> list[RenderableType]:
-    stories = effects(program, signature.name).warnings(signature.name) if program else []
+    stories = _warnings(program, signature) if program else []
     notes = [f"'{name}': {places}" for name, places in looked_up(program, signature).items()] if program else []
     notes += [f"if {story}" for story in if_compiled(program, signature)] if program else []
     lines = [Text(printable(story), style="yellow") for story in stories] + [Text(printable(each)) for each in notes]

@@ -27,6 +27,7 @@ from runner.proto.saved_model_pb2 import (
     FingerprintDef,
     GraphDef,
     MetaGraphDef,
+    NodeDef,
     SavedModel,
     SignatureDef,
     TensorInfo,
@@ -141,8 +142,9 @@ def _metagraph(proto: MetaGraphDef, url: str) -> MetaGraph:
                 f"cannot use model '{url}': asset {asset.filename!r} is outside of its folder;"
                 " expected a name in 'assets'"
             )
+    nodes = {node.name: node for node in proto.graph_def.node}
     signatures = {
-        name: _signature(name, proto.signature_def[name], url)
+        name: _corrected(_signature(name, proto.signature_def[name], url), nodes)
         for name in sorted(proto.signature_def)
         if name not in HIDDEN_SIGNATURES
     }
@@ -188,6 +190,34 @@ def _signature(name: str, proto: SignatureDef, url: str) -> Signature:
             ) from error
         inputs[key] = replace(inputs[key], default=default)
     return Signature(name, proto.method_name, inputs, outputs)
+
+
+def _corrected(signature: Signature, nodes: Mapping[str, NodeDef]) -> Signature:
+    """The signature, with the shapes of the graph where it says scalars of placeholders that are none.
+
+    Exporters of TensorFlow 1.0 left the shapes out, of all tensors: nothing is known of such an output then.
+    """
+    inputs = dict(signature.inputs)
+    for name, spec in inputs.items():
+        if (
+            spec.shape == ()
+            and spec.default is None
+            and (shape := _placeholder_shape(nodes.get(spec.tensor.removesuffix(":0"))))
+        ):
+            inputs[name] = replace(spec, shape=shape, corrected=True)
+    if inputs == signature.inputs:
+        return signature
+    outputs = {
+        name: replace(spec, shape=None, corrected=True) if spec.shape == () else spec
+        for name, spec in signature.outputs.items()
+    }
+    return replace(signature, inputs=inputs, outputs=outputs)
+
+
+def _placeholder_shape(node: NodeDef | None) -> tuple[int | None, ...] | None:
+    if node is None or node.op not in ("Placeholder", "PlaceholderV2", "PlaceholderWithDefault"):
+        return None
+    return next((tensor_proto.dimensions(each.value.shape) for each in node.attr if each.key == "shape"), None)
 
 
 def _tensor_spec(name: str, info: TensorInfo) -> TensorSpec:

@@ -30,6 +30,7 @@ class TensorSpec:
     parts:      those tensors. Of a sparse one: indices, values, dense shape; of a ragged one: values, then the row
                 splits from the outermost on.
     default:    the value fed when the caller gives none (SignatureDef.defaults).
+    corrected:  the signature says a scalar, which it is not; the shape is the graph's, of an output unknown.
     """
 
     name: str
@@ -39,6 +40,7 @@ class TensorSpec:
     encoding: Literal["dense", "sparse", "ragged", "composite"] = "dense"
     parts: tuple[TensorSpec, ...] = ()
     default: Tensor | None = field(default=None, compare=False)  # arrays have no truth value
+    corrected: bool = False
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -63,6 +65,15 @@ class Signature:
             ", ".join(f"{spec.name!r}: {spec}" for spec in specs.values()) for specs in (self.inputs, self.outputs)
         )
         return f"{self.name!r}({inputs}) -> {outputs or 'nothing'}"
+
+
+def corrections(signature: Signature) -> list[str]:
+    """Sentences for people: where the graph is believed, and not the signature."""
+    return [
+        f"input {spec.name!r} is {spec} in the graph, and a scalar in the signature: the graph is believed"
+        for spec in signature.inputs.values()
+        if spec.corrected
+    ]
 
 
 def dense(signature: Signature) -> Signature:

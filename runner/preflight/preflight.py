@@ -26,10 +26,17 @@ from runner.batch.batches import auto_batch_rows, most_batch_rows, planned_batch
 from runner.binding.bind import bind, wanted_columns
 from runner.binding.binding import Binding
 from runner.binding.feeding import Span
-from runner.engine import ModelOptions
+from runner.engine import EngineOptions, ModelOptions
 from runner.model.planned import PlannedModel, planned_model
 from runner.model.saved_model import read_model
-from runner.model.signature import MetaGraph, ModelSpec, Signature, choose_metagraph, choose_signature
+from runner.model.signature import (
+    MetaGraph,
+    ModelSpec,
+    Signature,
+    choose_metagraph,
+    choose_signature,
+    corrections,
+)
 from runner.preflight.columns import Schemas, agreed, bound_first, drift
 from runner.preflight.files import inspect
 from runner.preflight.identity import identity_of, model_identity
@@ -37,6 +44,7 @@ from runner.preflight.input import Listed, listed, refuse_own_output
 from runner.preflight.only_rejects import only_files, only_rows, rejected_before
 from runner.preflight.output import written
 from runner.preflight.place import refuse_mixed_places
+from runner.preflight.rank import open_ranks, settled, with_shapes
 from runner.preflight.shape import batch_sizes, sample_slice, slices_elsewhere, small_row_groups
 from runner.scan.batching import Batching, batching
 from runner.scan.compiled import Compiled, compiled
@@ -157,8 +165,8 @@ class Preflight:
                 self.batch_rows,
                 exact=self.binding.batch_rows is not None or own is not None,
             ),
-            sample=sample_slice(self.plan, self.signature),
-            elsewhere=slices_elsewhere(self.plan, self.signature),
+            sample=sample_slice(self.plan.files, self.signature),
+            elsewhere=slices_elsewhere(self.plan.files, self.signature),
             rejected=self.job.input.only_rejects is not None,
             output=output,
             plan_id=self.plan.id,
@@ -215,7 +223,8 @@ def examine(job: Job, cache: CacheSettings | None = None) -> Examined:
     refuse_own_output(job, source)
     scanned = Scanned(trusted, made, swallowing(program, signature.name), batching(program, signature.name))
     tried = scanned.repeatable
-    binding, seen = bound_first(job, signature, source, store, files, tried)
+    assumed = with_shapes(signature, dict.fromkeys(open_ranks(job.columns, signature) if tried else [], (None,)))
+    binding, seen = bound_first(job, assumed, source, store, files, tried)
     _require_fed(program, signature, [target.name for target in binding.outputs], model.url)
     flow = Flow(program, program.output_tensors(signature.name, [target.name for target in binding.outputs]))
     spans = {name: Span(found.lowest, found.highest, found.table) for name, found in lookups(flow, signature).items()}
@@ -227,7 +236,7 @@ def examine(job: Job, cache: CacheSettings | None = None) -> Examined:
 
 def complete(examined: Examined) -> Preflight:
     """The rest: every footer, one schema over all files, the plan."""
-    job, signature = examined.job, examined.signature
+    job = examined.job
     rejected = rejected_before(job)
     places = rejected.places() if rejected else {}
     files = only_files(examined.files, places, rejected) if rejected else examined.files
@@ -241,6 +250,8 @@ def complete(examined: Examined) -> Preflight:
         schema = _agreed(examined, schemas)
         if schema.names == columns:
             break  # else the first file lacked some
+
+    signature, shapes = _settled(examined, schema, [file for file, _ in inspected])
 
     def bound(encoding: str) -> Binding:
         return bind(job.columns, schema, signature, encoding, job.model.batch, tried=examined.scanned.repeatable)
@@ -280,7 +291,7 @@ def complete(examined: Examined) -> Preflight:
         scanned=examined.scanned,
         inputs=examined.inputs,
         skipped=tuple(map(str, skipped)),
-        notes=(*notes, *drift(schemas, schema, binding.kept)),
+        notes=(*corrections(signature), *shapes, *notes, *drift(schemas, schema, binding.kept)),
     )
 
 
@@ -294,6 +305,16 @@ def _agreed(examined: Examined, schemas: Schemas) -> pa.Schema:
             code=problems[0].partition(":")[0],
         )
     return schema
+
+
+def _settled(examined: Examined, schema: pa.Schema, files: Sequence[InputFile]) -> tuple[Signature, Sequence[str]]:
+    """See `runner.preflight.rank.settled`; not of a model that a call would change."""
+    job, signature, model = examined.job, examined.signature, examined.model
+    if not examined.scanned.repeatable:
+        return signature, ()
+    options = EngineOptions(threads=1, model=replace(examined.options, xla=False), name=model.url)
+    loaded = (job.model.engine, model.path, examined.metagraph.tags, signature, options)
+    return settled(job, signature, schema, files, loaded)
 
 
 def _model_options(model: Model) -> ModelOptions:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from itertools import islice
 
 from jobs.attempt import InputSlice
-from jobs.plan import Plan
+from jobs.plan import InputFile, Plan
 from runner.model.signature import Signature
 
 _MOST_SIZES = 4  # of batches; the others are rare
@@ -52,32 +53,32 @@ _NUMBER_BYTES, _STRING_BYTES = 8 * 2**20, 64 * 2**20
 _MOST_FILES = 1000  # that are looked through for a small row group
 
 
-def sample_slice(plan: Plan, signature: Signature) -> InputSlice | None:
+def sample_slice(files: Sequence[InputFile], signature: Signature) -> InputSlice | None:
     """The smallest row group that has rows, None where even that is large."""
     groups = (
         (group.decoded_bytes, index, number)
-        for index, file in enumerate(plan.files[:_MOST_FILES])
+        for index, file in enumerate(files[:_MOST_FILES])
         for number, group in enumerate(file.row_groups)
         if group.rows
     )
     size, index, number = min(groups, default=(math.inf, 0, 0))
-    return None if size > _most_bytes(signature) else _slice(plan, index, number)
+    return None if size > _most_bytes(signature) else _slice(files, index, number)
 
 
-def slices_elsewhere(plan: Plan, signature: Signature) -> tuple[InputSlice, ...]:
+def slices_elsewhere(files: Sequence[InputFile], signature: Signature) -> tuple[InputSlice, ...]:
     """The first row group with rows of the first, the middle and the last file, and the last one of that file, as far
     as they are not large."""
     found: dict[tuple[int, int], InputSlice] = {}
-    for index in (0, len(plan.files) // 2, len(plan.files) - 1):
-        groups = [number for number, group in enumerate(plan.files[index].row_groups) if group.rows]
+    for index in (0, len(files) // 2, len(files) - 1):
+        groups = [number for number, group in enumerate(files[index].row_groups) if group.rows]
         for number in (*groups[:1], *groups[-1:]):
-            if plan.files[index].row_groups[number].decoded_bytes <= _most_bytes(signature):
-                found[index, number] = _slice(plan, index, number)
+            if files[index].row_groups[number].decoded_bytes <= _most_bytes(signature):
+                found[index, number] = _slice(files, index, number)
     return tuple(found.values())
 
 
-def _slice(plan: Plan, index: int, number: int) -> InputSlice:
-    file = plan.files[index]
+def _slice(files: Sequence[InputFile], index: int, number: int) -> InputSlice:
+    file = files[index]
     return InputSlice(index, file.url, file.size, file.version, number, (file.row_groups[number].rows,))
 
 

@@ -13,7 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from runner.binding.fetching import output_field
-from runner.model.signature import MetaGraph, ModelSpec, Signature, TensorSpec, choose_metagraph, choose_signature
+from runner.model.signature import (
+    MetaGraph,
+    ModelSpec,
+    Signature,
+    TensorSpec,
+    choose_metagraph,
+    choose_signature,
+    corrections,
+)
 from runner.report.console import printable
 from runner.report.text import byte_count
 from runner.scan.callables import callables
@@ -104,7 +112,7 @@ def _warnings(program: Program, signature: Signature) -> list[str]:
     cannot = [
         f"output {name!r} can never be called: no input feeds {', '.join(each)}" for name, each in placeholders.items()
     ]
-    return [*effects(program, signature.name).warnings(signature.name), *cannot]
+    return [*effects(program, signature.name).warnings(signature.name), *cannot, *corrections(signature)]
 
 
 def looked_up(program: Program, signature: Signature) -> dict[str, str]:

@@ -19,12 +19,14 @@ from jobs.job import Columns
 from runner.binding.bind import bind
 from runner.model import folder as model_folder
 from runner.model.saved_model import assets_of, read_model
-from runner.model.signature import choose_metagraph, choose_signature
+from runner.model.signature import choose_metagraph, choose_signature, corrections
 from runner.model.tensor_proto import MAX_VALUES
 from runner.model.tensor_proto import tensor as decode
 from runner.proto.saved_model_pb2 import Any as AnyMessage
 from runner.proto.saved_model_pb2 import (
     AssetFileDef,
+    AttrEntry,
+    AttrValue,
     DataType,
     FingerprintDef,
     FunctionDef,
@@ -106,6 +108,31 @@ def test_unknown_rank_and_a_scalar_are_told_apart(tmp_path: Path) -> None:
     read = read_model(str(write(tmp_path, metagraph(f=signature)))).metagraphs[0].signatures["f"]
     assert read.inputs["unknown"].shape is None
     assert read.inputs["scalar"].shape == ()
+
+
+@pytest.mark.parametrize(
+    ("op", "stands", "believed"),
+    [
+        ("Placeholder", shape(-1, 1), (None, 1)),
+        ("PlaceholderWithDefault", shape(-1), (None,)),
+        ("Placeholder", shape(), ()),
+        ("Placeholder", TensorShapeProto(unknown_rank=True), ()),
+        ("Reshape", shape(-1, 1), ()),
+    ],
+)
+def test_a_scalar_of_a_placeholder_that_is_none_is_what_the_graph_says(
+    tmp_path: Path, op: str, stands: TensorShapeProto, believed: tuple[int | None, ...]
+) -> None:
+    node = NodeDef(name="x", op=op, attr=[AttrEntry(key="shape", value=AttrValue(shape=stands))])
+    signature = SignatureDef(
+        inputs={"x": info("x:0"), "n": info("n:0", DataType.DT_INT64, -1)}, outputs={"y": info("y:0")}
+    )
+    proto = metagraph(f=signature)
+    proto.graph_def.node.append(node)
+    read = read_model(str(write(tmp_path, proto))).metagraphs[0].signatures["f"]
+    assert (read.inputs["x"].shape, read.inputs["n"].shape) == (believed, (None,))
+    assert read.outputs["y"].shape == (None if believed else ()), "nothing is known of it then"
+    assert len(corrections(read)) == bool(believed)
 
 
 @pytest.mark.parametrize(

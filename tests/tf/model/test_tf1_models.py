@@ -17,6 +17,7 @@ from runner.driver.launch import RunOptions, launch
 from runner.engine import EngineOptions
 from runner.model.saved_model import read_model
 from runner.model.signature import choose_metagraph, choose_signature
+from runner.preflight.preflight import preflight
 from runner.tensor import Strings
 
 
@@ -70,6 +71,45 @@ def old_model(tensorflow: Any, tmp_path_factory: pytest.TempPathFactory) -> Path
         builder.add_meta_graph(["serve", "gpu"], {"serving_default": signature({"x": x}, {"y": y})})
     builder.save()
     return path
+
+
+@pytest.fixture(scope="session")
+def shapeless(tensorflow: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`rank`: y = 2 x, both of unknown rank; `scalar`: the same of [?, 1], which its signature calls scalars."""
+    v1, path = tensorflow.compat.v1, tmp_path_factory.mktemp("tf1") / "shapeless"
+    builder = v1.saved_model.Builder(str(path))
+    signatures = {}
+    with v1.Graph().as_default(), v1.Session() as session:
+        for name, shape in (("rank", None), ("scalar", [None, 1])):
+            x = v1.placeholder(v1.float32, shape, f"{name}_x")
+            infos = [{key: v1.saved_model.build_tensor_info(each)} for key, each in (("x", x), ("y", 2 * x))]
+            if name == "scalar":
+                for each in infos:
+                    del next(iter(each.values())).tensor_shape.dim[:]
+            signatures[name] = v1.saved_model.build_signature_def(*infos, "tensorflow/serving/predict")
+        builder.add_meta_graph_and_variables(session, ["serve"], signatures)
+    builder.save()
+    return path
+
+
+@pytest.mark.parametrize("signature", ["rank", "scalar"])
+def test_the_graph_and_a_call_say_what_a_signature_leaves_out(shapeless: Path, tmp_path: Path, signature: str) -> None:
+    values = np.arange(6, dtype=np.float32)
+    pq.write_table(pa.table({"x": pa.FixedSizeListArray.from_arrays(pa.array(values), 1)}), tmp_path / "in.parquet")
+    job = Job.model_validate(
+        {
+            "model": {"url": str(shapeless), "signature": signature},
+            "input": {"url": str(tmp_path / "in.parquet")},
+            "output": {"url": str(tmp_path / "out")},
+        }
+    )
+    done = launch(job, RunOptions(in_process=True))
+    assert [row["y"] for row in done.dataset().to_table().to_pylist()] == [[2 * value] for value in values.tolist()]
+    notes = preflight(job).notes
+    assert [note.partition(" is ")[0] for note in notes] == ["input 'x'"] * (signature == "scalar") + [
+        "the rank of output 'y'"
+    ]
+    np.testing.assert_array_equal(call(shapeless, None, signature, x=values[:, None]), 2 * values[:, None])
 
 
 def call(path: Path, tags: tuple[str, ...] | None, name: str, **feeds: Any) -> Any:

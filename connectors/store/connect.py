@@ -117,7 +117,15 @@ def connect(url: str, options: Mapping[str, OptionValue], fresh: bool) -> Any:
     named = {name: value for name, value in cls._get_kwargs_from_urls(url).items() if name not in _NO_OPTIONS}
     # One client for all stores with the same options: some take a second to make.
     once = {"skip_instance_cache": True} if fresh else {}
-    return cls(**files.client_options({**named, **options, **once}))
+    try:
+        return cls(**files.client_options({**named, **options, **once}))
+    except OSError as error:
+        if not any(library in str(error) for library in ("libhdfs", "libjvm")):
+            raise
+        raise JobError(
+            f"cannot reach '{redact(url)}': the libraries of Hadoop are missing ({error}); set HADOOP_HOME or"
+            " ARROW_LIBHDFS_DIR, and JAVA_HOME, or use 'webhdfs://'"
+        ) from None
 
 
 def client_class(url: str, options: Mapping[str, Any]) -> Any:
@@ -125,8 +133,12 @@ def client_class(url: str, options: Mapping[str, Any]) -> Any:
     scheme = scheme_of(url)
     kind = _KINDS[scheme]
     module, _, name = kind.files.client_class(kind.client, options).rpartition(".")
+    advice = f"; pip install '{kind.package}'" if kind.package else ""
     try:
         return getattr(importlib.import_module(module), name)
     except ModuleNotFoundError:
-        advice = f"; pip install '{kind.package}'" if kind.package else ""
         raise JobError(f"cannot reach '{redact(url)}': the package for '{scheme}' is missing{advice}") from None
+    except (ImportError, AttributeError) as error:  # there, and of a version that does not fit the others
+        raise JobError(
+            f"cannot reach '{redact(url)}': the package for '{scheme}' cannot be imported: {error}{advice}"
+        ) from None

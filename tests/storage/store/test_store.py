@@ -9,6 +9,7 @@ import os
 import pickle
 import sys
 import threading
+import types
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -367,7 +368,13 @@ def test_a_secret_that_a_client_quotes_is_cut_out(monkeypatch: pytest.MonkeyPatc
         store.names("")
 
 
-@pytest.mark.parametrize(("scheme", "extra"), [("s3", "s3"), ("gs", "gcs"), ("abfs", "azure"), ("sftp", "sftp")])
+@pytest.mark.parametrize(
+    ("scheme", "extra"),
+    [
+        *(("s3", "s3"), ("s3a", "s3"), ("gs", "gcs"), ("gcs", "gcs"), ("abfs", "azure"), ("abfss", "azure")),
+        *(("az", "azure"), ("sftp", "sftp"), ("ssh", "sftp")),
+    ],
+)
 def test_a_missing_package_is_named_with_the_extra_that_brings_it(
     scheme: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -376,6 +383,22 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(
     monkeypatch.delitem(sys.modules, "fsspec.implementations.sftp", raising=False)
     with pytest.raises(JobError, match=rf"pip install 'savedmodel-runner\[{extra}\]'"):
         Store(f"{scheme}://host/x").stat("y")
+
+
+@pytest.mark.parametrize("missing", ["libhdfs", "libjvm"])
+def test_missing_libraries_of_hadoop_are_told_at_once(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*_: Any, **__: Any) -> None:
+        raise OSError(f"Unable to load {missing}")
+
+    monkeypatch.setattr("fsspec.implementations.arrow.HadoopFileSystem.__init__", load)
+    with pytest.raises(JobError, match=rf"Hadoop are missing \(Unable to load {missing}\); set HADOOP_HOME"):
+        Store("hdfs://host/x").stat("y")
+
+
+def test_a_package_of_another_version_is_told_by_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "adlfs", types.ModuleType("adlfs"))
+    with pytest.raises(JobError, match=r"cannot be imported: .*'AzureBlobFileSystem'; pip install"):
+        Store("abfss://c@a.dfs.core.windows.net/x").stat("y")
 
 
 @pytest.mark.parametrize("url", ["ftpx://h/x", "simplecache::s3://b/x", "zip://a.parquet::s3://b/x.zip"])

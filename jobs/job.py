@@ -51,13 +51,15 @@ SECRET_PARAMETER = r"(?:sig|token|key|secret|passw|passphrase|pwd|credential|aut
 _URL_SECRET = re.compile(rf"://[^/@]*:[^/@]*@|[?&][^=&/]*{SECRET_PARAMETER}[^=&/]*=", re.IGNORECASE)
 
 
-# YAML 1.1 takes '1e3' for text: a number needs a dot there, and a sign behind the 'e'.
-_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d{1,4}")
+class Exponent(str):
+    """A number that YAML 1.1 takes for text, '1e3': it wants a dot and a sign in it. Text wherever text is wanted."""
+
+    __slots__ = ()
 
 
 def parse_number(value: Any) -> Any:
-    """The text '1e3' -> 1000, and a number that is whole -> an integer; other values pass through."""
-    if isinstance(value, str) and _EXPONENT.fullmatch(value):
+    """'1e3' -> 1000, and a number that is whole -> an integer; other values pass through."""
+    if isinstance(value, Exponent):
         value = float(value)
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
@@ -203,6 +205,7 @@ class Input(Location):
 
 
 def _plain(value: Any) -> Any:
+    value = _without_exponents(value)
     try:
         canonical(value)
     except (TypeError, ValueError, RecursionError) as error:
@@ -210,6 +213,12 @@ def _plain(value: Any) -> Any:
             f"not a value of JSON ({error}); expected numbers, text, true, false, or lists of them"
         ) from None
     return value
+
+
+def _without_exponents(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_without_exponents(one) for one in value]
+    return float(value) if isinstance(value, Exponent) else value
 
 
 Plain = Annotated[Any, AfterValidator(_plain)]

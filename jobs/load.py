@@ -7,7 +7,9 @@ under `options` and no URL that holds a secret is ever repeated in a message.
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 from collections.abc import Hashable, Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any, get_args, get_origin
@@ -17,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from jobs.errors import JobError, offenders, one_of
-from jobs.job import Job, Output, misplaced
+from jobs.job import Exponent, Job, Output, misplaced
 
 _FLAGS = "the command line"
 
@@ -58,11 +60,15 @@ def job_from(
 ) -> Job:
     """The Job that flags alone describe.
 
-    maps:    'TENSOR=COLUMN', or 'TENSOR=f0,f1' to stack several columns into one input.
+    maps:    'TENSOR=COLUMN', or 'TENSOR=f0,f1' to stack several columns into one input. As in CSV, a name with a comma
+             stands in double quotes, and so does the empty name.
     outputs: 'TENSOR', or 'TENSOR=COLUMN' to rename one; none: all.
     raises:  JobError listing every problem.
     """
-    inputs = {tensor: column if "," not in column else {"stack": column.split(",")} for tensor, column in _pairs(maps)}
+    inputs: dict[str, Any] = {}
+    for tensor, text in _pairs(maps):
+        columns = _unquoted(text)
+        inputs[tensor] = columns[0] if len(columns) == 1 else {"stack": columns}
     renamed = [flag if "=" in flag else f"{flag}={flag}" for flag in outputs]
     document: dict[str, Any] = {
         "model": {"url": model} | ({"signature": signature} if signature is not None else {}),
@@ -105,6 +111,14 @@ def _pairs(flags: Sequence[str]) -> list[tuple[str, str]]:
             raise JobError(f"cannot use the mapping {flag!r}: tensor {tensor!r} is mapped twice; map it once")
         pairs.append((tensor, column))
     return pairs
+
+
+def _unquoted(text: str) -> list[str]:
+    """'a,"b,c"' -> 'a' and 'b,c'."""
+    try:
+        return next(csv.reader([text], strict=True))
+    except csv.Error:  # a name that begins with a quotation mark
+        return text.split(",")
 
 
 def _based(job: Job, base: str) -> Job:
@@ -172,6 +186,10 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_number)
+_Loader.add_constructor("!exponent", lambda loader, node: Exponent(node.value))
+_Loader.add_implicit_resolver(
+    "!exponent", re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]{1,4}$"), [*"-+.0123456789"]
+)
 
 
 def _parse(text: str, what: str) -> Any:

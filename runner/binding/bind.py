@@ -13,6 +13,7 @@ from jobs.job import Columns, InputColumn, OutputColumn, misplaced
 from runner.binding.binding import Binding, BoundInput
 from runner.binding.cast import NATURAL
 from runner.binding.composite import PartsSource, grouped, source_of, target_of
+from runner.binding.constant import mismatch
 from runner.binding.example import ExampleSource, example_source
 from runner.binding.feeding import ColumnSource, ConstantSource, InputSource, StackSource, feedable
 from runner.binding.fetching import Target
@@ -166,6 +167,12 @@ def _source(
     names = named(rule, schema)
     missing = [(name, error) for name in names if (error := absent(name, schema)) is not None]
     if missing and feedable(spec):
+        joined = ",".join(rule.stack) if isinstance(rule.stack, tuple) else ""
+        if joined and count(joined, schema):
+            found = f"found no columns {one_of(rule.stack or ())} to stack, but one that is called {joined!r}"
+            advice = f"""expected that one in quotes: --map '{spec.name}="{joined}"', or `column:` in a job file"""
+            problems.note(mismatch(found, advice, "COLUMN_MISSING"), f"input {spec.name!r} {spec}")
+            return None
         for name, error in missing:
             problems.note(error, f"input {spec.name!r} {spec} from column {name!r}")
         return None

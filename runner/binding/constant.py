@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.errors import BindingError
-from jobs.job import parse_number
 from runner.tensor import NARROW, Array, Strings, Tensor, bits_of, integer_range, natural, tensor_text, values_of
 
 
@@ -26,7 +25,6 @@ def constant(value: Any, dtype: str, shape: Sequence[int | None] | None, unsafe:
         raise mismatch(f"found a constant of shape {list(given)}", f"expected {tensor_text(dtype, shape)}")
     if dtype == "string":
         return Strings(_strings(leaves), given)
-    leaves = [parse_number(leaf) if isinstance(leaf, str) else leaf for leaf in leaves]
     return _numbers(leaves, dtype, unsafe).reshape(given)
 
 

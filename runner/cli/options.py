@@ -80,7 +80,7 @@ class JobFlags:
     signature: Annotated[str | None, typer.Option("--signature", help="Signature to call.")] = None
     map_: Annotated[
         list[str] | None,
-        typer.Option("--map", metavar="TENSOR=COLUMN[,COLUMN]", help="Feed a tensor; several are stacked."),
+        typer.Option("--map", metavar="TENSOR=COLUMN[,COLUMN]", help="Feed a tensor; several are stacked, as in CSV."),
     ] = None
     fetch: Annotated[
         list[str] | None, typer.Option("--fetch", metavar="TENSOR[=COLUMN]", help="Keep only these outputs.")

@@ -132,12 +132,23 @@ def test_a_whole_number_may_be_written_with_an_exponent_or_a_dot(written: str) -
     assert load_job(job.replace("0", written.replace("10.e2", "1e3")), "job.json").workers.count == 1000
 
 
-@pytest.mark.parametrize("written", ["1e-3", "1.5", "15e-1", "1e999", "'4'", "1e"])
+@pytest.mark.parametrize("written", ["1e-3", "1.5", "15e-1", "1e999", "'4'", "1e", "'1e3'"])
 def test_a_number_that_is_not_whole_stays_none(written: str) -> None:
     assert "'limits.batch_rows' is" in _refusal(SMALL, f"limits.batch_rows={written}")
 
 
+@pytest.mark.parametrize(
+    ("rule", "value"),
+    [("constant: [1e-3, 2E+1]", [0.001, 20.0]), ("constant: '1e-3'", "1e-3"), ("column: a, null: {fill: 1e-3}", 0.001)],
+)
+def test_a_constant_may_be_written_with_an_exponent(rule: str, value: object) -> None:
+    column = load_job(f"{SMALL}columns: {{inputs: {{x: {{{rule}}}}}}}", "job.yaml").columns.inputs["x"]
+    assert (column.constant if column.constant is not None else getattr(column.null, "fill", None)) == value
+
+
 def test_a_name_in_the_form_of_a_number_stays_a_name() -> None:
-    job = load_job(SMALL + "columns: {inputs: {x: 1e3}, keep: [2e5]}", "job.yaml")
+    text = SMALL.replace("url: i", "url: 7e1, options: {profile: 1e3}") + "columns: {inputs: {x: 1e3}, keep: [2e5]}"
+    job = load_job(text, "job.yaml")
     assert (job.columns.inputs["x"].column, job.columns.keep) == ("1e3", ("2e5",))
+    assert (job.input.url, job.input.options) == (("7e1",), {"profile": "1e3"})
     assert Job.model_validate(json.loads(job.model_dump_json(by_alias=True))) == job

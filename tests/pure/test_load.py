@@ -250,6 +250,22 @@ def test_flags_alone_make_the_same_job_as_a_file() -> None:
     assert job == load_job(JOB, "job.yaml")
 
 
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ('"a,b"', "a,b"),
+        ('""', ""),
+        ('"a,b",c', {"stack": ["a,b", "c"]}),
+        ("a,b", {"stack": ["a", "b"]}),
+        ('"a', '"a'),
+        ('5" disk', '5" disk'),
+    ],
+)
+def test_a_name_with_a_comma_is_quoted_in_a_flag(text: str, meant: object) -> None:
+    told = load_job(SMALL, "job.yaml", [f"columns.inputs.x={json.dumps(meant)}"])
+    assert job_from("m", ["i"], "o", maps=[f"x={text}"]) == told
+
+
 def test_flags_may_be_as_few_as_three() -> None:
     assert job_from("m", ["i"], "o", None, [], [], [], []) == load_job(SMALL, "job.yaml")
     assert list(job_from("m", ["i"], "o", outputs=["a", "b=c"]).columns.outputs or ()) == ["a", "b"]

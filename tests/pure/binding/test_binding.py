@@ -289,6 +289,15 @@ def test_a_stack_casts_each_column() -> None:
     assert (fed.tolist(), fed.dtype) == ([[1, 0.5], [2, 0.25]], np.float32)
 
 
+def test_a_stack_of_columns_that_are_not_there_and_one_with_their_commas_is_told() -> None:
+    text, codes = refused(
+        signature([tensor("x", shape=(None, 2))]), {"a,b": FLOAT}, inputs={"x": {"stack": ["a", "b"]}}
+    )
+    assert codes == ["COLUMN_MISSING"]
+    assert "found no columns 'a', 'b' to stack, but one that is called 'a,b'" in text
+    assert """--map 'x="a,b"'""" in text
+
+
 def test_strings_stack_too() -> None:
     batch = pa.RecordBatch.from_pydict({"a": ["a0", "a1", "a2"], "b": ["b0", None, "b2"]}).slice(1)
     rule = {"stack": ["a", "b"], "null": {"fill": "-"}}

@@ -28,7 +28,7 @@ def refuse_table(store: Store, listing: Listing) -> list[str]:
     """Warnings of files that are named one by one and belong to a table.
 
     raises: InputError INPUT_TABLE where a folder or a glob means files of one.
-    cost:   three looks at each folder that is given, and as many at each above it that may hold it as a partition.
+    cost:   three looks at each folder above those that are given which may hold them as partitions: none, as a rule.
     """
     if store.kind.read_only:  # such as a web server: each file is named, and nothing can be looked at
         return []
@@ -37,7 +37,11 @@ def refuse_table(store: Store, listing: Listing) -> list[str]:
         if mark := next(seen.above(one.folder), None) or _first_below(one, seen):
             raise _refusal(mark)
     folders = dict.fromkeys(url.rpartition("/")[0] for url in listing.named)
-    found = {mark.folder: mark for folder in list(folders)[:_FOLDERS_OF_FILES] for mark in seen.above(folder)}
+    found = {
+        mark.folder: mark
+        for folder in list(folders)[:_FOLDERS_OF_FILES]
+        for mark in (*seen.at(folder), *seen.above(folder))
+    }
     return [
         f"'{redact(mark.folder)}' is {_article(mark.kind)} table: all rows of the files that the job names are scored;"
         f" {_ROWS_APART}"
@@ -53,14 +57,18 @@ class _Looked:
         self._marks: dict[str, list[Mark]] = {}
 
     def above(self, folder: str) -> Iterator[Mark]:
-        """The marks in `folder`, and in those above it as far as it may be a partition of theirs."""
+        """The marks in the folders above `folder`, as far as it may be a partition of theirs."""
         while True:
-            if folder not in self._marks:
-                self._marks[folder] = [*marks_at(folder, self.names)]
-            yield from self._marks[folder]
             folder, _, name = folder.rpartition("/")
             if not ("=" in name or name == _DATA_FOLDER) or folder.endswith(("/", ":")) or not folder:
                 return
+            yield from self.at(folder)
+
+    def at(self, folder: str) -> Sequence[Mark]:
+        """The marks in `folder` itself, of which nothing was listed."""
+        if folder not in self._marks:
+            self._marks[folder] = [*marks_at(folder, self.names)]
+        return self._marks[folder]
 
     def names(self, folder: str) -> Sequence[str]:
         with suppress(OutputError):  # who may not look there is told nothing of it

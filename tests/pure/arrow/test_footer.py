@@ -40,7 +40,9 @@ class Memory:
                 threads.add(threading.get_ident())
                 return super().readinto(buffer)
 
-        return Watched(self.content)
+        file = Watched(self.content)
+        file.seen = self.stat(path)  # type: ignore[attr-defined]
+        return file
 
 
 def stored(name: str, path: Path) -> Any:

@@ -5,14 +5,15 @@ The invariant: what is refused is refused whatever the order of the files.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 
 import pyarrow as pa
 
 from connectors.formats.base import Source
-from connectors.formats.schema import common_type, distinct, field_of, overview, unify
+from connectors.formats.schema import distinct, field_of, overview, unify
 from connectors.store.store import FileStat, Store
-from jobs.errors import BindingError, InputError, offenders, one_of
+from jobs.errors import BindingError, InputError, offenders
 from jobs.job import Columns, Job
 from runner.binding.bind import bind, fed_fields, wanted_columns
 from runner.binding.binding import Binding
@@ -69,23 +70,16 @@ def agreed(columns: Columns, signature: Signature, schemas: Schemas) -> tuple[pa
     return unify(schemas, wanted_columns(columns, signature, whole), fed_fields(columns, signature, whole))
 
 
-def drift(schemas: Schemas, schema: pa.Schema, kept: Sequence[str]) -> Iterator[str]:
-    """Sentences for people: which kept columns have other types in some files than they are written in."""
-    groups, changed = distinct(schemas), dict[str, list[str]]()
+def varying(schemas: Schemas, kept: Sequence[str]) -> dict[str, str]:
+    """The kept columns whose files differ in type -> which type in how many of them, in words."""
+    groups, found = distinct(schemas), dict[str, str]()
     for name in kept:
-        files: dict[str, int] = {}
-        for one, urls in groups:
-            kind = type_text(field_of(one, name).type)
-            files[kind] = files.get(kind, 0) + len(urls)
+        files = Counter[str]()
+        for schema, urls in groups:
+            files[type_text(field_of(schema, name).type)] += len(urls)
         if len(files) > 1:
-            common = common_type(schema.field(name).type)
-            found = ", ".join(f"{kind} in {n:,} file{'s' * (n > 1)}" for kind, n in files.items())
-            checked = "; a value that it cannot hold is a bad row" if common != schema.field(name).type else ""
-            changed.setdefault(f"({found}) written as {type_text(common)}{checked}", []).append(name)
-    for what, names in changed.items():
-        found, _, written = what.partition(" written as ")
-        columns, are = ("kept columns", "are") if len(names) > 1 else ("kept column", "is")
-        yield f"{columns} {one_of(names)} {found} {are} written as {written}"
+            found[name] = ", ".join(f"{kind} in {n:,} file{'s' * (n > 1)}" for kind, n in files.items())
+    return found
 
 
 def _may_be_mended(columns: Columns, signature: Signature, schema: pa.Schema) -> bool:

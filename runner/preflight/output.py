@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import get_args
 
 import pyarrow as pa
 
 from connectors.formats.plain import unregistered
 from connectors.formats.registry import FORMATS, make_encoder
+from connectors.formats.schema import common_type
 from connectors.output.rehearsal import Rehearsal, rehearse
 from connectors.output.reject import left_out
 from jobs.errors import OutputError, offenders, one_of
@@ -20,12 +22,18 @@ Stated = tuple[pa.Schema, Mapping[str, str]]  # of a file, see `connectors.forma
 
 
 def written(
-    job: Job, binding: Binding, bound: Callable[[str], Binding], schema: pa.Schema, stated: Callable[[], Stated]
+    job: Job,
+    binding: Binding,
+    bound: Callable[[str], Binding],
+    schema: pa.Schema,
+    stated: Callable[[], Stated],
+    varying: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[str, ...]:
-    """Sentences for people: which columns are written as something else than they were.
+    """Sentences for people: which columns are written as something else than they were, and which hold nothing.
 
-    bound:  the binding under another `tensor_encoding`.
-    schema: of the columns that are read. stated: of one file of the input; called where columns are kept.
+    bound:   the binding under another `tensor_encoding`.
+    schema:  of the columns that are read. stated: of one file of the input; called where columns are kept.
+    varying: of kept columns whose files differ, the types, in words.
     raises: OutputError naming each column that the format of the output cannot hold, why, and what would do.
     """
     found = rehearse(make_encoder(job.output.format), binding.output_schema)
@@ -34,7 +42,9 @@ def written(
         count = f"{len(problems)} column{'s' if len(problems) > 1 else ''}"
         message = f"cannot write {job.output.format} files: {count} cannot be held\n{offenders(problems)}"
         raise OutputError(message, code="COLUMN_TYPE", column=next(iter(found.refused)))
-    notes = [*_changes(binding, found, stated() if binding.kept else (pa.schema([]), {}))]
+    notes = [*_changes(binding, schema, found, stated() if binding.kept else (pa.schema([]), {}), varying)]
+    if empty := [field.name for field in schema if pa.types.is_null(field.type)]:
+        notes.append(f"{_columns(empty)} {_are(empty)} of type null in all files: no row has a value")
     if job.limits.may_lose and (lost := left_out(schema, binding.kept, job.limits.reject_input)):
         notes.append(f"{_columns(lost)} of rejected rows {_are(lost)} not in reject files, which are Parquet")
     return tuple(notes)
@@ -62,14 +72,18 @@ def _refused(name: str, field: pa.Field) -> bool:
     return bool(rehearse(make_encoder(name), pa.schema([field])).refused)
 
 
-def _changes(binding: Binding, found: Rehearsal, stated: Stated) -> Sequence[str]:
+def _changes(
+    binding: Binding, schema: pa.Schema, found: Rehearsal, stated: Stated, varying: Mapping[str, str]
+) -> Sequence[str]:
     before, said = stated
     groups: dict[tuple[str, str, str], list[str]] = {}
     for field in binding.output_schema:
         kept, after = field.name in binding.kept, found.changed.get(field.name, field.type)
         given = unregistered(before.field(field.name)).type if kept else field.type
-        if given != after:
-            key = ("kept " * kept, type_text(given), type_text(after))
+        if given != after or field.name in varying:
+            checked = kept and common_type(schema.field(field.name).type) != schema.field(field.name).type
+            written_as = type_text(after) + "; a value that this cannot hold is a bad row" * checked
+            key = ("kept " * kept, varying.get(field.name, type_text(given)), written_as)
             groups.setdefault(key, []).append(field.name)
     changes = [
         f"{kept}{_columns(names)} ({given}) {_are(names)} written as {after}"

@@ -37,7 +37,7 @@ from runner.model.signature import (
     choose_signature,
     corrections,
 )
-from runner.preflight.columns import Schemas, agreed, bound_first, drift
+from runner.preflight.columns import Schemas, agreed, bound_first, varying
 from runner.preflight.files import inspect
 from runner.preflight.identity import identity_of, model_identity
 from runner.preflight.input import Listed, listed, refuse_own_output
@@ -264,6 +264,7 @@ def complete(examined: Examined) -> Preflight:
         bound,
         schema,
         lambda: examined.source.stated(examined.store, FileStat(first.url, first.size, first.version)),
+        varying(schemas, binding.kept),
     )
     if job.limits.nonfinite == "reject":
         binding = binding.finite()
@@ -291,7 +292,7 @@ def complete(examined: Examined) -> Preflight:
         scanned=examined.scanned,
         inputs=examined.inputs,
         skipped=tuple(map(str, skipped)),
-        notes=(*corrections(signature), *shapes, *notes, *drift(schemas, schema, binding.kept)),
+        notes=(*corrections(signature), *shapes, *notes),
     )
 
 

@@ -122,3 +122,8 @@ def test_reject_files_do_without_a_column_that_parquet_cannot_hold() -> None:
     assert reject_schema(read, ["id", "z"], False).field("kept").type == pa.struct([("id", pa.int64())])
     assert "kept" not in reject_schema(read, ["z"], False).names
     assert [part.name for part in reject_schema(read, ["id"], True).field("input").type] == ["x", "id"]
+
+
+def test_a_column_without_a_value_in_any_file_is_a_note() -> None:
+    found = notes({"y": ()}, [("n", pa.null()), ("k", pa.int8())])
+    assert found == ("column 'n' is of type null in all files: no row has a value",)

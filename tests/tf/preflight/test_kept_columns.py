@@ -102,4 +102,6 @@ def test_files_of_other_types_are_scored_each_in_its_own_way(half_plus_two: Path
         (2, "ROW_INEXACT", 2.0**24 + 1),
     ]
     notes = preflight(Job.model_validate(asked)).notes
-    assert any("(null in 1 file, int64 in 1 file, double in 1 file) is written as double" in note for note in notes)
+    found = "kept column 'x' (null in 1 file, int64 in 1 file, double in 1 file)"
+    assert f"{found} is written as double; a value that this cannot hold is a bad row" in notes
+    assert len([note for note in notes if "'x'" in note]) == 1

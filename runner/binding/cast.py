@@ -457,7 +457,7 @@ def _changed(values: Array, held: Array) -> Array:
         within = _within(floats, values.dtype)
         changed: Array = ~within | (np.where(within, floats, 0).astype(values.dtype) != values)
     elif held.dtype.kind in "iu":
-        changed = ~_within(values.astype(np.float64), held.dtype) | (np.trunc(values) != values)
+        changed = ~_within(values.astype(np.float64), held.dtype) | (held.astype(np.float64) != values)
     else:
         changed = (held != values) & ~(np.isnan(held) & np.isnan(values))
     return changed

@@ -105,6 +105,13 @@ def test_doubles_beside_integers_feed_a_tensor_of_integers_where_they_are_whole(
     assert (bad.facts["code"], bad.at.tolist()) == ("ROW_INEXACT", [0, 1, 2, 3, 4, 5])
 
 
+@pytest.mark.parametrize(("dtype", "most"), [("int4", 7), ("uint8", 255), ("int8", 127), ("qint8", 127)])
+def test_doubles_that_a_narrow_tensor_of_integers_does_not_hold_are_bad_rows(dtype: str, most: int) -> None:
+    both = Files(pa.array([5]), pa.array([float(most), most + 1.0, 1.0]))
+    bad = error(both.bound(model(dtype)), both.batches[1])
+    assert (bad.facts["code"], bad.at.tolist()) == ("ROW_INEXACT", [1])
+
+
 def test_integers_of_64_bits_feed_a_tensor_of_them_as_they_are_beside_doubles() -> None:
     both = Files(pa.array([1, LARGE]), pa.array([1.0, None]))
     binding = both.bound(model("int64"), inputs={"x": {"column": "x", "null": {"fill": -1}}})

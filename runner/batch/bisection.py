@@ -22,7 +22,7 @@ from runner.batch.batches import Where
 from runner.batch.headroom import Headroom
 from runner.batch.rejects import Rejects, located
 from runner.binding.binding import NAN_ANSWER, Marks
-from runner.binding.row_error import RowError
+from runner.binding.blame import RowError
 from runner.tensor import Feeds, Outputs
 
 Rows = npt.NDArray[np.int64]

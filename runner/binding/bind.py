@@ -17,7 +17,7 @@ from runner.binding.constant import mismatch
 from runner.binding.example import ExampleSource, example_source
 from runner.binding.feeding import ColumnSource, ConstantSource, InputSource, StackSource, feedable
 from runner.binding.fetching import Target
-from runner.binding.naming import Path, absent, count, features_of, named, paths, rules_of, with_fields
+from runner.binding.naming import Way, absent, count, features_of, named, paths, rules_of, with_fields
 from runner.binding.nesting import Row, valued
 from runner.binding.padding import PadSource
 from runner.model.signature import Signature, TensorSpec
@@ -31,26 +31,27 @@ def wanted_columns(columns: Columns, signature: Signature, schema: pa.Schema) ->
     return list(dict.fromkeys([*(column for column, *_ in _fed(columns, signature, schema)), *columns.keep]))
 
 
-def fed_fields(columns: Columns, signature: Signature, schema: pa.Schema) -> dict[str, list[Path]]:
+def fed_fields(columns: Columns, signature: Signature, schema: pa.Schema) -> dict[str, list[Way]]:
     """Of the columns that are read for some of their fields alone: the ways to these. schema: as `wanted_columns`."""
-    used: dict[str, list[Path]] = {}
+    used: dict[str, list[Way]] = {}
     for column, *way in _fed(columns, signature, schema):
         used.setdefault(column, []).append(tuple(way))
     return {column: ways for column, ways in used.items() if () not in ways and column not in columns.keep}
 
 
-def _fed(columns: Columns, signature: Signature, schema: pa.Schema) -> list[Path]:
+def _fed(columns: Columns, signature: Signature, schema: pa.Schema) -> list[Way]:
     """What feeds inputs, in their order: a column, and the fields in it down to what is meant."""
     leads = paths(columns, signature, schema)
     schema = with_fields(schema, leads)
     signature = grouped(columns, schema, signature)
     rules = rules_of(columns, signature, schema)
-    return [
-        leads.get(column, (column,))
+    names = [
+        column
         for name, rule in rules.items()
         if rule is not None and (name in columns.inputs or feedable(signature.inputs[name]))
         for column in named(rule, schema)
     ]
+    return [(leads[name].column, *leads[name].fields) if name in leads else (name,) for name in names]
 
 
 def bind(

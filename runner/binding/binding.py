@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from jobs.errors import DataError, InternalError
+from runner.binding.blame import RowError
 from runner.binding.cast import as_arrow, unheld
 from runner.binding.composite import PartsSource
 from runner.binding.feeding import (
@@ -34,11 +35,10 @@ from runner.binding.feeding import (
     within,
 )
 from runner.binding.fetching import OutputTarget, Target
-from runner.binding.naming import Path, with_columns
+from runner.binding.naming import Lead, with_columns
 from runner.binding.nesting import peel
 from runner.binding.padding import PadSource
 from runner.binding.ragged import nan_lists
-from runner.binding.row_error import RowError
 from runner.tensor import (
     Array,
     Feeds,
@@ -86,7 +86,7 @@ class Binding:
     fetches:       outputs to compute.
     output_schema: kept columns first, in the order of the job, then the outputs.
     batch_rows:    the fixed batch dimension of the model, None: any number of rows.
-    paths:         of what is fed, what is a field of a struct: its dotted name -> the column and the fields in it.
+    paths:         of what is fed, what is a field of a struct, or of a type that only its metadata states.
     """
 
     columns: tuple[str, ...]
@@ -96,7 +96,7 @@ class Binding:
     inputs: tuple[BoundInput, ...]
     outputs: tuple[Target, ...]
     kept: tuple[str, ...]
-    paths: dict[str, Path] = field(default_factory=dict)
+    paths: dict[str, Lead] = field(default_factory=dict)
 
     @property
     def output_bytes_per_row(self) -> float:
@@ -144,8 +144,8 @@ class Binding:
                  signature promised, ROW_UTF8 where the job wants text.
         cost:    no copy for kept columns and numbers; bool, complex and bfloat16 are copied.
         """
-        fed, batch = self.batch_rows or batch.num_rows, with_columns(batch, self.paths)
         columns = [_written(column_of(batch, name), self.output_schema.field(name).type) for name in self.kept]
+        fed, batch = self.batch_rows or batch.num_rows, with_columns(batch, self.paths)
         for target in self.outputs:
             if not outputs.keys() >= set(target.fetches):
                 raise DataError(f"the model returned no output {target.name!r}", code="MODEL_OUTPUT")

@@ -22,7 +22,8 @@ from jobs.job import InputColumn, NullFill
 from runner.binding.blame import Blame
 from runner.binding.cast import NATURAL, Cast, advice, agree, as_arrow, as_numpy, is_raw, is_time
 from runner.binding.constant import constant, mismatch
-from runner.binding.nesting import Row, byte_lists, merge, only_nulls, open_lengths, peel, plain, wanted
+from runner.binding.nesting import Row, byte_lists, merge, only_nulls, open_lengths, peel, plain, unfit, wanted
+from runner.binding.shaped import ShapedTensor
 from runner.model.signature import TensorSpec
 from runner.tensor import (
     AS_BITS,
@@ -384,8 +385,8 @@ def column_source(spec: TensorSpec, field: pa.Field, declared: Row | None, rule:
     """declared: the shape of one row, None: unknown rank."""
     levels, leaf = peel(field.type)
     named = type_text(field.type) if common_type(field.type) != field.type else str(field.type)
-    if leaf is None:
-        raise mismatch(f"found {named}", "expected values in row-major order, without a permutation")
+    if leaf is None or unfit(field.type, declared):
+        raise mismatch(f"found {named}", unfit(field.type, declared))
     raw = is_raw(leaf, spec.dtype)
     if raw:
         levels = (*levels, _of_bytes(field, leaf, declared, sum(map(len, levels)), spec.dtype))
@@ -446,7 +447,7 @@ def column_of(batch: pa.RecordBatch, name: str) -> pa.Array:
 def typed_column(batch: pa.RecordBatch, column: str, kind: pa.DataType, name: str) -> pa.Array:
     """The column that feeds input `name`: of `kind`, or of a member of each mixed type in it.
 
-    raises: DataError COLUMN_MISSING; COLUMN_TYPE where it is of another type.
+    raises: DataError COLUMN_MISSING; COLUMN_TYPE where it is of another type; ROW_SHAPE where a row contradicts itself.
     """
     values = column_of(batch, column)
     if only_nulls(values.type, kind):
@@ -458,6 +459,9 @@ def typed_column(batch: pa.RecordBatch, column: str, kind: pa.DataType, name: st
             code="COLUMN_TYPE",
             column=column,
         )
+    if isinstance(kind, ShapedTensor) and (wrong := kind.contradicting(values)).any():
+        expected = f"expected {kind}, with as many values as the shape says"
+        Blame(name, column).refuse("ROW_SHAPE", partial(kind.told, values), expected, wrong)
     return values
 
 

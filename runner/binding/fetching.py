@@ -24,10 +24,10 @@ import pyarrow as pa
 
 from jobs.errors import DataError
 from jobs.job import OutputColumn
+from runner.binding.blame import RowError
 from runner.binding.cast import NATURAL, as_arrow
 from runner.binding.constant import fits, mismatch
 from runner.binding.nesting import Row
-from runner.binding.row_error import RowError
 from runner.model.signature import TensorSpec
 from runner.tensor import FLOATS, Array, Outputs, Strings, Tensor, carrier, tensor_text, values_of
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TypeVar
 
@@ -18,10 +19,20 @@ from jobs.errors import BindingError, one_of
 from jobs.job import Columns, InputColumn
 from runner.binding.constant import mismatch
 from runner.binding.feeding import feedable
+from runner.binding.shaped import tensor_type, wrapped
 from runner.model.signature import Signature
 
-Path = tuple[str, ...]  # a column, and the names of fields down from it
+Way = tuple[str, ...]  # a column, and the names of fields down from it
 Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
+
+
+@dataclass(frozen=True)
+class Lead:
+    """What a name that feeds an input means. fields: the way in from the column. kind: the tensors that they mean."""
+
+    column: str
+    fields: tuple[str, ...] = ()
+    kind: pa.DataType | None = None
 
 
 def count(name: str, schema: pa.Schema) -> int:
@@ -94,15 +105,34 @@ def _natural(name: str) -> tuple[list[tuple[int, int | str]], str]:
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts], name
 
 
-def paths(columns: Columns, signature: Signature, schema: pa.Schema) -> dict[str, Path]:
-    """Of the names that feed inputs, those that lead to a field of a struct: 'user.age' -> ('user', 'age')."""
+def paths(columns: Columns, signature: Signature, schema: pa.Schema) -> dict[str, Lead]:
+    """Of the names that feed inputs, those that mean more than their column: a field of a struct ('user.age'), or a
+    type that only the metadata of the field states."""
     names = [name for rule in columns.inputs.values() for name in named(rule, schema)]
     names += [name for name in signature.inputs if name not in columns.inputs]
-    ways_of = {name: [*_ways(name, schema)] for name in names if not count(name, schema)}
-    return {name: ways[0] for name, ways in ways_of.items() if len(ways) == 1}
+    leads: dict[str, Lead] = {}
+    for name in dict.fromkeys(names):
+        columns_of = count(name, schema)
+        ways = [*_ways(name, schema)] if not columns_of else [(name,)] * columns_of
+        if len(ways) == 1:
+            column, *fields = ways[0]
+            lead = Lead(column, tuple(fields), tensor_type(_field(schema, column, fields)))
+            if lead.fields or lead.kind is not None:
+                leads[name] = lead
+    return leads
 
 
-def _ways(name: str, holder: pa.Schema | pa.StructType) -> Iterator[Path]:
+def _field(schema: pa.Schema, column: str, fields: Sequence[str]) -> pa.Field:
+    """The field at the end; nullable where one before it is."""
+    field = schema.field(column)
+    nullable = field.nullable
+    for step in fields:
+        field = field.type.field(step)
+        nullable = nullable or field.nullable
+    return field.with_nullable(nullable)
+
+
+def _ways(name: str, holder: pa.Schema | pa.StructType) -> Iterator[Way]:
     """All that a dotted name can mean among the fields of `holder`; their own names may hold dots."""
     steps = name.split(".")
     for first in range(1, len(steps) + 1):
@@ -115,25 +145,30 @@ def _ways(name: str, holder: pa.Schema | pa.StructType) -> Iterator[Path]:
                 yield from ((head, *way) for way in _ways(rest, inside))
 
 
-def with_fields(schema: pa.Schema, leads: Mapping[str, Path]) -> pa.Schema:
-    """`schema` with a column for each path."""
-    fields = []
-    for name, (column, *inner) in leads.items():
-        field = schema.field(column)
-        nullable = field.nullable
-        for step in inner:
-            field = field.type.field(step)
-            nullable = nullable or field.nullable
-        fields.append(pa.field(name, field.type, nullable))
-    return pa.schema([*schema, *fields], schema.metadata) if fields else schema
+def with_fields(schema: pa.Schema, leads: Mapping[str, Lead]) -> pa.Schema:
+    """`schema` with a column of each name: as what it is fed."""
+    if not leads:
+        return schema
+    fields = list(schema)
+    for name, lead in leads.items():
+        field = _field(schema, lead.column, lead.fields)
+        field = pa.field(name, field.type if lead.kind is None else lead.kind, field.nullable)
+        if lead.fields:
+            fields.append(field)
+        else:
+            fields[schema.get_field_index(name)] = field
+    return pa.schema(fields, schema.metadata)
 
 
-def with_columns(rows: Rows, leads: Mapping[str, Path]) -> Rows:
-    """`rows` with a column for each path; null where the struct itself is. cost: no copy where no struct is null."""
-    for name, (column, *inner) in leads.items():
-        index = rows.schema.get_field_index(column)
-        if index >= 0:  # else the code that looks for it says so
-            rows = rows.append_column(name, pc.struct_field(rows.column(index), inner))
+def with_columns(rows: Rows, leads: Mapping[str, Lead]) -> Rows:
+    """`rows` with a column of each name; null where the struct around it is. cost: no copy where no struct is null."""
+    for name, lead in leads.items():
+        index = rows.schema.get_field_index(lead.column)
+        if index < 0:  # the code that looks for it says so
+            continue
+        column = pc.struct_field(rows.column(index), list(lead.fields)) if lead.fields else rows.column(index)
+        column = column if lead.kind is None else wrapped(column, lead.kind)
+        rows = rows.append_column(name, column) if lead.fields else rows.set_column(index, name, column)
     return rows
 
 

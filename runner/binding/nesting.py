@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from runner.binding.cast import as_numpy
+from runner.binding.shaped import FlatTensor, ShapedTensor
 from runner.tensor import Array
 
 Row = tuple[int | None, ...]  # the shape of one row; None: constant within a batch
@@ -18,9 +19,13 @@ Row = tuple[int | None, ...]  # the shape of one row; None: constant within a ba
 def peel(arrow: pa.DataType) -> tuple[tuple[Row, ...], pa.DataType | None]:
     """The list levels of a type, each with its dimensions (None: any length), and the type of the values.
 
-    Only a fixed-shape tensor has a level of several dimensions, and it is always the innermost one. The type of
+    Only a tensor of a fixed shape has a level of several dimensions, and it is always the innermost one. The type of
     the values is None where its dimensions are permuted.
     """
+    if isinstance(arrow, FlatTensor):
+        return ((None,) if arrow.shape is None else arrow.shape,), arrow.storage_type.value_type
+    if isinstance(arrow, ShapedTensor):
+        return tuple((size,) for size in arrow.sizes), None if arrow.permuted else arrow.value_type
     if isinstance(arrow, pa.FixedShapeTensorType):
         plainly = arrow.permutation in (None, list(range(len(arrow.shape))))
         return (tuple(arrow.shape),), arrow.value_type if plainly else None
@@ -39,6 +44,8 @@ _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_list_view, pa.ty
 
 def plain(values: pa.Array) -> pa.Array:
     """Without its outer extension, dictionary or run-end encoding. cost: none where there is none."""
+    if isinstance(values.type, ShapedTensor):
+        return values.type.lists(values)
     if isinstance(values, pa.ExtensionArray):
         return plain(values.storage)
     if isinstance(values, pa.DictionaryArray):
@@ -135,6 +142,15 @@ def merge(levels: tuple[Row, ...], declared: Row | None) -> tuple[Row, Row] | No
     if len(sizes) == 1 and sizes[0] in (None, values):  # a flat list, row-major
         return (values,), declared
     return None
+
+
+def unfit(arrow: pa.DataType, declared: Row | None) -> str:
+    """Why the values of a column cannot be put into rows of this shape whatever their type is; "" where they can."""
+    if peel(arrow)[1] is None:
+        return "expected values in row-major order, without a permutation"
+    if isinstance(arrow, FlatTensor) and arrow.shape is None and len(declared or ()) != 1:
+        return "expected a shape in JSON, as Ray 2.55 and later write it: to unpickle it would be to run its code"
+    return ""
 
 
 def wanted(row: Row) -> str:

@@ -22,6 +22,7 @@ from runner.binding.constant import mismatch
 from runner.binding.feeding import ColumnSource, column_source, nulls, typed_column
 from runner.binding.fetching import MAX_OFFSET, OutputTarget, output_target
 from runner.binding.nesting import Row, peel, plain
+from runner.binding.shaped import ShapedTensor
 from runner.model.signature import TensorSpec
 from runner.tensor import Array, Feeds, Outputs, Strings, Tensor, carrier, type_text
 
@@ -136,7 +137,10 @@ def lists(spec: TensorSpec, rule: InputColumn, field: pa.Field, levels: int, ite
 
 def _inner(kind: pa.DataType) -> pa.DataType:
     while isinstance(kind, pa.BaseExtensionType) or pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
-        kind = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind.value_type
+        if isinstance(kind, ShapedTensor):
+            kind = kind.nested
+        else:
+            kind = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind.value_type
     return kind.value_type
 
 

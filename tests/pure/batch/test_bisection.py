@@ -20,7 +20,7 @@ from runner.batch.bisection import Bisection, Steps, row_bytes, wide_rows
 from runner.batch.headroom import Headroom
 from runner.batch.rejects import Rejects
 from runner.binding.binding import NAN_ANSWER, ODD_INPUT, UNSEEN
-from runner.binding.row_error import RowError
+from runner.binding.blame import RowError
 from runner.tensor import Feeds, Outputs
 
 REJECT = Limits(on_bad_row="reject", max_rejected_rows="100%")

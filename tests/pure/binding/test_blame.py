@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from jobs.errors import DataError
-from runner.binding.blame import Blame
-from runner.binding.row_error import RowError
+from runner.binding.blame import Blame, RowError
 
 BLAME = Blame("x", "feature")
 

@@ -14,8 +14,8 @@ from jobs.errors import BindingError, DataError
 from jobs.job import Columns
 from runner.binding.bind import bind
 from runner.binding.binding import Binding
+from runner.binding.blame import RowError
 from runner.binding.feeding import Span
-from runner.binding.row_error import RowError
 from runner.model.signature import Signature, TensorSpec
 from runner.tensor import Strings, bfloat16_values
 

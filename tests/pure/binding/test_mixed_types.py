@@ -19,7 +19,7 @@ from runner.batch.batches import Where
 from runner.batch.rejects import Rejects
 from runner.binding.bind import bind
 from runner.binding.binding import Binding
-from runner.binding.row_error import RowError
+from runner.binding.blame import RowError
 from runner.model.signature import Signature, TensorSpec
 from runner.tensor import Strings
 

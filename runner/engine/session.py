@@ -22,6 +22,7 @@ from runner.tensor import Feeds, Outputs, Tensor
 _ON, _OFF = 1, 2  # RewriterConfig.Toggle
 _DEVICE = re.compile(r"/device:(CPU|GPU):\d+$")
 _BESIDE = {"NoOp", "Const", "_Arg", "_Retval", "_Send", "_Recv", "_HostSend", "_HostRecv"}  # no work of the model's
+_NO_TABLE = "Table not initialized"
 _LABEL = re.compile(r" = (\w+)\(")
 
 
@@ -112,7 +113,15 @@ class SessionEngine:
 
     def _error(self, error: StatusError) -> RunnerError:
         closed = error.code == "CANCELLED" and self._session is None
-        return closed_error(self._signature, self._path) if closed else call_error(error, self._signature, self._path)
+        if closed:
+            return closed_error(self._signature, self._path)
+        found = call_error(error, self._signature, self._path)
+        if _NO_TABLE in error.message:  # no row would change that
+            return ModelError(
+                f"{found.message}; the init op that a session runs does not set this table up: run it with"
+                " `model: {engine: eager}`, which sets up the tables that the model's Python objects hold"
+            )
+        return found
 
     def close(self) -> None:
         """End calls in progress and let go of the session: it is freed here, or by the last of those calls."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ from jobs.errors import InternalError, MemoryLimitError, ModelCallError, ModelEr
 from runner.engine import Engine, EngineOptions, capi, load
 from runner.engine.session import SessionEngine, session_config
 from runner.model.signature import TensorSpec
-from runner.proto.saved_model_pb2 import ConfigProto
+from runner.proto.saved_model_pb2 import ConfigProto, SavedModel
 from runner.tensor import Strings, Tensor
 
 ENGINES = ("session", "eager")
@@ -380,3 +381,20 @@ def test_a_session_is_configured_by_its_options() -> None:
     assert "GPU" not in gpu.device_count
     assert gpu.gpu_options.allow_growth
     assert gpu.gpu_options.per_process_gpu_memory_fraction == 0.25
+
+
+def test_tables_that_only_python_objects_set_up_name_the_engine_that_does(
+    zoo: dict[str, Any], load_model: Load, tmp_path: Path
+) -> None:
+    """As exporters write them that leave out the op which sets tables up."""
+    model = zoo["vocabulary"]
+    path = tmp_path / "model"
+    shutil.copytree(model.path, path)
+    saved = SavedModel.FromString((path / "saved_model.pb").read_bytes())
+    del saved.meta_graphs[0].signature_def["__saved_model_init_op"]
+    del saved.meta_graphs[0].collection_def["saved_model_main_op"]
+    (path / "saved_model.pb").write_bytes(saved.SerializeToString())
+    without = replace(model, path=str(path))
+    with pytest.raises(ModelError, match=r"Table not initialized.*run it with `model: \{engine: eager\}`, which sets"):
+        load_model("session", without).run(model.feeds, list(model.expected))
+    assert_equal(load_model("eager", without).run(model.feeds, list(model.expected)), model.expected)

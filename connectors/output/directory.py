@@ -32,7 +32,7 @@ from connectors.output.part import Losses, Part, Parts
 from connectors.output.receipts import Receipts
 from connectors.output.status import Status, read_status
 from connectors.secret import redact
-from connectors.store.probe import WEAKER, Mode, Probe, probe
+from connectors.store.probe import WEAKER, Mode, Probe, mode_of, probe
 from connectors.store.retry import BEST_EFFORT
 from connectors.store.store import Store
 from jobs.attempt import Attempt, Failure, Receipt, Success
@@ -83,7 +83,7 @@ class OutputDirectory:
     def open_part(self, attempt: Attempt, schema: pa.Schema, model_digest: str, worker: str) -> Part:
         """A part to write in a `with` block; leaving the block without `publish` drops everything."""
         if self._mode is None:  # in a worker; by the exact name, because a listing may lag
-            self._mode = "staged" if self.epochs.document(attempt.epoch).get("mode") == "staged" else "direct"
+            self._mode = mode_of(self.epochs.document(attempt.epoch).get("mode")) or "direct"
         return self._parts.open(attempt, schema, model_digest, worker)
 
     def first_numerics(self, own: Numerics) -> Numerics:
@@ -151,14 +151,15 @@ class OutputDirectory:
         """Note a receipt, and the attempts that failed before it; a staged part gets its final name by it.
 
         returns:  the receipt that counts: of a staged shard that was recorded before, the first one.
-        raises:   StorageError where a staged part could not be recorded and promoted; else best effort.
+        raises:   StorageError where a staged part could not be recorded and promoted, SupersededError where another
+                  driver is to do so; else best effort.
         """
-        if self.mode == "direct" or success.receipt.adopted:
+        if self.mode != "staged" or success.receipt.adopted:
             self._receipts.note(success, failures)
             return success.receipt
         counts = self._receipts.commit(success, failures)
         failpoint("D7.receipt")
-        return self._parts.promote(counts)
+        return self._parts.promote(counts, self.epochs.require_held)
 
     def renew(self, epoch: int, progress: Mapping[str, object]) -> None:
         """Say that this driver lives and how far it is. progress: plain values; its "heartbeat" wins over the clock.
@@ -241,11 +242,9 @@ class OutputDirectory:
 
     def _probe_store(self, epoch: int) -> str:
         """Ask the store how parts can be published here; returns what it cannot promise."""
-        mode, warning = self.epochs.noted("mode"), self.epochs.noted("warning")
-        probed = (
-            Probe(mode, str(warning or "")) if mode in ("direct", "staged") else probe(self.store, self._names.staging)
-        )
-        if probed.mode == "direct" and not self._encoder.carries_header:
+        mode, warning = mode_of(self.epochs.noted("mode")), self.epochs.noted("warning")
+        probed = Probe(mode, str(warning or "")) if mode else probe(self.store, self._names.staging)
+        if probed.mode != "staged" and not self._encoder.carries_header:
             probed = Probe("staged", f"{self.output.format} files carry no commit header: {WEAKER}")
         self._mode = probed.mode
         self.epochs.note(epoch, {"mode": probed.mode, "warning": probed.warning})
@@ -254,7 +253,7 @@ class OutputDirectory:
     def _promote_committed(self, plan: Plan) -> None:
         for receipt in self._receipts.uncommitted(plan):
             if self.store.stat(receipt.staged) is not None:  # else it is lost, and the shard is computed again
-                self._parts.promote(receipt)
+                self._parts.promote(receipt, self.epochs.require_held)
 
     def _drop_rejects(self, receipts: Sequence[Receipt]) -> None:
         """Reject files of attempts that failed or lost. Best effort: no right to delete is needed."""

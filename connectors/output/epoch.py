@@ -87,7 +87,8 @@ class Epochs:
     store: Store
     names: Layout
     process: Process = field(default_factory=Process.current)
-    _facts: dict[str, Any] = field(default_factory=dict)  # of the epoch that this driver holds
+    held: int = 0  # the epoch of this driver, once it has one
+    _facts: dict[str, Any] = field(default_factory=dict)  # of that epoch
 
     def numbers(self) -> list[int]:
         return sorted(filter(None, map(epoch_of_name, self.store.names(self.names.epochs))))
@@ -141,6 +142,7 @@ class Epochs:
                 self._refuse(last)
             number = last.epoch + 1 if last else 1
             if self.store.create(self.names.epoch(number), encode(self._document(number))):
+                self.held = number
                 return number
             taken = number  # a driver that started in the same moment: now look at that one
 
@@ -176,6 +178,11 @@ class Epochs:
             document = self.document(epoch) or self._document(epoch)
             if document.get("driver") == self._facts.get("driver"):
                 self.store.replace(name, encode(document | {"ended": how, "heartbeat": _now()}))
+
+    def require_held(self) -> None:
+        """As `require_newest` of the epoch that this driver began; nothing where it began none."""
+        if self.held:
+            self.require_newest(self.held)
 
     def _ours(self, epoch: int) -> bool:
         """Whether the document of our epoch is ours. One that was deleted is written again, a torn one is ours."""

@@ -33,7 +33,8 @@ OTHER_WAY = "choose another output url, or run the job that began here"
 class Parts:
     """Where the parts of a plan go, how they are encoded, and who gives them their final names.
 
-    mode:  "direct": the worker, the store arbitrates. "staged": the driver, by `promote`.
+    mode:  "direct", "whole": the worker, the store arbitrates; in "whole", where each part comes in one request.
+           "staged": the driver, by `promote`.
     """
 
     store: Store
@@ -82,17 +83,23 @@ class Parts:
         header, rows = self.encoder.read_header(self.store, name)
         return (header if self.encoder.carries_header else stated(self.store, self.names, shard, size)), rows
 
-    def promote(self, receipt: Receipt) -> Receipt:
+    def promote(self, receipt: Receipt, may: Callable[[], None] = lambda: None) -> Receipt:
         """Give a staged part its final name, once however often it is called; only receipts are promoted.
 
+        may:     called before each try; raises where this driver is not to write any more.
         returns: the receipt of the part that is at the final name: this one, or of the attempt that was first.
         raises:  OutputError where something else is there, StorageError where the store does not answer.
         """
         if not receipt.staged:
             return receipt
+
+        def once() -> bool:
+            may()
+            return self.store.promote(receipt.staged, receipt.part)
+
         present = self.find(receipt.shard)  # first: where it was promoted before, the upload is gone
         if present is None:
-            present = self.settle(receipt.shard, lambda: self.store.promote(receipt.staged, receipt.part))
+            present = self.settle(receipt.shard, once)
         if present is None or present.attempt == receipt.attempt:
             return replace(receipt, staged="")
         return present
@@ -274,7 +281,8 @@ class Part:
     def _publish(self, name: str, size: int) -> Receipt | None:
         """None: the part at the final name is ours; else the receipt of the one that won."""
         attempt, parts = self._attempt, self._parts
-        present = parts.settle(attempt.shard, lambda: parts.store.publish(self._spool, name, self._staging))
+        pieces = {"part_bytes": 0} if parts.mode == "whole" else {}
+        present = parts.settle(attempt.shard, lambda: parts.store.publish(self._spool, name, self._staging, **pieces))
         if present is None:
             return None
         if present.attempt != attempt.id:

@@ -44,6 +44,7 @@ class Files(Protocol):
     in_process:       each process sees content of its own.
     read_only:        nothing is written, and each file has to be named, because nothing is listed.
     conditional_put:  it shows an object whole and refuses a second one on request: a part needs no staging.
+    piece_bytes:      the largest file that one such request uploads, where that can be asked for; 0: it cannot.
     when_slow:        what to look at where it takes long to answer.
     """
 
@@ -51,6 +52,7 @@ class Files(Protocol):
     in_process: ClassVar[bool] = False
     read_only: ClassVar[bool] = False
     conditional_put: ClassVar[bool] = False
+    piece_bytes: ClassVar[int] = 0
     when_slow: ClassVar[str] = "look at the address, the network and its proxies"
 
     def using(self, call: Callable[[], T]) -> T:
@@ -108,8 +110,11 @@ class Files(Protocol):
 
     def replace(self, url: str, content: bytes) -> None: ...
 
-    def publish(self, spool: Path, url: str, staged: str, part_bytes: int = 0) -> bool:
-        """Give `spool` the name `url`, by way of `staged` where the store needs it. False where the name is taken."""
+    def publish(self, spool: Path, url: str, staged: str, part_bytes: int | None = None) -> bool:
+        """Give `spool` the name `url`, by way of `staged` where the store needs it. False where the name is taken.
+
+        part_bytes: see `Store.publish`.
+        """
         ...
 
     def upload(self, spool: Path, url: str) -> None: ...

@@ -128,7 +128,7 @@ class LocalFiles(Files):
         finally:
             temporary.unlink(missing_ok=True)
 
-    def publish(self, spool: Path, path: str, staged: str, part_bytes: int = 0) -> bool:
+    def publish(self, spool: Path, path: str, staged: str, part_bytes: int | None = None) -> bool:
         self._folder(Path(path))
         _sync_file(spool)
         return _place(spool, Path(path))

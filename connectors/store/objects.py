@@ -14,9 +14,11 @@ from typing import Any, ClassVar
 from fsspec.asyn import sync
 from fsspec.config import conf
 
+from connectors.secret import redact
 from connectors.store.client_error import ReplacedError
 from connectors.store.listing import FileStat, Parts, Pattern, placeholder
 from connectors.store.remote import RemoteFiles, version
+from jobs.errors import OutputError
 
 
 class ObjectFiles(RemoteFiles):
@@ -43,7 +45,7 @@ class ObjectFiles(RemoteFiles):
     def create(self, url: str, content: bytes) -> bool:
         return _unless_taken(lambda: self.client.pipe_file(self.key(url), content, mode="create"))
 
-    def publish(self, spool: Path, url: str, staged: str, part_bytes: int = 0) -> bool:
+    def publish(self, spool: Path, url: str, staged: str, part_bytes: int | None = None) -> bool:
         in_parts = {self._part_size: part_bytes} if part_bytes and self._part_size else {}
         return _unless_taken(lambda: self.client.put_file(str(spool), self.key(url), mode="create", **in_parts))
 
@@ -51,14 +53,49 @@ class ObjectFiles(RemoteFiles):
         source, final = self.key(staged), self.key(url)
         if self.client.exists(final):  # a copy has no such condition: staged mode has one driver at a time
             return False
-        self.client.cp_file(source, final)
+        self._once().cp_file(source, final)
         return True
+
+    def _once(self) -> Any:
+        """The client for what must not be sent again by itself, some time later, without a new look."""
+        return self.client
 
 
 class S3Files(ObjectFiles):
     holds_ranges = True
+    piece_bytes = 5 * 2**30  # of S3, and the default of Ceph's gateway
 
     _part_size = "chunksize"
+    _sender: tuple[Any, Any] | None = None  # the client, and one like it that sends each request once
+
+    def publish(self, spool: Path, url: str, staged: str, part_bytes: int | None = None) -> bool:
+        if part_bytes != 0:
+            return super().publish(spool, url, staged, part_bytes)
+        if (size := spool.stat().st_size) > self.piece_bytes:
+            raise OutputError(
+                f"cannot publish '{redact(url)}': it has {size:,} bytes; this store refuses a second object of one "
+                f"name only where it comes in one request, of at most {self.piece_bytes:,} bytes; run the job again "
+                "into another output, with a smaller limits.shard_rows or limits.shard_bytes"
+            )
+        return _unless_taken(lambda: self._put(spool, *self.client.split_path(self.key(url))[:2]))
+
+    def _put(self, spool: Path, bucket: str, key: str) -> None:
+        """One conditional PUT, read from the disk while it is sent.
+
+        Not by a client that tries again: it would go on where the file was read to, and make a shorter object.
+        """
+        with spool.open("rb") as body:
+            asked = {"Body": body, "ContentLength": spool.stat().st_size, "IfNoneMatch": "*"}
+            self._once().call_s3("put_object", Bucket=bucket, Key=key, **asked)
+
+    def _once(self) -> Any:
+        if self._sender is None or self._sender[0] is not self.client:
+            given = self.client.storage_options
+            config = {**(given.get("config_kwargs") or {}), "retries": {"total_max_attempts": 1}}
+            once = type(self.client)(**{**given, "config_kwargs": config, "skip_instance_cache": True})
+            once.retries = 1
+            self._sender = self.client, once
+        return self._sender[1]
 
     def pin(self, info: Mapping[str, Any]) -> str:
         return _strong(info.get("ETag"))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from connectors.store.local import NO_REFUSING_RENAME
 from connectors.store.store import Store
 from jobs.errors import OutputError, StorageError
 
-Mode = Literal["direct", "staged"]
+Mode = Literal["direct", "whole", "staged"]  # whole: as direct, each part in one request, however large it is
 
 # S3 wants parts of 5 MiB or more; clients upload in one piece what is below two parts.
 _PART_BYTES, _MULTIPART_BYTES = 5 * 2**20, 11 * 2**20
@@ -29,8 +29,14 @@ class Probe:
     warning: str = ""
 
 
+def mode_of(noted: object) -> Mode | None:
+    """The mode that a document notes; None where it notes none."""
+    return next((mode for mode in get_args(Mode) if mode == noted), None)
+
+
 def probe(store: Store, folder: str) -> Probe:
-    """Publish an object twice under one fresh name, small and in several parts: the second has to be refused.
+    """Publish an object twice under one fresh name: the second has to be refused. Small, then in several parts; where
+    that fails, in one piece.
 
     folder:  below the root, where this run may leave things: '_run/<plan8>/staging'.
     raises:  OutputError, StorageError where the store cannot be written to at all.
@@ -38,23 +44,35 @@ def probe(store: Store, folder: str) -> Probe:
     """
     fresh = f"{folder}/{secrets.token_hex(6)}"
     try:
-        if not _refuses(store, fresh, "small", 64, 0):
+        if not _refuses(store, fresh, "small", 64):
             return Probe("staged", f"'{store.url}' does not refuse a second object of one name: {WEAKER}")
-        if store.kind.conditional_put and not _refuses(store, fresh, "large", _MULTIPART_BYTES, _PART_BYTES):
-            return Probe(
-                "staged",
-                f"'{store.url}' does not refuse a second object of one name where it is uploaded in parts: {WEAKER}",
-            )
+        if not store.kind.conditional_put or _refuses_in_parts(store, fresh):
+            return Probe("direct")
+        if store.kind.piece_bytes and _refuses(store, fresh, "whole", 64, 0):
+            return Probe("whole")
+        return Probe(
+            "staged",
+            f"'{store.url}' does not refuse a second object of one name where it is uploaded in parts: {WEAKER}",
+        )
     except OutputError as error:
         if error.facts.get("code") != NO_REFUSING_RENAME:
             raise
         return Probe("staged", f"'{store.url}' has neither hard links nor a rename that refuses to replace: {WEAKER}")
     finally:
         store.sweep(fresh)  # where it may be deleted; if not, it stays and harms nothing
-    return Probe("direct")
 
 
-def _refuses(store: Store, folder: str, name: str, size: int, part_bytes: int) -> bool:
+def _refuses_in_parts(store: Store, folder: str) -> bool:
+    """Not where the store has no answer to the condition but an error, as long as something else is left to try."""
+    try:
+        return _refuses(store, folder, "large", _MULTIPART_BYTES, _PART_BYTES)
+    except (OutputError, StorageError):
+        if not store.kind.piece_bytes:
+            raise
+        return False
+
+
+def _refuses(store: Store, folder: str, name: str, size: int, part_bytes: int | None = None) -> bool:
     first, second = (secrets.token_hex(16).encode().ljust(size, letter) for letter in (b"1", b"2"))
     path = f"{folder}/{name}"
     _offer(store, path, first, part_bytes)
@@ -63,7 +81,7 @@ def _refuses(store: Store, folder: str, name: str, size: int, part_bytes: int) -
     return not _offer(store, path, second, part_bytes) and store.read(path) == first
 
 
-def _offer(store: Store, path: str, content: bytes, part_bytes: int) -> bool:
+def _offer(store: Store, path: str, content: bytes, part_bytes: int | None) -> bool:
     """Whether the store says that `content` was published, or shows it where the answer was unclear."""
     unclear: StorageError | None = None
     for _ in range(_TRIES):
@@ -80,12 +98,12 @@ def _offer(store: Store, path: str, content: bytes, part_bytes: int) -> bool:
     raise unclear
 
 
-def _publish(store: Store, path: str, content: bytes, part_bytes: int) -> bool:
+def _publish(store: Store, path: str, content: bytes, part_bytes: int | None) -> bool:
     staging = f"{path}-{secrets.token_hex(6)}"
     try:
         spool = store.spool(staging) / "object"
         spool.write_bytes(content)
-        if part_bytes:
+        if part_bytes is not None:
             return store.publish(spool, path, staging, part_bytes=part_bytes)
         return store.publish(spool, path, staging)
     finally:

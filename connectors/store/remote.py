@@ -207,7 +207,7 @@ class PlacedFiles(RemoteFiles):
     def create(self, url: str, content: bytes) -> bool:
         return self._place(self._temporary(url, content), self.key(url))
 
-    def publish(self, spool: Path, url: str, staged: str, part_bytes: int = 0) -> bool:
+    def publish(self, spool: Path, url: str, staged: str, part_bytes: int | None = None) -> bool:
         self.upload(spool, staged)
         return self._place(self.key(staged), self.key(url))
 

@@ -217,11 +217,12 @@ class Store:
         """
         self._calls.ask("write", path, OutputError, lambda files, url: files.replace(url, content), BEST_EFFORT)
 
-    def publish(self, spool: Path, path: str, staging: str, *, part_bytes: int = 0) -> bool:
+    def publish(self, spool: Path, path: str, staging: str, *, part_bytes: int | None = None) -> bool:
         """Give the finished local file `spool` its final name, unless the name is taken. Not tried again by itself.
 
         staging:     folder below the root that belongs to this attempt alone.
-        part_bytes:  S3: upload in parts of this size; 0: as the client likes.
+        part_bytes:  S3: upload in parts of this size; 0: in one piece, of at most `kind.piece_bytes`; None: as the
+                     client likes.
         returns:     True: `path` is this file, whole. False: something was there already, and is unchanged; it may be
                      this very file, where the client tried again by itself.
         cost:        local: a hard link; `spool` has to come from `Store.spool`. Otherwise an upload.

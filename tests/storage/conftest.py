@@ -114,7 +114,8 @@ class Fault:
 
 
 CODES = {400: b"InvalidArgument", 403: b"AccessDenied", 409: b"ConditionalRequestConflict"}
-CODES |= {412: b"PreconditionFailed", 503: b"SlowDown"}
+CODES |= {412: b"PreconditionFailed", 501: b"NotImplemented", 503: b"SlowDown"}
+ERROR = b"<Error><Code>%s</Code><Message>no</Message></Error>"
 INITIATED = b"<InitiateMultipartUploadResult><UploadId>%s</UploadId></InitiateMultipartUploadResult>"
 COMPLETED = b"<CompleteMultipartUploadResult><ETag>&quot;e&quot;</ETag></CompleteMultipartUploadResult>"
 
@@ -148,6 +149,7 @@ class S3(BaseHTTPRequestHandler):
     faults: ClassVar[list[Fault]] = []
     asked: ClassVar[list[str]] = []  # method and path of each request
     conditions = True  # whether it knows `If-Match`
+    completion = 412  # for an upload in parts whose name is taken; 501: whatever the name is; 200: it is replaced
     lock = threading.Lock()
 
     @classmethod
@@ -209,10 +211,13 @@ class S3(BaseHTTPRequestHandler):
             self.answer(200, INITIATED % upload.encode())
         else:
             parts = self.uploads[query["uploadId"][0]]
-            self.finish_object(b"".join(parts[number] for number in sorted(parts)))
+            if self.completion == 501 and "If-None-Match" in self.headers:
+                self.answer(501, ERROR % CODES[501])
+            else:
+                self.finish_object(b"".join(parts[number] for number in sorted(parts)), self.completion == 200)
 
-    def finish_object(self, content: bytes) -> None:
-        if self.put(self.name, content, only_new=self.headers.get("If-None-Match") == "*"):
+    def finish_object(self, content: bytes, replace: bool = False) -> None:
+        if self.put(self.name, content, only_new=self.headers.get("If-None-Match") == "*" and not replace):
             self.answer(200, COMPLETED if self.command == "POST" else b"", ETag=etag(content))
         else:
             self.answer(412, b"<Error><Code>PreconditionFailed</Code><Condition>If-None-Match</Condition></Error>")
@@ -222,7 +227,7 @@ class S3(BaseHTTPRequestHandler):
         if self.fault is None or self.fault.status == 0:
             return False
         status, self.fault = self.fault.status, None
-        self.answer(status, b"<Error><Code>%s</Code><Message>no</Message></Error>" % CODES[status])
+        self.answer(status, ERROR % CODES[status])
         return True
 
     def do_HEAD(self) -> None:

@@ -121,7 +121,7 @@ class SimulatedStore:
     def create(self, path: str, content: bytes) -> bool:
         return self._new("create", path, lambda: content)
 
-    def publish(self, spool: Path, path: str, staging: str, *, part_bytes: int = 0) -> bool:
+    def publish(self, spool: Path, path: str, staging: str, *, part_bytes: int | None = None) -> bool:
         return self._new("publish", path, spool.read_bytes, overwrites=not self.objects.exclusive)
 
     def upload(self, spool: Path, path: str, patience: Patience = READ) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import pickle
 import threading
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -443,6 +444,26 @@ def test_what_is_refused_after_an_overwrite_is_refused_before_anything_is_remove
     with pytest.raises(OutputError, match=r"holds 'data\.parquet'"):
         opened(out).claim(PLAN, overwrite=True)
     assert snapshot(directory) == before
+
+
+def test_an_output_on_a_store_that_refuses_only_single_requests_is_direct(
+    s3_options: Any, s3_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = Output(url=f"s3://b-{uuid.uuid4().hex}/out", options=s3_options)
+    monkeypatch.setattr(s3_server, "completion", 200)
+    directory = opened(out)
+    claim = directory.claim(PLAN)
+    assert (claim.mode, claim.warning) == ("whole", "")
+    monkeypatch.setattr("s3fs.core.calculate_chunksize", lambda *_, **__: 1)  # what the client would send in parts
+    s3_server.asked.clear()
+    worker = opened(out)  # it learns from the driver's document how parts go up
+    receipts = [work(worker, shard) for shard in range(3)]
+    assert worker.mode == "whole"
+    assert not [asked for asked in s3_server.asked if asked.startswith("POST") and "/part-" in asked]
+    assert not any(receipt.staged for receipt in receipts)
+    directory.finish(PLAN, receipts, 1)
+    assert opened(killed(directory).output).claim(PLAN).state == "finished"
+    assert verify(out).problems == ()
 
 
 OTHERS = [

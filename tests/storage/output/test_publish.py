@@ -18,6 +18,7 @@ import pytest
 from connectors.formats.arrow.encoder import ArrowEncoder
 from connectors.output.layout import Layout
 from connectors.output.part import Parts
+from connectors.store.probe import Mode
 from connectors.store.retry import Patience
 from connectors.store.store import Store
 from jobs.attempt import Attempt, InputSlice, Receipt
@@ -27,9 +28,10 @@ SCHEMA = pa.schema([pa.field("id", pa.int64())])
 NAME = "part-00000-of-00001-aaaaaaaa.arrow"
 
 
-def work(store: Store, number: int = 1) -> Receipt:
+def work(store: Store, number: int = 1, mode: Mode = "direct") -> Receipt:
     attempt = Attempt(f"e1-a{number}-{number:012x}", 0, number, 1, (InputSlice(0, "/in", 1, "v", 0, (4,)),), 4)
-    with Parts(store, Layout("a" * 32, 1, ".arrow"), ArrowEncoder(), "zstd").open(attempt, SCHEMA, "d", "w") as part:
+    parts = Parts(store, Layout("a" * 32, 1, ".arrow"), ArrowEncoder(), "zstd", mode)
+    with parts.open(attempt, SCHEMA, "d", "w") as part:
         part.write(pa.record_batch([pa.array(range(4), pa.int64())], schema=SCHEMA))
         return part.publish()
 
@@ -102,22 +104,24 @@ def fail(request: pytest.FixtureRequest, s3_faults: list[Any]) -> Callable[..., 
     return add
 
 
+@pytest.mark.parametrize("mode", ["direct", "whole"])
 @pytest.mark.parametrize(("status", "times"), [(409, 3), (412, 1), (400, 2), (503, 6), (0, 1), (0, 2)])
 def test_a_part_is_published_once_whatever_the_store_answers_first(
-    s3: Store, fail: Callable[..., None], status: int, times: int
+    s3: Store, fail: Callable[..., None], status: int, times: int, mode: Mode
 ) -> None:
-    fail("PUT", NAME, times, status)
-    receipt = work(s3)
+    fail("PUT", NAME, min(times, 4) if mode == "whole" else times, status)  # direct: the client tries too
+    receipt = work(s3, mode=mode)
     assert (receipt.adopted, len(receipt.sha256), s3.sizes("")) == (False, 64, {NAME: receipt.size})
 
 
+@pytest.mark.parametrize("mode", ["direct", "whole"])
 @pytest.mark.parametrize(("status", "times"), [(409, 3), (0, 1), (503, 2)])
 def test_an_unclear_answer_about_the_part_of_another_attempt_means_adopting_it(
-    s3: Store, fail: Callable[..., None], status: int, times: int
+    s3: Store, fail: Callable[..., None], status: int, times: int, mode: Mode
 ) -> None:
     first = work(s3, 1)
     fail("PUT", NAME, times, status)
-    second = work(s3, 2)
+    second = work(s3, 2, mode)
     assert (second.adopted, second.attempt) == (True, first.attempt)
 
 

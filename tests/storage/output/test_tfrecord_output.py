@@ -15,7 +15,7 @@ from connectors.formats.record import framed
 from connectors.output.directory import OutputDirectory, open_dataset
 from connectors.output.verification import verify
 from jobs.attempt import Receipt, Success
-from jobs.errors import OutputError
+from jobs.errors import OutputError, SupersededError
 from jobs.job import Output
 
 
@@ -178,3 +178,31 @@ def test_a_receipt_that_says_of_rows_that_they_were_rejected_is_compared_with_th
     directory.store.replace(name, json.dumps(edited).encode())
     with pytest.raises(OutputError, match="it is not a part of plan"):
         directory.published(PLAN)
+
+
+def test_a_driver_that_was_taken_over_gives_no_part_its_name(out: Output) -> None:
+    old, rival = opened(out), opened(out)
+    old.claim(PLAN)
+    staged = work(old, 0)
+    claim = rival.claim(PLAN, takeover=True)
+    with pytest.raises(SupersededError, match="took over"):
+        old.record(Success(staged), [])
+    assert [name for name in rival.store.names("") if name.startswith("part-")] == []
+    receipts = {shard: rival.record(Success(work(rival, shard, "b")), []) for shard in range(3)}
+    rival.finish(PLAN, receipts, claim.epoch)
+    before = snapshot(rival)
+    old.record(Success(staged), [])  # it is there
+    assert snapshot(rival) == before
+    assert verify(out).problems == ()
+
+
+def test_a_staged_part_of_an_earlier_driver_gets_its_name_from_the_driver_of_today_alone(out: Output) -> None:
+    first = opened(out)
+    first.claim(PLAN)
+    first._receipts.commit(Success(work(first, 0)), [])  # killed before it promotes
+    old, rival = opened(killed(first).output), opened(out)
+    old.claim(PLAN, takeover=True)
+    rival.claim(PLAN, takeover=True)
+    with pytest.raises(SupersededError):
+        old.done(PLAN)
+    assert list(rival.done(PLAN)) == [0]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +67,70 @@ def test_a_store_that_ignores_create_if_absent_is_staged_with_a_warning() -> Non
     assert client.objects == {}
 
 
-def test_a_store_that_ignores_it_for_uploads_in_parts_is_staged_too() -> None:
+def test_a_store_that_ignores_it_for_uploads_in_parts_is_staged_where_there_is_no_other_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(S3Files, "piece_bytes", 0)  # as GCS and Azure
     found = probe(store_of(Look(refuses_parts=False)), "_run/x/probe")
     assert (found.mode, "uploaded in parts" in found.warning) == ("staged", True)
+
+
+@pytest.fixture
+def gateway(s3_options: Any, s3_server: Any, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """Of an S3 server that replaces what is uploaded in parts, whatever the condition, as Ceph's gateway does."""
+    monkeypatch.setattr(s3_server, "completion", 200)
+    return Store(f"s3://b-{uuid.uuid4().hex}/out", s3_options)
+
+
+@pytest.mark.parametrize("completion", [200, 501])
+def test_a_store_that_refuses_only_what_comes_in_one_request_gets_each_part_so(
+    gateway: Store, s3_server: Any, completion: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_server, "completion", completion)
+    assert probe(gateway, "_run/x/probe") == Probe("whole")
+
+
+def offer(store: Store, content: bytes, attempt: str) -> bool:
+    staging = f"_run/x/staging/{attempt}"
+    try:
+        spool = store.spool(staging) / "part-0"
+        spool.write_bytes(content)
+        return store.publish(spool, "part-0", staging, part_bytes=0)
+    finally:
+        store.discard(staging)
+
+
+def test_a_part_in_one_request_is_whole_and_the_first_one_stays(
+    gateway: Store, s3_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("s3fs.core.calculate_chunksize", lambda size, chunksize=None, **_: 5 * 2**20)
+    content = os.urandom(11 * 2**20)
+    assert offer(gateway, content, "a1") is True
+    assert offer(gateway, content[::-1], "a2") is False
+    assert gateway.read("part-0") == content
+    assert not [asked for asked in s3_server.asked if asked.startswith("POST") and "part-0" in asked]
+
+
+def test_of_many_that_publish_in_one_request_at_once_one_wins(gateway: Store) -> None:
+    contents = [bytes([letter]) * 2**20 for letter in range(8)]
+    stores = [Store(gateway.url, gateway._options) for _ in contents]
+    barrier = threading.Barrier(len(contents))
+
+    def race(number: int) -> bool:
+        barrier.wait(30)
+        return offer(stores[number], contents[number], f"a{number}")
+
+    with ThreadPoolExecutor(len(contents)) as threads:
+        won = list(threads.map(race, range(len(contents))))
+    assert sum(won) == 1
+    assert gateway.read("part-0") == contents[won.index(True)]
+
+
+def test_a_part_that_is_too_large_for_one_request_is_told(gateway: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(S3Files, "piece_bytes", 1000)
+    with pytest.raises(OutputError, match=r"has 1,001 bytes; .* at most 1,000 bytes; .* smaller limits\.shard_rows"):
+        offer(gateway, bytes(1001), "a1")
+    assert gateway.names("") == []
 
 
 def test_a_refusal_that_changes_the_object_is_no_refusal() -> None:

@@ -641,3 +641,28 @@ def test_an_object_store_is_asked_to_refuse_a_second_object(tmp_path: Path) -> N
 def test_a_wildcard_cannot_stand_for_a_bucket() -> None:
     with pytest.raises(InputError, match="cannot stand for a bucket"):
         Store("memory://*/x").list(["memory://*/x"], PARQUET)
+
+
+def test_a_copy_to_a_final_name_is_not_sent_again_without_a_new_look(
+    s3_options: Any, s3_server: Any, s3_faults: list[Any], fault_kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "5")  # of the client's own tries, which clients made from here on have
+    store = Store(f"s3://b-{uuid.uuid4().hex}/out", s3_options)
+    name = store.child("part-0").removeprefix("s3://")
+
+    class Rival(fault_kind):  # type: ignore[misc]
+        """While the answer to a copy is on its way, another driver gives the name to its own part."""
+
+        def hits(self, method: str, path: str) -> bool:
+            hit = bool(super().hits(method, path))
+            if hit:
+                s3_server.objects[name] = b"of a rival"
+            return hit
+
+    store.replace("_run/x/staging/a1/part-0", b"ours")
+    s3_faults.append(Rival("PUT", "part-0", 1, 503))
+    with pytest.raises(StorageError) as caught:
+        store.promote("_run/x/staging/a1/part-0", "part-0")
+    assert caught.value.facts["answer"] == "unclear"
+    assert store.promote("_run/x/staging/a1/part-0", "part-0") is False
+    assert store.read("part-0") == b"of a rival"

@@ -210,11 +210,12 @@ def test_of_sixteen_racing_publishers_one_wins_and_its_content_is_there(site: Si
     assert site.store().names("") == (["part-0"] if site.kind in ("s3", "azure") else ["_run/", "part-0"])
 
 
-def test_a_part_uploaded_in_pieces_is_whole_and_refused_the_second_time(site: Site) -> None:
+@pytest.mark.parametrize("part_bytes", [5 * 2**20, 0])
+def test_a_part_uploaded_in_pieces_or_in_one_is_whole_and_refused_the_second_time(site: Site, part_bytes: int) -> None:
     store = site.store()
     content = bytes(range(256)) * 4096 * 11
-    assert publish(store, "part-0", content, "a1", part_bytes=5 * 2**20) is True
-    assert publish(store, "part-0", content[::-1], "a2", part_bytes=5 * 2**20) is False
+    assert publish(store, "part-0", content, "a1", part_bytes=part_bytes) is True
+    assert publish(store, "part-0", content[::-1], "a2", part_bytes=part_bytes) is False
     assert store.sizes("") == {"part-0": len(content)}
     assert store.read("part-0") == content
 

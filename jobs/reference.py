@@ -65,7 +65,7 @@ MEANINGS: dict[str, str] = {
     "columns.inputs.TENSOR.pad.value": "what is filled in; left out: 0, false or the empty string",
     "columns.outputs.TENSOR.column": "the name of the column; left out: that of the tensor",
     "columns.outputs.TENSOR.decode": "strings become text; they are binary otherwise",
-    "columns.outputs.TENSOR.shape": "of one row; only for a tensor whose rank the signature leaves open; left out, a call before the plan shows it",
+    "columns.outputs.TENSOR.shape": "of one row, where the signature leaves the rank open; left out, a call shows it",
     "columns.outputs.TENSOR.cut": "the padded input that the second dimension follows: rows are cut to their length",
     "output.url": "the folder of the output",
     "output.options": _OPTIONS,

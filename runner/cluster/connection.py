@@ -6,10 +6,13 @@ for Ray longer than its constant says, because the head may be gone at any momen
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import threading
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,6 +26,8 @@ from runner.cluster.token import mode, own_token, set_mode, speak_as_wanted
 _STORE_BYTES = 80 * 2**20  # Ray's smallest object store: nothing of ours goes through it
 _START_S = 120.0  # how long a local Ray may take to start on a busy machine
 _KNOCK_S = 5.0  # how long the head's machine may take to accept a connection; it takes milliseconds in one network
+_KINDS = ("gcs_server", "raylet")  # processes without which a Ray is none
+_LOOK_S = 0.5  # how often a Ray that starts is looked at
 _SHUTDOWN_S = 15.0
 _REASON_S = 2.0  # how long the head may take to say why the node died; it takes milliseconds, if it is there
 
@@ -47,6 +52,7 @@ class Connection:
         self._began = 0.0
         self._settled = threading.Event()  # connected, or refused
         self._closed = threading.Event()
+        self._dead = False  # a process of the local Ray ended while it started
 
     @property
     def local(self) -> bool:
@@ -82,13 +88,18 @@ class Connection:
         """Begin, unless that was done, and return when Ray answers. raises: CapacityError where it does not."""
         self.begin()
         target = f"Ray at '{self._address}'" if self._address else "a local Ray"
-        if not self._settled.wait(max(0.0, self._began + _START_S - time.monotonic())):
-            raise CapacityError(
-                f"{target} did not answer within {_START_S:.0f} s; look at its logs, or name another address"
-            )
+        while not self._settled.wait(_LOOK_S):
+            if self.local and (ended := _ended() or _ended_child()):
+                self._dead = True
+                raise CapacityError(f"the local Ray is gone before it answered: {ended}", resumable=True)
+            if not self.pending:
+                raise CapacityError(
+                    f"{target} did not answer within {_START_S:.0f} s; look at its logs, or name another address",
+                    resumable=True,
+                )
         if self._refusal is not None:
             reason = str(self._refusal).strip().splitlines()[0] if str(self._refusal).strip() else repr(self._refusal)
-            raise CapacityError(f"cannot connect to {target}: {reason}") from self._refusal
+            raise CapacityError(f"cannot connect to {target}: {reason}", resumable=True) from self._refusal
         if threading.current_thread() is threading.main_thread():
             # Ray's core installs a handler that prints a stack and aborts; ours stops the workers first.
             signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
@@ -114,6 +125,8 @@ class Connection:
     def close(self) -> None:
         """End the Ray that was started here, or leave the cluster that was joined. Another's connection stays."""
         if self._thread is None or not self._owned:
+            return
+        if self._dead:  # `ray.init` would never return; what is left of its processes ends with this one
             return
         if self.local:
             self._settled.wait(_START_S)  # a Ray left half-started would leave its processes behind
@@ -212,7 +225,19 @@ def _ended() -> str:
         ended = {kind: process.returncode for kind, process in global_worker.node.dead_processes()}
     except (ImportError, AttributeError):
         return ""
-    return next((f"its {kind} ended ({_how(ended[kind])})" for kind in ("gcs_server", "raylet") if kind in ended), "")
+    return next((f"its {kind} ended ({_how(ended[kind])})" for kind in _KINDS if kind in ended), "")
+
+
+def _ended_child() -> str:
+    """As `_ended`, while Ray starts: then it waits for its own processes, and nobody can ask it for them."""
+    for children in Path("/proc/self/task").glob("*/children"):  # no Linux: none
+        with suppress(OSError):  # a thread or a child that is gone by now
+            for child in map(int, children.read_text().split()):
+                kind = Path(f"/proc/{child}/comm").read_text().strip()
+                if kind in _KINDS and (end := os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)):
+                    killed = end.si_code != os.CLD_EXITED
+                    return f"its {kind} ended ({_how(-end.si_status if killed else end.si_status)})"
+    return ""
 
 
 def _how(code: int) -> str:

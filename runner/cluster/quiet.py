@@ -1,4 +1,6 @@
-"""Ray without its remarks: whatever needs Ray's core takes it from here, so that these settings come first."""
+"""Ray without its remarks, and without its ends: whatever needs Ray's core takes it from here, so that these settings
+come first.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,9 @@ import os
 # Ray would otherwise warn, on the user's terminal, about what it will do in a later release. A worker without a
 # GPU hides them itself (see actor.py), because Ray leaves all of them visible.
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# Ray's core ends a process, with exit code 1 and a line of its log, when the head is silent for so many seconds; a
+# minute is less than this project waits for a Ray that starts (see connection.py), and says 69 then.
+os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "150")
 logging.getLogger("ray.widgets").setLevel(logging.WARNING)  # it recommends packages to every notebook that imports it
 
 import ray  # noqa: E402

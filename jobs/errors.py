@@ -165,8 +165,8 @@ class StoppedError(RunnerError):
 
 
 def out_of_threads(error: BaseException) -> CapacityError | None:
-    """`error` where it says that this process may start no more threads, in Python's words; None for any other."""
-    if not isinstance(error, RuntimeError) or "can't start new thread" not in str(error):
+    """`error` where it says that this process may start no more threads, in Python's words or Arrow's; else None."""
+    if not any(words in str(error) for words in ("can't start new thread", "Failed to launch worker thread")):
         return None
     return CapacityError(
         f"cannot start another thread: {error}; raise what limits the threads of this process (the pids of its"

@@ -16,6 +16,7 @@ import pyarrow as pa
 from connectors.formats.base import Encoder
 from connectors.formats.example import RowsError
 from connectors.formats.fault import one_line
+from jobs.errors import out_of_threads
 
 _FAULTS = (pa.ArrowException, OSError, ValueError, TypeError, RowsError)
 
@@ -50,7 +51,7 @@ def rehearse(encoder: Encoder, schema: pa.Schema) -> Rehearsal:
 
 
 def _tried(encoder: Encoder, fields: list[pa.Field]) -> list[pa.DataType] | str:
-    """The types in which columns come back, or why they do not."""
+    """The types in which columns come back, or why they do not. raises: CapacityError where threads are missing."""
     doing = "its rows cannot be picked out of others"
     try:
         table = _table(fields)
@@ -59,6 +60,8 @@ def _tried(encoder: Encoder, fields: list[pa.Field]) -> list[pa.DataType] | str:
         doing = "it could be written, and not be read again"
         back = [encoder.decoded(content) for content in contents][-1]
     except _FAULTS as error:
+        if (refused := out_of_threads(error)) is not None:
+            raise refused from error
         return f"{doing}: {one_line(error)}"
     columns = [back.column(field.name) for field in fields]
     if not all(_equal(column, written) for column, written in zip(columns, table.columns, strict=True)):

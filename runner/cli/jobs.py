@@ -23,7 +23,6 @@ from runner import __version__, read_text
 from runner.cli.cache import cache_settings
 from runner.cli.options import AsJson, Set, flattened
 from runner.cli.terminal import answering, console, print_json, say, typed, unread
-from runner.cli.view.follow import UNREAD
 from runner.report.console import printable
 
 if TYPE_CHECKING:
@@ -324,6 +323,8 @@ def _write(text: str) -> None:
 
 
 def _write_while_read(text: str) -> None:
+    from runner.cli.view.follow import UNREAD
+
     _write(text)
     if unread():
         raise typer.Exit(UNREAD)

@@ -98,10 +98,8 @@ class NativeNotes:
             with open_notes() as notes:
                 self._keep(notes.fileno())
                 os.dup2(notes.fileno(), 2)
-        except OSError:  # no room for a file, or for a process: then the notes are lost
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, 2)
-            os.close(nowhere)
+        except OSError:  # no room for a file, or for a process: then the notes, and last words, go to the terminal
+            pass
         atexit.register(self.close)  # for a thread that is left behind in this context
         return self
 

@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from jobs import errors
-from jobs.errors import DeviceError, MemoryLimitError, RunnerError, StorageError, offenders, one_of
+from jobs.errors import DeviceError, MemoryLimitError, RunnerError, StorageError, offenders, one_of, out_of_threads
 
 FACTS = {
     "code": "PAGE_CRC",
@@ -45,6 +45,20 @@ def test_every_error_survives_pickling_with_its_facts(kind: type[RunnerError], p
 )
 def test_the_text_of_an_error_says_its_code_once(message: str, code: str | None, said: str) -> None:
     assert str(RunnerError(message, **({"code": code} if code else {}))) == said
+
+
+@pytest.mark.parametrize(
+    ("error", "lacks"),
+    [
+        (RuntimeError("can't start new thread"), True),
+        (OSError("Unknown error: Failed to launch worker thread: Resource temporarily unavailable"), True),
+        (RuntimeError("another thread"), False),
+    ],
+)
+def test_a_process_without_threads_lacks_capacity(error: Exception, lacks: bool) -> None:
+    refused = out_of_threads(error)
+    assert (refused is not None) == lacks
+    assert refused is None or (refused.exit_code, refused.facts["resumable"]) == (69, True)
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,8 @@ import os, sys
 from runner.engine.quiet import NativeNotes
 if sys.argv[1] == "closed":
     os.close(2)
+if sys.argv[1] == "full":
+    sys.executable = "/not/there"  # no process may be started to look after this one
 with NativeNotes("loaded model 'm'"):
     os.write(2, b"a note of a library\\n")
     if sys.argv[1] == "die":
@@ -93,6 +95,7 @@ os.write(2, b"heard\\n")
         ),
         ("live", 0, "heard"),
         ("closed", 0, ""),
+        ("full", 0, "a note of a library\nheard"),
     ],
 )
 def test_a_process_that_dies_while_its_notes_are_kept_shows_them(how: str, code: int, heard: str) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -77,11 +78,26 @@ class Source(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A type that a program knows not, so that it refuses each whole file that has one, whatever is read of it.
+
+    program: with the version that was tried. holds: whether a type is meant. cast: the type that helps.
+    otherwise: what helps in the program.
+    """
+
+    program: str
+    holds: Callable[[pa.DataType], bool]
+    cast: str
+    otherwise: str
+
+
 class Encoder(Protocol):
     """One output format: encodes record batches into a local spool file, in order."""
 
     suffix: str  # of its parts
     carries_header: bool  # False: its parts are staged, and their receipts say whose they are
+    unread: tuple[Unread, ...]  # by programs that read the format
 
     def encoded(self, table: pa.Table) -> pa.Buffer:
         """A small file of `table`. raises: what the library raises for a type that the format cannot hold."""

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from connectors.formats.base import Unread
 from connectors.formats.buffered import BufferedFile
 from connectors.formats.example import RowsError, encode, kind_of
 from connectors.formats.example_columns import COLUMN_TYPES, decode, infer
@@ -229,6 +230,7 @@ class TFRecordEncoder:
 
     suffix = ".tfrecord"
     carries_header = False
+    unread: tuple[Unread, ...] = ()
 
     def encoded(self, table: pa.Table) -> pa.Buffer:
         if any(kind_of(field.type) is None for field in table.schema):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import get_args
 
 import pyarrow as pa
 
+from connectors.formats.base import Unread
 from connectors.formats.plain import unregistered
 from connectors.formats.registry import FORMATS, make_encoder
 from connectors.formats.schema import common_type
@@ -36,7 +37,8 @@ def written(
     varying: of kept columns whose files differ, the types, in words.
     raises: OutputError naming each column that the format of the output cannot hold, why, and what would do.
     """
-    found = rehearse(make_encoder(job.output.format), binding.output_schema)
+    encoder = make_encoder(job.output.format)
+    found = rehearse(encoder, binding.output_schema)
     if found.refused:
         problems = [_problem(name, why, job.output, binding, bound) for name, why in found.refused.items()]
         count = f"{len(problems)} column{'s' if len(problems) > 1 else ''}"
@@ -45,6 +47,7 @@ def written(
     notes = [*_changes(binding, schema, found, stated() if binding.kept else (pa.schema([]), {}), varying)]
     if empty := [field.name for field in schema if pa.types.is_null(field.type)]:
         notes.append(f"{_columns(empty)} {_are(empty)} of type null in all files: no row has a value")
+    notes += _unread(encoder.unread, binding, found)
     if job.limits.may_lose and (lost := left_out(schema, binding.kept, job.limits.reject_input)):
         notes.append(f"{_columns(lost)} of rejected rows {_are(lost)} not in reject files, which are Parquet")
     return tuple(notes)
@@ -93,6 +96,29 @@ def _changes(
         f"kept column {name!r} loses its {said[name]}: only values are kept" for name in binding.kept if name in said
     ]
     return [*changes, *lost]
+
+
+def _unread(unread: Sequence[Unread], binding: Binding, found: Rehearsal) -> Iterator[str]:
+    """Which programs will refuse the parts, because of which columns, and what helps."""
+    written = {field.name: found.changed.get(field.name, field.type) for field in binding.output_schema}
+    for one in unread:
+        names = [name for name, kind in written.items() if _holds(one, kind)]
+        if names:
+            kinds = ", ".join(dict.fromkeys(type_text(written[name]) for name in names))
+            kept = {name in binding.kept for name in names}
+            where = " and ".join(["the input"] * (True in kept) + ["the model"] * (False in kept))
+            yield (
+                f"{one.program} refuses the parts as a whole, because of {_columns(names)} ({kinds}):"
+                f" cast to {one.cast} in {where}, or use {one.otherwise}"
+            )
+
+
+def _holds(unread: Unread, kind: pa.DataType) -> bool:
+    if unread.holds(kind):
+        return True
+    if isinstance(kind, pa.BaseExtensionType):
+        return _holds(unread, kind.storage_type)
+    return any(_holds(unread, kind.field(index).type) for index in range(kind.num_fields))
 
 
 def _columns(names: Sequence[str]) -> str:

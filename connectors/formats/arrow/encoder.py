@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from connectors.formats.arrow.footer import read_places
 from connectors.formats.arrow.message import Block, read_blocks
+from connectors.formats.base import Unread
 from connectors.formats.buffered import BufferedFile
 from connectors.formats.spool import HEADER_KEY, SpoolWriter, empty_batch, open_part, whole_part
 from connectors.store.store import Store
@@ -23,6 +24,7 @@ class ArrowEncoder:
 
     suffix = ".arrow"
     carries_header = True
+    unread: tuple[Unread, ...] = ()
 
     def encoded(self, table: pa.Table) -> pa.Buffer:
         sink = pa.BufferOutputStream()

@@ -20,14 +20,18 @@ NOTHING = pa.list_(pa.float32(), 0)
 
 
 def notes(
-    outputs: dict[str, Any], given: Sequence[tuple[str, pa.DataType]] = (), said: Any = None, **output: Any
+    outputs: dict[str, Any],
+    given: Sequence[tuple[str, pa.DataType]] = (),
+    said: Any = None,
+    dtype: str = "float32",
+    **output: Any,
 ) -> tuple[str, ...]:
-    """outputs: name -> shape of a row. given: columns beside 'x', all of them kept. said: of a file, beside types."""
+    """outputs: name -> shape of a row, of type `dtype`. given: columns beside 'x', all kept. said: of a file."""
     signature = Signature(
         "s",
         "",
         {"x": TensorSpec("x", "float32", (None,), "x:0")},
-        {name: TensorSpec(name, "float32", (None, *shape), f"{name}:0") for name, shape in outputs.items()},
+        {name: TensorSpec(name, dtype, (None, *shape), f"{name}:0") for name, shape in outputs.items()},
     )
     schema = pa.schema([("x", pa.float32()), *given])
     job = Job.model_validate(
@@ -93,9 +97,48 @@ def test_no_other_format_is_offered_that_cannot_hold_it_either() -> None:
     assert line.endswith("int32); leave it out of `keep:`")
 
 
+@pytest.mark.parametrize(
+    ("kind", "way"),
+    [
+        (pa.float16(), "cast to float32 in the input, or use `spark.read.schema(...)` without the column"),
+        (pa.time32("ms"), "cast to int32 in the input, or use `spark.read.schema(...)` without the column"),
+        (pa.time64("us"), "cast to int64 in the input, or use `spark.sql.timeType.enabled=true`"),
+        (
+            pa.timestamp("ns", "UTC"),
+            "cast to timestamp[us] in the input, or use `spark.sql.legacy.parquet.nanosAsLong=true`",
+        ),
+        (pa.decimal256(60, 5), "cast to string in the input, or use `spark.read.schema(...)` without the column"),
+        (pa.uuid(), "cast to string in the input, or use `spark.read.schema(...)` without the column"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("wrap", [lambda kind: kind, pa.list_, lambda kind: pa.struct([("a", kind)])])
+def test_what_spark_refuses_as_a_whole_is_told_with_the_cast_that_helps(wrap: Any, kind: Any, way: str) -> None:
+    (note,) = notes({"y": ()}, [("id", pa.int64()), ("c", wrap(kind))])
+    assert note.startswith("Spark 4.3 refuses the parts as a whole, because of column 'c' (")
+    assert note.endswith(f"): {way}")
+    assert notes({"y": ()}, [("c", wrap(kind))], format="arrow") == ()
+
+
+def test_an_output_that_spark_refuses_is_cast_in_the_model() -> None:
+    found = notes({"y": (), "z": (2,)}, [("h", pa.float16())], dtype="float16")
+    assert found == (
+        "Spark 4.3 refuses the parts as a whole, because of columns 'h', 'y', 'z'"
+        " (halffloat, fixed_shape_tensor<halffloat>[2]): cast to float32 in the input and the model, or use"
+        " `spark.read.schema(...)` without the column",
+    )
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.uint64(), pa.duration("ns"), pa.timestamp("us"), pa.timestamp("s"), pa.decimal256(38, 5)]
+)
+def test_what_spark_reads_is_not_told(kind: pa.DataType) -> None:
+    assert not any("Spark" in note for note in notes({"y": ()}, [("c", kind)]))
+
+
 def test_what_a_reader_gets_instead_is_told() -> None:
     times = [("t", pa.time32("s")), ("u", pa.time32("s")), ("d", pa.date64())]
-    assert notes({"y": ()}, times) == (
+    assert notes({"y": ()}, times)[:2] == (
         "kept columns 't', 'u' (time32[s]) are written as time32[ms]",
         "kept column 'd' (date64[ms]) is written as date32[day]",
     )

@@ -20,6 +20,7 @@ from runner.batch.answer import DEPENDS, REPEATED, TOLERANCE, Call, answers, dif
 from runner.batch.batches import Where
 from runner.batch.distinct import changes, fed_columns
 from runner.binding.binding import Binding
+from runner.binding.cast import as_arrow
 from runner.binding.fetching import OutputTarget
 from runner.tensor import Array, Feeds, Outputs, Strings
 
@@ -117,7 +118,7 @@ class SpotCheck:
         return {name: rows for name, rows in wrong.items() if name not in random}
 
     def _answered(self, places: Sequence[int], batch: pa.RecordBatch) -> Call:
-        rows = batch.take(pa.array(places))
+        rows = batch.take(as_arrow(np.array(places, np.int64)))
         return Call(places, answers(self._binding, self._run(self._binding.feed(rows)), range(len(places)), rows))
 
     def _mixed(self, where: Where, rows: Array, wrong: dict[str, set[int]]) -> ModelError:

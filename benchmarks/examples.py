@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pyarrow as pa
 
-from connectors.formats.example import encode
+from connectors.formats.tfrecord.example import encode
 
 ROWS = 65_536
 

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from connectors.formats.base import Encoder
-from connectors.formats.example import RowsError
 from connectors.formats.fault import one_line
+from connectors.formats.tfrecord.example import RowsError
 from jobs.errors import out_of_threads
 
 _FAULTS = (pa.ArrowException, OSError, ValueError, TypeError, RowsError)

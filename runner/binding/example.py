@@ -1,4 +1,4 @@
-"""An input of serialized tf.Examples that are made of columns; the bytes are `connectors.formats.example`'s."""
+"""An input of serialized tf.Examples made of columns; the bytes are `connectors.formats.tfrecord.example`'s."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from connectors.formats.example import RowsError, encode, kind_of
 from connectors.formats.schema import common_type
+from connectors.formats.tfrecord.example import RowsError, encode, kind_of
 from jobs.job import InputColumn
 from runner.binding.blame import Blame
 from runner.binding.cast import advice, unheld

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from connectors.formats.example import encode
+from connectors.formats.tfrecord.example import encode
 from jobs.errors import JobError, OutputError, one_of
 from runner.cli import expression
 from runner.engine import EngineOptions, load

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 from google.protobuf.message import DecodeError
 
-from connectors.formats.record import CutError, unchecked
+from connectors.formats.tfrecord.record import CutError, unchecked
 from jobs.errors import RunnerError
 from runner.binding.binding import Binding
 from runner.engine import Engine

@@ -40,10 +40,11 @@ MAY: dict[str, tuple[str, ...]] = {
     "connectors/store": ("connectors/secret.py", "jobs"),
     "connectors/formats": ("connectors/store", "connectors/secret.py", "jobs"),
     "connectors/formats/arrow": ("connectors/formats", "connectors/store", "jobs"),
+    "connectors/formats/tfrecord": ("connectors/formats", "connectors/store", "connectors/secret.py", "jobs"),
     "connectors/models": ("connectors/store", "connectors/secret.py", "jobs"),
     "connectors/output": (
-        *("connectors/formats", "connectors/store", "connectors/secret.py", "connectors/failpoint.py"),
-        "jobs",
+        *("connectors/formats", "connectors/formats/tfrecord", "connectors/store", "connectors/secret.py"),
+        *("connectors/failpoint.py", "jobs"),
     ),
     "runner/tensor.py": (),
     "runner/proto": (),
@@ -54,13 +55,16 @@ MAY: dict[str, tuple[str, ...]] = {
         *("runner/tensor.py", "runner/proto", "jobs"),
     ),
     "runner/scan": ("runner/model", "runner/tensor.py", "runner/proto", "jobs"),
-    "runner/binding": ("runner/model", "connectors/formats", "runner/tensor.py", "jobs"),
+    "runner/binding": (
+        *("runner/model", "connectors/formats", "connectors/formats/tfrecord", "runner/tensor.py"),
+        "jobs",
+    ),
     "runner/engine": ("runner/scan", "runner/model", "runner/tensor.py", "runner/proto", "jobs"),
     "runner/batch": ("runner/binding", "connectors/output", "connectors/secret.py", "runner/tensor.py", "jobs"),
     "runner/worker": (
         *("runner/batch", "runner/engine", "runner/binding", "runner/model", "runner/measure"),
         *("runner/tensor.py", "runner/proto", "connectors/output", "connectors/formats", "connectors/store"),
-        *("connectors/failpoint.py", "jobs"),
+        *("connectors/formats/tfrecord", "connectors/failpoint.py", "jobs"),
     ),
     "runner/preflight": (
         *("runner/worker", "runner/batch", "runner/engine", "runner/binding", "runner/scan", "runner/model"),
@@ -85,7 +89,8 @@ MAY: dict[str, tuple[str, ...]] = {
     "runner/cli": (
         *("runner/__init__.py", "runner/driver", "runner/cluster", "runner/preflight", "runner/engine", "runner/scan"),
         *("runner/binding", "runner/model", "runner/report", "runner/tensor.py", "connectors/output"),
-        *("connectors/models", "connectors/formats", "connectors/store", "connectors/secret.py", "jobs"),
+        *("connectors/models", "connectors/formats", "connectors/formats/tfrecord", "connectors/store"),
+        *("connectors/secret.py", "jobs"),
     ),
     "runner/cli/view": (
         *("runner/driver", "runner/preflight", "runner/scan", "runner/binding", "runner/model", "runner/report"),
@@ -101,7 +106,7 @@ HOMES: dict[str, tuple[str, ...]] = {  # heavy or delicate library -> the only p
     "fsspec": ("connectors/store/",),
     "yaml": ("jobs/load.py",),
     "filelock": ("connectors/models/cache.py", "connectors/store/scratch.py"),
-    "google_crc32c": ("connectors/formats/record.py",),
+    "google_crc32c": ("connectors/formats/tfrecord/record.py",),
     "paramiko": ("connectors/store/sftp.py",),  # what fsspec's SFTP client cannot do: believe known hosts only
     "azure": ("connectors/store/objects.py",),  # a condition of its client, which fsspec's does not hand on
     "typer": ("runner/cli/",),

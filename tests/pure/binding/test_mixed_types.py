@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from connectors.formats.example import kind_of
 from connectors.formats.schema import conform, unify
+from connectors.formats.tfrecord.example import kind_of
 from jobs.errors import BindingError
 from jobs.job import Columns, Limits
 from runner.batch.batches import Where

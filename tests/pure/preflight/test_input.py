@@ -12,7 +12,7 @@ import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 
-from connectors.formats.record import framed
+from connectors.formats.tfrecord.record import framed
 from connectors.store.store import Store
 from jobs.errors import BindingError, DataError, InputError
 from jobs.job import Job, Limits

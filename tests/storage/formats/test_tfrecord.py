@@ -14,12 +14,13 @@ from example_messages import example
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.formats import example_columns, record, tfrecord
-from connectors.formats.example import encode
-from connectors.formats.example_columns import COLUMN_TYPES, decode
 from connectors.formats.fault import BadRowsError
-from connectors.formats.record import framed, masked_crc
-from connectors.formats.tfrecord import TFRecordEncoder, TFRecordSource
+from connectors.formats.tfrecord import record
+from connectors.formats.tfrecord.columns import COLUMN_TYPES, decode
+from connectors.formats.tfrecord.encoder import TFRecordEncoder
+from connectors.formats.tfrecord.example import encode
+from connectors.formats.tfrecord.record import framed, masked_crc
+from connectors.formats.tfrecord.source import TFRecordSource
 from connectors.store.store import Store
 from jobs.attempt import InputSlice
 from jobs.errors import DataError, InputError
@@ -92,8 +93,8 @@ def test_row_groups_are_cut_by_records_and_bytes_and_can_be_read_in_any_order(
         content = gzip.compress(content[:middle]) * bool(middle) + gzip.compress(content[middle:])
     path = put(tmp_path_factory.mktemp("groups") / "a.tfrecord", content)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tfrecord, "_GROUP_RECORDS", group)
-        patch.setattr(tfrecord, "_GROUP_BYTES", size)
+        patch.setattr("connectors.formats.tfrecord.source._GROUP_RECORDS", group)
+        patch.setattr("connectors.formats.tfrecord.source._GROUP_BYTES", size)
         patch.setattr(record, "_BLOCK_BYTES", block)
         patch.setattr(record, "_INFLATED_BYTES", 7)
         store, file, inputs = planned(path, TFRecordSource())
@@ -149,7 +150,7 @@ def test_a_file_that_is_cut_is_truncated(tmp_path: Path, packed: bool) -> None:
 
 
 def test_a_damaged_record_is_named_by_its_row_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tfrecord, "_GROUP_RECORDS", 2)
+    monkeypatch.setattr("connectors.formats.tfrecord.source._GROUP_RECORDS", 2)
     content = bytearray(frames(RECORDS))
     content[len(frames(RECORDS[:3])) + 20] ^= 0x10
     with pytest.raises(DataError, match="row group 1: record 1 does not fit its CRC") as caught:
@@ -322,7 +323,7 @@ BAD = {
 def test_bad_records_are_named_by_number_and_the_others_are_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tfrecord, "_GROUP_RECORDS", 10)
+    monkeypatch.setattr("connectors.formats.tfrecord.source._GROUP_RECORDS", 10)
     messages = [example({"a": ("int64_list", [row]), "b": ("int64_list", [row])}) for row in range(20)]
     for row, code in {12: "ROW_SHAPE", 15: "ROW_TYPE", 17: "ROW_EXAMPLE", 18: "ROW_SHAPE"}.items():
         messages[row] = BAD[code]
@@ -364,7 +365,7 @@ def test_a_row_that_is_bad_in_several_ways_is_named_once(tmp_path: Path) -> None
 def test_whatever_is_bad_the_good_rows_are_decoded(kinds: list[str], block: int) -> None:
     good = example({"a": ("int64_list", [4]), "b": ("int64_list", [5])})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(example_columns, "_BLOCK_ROWS", block)
+        patch.setattr("connectors.formats.tfrecord.columns._BLOCK_ROWS", block)
         records = pa.array([BAD.get(kind, good) for kind in kinds], pa.binary())
         (a, b), faults = decode(records, {"a": "int64", "b": "int64"})
     found = {row: fault.code for fault in faults for row in fault.at.tolist()}

@@ -11,7 +11,7 @@ import pytest
 from three_shards import PLAN, killed, opened, plan_of, snapshot
 from three_shards import work as work_as
 
-from connectors.formats.record import framed
+from connectors.formats.tfrecord.record import framed
 from connectors.output.directory import OutputDirectory, open_dataset
 from connectors.output.verification import verify
 from jobs.attempt import Receipt, Success

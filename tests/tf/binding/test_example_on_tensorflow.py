@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.formats.example import encode
+from connectors.formats.tfrecord.example import encode
 from jobs.errors import DataError
 from jobs.job import Job
 from runner.driver.launch import RunOptions, launch

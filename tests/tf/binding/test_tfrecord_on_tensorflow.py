@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from connectors.formats import tfrecord
 from connectors.output.verification import verify
 from jobs.errors import BindingError, DataError, OutputError
 from jobs.job import Job
@@ -51,7 +50,7 @@ def test_examples_go_through_a_model_and_come_out_as_examples(
     tensorflow: Any, half_plus_two: Path, given: Path, monkeypatch: pytest.MonkeyPatch, packed: str
 ) -> None:
     tf = tensorflow
-    monkeypatch.setattr(tfrecord, "_GROUP_RECORDS", 3)
+    monkeypatch.setattr("connectors.formats.tfrecord.source._GROUP_RECORDS", 3)
     output = {"url": str(given.parent / "out"), "format": "tfrecord", "compression": packed}
     asked = job(half_plus_two, given, output=output, limits={"shard_rows": 6})
     warned: list[str] = []
@@ -168,7 +167,7 @@ def spoilt_job(model: Path, spoilt: Path, **limits: Any) -> Job:
 def test_bad_examples_are_set_aside_with_their_record_and_the_others_are_scored(
     half_plus_two: Path, spoilt: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tfrecord, "_GROUP_RECORDS", 5)
+    monkeypatch.setattr("connectors.formats.tfrecord.source._GROUP_RECORDS", 5)
     asked = spoilt_job(half_plus_two, spoilt, on_bad_row="reject", max_rejected_rows=4)
     result = launch(asked, RunOptions(in_process=True))
     good = [row for row in range(20) if row not in (3, 7, 12, 16)]
@@ -216,7 +215,7 @@ def test_the_first_bad_example_ends_a_job_that_may_lose_nothing(half_plus_two: P
 def test_damaged_framing_is_the_fault_of_its_row_group(
     half_plus_two: Path, spoilt: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tfrecord, "_GROUP_RECORDS", 5)
+    monkeypatch.setattr("connectors.formats.tfrecord.source._GROUP_RECORDS", 5)
     file = spoilt / "0.tfrecord"
     content = bytearray(file.read_bytes())
     content[20] ^= 1  # in the first record

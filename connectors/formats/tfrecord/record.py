@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connectors.formats.buffered import BufferedFile
-from connectors.formats.example import binary
 from connectors.formats.fault import unreadable, wrong_magic
+from connectors.formats.tfrecord.example import binary
 from jobs.errors import InputError, JobError
 
 _HEAD = struct.Struct("<QI")  # length, its CRC

@@ -1,25 +1,19 @@
 """TFRecord files: a row group is a run of records; each record is checked by its CRC32C.
 
 A plan walks from length to length through the whole of a file, and so does, once, a worker that reads from its
-middle. Records are one binary column, or tf.Examples that become columns (`example_columns`). A part in this format
-carries no commit header: its receipt is the record.
+middle. Records are one binary column, or tf.Examples that become columns (`columns`).
 """
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from connectors.formats.base import Unread
 from connectors.formats.buffered import BufferedFile
-from connectors.formats.example import RowsError, encode, kind_of
-from connectors.formats.example_columns import COLUMN_TYPES, decode, infer
 from connectors.formats.fault import (
     MAX_ROW_GROUP_BYTES,
     BadRows,
@@ -31,13 +25,13 @@ from connectors.formats.fault import (
     while_running,
     wrong_rows,
 )
-from connectors.formats.record import FRAME_BYTES, DamagedError, begins, content_of, framed, lengths, records
 from connectors.formats.schema import position
-from connectors.formats.spool import SpoolWriter, open_part, whole_part
-from connectors.secret import redact
+from connectors.formats.tfrecord.columns import COLUMN_TYPES, decode, infer
+from connectors.formats.tfrecord.example import RowsError
+from connectors.formats.tfrecord.record import FRAME_BYTES, DamagedError, begins, content_of, lengths, records
 from connectors.store.store import FileStat, Store
 from jobs.attempt import InputSlice
-from jobs.errors import DataError, InputError, OutputError
+from jobs.errors import InputError
 from jobs.plan import InputFile, RowGroup
 
 RECORD = "record"
@@ -46,7 +40,6 @@ RECORD = "record"
 _GROUP_RECORDS, _GROUP_BYTES = 2**16, 32 * 2**20
 _KNOWN_FILES = 64  # whose row groups a source remembers
 _INFER_RECORDS = 1000
-_ENCODED_ROWS = 2**14  # at once: what is between stays small, measured twice as fast as a whole row group
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +64,7 @@ def groups(file: BufferedFile) -> list[Group]:
 
 
 class TFRecordSource:
-    """examples: feature -> type of its column, see `connectors.formats.example_columns`; None: records as they are."""
+    """examples: feature -> type of its column, see `connectors.formats.tfrecord.columns`; None: records as they are."""
 
     suffixes: tuple[str, ...] = (".tfrecord", ".tfrecords", ".tfrecord.gz", ".tfrecords.gz")
     max_row_group_bytes = MAX_ROW_GROUP_BYTES  # its row groups are cut when they are planned, and far smaller
@@ -223,67 +216,3 @@ def _joined(content: Sequence[bytes]) -> pa.Array:
         ends.append(ends[-1] + len(record))
     offsets = pa.array(ends, pa.int32()).buffers()[1]
     return pa.Array.from_buffers(pa.binary(), len(content), [None, offsets, pa.py_buffer(b"".join(content))])
-
-
-class TFRecordEncoder:
-    """Writes rows as tf.Examples. compression: 'gzip' or 'none'."""
-
-    suffix = ".tfrecord"
-    carries_header = False
-    unread: tuple[Unread, ...] = ()
-
-    def encoded(self, table: pa.Table) -> pa.Buffer:
-        if any(kind_of(field.type) is None for field in table.schema):
-            raise TypeError("a tf.Example holds numbers, booleans, strings, or lists of them")
-        columns = [(name, table.column(index).combine_chunks()) for index, name in enumerate(table.column_names)]
-        return framed(encode(columns, table.num_rows))
-
-    def decoded(self, content: pa.Buffer) -> pa.Table:
-        column = pa.array(records(content.to_pybytes()), pa.binary())
-        columns = infer(column)
-        return pa.table(dict(zip(columns, decode(column, columns)[0], strict=True)))
-
-    def open(self, spool: Path, schema: pa.Schema, compression: str) -> TFRecordWriter:
-        return TFRecordWriter(spool, schema, compression)
-
-    def dataset(self, url: str) -> str:
-        raise OutputError(f"cannot open '{redact(url)}' as a table: read it with tf.data.TFRecordDataset")
-
-    def read_header(self, store: Store, path: str) -> tuple[dict[str, object] | None, int]:
-        with open_part(store, path) as held, whole_part(path):
-            return None, sum(1 for _ in lengths(held, content_of(held)))
-
-
-class TFRecordWriter(SpoolWriter):
-    def __init__(self, spool: Path, schema: pa.Schema, compression: str) -> None:
-        super().__init__(spool, schema)
-        self._deflate = zlib.compressobj(wbits=31) if compression == "gzip" else None
-
-    def _encode(self, group: pa.Table) -> None:
-        columns = [(name, group.column(index).combine_chunks()) for index, name in enumerate(group.column_names)]
-        for first in range(0, group.num_rows, _ENCODED_ROWS):
-            some = [(name, column.slice(first, _ENCODED_ROWS)) for name, column in columns]
-            try:
-                made = encode(some, len(some[0][1]))
-            except RowsError as error:
-                text = f"row {first + error.at[0]} of a row group holds {error.found}; {error.expected}"
-                raise DataError(f"cannot write rows as tf.Examples: {text}", code=error.code) from error
-            self._write(framed(made))
-
-    def _write(self, content: pa.Buffer) -> None:
-        self._sink.write(content if self._deflate is None else self._deflate.compress(content))
-
-    def _finish(self, header: str) -> None:
-        if self._deflate is not None:
-            self._sink.write(self._deflate.flush())
-
-    def _drop(self) -> None:
-        self._deflate = None
-
-    @staticmethod
-    def _rows_of(spool: Path) -> int:
-        with BufferedFile(spool.open("rb"), str(spool), spool.stat().st_size) as file:
-            return sum(1 for _ in lengths(file, content_of(file)))
-
-
-SOURCE, ENCODER = TFRecordSource, TFRecordEncoder

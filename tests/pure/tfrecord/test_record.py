@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from connectors.formats.record import CutError, unchecked
+from connectors.formats.tfrecord.record import CutError, unchecked
 
 
 def frame(record: bytes, length: int | None = None) -> bytes:

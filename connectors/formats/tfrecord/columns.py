@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from connectors.formats.example import Array, Kind, RowsError, binary
+from connectors.formats.tfrecord.example import Array, Kind, RowsError, binary
 
 # Of a feature in a job file: the type of its column. 'list<...>': any number of values; otherwise one, or none.
 COLUMN_TYPES: dict[str, pa.DataType] = {

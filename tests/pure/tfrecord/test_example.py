@@ -12,7 +12,7 @@ from example_messages import example
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.formats.example import encode, varints
+from connectors.formats.tfrecord.example import encode, varints
 from jobs.errors import BindingError, DataError
 from jobs.job import Columns
 from runner.binding.bind import bind, wanted_columns

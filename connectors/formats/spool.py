@@ -147,7 +147,7 @@ def whole_part(path: str) -> Iterator[None]:
     """What a format finds wrong with a part, as DataError PART_UNREADABLE."""
     try:
         yield
-    except (InputError, OSError, ValueError, pa.ArrowException) as error:
+    except (InputError, OSError, ValueError, TypeError, RecursionError, pa.ArrowException) as error:
         message = f"'{redact(path)}' is no whole part: {one_line(error)}"
         raise DataError(message, code="PART_UNREADABLE", file=path) from error
 

@@ -84,8 +84,15 @@ def _foreign(store: Store, name: str) -> OutputError:
 
 def _other(store: Store, plan: Plan, plan8: str, name: str) -> OutputError:
     then = decode(store.read(Layout(plan8).plan))
-    differs = difference(then, plan.document()) if then else "its plan is not there any more"
+    differs = _difference(then, plan) if then else "its plan is not there any more"
     return OutputError(f"cannot write into '{store.url}': it holds '{name}' of another job: {differs}; {OVERWRITE_WAY}")
+
+
+def _difference(then: dict[str, Any], plan: Plan) -> str:
+    try:
+        return difference(then, plan.document())
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return "it is not whole"
 
 
 def read_success(store: Store, plan: Plan) -> dict[str, Any]:
@@ -129,7 +136,7 @@ def check_plan(store: Store, names: Layout, plan: Plan) -> None:
     document = decode(store.read(names.plan)) or {}
     then = {key: value for key, value in document.items() if key != "plan_id"}
     if document.get("plan_id") != plan.id or digest(then) != plan.id:
-        differs = difference(then, plan.document()) if then else "it is torn or empty"
+        differs = _difference(then, plan) if then else "it is torn or empty"
         raise OutputError(
             f"cannot go on in '{store.url}': '{names.plan}' was changed after it was written: {differs}"
             "; restore it, or choose another output url"

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from jobs.attempt import ODD
 
 RUN = "_run"
 SUCCESS = "_SUCCESS"
@@ -134,9 +137,34 @@ def encode(document: dict[str, Any]) -> bytes:
 
 
 def decode(content: bytes | None) -> dict[str, Any] | None:
-    """None where there is no document, or a torn or foreign one."""
+    """None where there is no document, or a torn or foreign one: a key of ours holds what it never does."""
     try:
         document = json.loads(content or b"")
-    except ValueError:
+    except (ValueError, RecursionError):  # RecursionError: nested a thousand levels deep
         return None
-    return document if isinstance(document, dict) else None
+    if not isinstance(document, dict):
+        return None
+    return document if all(whole(document[key]) for key, whole in _KINDS.items() if key in document) else None
+
+
+def _counted(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(count, int) for count in value.values())
+
+
+def _told(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(one, dict) and isinstance(one.get("attempt"), str) for one in value
+    )
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int)
+
+
+# Of keys that mean one thing in all documents.
+_KINDS: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("epoch", "pid", "rows_in", "rows_out", "rows_rejected", *ODD), _whole),
+    **dict.fromkeys(("codes", "bad_files"), _counted),
+    "failures": _told,
+    "identity": lambda value: isinstance(value, dict),
+}

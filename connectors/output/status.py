@@ -172,7 +172,7 @@ def _plan(store: Store, names: Layout) -> Plan:
     document = decode(store.read(names.plan))
     try:
         return Plan.from_document(document or {})
-    except (KeyError, TypeError, ValueError, IndexError):
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
         raise OutputError(f"cannot read the status of '{store.url}': '{names.plan}' is missing or not whole") from None
 
 

@@ -106,12 +106,13 @@ def valued(kind: pa.DataType, row: Row, leaf: pa.DataType) -> pa.DataType:
         for size in reversed(row):
             leaf = pa.list_(leaf) if size is None else pa.list_(leaf, size)
         return leaf
+    lists = (pa.types.is_fixed_size_list, pa.types.is_list, pa.types.is_large_list)
+    inside = valued(kind.value_type, row[1:], leaf) if any(check(kind) for check in lists) else None
+    if inside is None or inside == kind.value_type:
+        return kind
     if pa.types.is_fixed_size_list(kind):
-        return pa.list_(valued(kind.value_type, row[1:], leaf), kind.list_size)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        inside = valued(kind.value_type, row[1:], leaf)
-        return pa.list_(inside) if pa.types.is_list(kind) else pa.large_list(inside)
-    return kind
+        return pa.list_(kind.value_field.with_type(inside), kind.list_size)
+    return (pa.list_ if pa.types.is_list(kind) else pa.large_list)(kind.value_field.with_type(inside))
 
 
 def only_nulls(kind: pa.DataType, wanted: pa.DataType) -> bool:

@@ -5,11 +5,11 @@ Knows neither jobs nor columns. The invariant: nothing that is given is run as c
 
 from __future__ import annotations
 
-import pickle
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -157,32 +157,46 @@ def _file(key: str, text: str, allow_pickle: bool) -> npt.NDArray[Any]:
     match = _FILE.fullmatch(text)
     path, name = (Path(match[1]), match[2]) if match else (Path(text), None)
     try:
-        loaded = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:  # NumPy leaves one open that it cannot read
+            return _array(key, path, file, name, allow_pickle)
     except OSError as error:
         raise JobError(f"cannot read '{path}' for input {key!r}: {error.strerror or error}; check the path") from error
-    except (ValueError, EOFError) as error:  # neither .npy nor .npz, or with objects in it
+
+
+def _array(key: str, path: Path, file: BinaryIO, name: str | None, allow_pickle: bool) -> npt.NDArray[Any]:
+    try:
+        loaded = np.load(file, allow_pickle=False)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:  # neither .npy nor .npz, or with objects in it
         if not allow_pickle:
             raise JobError(
                 f"cannot read '{path}' for input {key!r}: it is no plain .npy or .npz file; a pickle runs code when"
                 " it is read: if you made it yourself, give --allow-pickle"
             ) from error
-        loaded = _unpickled(path)
+        file.seek(0)
+        loaded = _unpickled(path, file)
     if not isinstance(loaded, Mapping):
         return np.asarray(loaded)
     names = list(loaded)
+    if not names:
+        raise JobError(f"cannot read '{path}' for input {key!r}: there is no array in it")
     if name is None and len(names) == 1:
         name = names[0]
     if name not in names:
         wanted = "several arrays" if name is None else f"no array {name!r}"
         raise JobError(f"cannot read '{path}' for input {key!r}: {wanted} in it; choose one, '{path}[{names[0]}]', of "
                        f"{one_of(names, name)}")  # fmt: skip
-    return np.asarray(loaded[name])
-
-
-def _unpickled(path: Path) -> Any:
     try:
-        return np.load(path, allow_pickle=True)
-    except (pickle.UnpicklingError, ValueError, EOFError, AttributeError, ImportError) as error:
+        return np.asarray(loaded[name])
+    except Exception as error:  # what is in it decides which: a damaged member, objects, a method of compression
+        raise JobError(
+            f"cannot read '{path}[{name}]' for input {key!r}: {error}; expected an array of numbers"
+        ) from error
+
+
+def _unpickled(path: Path, file: BinaryIO) -> Any:
+    try:
+        return np.load(file, allow_pickle=True)
+    except Exception as error:  # a pickle runs code, which may raise anything
         raise JobError(
             f"cannot read '{path}': {error}; expected a .npy or .npz file, or a pickle of an array"
         ) from error

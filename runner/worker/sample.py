@@ -108,8 +108,12 @@ class Sample:
         }
 
     def joined(self, others: Sequence[pa.RecordBatch]) -> Sample:
-        """The same with more rows of the input behind its own; where it is made up, these alone."""
+        """The same with more rows of the input behind its own; where it is made up, these alone.
+
+        Rows of files in which a column has another type than in the first ones are left out.
+        """
         batches = [self._rows, *others] if self._rows is not None else list(others)
+        batches = [rows for rows in batches if rows.schema.equals(batches[0].schema)]
         return Sample(self._binding, self._signature, pa.concat_batches(batches)) if batches else self
 
     def distinct(self) -> Iterator[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,21 @@ def test_a_pickle_is_read_only_where_it_is_asked_for(tmp_path: Path) -> None:
     (tmp_path / "noise").write_bytes(b"no pickle at all")
     with pytest.raises(JobError, match=r"expected a \.npy or .npz file, or a pickle"):
         inputs_of([f"x={tmp_path}/noise"], [], [], allow_pickle=True)
+
+
+@pytest.mark.parametrize("allow", [False, True])
+@pytest.mark.parametrize("name", ["empty.npz", "objects.npz", "cut.npz", "bytes.npz", "zeros.npy", "deep.pkl"])
+def test_a_file_that_is_damaged_or_holds_no_array_is_named(name: str, allow: bool, tmp_path: Path) -> None:
+    np.savez(tmp_path / "empty.npz")
+    np.savez(tmp_path / "objects.npz", x=np.array([None, {}], object))
+    np.savez_compressed(tmp_path / "cut.npz", x=np.arange(1000))
+    whole = (tmp_path / "cut.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[:60] + bytes(200) + whole[260:])
+    (tmp_path / "bytes.npz").write_bytes(b"PK\x03\x04" + bytes(30))
+    (tmp_path / "zeros.npy").write_bytes(b"\x93NUMPY\x01\x00" + bytes(30))
+    (tmp_path / "deep.pkl").write_bytes(b"cmissing_module\nname\n.")
+    with pytest.raises(JobError, match=re.escape(name)):
+        inputs_of([f"x={tmp_path}/{name}"], [], [], allow)
 
 
 @pytest.mark.parametrize(

@@ -283,7 +283,7 @@ def tensor_digest(tensor: Tensor) -> str:
 def type_text(kind: pa.DataType) -> str:
     """An Arrow type without the names and nullability of its inner fields."""
     if pa.types.is_union(kind) and not any(kind.field(at).name for at in range(1, kind.num_fields)):
-        # A mixed type, see `connectors.formats.schema.mixed`.
+        # A mixed type, see `connectors.formats.widening.mixed`.
         return " or ".join(type_text(kind.field(at).type) for at in range(1, kind.num_fields))
     if isinstance(kind, pa.FixedShapeTensorType):
         return f"fixed_shape_tensor<{type_text(kind.value_type)}>{list(kind.shape)}"

@@ -18,9 +18,10 @@ import pyarrow.parquet as pq
 
 from connectors.formats.buffered import BufferedFile
 from connectors.formats.chunk import Chunk, Leaf, TextSizes
+from connectors.formats.extension import is_registered
 from connectors.formats.fault import one_line, unreadable, wrong_magic
 from connectors.formats.int96 import USUAL, Unit, unit_of
-from connectors.formats.plain import is_registered, plain_schema
+from connectors.formats.plain import plain_schema
 from connectors.formats.schema import leaf_types
 from jobs.errors import one_of
 

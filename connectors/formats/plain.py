@@ -1,10 +1,9 @@
 """Columns of plain types: without dictionaries, runs and views, which hold in a few bytes what is large when decoded.
 
 Owns what such a column becomes, and how many bytes that takes; refuses to know files. Extension types of Python become
-what they store, and what names them goes to the field, as where they are not registered: which are is an accident of
-what a process has imported. The invariant: sizes are known
-before anything is decoded, and no piece passes what 32-bit offsets reach. pyarrow does not look: beyond it, casts of
-views and `run_end_decode` return offsets that have wrapped (26.0), and dictionaries fail.
+what they store, as where they are not registered. The invariant: sizes are known before anything is decoded, and no
+piece passes what 32-bit offsets reach. pyarrow does not look: beyond it, casts of views and `run_end_decode` return
+offsets that have wrapped (26.0), and dictionaries fail.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from connectors.formats.extension import unregistered
 from connectors.formats.fault import MAX_ROW_GROUP_BYTES
 
 PIECE_BYTES = 2**31 - 1  # what the 32-bit offsets of text and lists reach
-
 Sizes = Any  # (rows,) int64 of bytes
 
 
@@ -31,24 +30,6 @@ class TooLargeError(Exception):
         """found: how large it is, in words. column: its name."""
         super().__init__(found)
         self.column = column
-
-
-NAME, PARAMETERS = b"ARROW:extension:name", b"ARROW:extension:metadata"  # of a field. source: Columnar.rst
-
-
-def unregistered(field: pa.Field) -> pa.Field:
-    """The field as if no Python had registered its extension type."""
-    while isinstance(kind := field.type, pa.ExtensionType):
-        said = {NAME: kind.extension_name.encode(), PARAMETERS: kind.__arrow_ext_serialize__()}
-        field = pa.field(field.name, kind.storage_type, field.nullable, {**(field.metadata or {}), **said})
-    return field
-
-
-def is_registered(kind: pa.DataType) -> bool:
-    """Whether an extension type of Python is in it."""
-    if isinstance(kind, pa.BaseExtensionType):
-        return isinstance(kind, pa.ExtensionType) or is_registered(kind.storage_type)
-    return any(is_registered(kind.field(index).type) for index in range(kind.num_fields))
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from connectors.formats.schema import common_type
+from connectors.formats.widening import common_type
 from jobs.errors import BindingError, offenders, one_of
 from jobs.job import Columns, InputColumn, OutputColumn, misplaced
 from runner.binding.binding import Binding, BoundInput

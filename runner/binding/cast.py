@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from connectors.formats.schema import common_type, is_mixed, members
+from connectors.formats.widening import common_type, is_mixed, members
 from jobs.job import CastRule, TimeUnit
 from runner.tensor import AS_BITS, DTYPES, NARROW, Array, bits_of, carrier, integer_range, natural, type_text, values_of
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from connectors.formats.schema import common_type
 from connectors.formats.tfrecord.example import RowsError, encode, kind_of
+from connectors.formats.widening import common_type
 from jobs.job import InputColumn
 from runner.binding.blame import Blame
 from runner.binding.cast import advice, unheld

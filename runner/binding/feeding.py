@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from connectors.formats.schema import common_type, type_in
+from connectors.formats.widening import common_type, type_in
 from jobs.errors import BindingError, DataError
 from jobs.job import InputColumn, NullFill
 from runner.binding.blame import Blame

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from connectors.formats.plain import NAME, PARAMETERS
+from connectors.formats.extension import NAME, PARAMETERS
 from runner.binding.cast import as_arrow, as_numpy
 from runner.tensor import Array
 

@@ -9,9 +9,9 @@ from typing import get_args
 import pyarrow as pa
 
 from connectors.formats.base import Unread
-from connectors.formats.plain import unregistered
+from connectors.formats.extension import unregistered
 from connectors.formats.registry import FORMATS, make_encoder
-from connectors.formats.schema import common_type
+from connectors.formats.widening import common_type
 from connectors.output.rehearsal import Rehearsal, rehearse
 from connectors.output.reject import left_out
 from jobs.errors import OutputError, offenders, one_of

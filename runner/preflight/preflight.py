@@ -90,7 +90,7 @@ class Preflight:
     model: ModelSpec
     metagraph: MetaGraph
     signature: Signature
-    schema: pa.Schema  # of the columns that are read, over all files; see `connectors.formats.schema.mixed`
+    schema: pa.Schema  # of the columns that are read, over all files; see `connectors.formats.widening.mixed`
     binding: Binding
     plan: Plan
     batch_rows: int

@@ -22,7 +22,7 @@ from jobs.errors import DataError
 from jobs.job import Limits
 from runner.batch.batches import Where
 from runner.binding.binding import NAN_ANSWER, ODD_INPUT, UNSEEN, Marks
-from runner.binding.cast import unheld
+from runner.binding.cast.cast import unheld
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from connectors.formats.widening import common_type
 from jobs.errors import BindingError, offenders, one_of
 from jobs.job import Columns, InputColumn, OutputColumn, misplaced
 from runner.binding.binding import Binding, BoundInput
-from runner.binding.cast import NATURAL
+from runner.binding.cast.kind import NATURAL
 from runner.binding.composite import PartsSource, grouped, source_of, target_of
 from runner.binding.constant import mismatch
 from runner.binding.example import ExampleSource, example_source

@@ -20,7 +20,8 @@ import pyarrow as pa
 
 from jobs.errors import DataError, InternalError
 from runner.binding.blame import RowError
-from runner.binding.cast import as_arrow, unheld
+from runner.binding.cast.cast import unheld
+from runner.binding.cast.view import as_arrow
 from runner.binding.composite import PartsSource
 from runner.binding.feeding import (
     ColumnSource,

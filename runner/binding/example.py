@@ -13,7 +13,8 @@ from connectors.formats.tfrecord.example import RowsError, encode, kind_of
 from connectors.formats.widening import common_type
 from jobs.job import InputColumn
 from runner.binding.blame import Blame
-from runner.binding.cast import advice, unheld
+from runner.binding.cast.agreement import advice
+from runner.binding.cast.cast import unheld
 from runner.binding.constant import mismatch
 from runner.binding.feeding import typed_column
 from runner.binding.nesting import peel, plain

@@ -20,7 +20,10 @@ from connectors.formats.widening import common_type, type_in
 from jobs.errors import BindingError, DataError
 from jobs.job import InputColumn, NullFill
 from runner.binding.blame import Blame
-from runner.binding.cast import NATURAL, Cast, advice, agree, as_arrow, as_numpy, is_raw, is_time
+from runner.binding.cast.agreement import advice, agree
+from runner.binding.cast.cast import Cast
+from runner.binding.cast.kind import NATURAL, is_raw, is_time
+from runner.binding.cast.view import as_arrow, as_numpy
 from runner.binding.constant import constant, mismatch
 from runner.binding.nesting import Row, byte_lists, merge, only_nulls, open_lengths, peel, plain, unfit, wanted
 from runner.binding.shaped import ShapedTensor

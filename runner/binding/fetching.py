@@ -25,7 +25,8 @@ import pyarrow as pa
 from jobs.errors import DataError
 from jobs.job import OutputColumn
 from runner.binding.blame import RowError
-from runner.binding.cast import NATURAL, as_arrow
+from runner.binding.cast.kind import NATURAL
+from runner.binding.cast.view import as_arrow
 from runner.binding.constant import fits, mismatch
 from runner.binding.nesting import Row
 from runner.model.signature import TensorSpec

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from runner.binding.cast import as_numpy
+from runner.binding.cast.view import as_numpy
 from runner.binding.shaped import FlatTensor, ShapedTensor
 from runner.tensor import Array
 

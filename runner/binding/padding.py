@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from jobs.errors import BindingError
 from jobs.job import InputColumn, OutputColumn, Pad
-from runner.binding.cast import as_numpy
+from runner.binding.cast.view import as_numpy
 from runner.binding.constant import constant, mismatch
 from runner.binding.fetching import MAX_OFFSET, OutputTarget, output_target
 from runner.binding.nesting import Row, peel, plain

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from jobs.job import InputColumn, NullFill, OutputColumn
 from runner.binding.blame import Blame
-from runner.binding.cast import as_numpy
+from runner.binding.cast.view import as_numpy
 from runner.binding.constant import mismatch
 from runner.binding.feeding import ColumnSource, column_source, nulls, typed_column
 from runner.binding.fetching import MAX_OFFSET, OutputTarget, output_target

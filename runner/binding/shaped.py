@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connectors.formats.extension import NAME, PARAMETERS
-from runner.binding.cast import as_arrow, as_numpy
+from runner.binding.cast.view import as_arrow, as_numpy
 from runner.tensor import Array
 
 # Source: ray/data/_internal/tensor_extensions/arrow.py, Ray 2.60: ArrowTensorType, ArrowTensorTypeV2,

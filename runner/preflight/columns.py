@@ -17,7 +17,7 @@ from jobs.errors import BindingError, InputError, offenders
 from jobs.job import Columns, Job
 from runner.binding.bind import bind, fed_fields, wanted_columns
 from runner.binding.binding import Binding
-from runner.binding.cast import NATURAL
+from runner.binding.cast.kind import NATURAL
 from runner.binding.naming import count, named, rules_of
 from runner.model.signature import Signature
 from runner.preflight.files import first_schema, inspect

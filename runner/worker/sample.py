@@ -26,7 +26,7 @@ from jobs.job import Input
 from runner.batch.batches import Where, batches
 from runner.batch.distinct import changes, fed_columns
 from runner.binding.binding import Binding
-from runner.binding.cast import as_arrow
+from runner.binding.cast.view import as_arrow
 from runner.binding.composite import PartsSource
 from runner.binding.feeding import ConstantSource
 from runner.model.signature import Signature, TensorSpec

@@ -55,21 +55,25 @@ MAY: dict[str, tuple[str, ...]] = {
         *("runner/tensor.py", "runner/proto", "jobs"),
     ),
     "runner/scan": ("runner/model", "runner/tensor.py", "runner/proto", "jobs"),
+    "runner/binding/cast": ("connectors/formats", "runner/tensor.py", "jobs"),
     "runner/binding": (
-        *("runner/model", "connectors/formats", "connectors/formats/tfrecord", "runner/tensor.py"),
-        "jobs",
+        *("runner/binding/cast", "runner/model", "connectors/formats", "connectors/formats/tfrecord"),
+        *("runner/tensor.py", "jobs"),
     ),
     "runner/engine": ("runner/scan", "runner/model", "runner/tensor.py", "runner/proto", "jobs"),
-    "runner/batch": ("runner/binding", "connectors/output", "connectors/secret.py", "runner/tensor.py", "jobs"),
+    "runner/batch": (
+        *("runner/binding", "runner/binding/cast", "connectors/output", "connectors/secret.py", "runner/tensor.py"),
+        "jobs",
+    ),
     "runner/worker": (
         *("runner/batch", "runner/engine", "runner/binding", "runner/model", "runner/measure"),
         *("runner/tensor.py", "runner/proto", "connectors/output", "connectors/formats", "connectors/store"),
-        *("connectors/formats/tfrecord", "connectors/failpoint.py", "jobs"),
+        *("runner/binding/cast", "connectors/formats/tfrecord", "connectors/failpoint.py", "jobs"),
     ),
     "runner/preflight": (
         *("runner/worker", "runner/batch", "runner/engine", "runner/binding", "runner/scan", "runner/model"),
         *("connectors/output", "connectors/formats", "connectors/models", "connectors/store", "connectors/secret.py"),
-        *("runner/tensor.py", "jobs"),
+        *("runner/binding/cast", "runner/tensor.py", "jobs"),
     ),
     "runner/pool": ("runner/worker", "runner/engine", "runner/measure", "jobs/schedule", "jobs"),
     "runner/cluster": (

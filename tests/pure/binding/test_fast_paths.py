@@ -17,7 +17,7 @@ from jobs.job import Columns
 from runner.batch.batches import Where, batches
 from runner.binding.bind import bind
 from runner.binding.binding import Binding
-from runner.binding.cast import as_arrow, as_numpy
+from runner.binding.cast.view import as_arrow, as_numpy
 from runner.engine.tstring import records, strings
 from runner.model.signature import Signature, TensorSpec
 from runner.tensor import Strings

@@ -9,7 +9,7 @@ import pytest
 
 from jobs.job import Columns
 from runner.binding.bind import bind
-from runner.binding.cast import NATURAL
+from runner.binding.cast.kind import NATURAL
 from runner.engine import EngineOptions, load
 
 _VALUES = {"b": [True, False], "u": [0, 3], "i": [-2, 1], "f": [-1.5, 2.0]}

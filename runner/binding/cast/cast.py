@@ -1,0 +1,152 @@
+"""Values of one Arrow type -> the carrier of one TensorFlow dtype: the conversion, as it was agreed on.
+
+Knows nothing of rows, lists or nulls. The invariant: without `unsafe` no value changes; what the types alone
+cannot promise is checked value by value, and the caller learns which values failed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from runner.binding.cast.reading import Failed, Reading
+from runner.binding.cast.view import as_numpy
+from runner.tensor import Array, bits_of, carrier, integer_range, natural, type_text, values_of
+
+How = Literal["same", "exact", "range", "finite", "lossless", "nearest", "unsafe"]
+_NOTES: dict[How, str] = {
+    "same": "",
+    "exact": "widened",
+    "range": "each value is checked to fit",
+    "finite": "rounded; a value that would become infinite is an error",
+    "lossless": "exact values only",
+    "nearest": "rounded to the nearest; a value that would become infinite is an error",
+    "unsafe": "cast: unsafe",
+}
+
+
+@dataclass(frozen=True)
+class Cast:
+    """A conversion that was agreed on. `how` says what the types promise; see `agree`."""
+
+    dtype: str
+    how: How
+    parts: tuple[Cast, ...] = ()  # of a complex number: re, im
+    reading: Reading | None = None  # of times and decimals: what comes before
+    kinds: tuple[tuple[pa.DataType, Cast], ...] = ()  # of a mixed type: of each of its members
+
+    def of(self, kind: pa.DataType) -> Cast:
+        """The conversion of values of one member, where the type that was agreed on is mixed."""
+        return next((cast for member, cast in self.kinds if member == kind), self)
+
+    def document(self) -> dict[str, Any]:
+        """For the plan: what decides the values that come out, as plain JSON values."""
+        said = self.how if self.how in ("nearest", "unsafe") else "safe"
+        readings = [cast.reading.document() for cast in (self, *(cast for _, cast in self.kinds)) if cast.reading]
+        return {"cast": said} | dict(item for reading in readings for item in reading.items())
+
+    @property
+    def note(self) -> str:
+        """For people: what is done to the values, "" where nothing is."""
+        if len({member.note for _, member in self.kinds}) > 1:
+            return ", ".join(f"{type_text(kind)}: {member.note or 'as it is'}" for kind, member in self.kinds)
+        if self.kinds:
+            return self.kinds[0][1].note
+        return "; ".join(filter(None, (self.reading.note if self.reading else "", _NOTES[self.how])))
+
+    def apply(self, values: pa.Array) -> tuple[Array, Failed | None]:
+        """Convert. A mixed type: see `of`.
+
+        values:  of the agreed type, without nulls; not for strings.
+        returns: carrier array (len(values),), and which values cannot be represented, None where all can. Of two
+                 reasons only one is told; the others are found when those values are gone.
+        cost:    a view for 'same', one copy otherwise; bool always a copy.
+        """
+        if pa.types.is_struct(values.type):
+            return self._complex(values)
+        if self.reading is None:
+            return self._plain(as_numpy(values))
+        numbers, unread = self.reading.apply(values)
+        array, failed = self._plain(numbers)
+        return array, unread or failed
+
+    def _plain(self, values: Array) -> tuple[Array, Failed | None]:
+        if self.how == "same":
+            return values, None
+        with np.errstate(all="ignore"):  # an overflow is found below, or is wanted
+            converted = values.astype(natural(self.dtype))
+            carried = bits_of(converted, self.dtype)
+        if self.how == "range":
+            return carried, self._failed("ROW_OVERFLOW", _outside(values, self.dtype))
+        if self.how == "finite":
+            return carried, self._failed("ROW_OVERFLOW", np.isinf(converted) & np.isfinite(values))
+        if self.how == "nearest":
+            held = values_of(carried, self.dtype)
+            return carried, self._failed("ROW_OVERFLOW", ~np.isfinite(held) & np.isfinite(values))
+        if self.how == "lossless":
+            return carried, self._failed("ROW_INEXACT", _changed(values, values_of(carried, self.dtype)))
+        return carried, None
+
+    def _failed(self, code: Literal["ROW_INEXACT", "ROW_OVERFLOW"], mask: Array) -> Failed | None:
+        if not mask.any():
+            return None
+        exactly = " exactly" if code == "ROW_INEXACT" else ""
+        return Failed(code, mask, f"a value that {self.dtype} cannot hold{exactly}")
+
+    def _complex(self, values: pa.StructArray) -> tuple[Array, Failed | None]:
+        converted = np.empty(len(values), carrier(self.dtype))
+        wrong = np.zeros(len(values), np.bool_)
+        for name, target, cast in zip(("re", "im"), (converted.real, converted.imag), self.parts, strict=True):
+            target[:], failed = cast.apply(values.field(name))
+            if failed is not None:
+                wrong |= failed.mask
+        return converted, self._failed("ROW_INEXACT" if self.how == "lossless" else "ROW_OVERFLOW", wrong)
+
+
+def unheld(values: pa.Array, kind: pa.DataType, first: int = 0) -> list[int]:
+    """The rows, counted from `first`, whose value another type cannot hold as it is: `values.cast(kind)` fails of them.
+
+    cost: one cast where there is none; each such row costs some more.
+    """
+    try:
+        values.cast(kind)
+    except pa.ArrowInvalid:
+        half = len(values) // 2
+        if not half:
+            return [first]
+        # Not slices: a list would be cast with all that lies beside it.
+        parts = [values.take(pa.array(range(*span), pa.int64())) for span in ((0, half), (half, len(values)))]
+        return unheld(parts[0], kind, first) + unheld(parts[1], kind, first + half)
+    return []
+
+
+def _changed(values: Array, held: Array) -> Array:
+    """(len(values),) where what is held is not the value; NaN is one of floats."""
+    # NumPy compares integers with floats as float64, in which 2**53 + 1 is 2**53: compared as integers instead.
+    if values.dtype.kind in "iu":
+        floats = held.astype(np.float64)
+        within = _within(floats, values.dtype)
+        changed: Array = ~within | (np.where(within, floats, 0).astype(values.dtype) != values)
+    elif held.dtype.kind in "iu":
+        changed = ~_within(values.astype(np.float64), held.dtype) | (held.astype(np.float64) != values)
+    else:
+        changed = (held != values) & ~(np.isnan(held) & np.isnan(values))
+    return changed
+
+
+def _within(floats: Array, dtype: np.dtype[Any]) -> Array:
+    """Where a float64 lies in the range of integers; both ends are exact, the upper one is left out."""
+    limits = np.iinfo(dtype)
+    within: Array = (floats >= float(limits.min)) & (floats < float(int(limits.max) + 1))
+    return within
+
+
+def _outside(values: Array, dtype: str) -> Array:
+    # The bounds are cut to the source's own range: NumPy compares no number with one its dtype cannot hold.
+    own, (least, most) = np.iinfo(values.dtype), integer_range(dtype)
+    low, high = max(int(own.min), least), min(int(own.max), most)
+    outside: Array = (values < low) | (values > high)
+    return outside

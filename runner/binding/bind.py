@@ -13,13 +13,14 @@ from jobs.job import Columns, InputColumn, OutputColumn, misplaced
 from runner.binding.binding import Binding, BoundInput
 from runner.binding.cast.kind import NATURAL
 from runner.binding.composite import PartsSource, grouped, source_of, target_of
-from runner.binding.constant import mismatch
+from runner.binding.constant import ConstantSource, mismatch
 from runner.binding.example import ExampleSource, example_source
-from runner.binding.feeding import ColumnSource, ConstantSource, InputSource, StackSource, feedable
+from runner.binding.feeding import feedable
 from runner.binding.fetching import Target
 from runner.binding.naming import Way, absent, count, features_of, named, paths, rules_of, with_fields
 from runner.binding.nesting import Row, valued
 from runner.binding.padding import PadSource
+from runner.binding.source import ColumnSource, InputSource, StackSource
 from runner.model.signature import Signature, TensorSpec
 
 

@@ -23,9 +23,14 @@ from runner.binding.blame import RowError
 from runner.binding.cast.cast import unheld
 from runner.binding.cast.view import as_arrow
 from runner.binding.composite import PartsSource
-from runner.binding.feeding import (
+from runner.binding.constant import ConstantSource
+from runner.binding.fetching import OutputTarget, Target
+from runner.binding.naming import Lead, with_columns
+from runner.binding.nesting import peel
+from runner.binding.padding import PadSource
+from runner.binding.ragged import nan_lists
+from runner.binding.source import (
     ColumnSource,
-    ConstantSource,
     InputSource,
     Span,
     column_of,
@@ -35,11 +40,6 @@ from runner.binding.feeding import (
     passes_nonfinite,
     within,
 )
-from runner.binding.fetching import OutputTarget, Target
-from runner.binding.naming import Lead, with_columns
-from runner.binding.nesting import peel
-from runner.binding.padding import PadSource
-from runner.binding.ragged import nan_lists
 from runner.tensor import (
     Array,
     Feeds,

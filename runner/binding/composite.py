@@ -24,12 +24,13 @@ import pyarrow as pa
 from jobs.errors import one_of
 from jobs.job import Columns, InputColumn, OutputColumn
 from runner.binding.constant import mismatch
-from runner.binding.feeding import InputSource, input_source
+from runner.binding.feeding import input_source
 from runner.binding.fetching import Target, output_target
 from runner.binding.naming import count
 from runner.binding.nesting import peel
 from runner.binding.padding import PadSource, cut_target, pad_source
 from runner.binding.ragged import RaggedSource, ragged_source, ragged_target
+from runner.binding.source import InputSource
 from runner.binding.sparse import SparseSource, sparse_source, sparse_target
 from runner.model.signature import Signature, TensorSpec
 

@@ -3,13 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from jobs.errors import BindingError
-from runner.tensor import NARROW, Array, Strings, Tensor, bits_of, integer_range, natural, tensor_text, values_of
+from runner.tensor import (
+    NARROW,
+    Array,
+    Strings,
+    Tensor,
+    bits_of,
+    integer_range,
+    natural,
+    tensor_digest,
+    tensor_text,
+    values_of,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class ConstantSource:
+    """The same tensor for every batch, never cut to the rows."""
+
+    tensor: Tensor
+    columns: tuple[str, ...] = ()
+
+    def feed(self, batch: pa.RecordBatch) -> Tensor:
+        return self.tensor
+
+    def describe(self) -> dict[str, str]:
+        return {"column": "", "type": "", "note": "constant"}
+
+    def document(self) -> dict[str, Any]:
+        return {"constant": tensor_digest(self.tensor)}
 
 
 def constant(value: Any, dtype: str, shape: Sequence[int | None] | None, unsafe: bool = False) -> Tensor:

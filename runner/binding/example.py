@@ -16,8 +16,8 @@ from runner.binding.blame import Blame
 from runner.binding.cast.agreement import advice
 from runner.binding.cast.cast import unheld
 from runner.binding.constant import mismatch
-from runner.binding.feeding import typed_column
 from runner.binding.nesting import peel, plain
+from runner.binding.source import typed_column
 from runner.model.signature import TensorSpec
 from runner.tensor import Strings, type_text
 

@@ -19,10 +19,11 @@ from jobs.job import InputColumn, NullFill, OutputColumn
 from runner.binding.blame import Blame
 from runner.binding.cast.view import as_numpy
 from runner.binding.constant import mismatch
-from runner.binding.feeding import ColumnSource, column_source, nulls, typed_column
+from runner.binding.feeding import column_source
 from runner.binding.fetching import MAX_OFFSET, OutputTarget, output_target
 from runner.binding.nesting import Row, peel, plain
 from runner.binding.shaped import ShapedTensor
+from runner.binding.source import ColumnSource, nulls, typed_column
 from runner.model.signature import TensorSpec
 from runner.tensor import Array, Feeds, Outputs, Strings, Tensor, carrier, type_text
 
@@ -173,7 +174,7 @@ class RaggedSource:
         return {"as": "ragged", "levels": self.lists.levels, "empty": self.lists.empty, **self.lists.items.document()}
 
     def feed_parts(self, batch: pa.RecordBatch, rows: int) -> Feeds:
-        """The tensors of one batch by name; otherwise as `runner.binding.feeding.InputSource.feed`.
+        """The tensors of one batch by name; otherwise as `runner.binding.source.InputSource.feed`.
 
         rows: at least those of `batch`, whose last row stands for those that are missing.
         cost: no copy of plain values.

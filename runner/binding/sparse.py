@@ -15,10 +15,11 @@ import pyarrow as pa
 
 from jobs.job import InputColumn, OutputColumn
 from runner.binding.constant import fits, mismatch
-from runner.binding.feeding import ColumnSource, column_source
+from runner.binding.feeding import column_source
 from runner.binding.fetching import GUESS, MAX_OFFSET, OutputTarget, output_target
 from runner.binding.nesting import Row, peel
 from runner.binding.ragged import Lists, lists, note, origin
+from runner.binding.source import ColumnSource
 from runner.model.signature import TensorSpec
 from runner.tensor import Array, Feeds, Outputs, Strings, Tensor, tensor_text, type_text
 

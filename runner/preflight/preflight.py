@@ -25,7 +25,7 @@ from jobs.plan import InputFile, Plan
 from runner.batch.batches import auto_batch_rows, most_batch_rows, planned_batch_rows
 from runner.binding.bind import bind, wanted_columns
 from runner.binding.binding import Binding
-from runner.binding.feeding import Span
+from runner.binding.source import Span
 from runner.engine import EngineOptions, ModelOptions
 from runner.model.planned import PlannedModel, planned_model
 from runner.model.saved_model import read_model

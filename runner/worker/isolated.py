@@ -19,7 +19,7 @@ from connectors.store.store import Store
 from jobs.attempt import InputSlice
 from jobs.errors import DataError, MemoryLimitError, ModelCallError, PoisonError, RunnerError
 from jobs.numerics import UNKNOWN, Numerics
-from runner.binding.feeding import ConstantSource
+from runner.binding.constant import ConstantSource
 from runner.engine import Engine, EngineOptions
 from runner.tensor import Feeds, Outputs, Strings
 from runner.worker.child import Child, ChildEnded

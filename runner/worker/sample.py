@@ -28,7 +28,7 @@ from runner.batch.distinct import changes, fed_columns
 from runner.binding.binding import Binding
 from runner.binding.cast.view import as_arrow
 from runner.binding.composite import PartsSource
-from runner.binding.feeding import ConstantSource
+from runner.binding.constant import ConstantSource
 from runner.model.signature import Signature, TensorSpec
 from runner.tensor import DTYPES, Feeds, Strings, Tensor, bits_of, natural
 

@@ -15,7 +15,7 @@ from jobs.job import Columns
 from runner.binding.bind import bind
 from runner.binding.binding import Binding
 from runner.binding.blame import RowError
-from runner.binding.feeding import Span
+from runner.binding.source import Span
 from runner.model.signature import Signature, TensorSpec
 from runner.tensor import Strings, bfloat16_values
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from jobs.job import InputColumn
 from runner.binding.blame import RowError
-from runner.binding.feeding import finite, input_source
+from runner.binding.feeding import input_source
+from runner.binding.source import finite
 from runner.model.signature import TensorSpec
 
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")

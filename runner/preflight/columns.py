@@ -70,6 +70,18 @@ def agreed(columns: Columns, signature: Signature, schemas: Schemas) -> tuple[pa
     return unify(schemas, wanted_columns(columns, signature, whole), fed_fields(columns, signature, whole))
 
 
+def require_agreed(columns: Columns, signature: Signature, schemas: Schemas) -> pa.Schema:
+    """The one schema of `agreed`. raises: BindingError where there is none."""
+    schema, problems = agreed(columns, signature, schemas)
+    if problems:
+        raise BindingError(
+            f"input and job do not fit: {len(problems)} problem{'s' * (len(problems) > 1)} in {len(schemas)} files"
+            f"\n{offenders(problems)}",
+            code=problems[0].partition(":")[0],
+        )
+    return schema
+
+
 def varying(schemas: Schemas, kept: Sequence[str]) -> dict[str, str]:
     """The kept columns whose files differ in type -> which type in how many of them, in words."""
     groups, found = distinct(schemas), dict[str, str]()

@@ -19,7 +19,7 @@ from connectors.store.scratch import expanded
 from connectors.store.store import FileStat, Store
 from jobs import notebook
 from jobs import plan as plans
-from jobs.errors import BindingError, ModelError, offenders, one_of
+from jobs.errors import ModelError, one_of
 from jobs.job import Job, Model, Output, allowed
 from jobs.plan import InputFile, Plan
 from runner.batch.batches import auto_batch_rows, most_batch_rows, planned_batch_rows
@@ -37,7 +37,7 @@ from runner.model.signature import (
     choose_signature,
     corrections,
 )
-from runner.preflight.columns import Schemas, agreed, bound_first, varying
+from runner.preflight.columns import bound_first, require_agreed, varying
 from runner.preflight.files import inspect
 from runner.preflight.identity import identity_of, model_identity
 from runner.preflight.input import Listed, listed, refuse_own_output
@@ -51,10 +51,10 @@ from runner.scan.compiled import Compiled, compiled
 from runner.scan.effects import Effects, effects
 from runner.scan.flow import Flow
 from runner.scan.lookups import lookups
-from runner.scan.program import Program, read_programs
+from runner.scan.program import read_programs
 from runner.scan.swallow import swallowing
 from runner.scan.trust import require_trust
-from runner.scan.unfed import unfed
+from runner.scan.unfed import require_fed
 from runner.worker.spec import WorkerSpec
 
 
@@ -225,7 +225,7 @@ def examine(job: Job, cache: CacheSettings | None = None) -> Examined:
     tried = scanned.repeatable
     assumed = with_shapes(signature, dict.fromkeys(open_ranks(job.columns, signature) if tried else [], (None,)))
     binding, seen = bound_first(job, assumed, source, store, files, tried)
-    _require_fed(program, signature, [target.name for target in binding.outputs], model.url)
+    require_fed(program, signature, [target.name for target in binding.outputs], model.url)
     flow = Flow(program, program.output_tensors(signature.name, [target.name for target in binding.outputs]))
     spans = {name: Span(found.lowest, found.highest, found.table) for name, found in lookups(flow, signature).items()}
     changed = compiled(flow, signature, binding.within(spans).spanned) if options.xla else None
@@ -247,7 +247,7 @@ def complete(examined: Examined) -> Preflight:
         if rejected:
             inspected = only_rows(inspected, places, rejected)
         schemas = [(file.url, file_schema) for file, file_schema in inspected]
-        schema = _agreed(examined, schemas)
+        schema = require_agreed(job.columns, examined.signature, schemas)
         if schema.names == columns:
             break  # else the first file lacked some
 
@@ -296,18 +296,6 @@ def complete(examined: Examined) -> Preflight:
     )
 
 
-def _agreed(examined: Examined, schemas: Schemas) -> pa.Schema:
-    """The one schema of the columns that are read. raises: BindingError where files do not agree on one."""
-    schema, problems = agreed(examined.job.columns, examined.signature, schemas)
-    if problems:
-        raise BindingError(
-            f"input and job do not fit: {len(problems)} problem{'s' * (len(problems) > 1)} in {len(schemas)} files"
-            f"\n{offenders(problems)}",
-            code=problems[0].partition(":")[0],
-        )
-    return schema
-
-
 def _settled(examined: Examined, schema: pa.Schema, files: Sequence[InputFile]) -> tuple[Signature, Sequence[str]]:
     """See `runner.preflight.rank.settled`; not of a model that a call would change."""
     job, signature, model = examined.job, examined.signature, examined.model
@@ -348,19 +336,6 @@ def _require_repeatable(effects: Effects, trusted: Sequence[str], signature: str
         raise ModelError(
             f"cannot promise equal bits for signature {signature!r} of model '{url}': it {' and '.join(found)};"
             " export it without these, or leave out `limits.reproducible`"
-        )
-
-
-def _require_fed(program: Program, signature: Signature, outputs: Sequence[str], url: str) -> None:
-    """raises: ModelError naming outputs that need a placeholder that nobody feeds."""
-    if found := unfed(program, signature, outputs):
-        lines = offenders([f"output {name!r} needs {', '.join(texts)}" for name, texts in found.items()])
-        others = [name for name in outputs if name not in found]
-        keep = f"choose `outputs: [{', '.join(others)}]`, or " if others else ""
-        raise ModelError(
-            f"cannot run signature {signature.name!r} of model '{url}': {len(found)} of its outputs need a placeholder"
-            f" that is no input of the signature and has no default; {keep}export the model with it as an input, or as"
-            f" a constant\n{lines}"
         )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from jobs.errors import ModelError, offenders
 from runner.model.signature import Signature, TensorSpec
 from runner.model.tensor_proto import dimensions
 from runner.proto.saved_model_pb2 import NodeDef
@@ -34,6 +35,19 @@ def unfed(program: Program, signature: Signature, outputs: Iterable[str]) -> dic
     if not needed(wanted):  # mostly; then each output is as well
         return {}
     return {name: texts for name in wanted if (texts := needed([name]))}
+
+
+def require_fed(program: Program, signature: Signature, outputs: Sequence[str], url: str) -> None:
+    """raises: ModelError naming outputs that need a placeholder that nobody feeds."""
+    if found := unfed(program, signature, outputs):
+        lines = offenders([f"output {name!r} needs {', '.join(texts)}" for name, texts in found.items()])
+        others = [name for name in outputs if name not in found]
+        keep = f"choose `outputs: [{', '.join(others)}]`, or " if others else ""
+        raise ModelError(
+            f"cannot run signature {signature.name!r} of model '{url}': {len(found)} of its outputs need a placeholder"
+            f" that is no input of the signature and has no default; {keep}export the model with it as an input, or as"
+            f" a constant\n{lines}"
+        )
 
 
 def _tensors(spec: TensorSpec) -> tuple[str, ...]:

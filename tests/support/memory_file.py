@@ -1,8 +1,11 @@
-"""An open file of a fake store: its content is in memory, and never changes."""
+"""A fake store and its open file: the content is in memory, and never changes."""
 
 from __future__ import annotations
 
 import io
+from typing import Any
+
+from connectors.store.store import FileStat
 
 
 class MemoryFile(io.BytesIO):
@@ -10,3 +13,16 @@ class MemoryFile(io.BytesIO):
 
     def settle(self) -> None:
         """It is what it was."""
+
+
+class MemoryStore:
+    """A store of one file."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def stat(self, path: str) -> FileStat:
+        return FileStat(path, len(self.content), "1")
+
+    def open(self, path: str, planned: FileStat | None = None) -> Any:
+        return MemoryFile(self.content)

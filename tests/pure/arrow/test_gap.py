@@ -8,13 +8,12 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from memory_file import MemoryFile
+from memory_file import MemoryStore
 
 from connectors.formats.arrow.footer import read_places
 from connectors.formats.arrow.gap import FRONT_BYTES
 from connectors.formats.arrow.source import ArrowSource
 from connectors.formats.buffered import TAIL_BYTES, BufferedFile
-from connectors.store.store import FileStat
 from jobs.attempt import InputSlice
 from jobs.errors import InputError
 
@@ -26,19 +25,6 @@ WIDE = pa.table({f"a column with a long name {index}": [1, 2, 3] for index in ra
 TABLES = {"plain": PLAIN, "dictionaries": KINDS, "nulls": NULLS, "wide": WIDE}
 
 
-class Memory:
-    """A store of one file."""
-
-    def __init__(self, content: bytes) -> None:
-        self.content = content
-
-    def stat(self, path: str) -> FileStat:
-        return FileStat(path, len(self.content), "1")
-
-    def open(self, path: str, planned: FileStat | None = None) -> Any:
-        return MemoryFile(self.content)
-
-
 def encoded(table: pa.Table, **options: Any) -> bytes:
     file = io.BytesIO()
     with pa.ipc.new_file(file, table.schema, options=pa.ipc.IpcWriteOptions(**options)) as writer:
@@ -47,7 +33,7 @@ def encoded(table: pa.Table, **options: Any) -> bytes:
 
 
 def read(content: bytes) -> pa.Table:
-    store: Any = Memory(content)
+    store: Any = MemoryStore(content)
     source = ArrowSource()
     file, schema = source.inspect(store, store.stat("f"), [])
     inputs = InputSlice(0, "f", file.size, "1", 0, tuple(group.rows for group in file.row_groups))

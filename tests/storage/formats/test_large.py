@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from memory_file import MemoryFile
+from memory_file import MemoryStore
 
 from connectors.formats import parquet
 from connectors.formats.chunk import TextSizes
 from connectors.formats.parquet import ParquetSource
 from connectors.formats.registry import make_source
-from connectors.store.store import FileStat, Store
+from connectors.store.store import Store
 from jobs.attempt import InputSlice
 from jobs.errors import DataError, InputError, RunnerError
 from jobs.job import Limits
@@ -26,19 +26,6 @@ from jobs.plan import RowGroup
 from runner.preflight.files import inspect
 
 MIB = 2**20
-
-
-class Memory:
-    """A store of one file."""
-
-    def __init__(self, content: bytes) -> None:
-        self.content = content
-
-    def stat(self, path: str) -> FileStat:
-        return FileStat(path, len(self.content), "1")
-
-    def open(self, path: str, expected: FileStat | None = None) -> Any:
-        return MemoryFile(self.content)
 
 
 def encoded(kind: str, table: pa.Table, **options: Any) -> bytes:
@@ -53,7 +40,7 @@ def encoded(kind: str, table: pa.Table, **options: Any) -> bytes:
 
 def read(kind: str, content: bytes, columns: list[str], most_bytes: int = 16 * 2**30) -> pa.Table:
     """The one row group."""
-    store: Any = Memory(content)
+    store: Any = MemoryStore(content)
     source = make_source(kind)
     source.max_row_group_bytes = most_bytes
     file, _ = source.inspect(store, store.stat("f"), columns)
@@ -118,7 +105,7 @@ def texts_of(column: pa.Array) -> pa.Array:
 
 
 def inspected(content: bytes) -> RowGroup:
-    store: Any = Memory(content)
+    store: Any = MemoryStore(content)
     source = ParquetSource()
     names = source.schema(store, store.stat("f")).names
     return source.inspect(store, store.stat("f"), names)[0].row_groups[0]

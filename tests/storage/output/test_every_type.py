@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from memory_file import MemoryFile
+from memory_file import MemoryStore
 
 from connectors.formats.registry import make_encoder, make_source
 from connectors.output.rehearsal import rehearse
-from connectors.store.store import FileStat
 from jobs.attempt import InputSlice
 
 NUMBERS = [pa.int8(), pa.uint64(), pa.float16(), pa.float64()]
@@ -89,25 +88,12 @@ LAYOUTS: dict[str, Callable[[pa.Array], pa.Array]] = {
 }
 
 
-class Memory:
-    """A store of one file."""
-
-    def __init__(self, content: bytes) -> None:
-        self.content = content
-
-    def stat(self, path: str) -> FileStat:
-        return FileStat(path, len(self.content), "1")
-
-    def open(self, path: str, planned: FileStat | None = None) -> Any:
-        return MemoryFile(self.content)
-
-
 def delivered(column: pa.Array) -> pa.Table:
     """As a source of Arrow files delivers it."""
     sink = io.BytesIO()
     with pa.ipc.new_file(sink, pa.schema([("c", column.type)])) as writer:
         writer.write_batch(pa.record_batch([column], ["c"]))
-    store: Any = Memory(sink.getvalue())
+    store: Any = MemoryStore(sink.getvalue())
     inputs = InputSlice(0, "f", len(store.content), "1", 0, (len(column),))
     with make_source("arrow").open(store, inputs, ["c"]) as reader:
         return reader.read(0)

@@ -72,7 +72,7 @@ def type_in(own: pa.DataType, unified: pa.DataType) -> pa.DataType:
 
 def _inside(kind: pa.DataType, change: Callable[[int, pa.Field], pa.DataType]) -> pa.DataType:
     """`kind`, with what is in it changed; itself where that is nothing. change: place and field -> type."""
-    if not (_is_list(kind) or pa.types.is_struct(kind) or pa.types.is_map(kind)):
+    if not (is_list(kind) or pa.types.is_struct(kind) or pa.types.is_map(kind)):
         return kind
     fields = [kind.field(at).with_type(change(at, kind.field(at))) for at in range(kind.num_fields)]
     if pa.types.is_struct(kind):
@@ -174,7 +174,7 @@ _FAMILIES: tuple[tuple[Callable[[pa.DataType], bool], Callable[[Kinds], pa.DataT
 
 
 def _wider_nested(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
-    if _is_list(a) and _is_list(b):
+    if is_list(a) and is_list(b):
         return _wider_list(a, b)
     if pa.types.is_struct(a) and pa.types.is_struct(b):
         return _wider_struct(a, b)
@@ -209,7 +209,8 @@ def _wider_struct(a: pa.StructType, b: pa.StructType) -> pa.DataType | None:
     return pa.struct([field if field.name in both else field.with_nullable(True) for field in fields])
 
 
-def _is_list(kind: pa.DataType) -> bool:
+def is_list(kind: pa.DataType) -> bool:
+    """Lists of any length, large ones, and those of one size."""
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 

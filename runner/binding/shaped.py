@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connectors.formats.extension import NAME, PARAMETERS
+from connectors.formats.widening import is_list
 from runner.binding.cast.view import as_arrow, as_numpy
 from runner.tensor import Array
 
@@ -162,10 +163,7 @@ def _is_shaped(kind: pa.DataType) -> bool:
     if not pa.types.is_struct(kind) or sorted(field.name for field in kind) != ["data", "shape"]:
         return False
     lists = [kind.field(name).type for name in ("data", "shape")]
-    flat = all(
-        pa.types.is_list(one) or pa.types.is_large_list(one) or pa.types.is_fixed_size_list(one) for one in lists
-    )
-    return flat and pa.types.is_integer(lists[1].value_type)
+    return all(map(is_list, lists)) and pa.types.is_integer(lists[1].value_type)
 
 
 def wrapped(values: Any, kind: pa.DataType) -> Any:

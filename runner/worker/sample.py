@@ -110,11 +110,21 @@ class Sample:
     def joined(self, others: Sequence[pa.RecordBatch]) -> Sample:
         """The same with more rows of the input behind its own; where it is made up, these alone.
 
-        Rows of files in which a column has another type than in the first ones are left out.
+        Rows of files whose types differ, or of other shapes, share no call: of those that may, the rows are taken of
+        which most differ.
         """
-        batches = [self._rows, *others] if self._rows is not None else list(others)
-        batches = [rows for rows in batches if rows.schema.equals(batches[0].schema)]
-        return Sample(self._binding, self._signature, pa.concat_batches(batches)) if batches else self
+        groups: list[list[pa.RecordBatch]] = []
+        for rows in [self._rows, *others] if self._rows is not None else others:
+            group = next((group for group in groups if group[0].schema.equals(rows.schema)), [])
+            groups += [] if group else [group]
+            group.append(rows)
+        samples = [self._of(group) for group in groups] or [self]
+        return max(samples, key=lambda sample: len(list(islice(sample.distinct(), DISTINCT_ROWS))))
+
+    def _of(self, rows: Sequence[pa.RecordBatch]) -> Sample:
+        """A sample of rows of one schema: those that may share a call with the first one."""
+        alike = self._binding.alike(pa.Table.from_batches(rows)).combine_chunks().to_batches()
+        return Sample(self._binding, self._signature, alike[0] if alike else rows[0])
 
     def distinct(self) -> Iterator[int]:
         """The first row, and rows that are fed as other values than each one before: from all over the sample, from

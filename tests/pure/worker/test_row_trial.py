@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from connectors.formats.schema import conform, unify
 from jobs.errors import ModelCallError, ModelError, PoisonError
 from jobs.job import Columns
 from runner.binding.bind import bind
@@ -278,6 +279,25 @@ def test_rows_that_do_not_fit_together_are_told() -> None:
     found = tried(model, ROWS["random"])
     assert (found.proved, found.unproved) == (False, "not proved with 2 rows (input): shapes differ")
     assert "shapes differ; the first rows that differ are compared while the job runs" in found.notes[0]
+
+
+def test_rows_of_other_files_are_tried_with_those_that_may_share_a_call_with_them() -> None:
+    signature = Signature("s", "", {"x": tensor("x", shape=(None, None))}, {"y": tensor("y")})
+    files = [[[1], [1], [1]], [[0.5], [0.5, 1.5], [2.5], [4.5]]]
+    tables = [pa.table({"x": pa.array(rows)}) for rows in files]  # lists of int64, lists of double
+    schema, problems = unify([(str(at), table.schema) for at, table in enumerate(tables)], ["x"])
+    binding = bind(Columns(), schema, signature, "list")
+    first, second = [conform(table, schema, "f").to_batches()[0] for table in tables]
+    assert (problems, first.schema.equals(second.schema)) == ([], False)
+    for function, proved in ((lambda x: x.sum(axis=1), True), (lambda x: np.cumsum(x.sum(axis=1)), False)):
+        engine = Engine(of(function))
+        sample = Sample(binding, signature, first)
+        if proved:
+            assert try_out(engine, binding, signature, sample, 100, "m", elsewhere=lambda: [second]).proved
+            assert max(engine.calls) == 3
+        else:
+            with pytest.raises(ModelError, match="depend on the rows beside a row"):
+                try_out(engine, binding, signature, sample, 100, "m", elsewhere=lambda: [second])
 
 
 def test_a_model_that_takes_one_row_a_call_says_so() -> None:

@@ -37,7 +37,7 @@ def damages(content: bytes) -> Iterator[bytes]:
     )
     document = json.loads(content)
     for key, value in document.items():
-        for other in (None, "x", [value], -1, {"a": 1}, [[1, "x"]]):
+        for other in (None, [value], {"a": 1}):
             yield json.dumps(document | {key: other}).encode()
 
 

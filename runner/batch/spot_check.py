@@ -20,7 +20,7 @@ from runner.batch.answer import DEPENDS, REPEATED, TOLERANCE, Call, answers, dif
 from runner.batch.batches import Where
 from runner.batch.distinct import changes, fed_columns
 from runner.binding.binding import Binding
-from runner.binding.cast import as_arrow
+from runner.binding.cast.view import as_arrow
 from runner.binding.fetching import OutputTarget
 from runner.tensor import Array, Feeds, Outputs, Strings
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from jobs.errors import DataError, InternalError
 from runner.binding.blame import RowError
-from runner.binding.cast.cast import unheld
+from runner.binding.cast.cast import as_type, unheld
 from runner.binding.cast.view import as_arrow
 from runner.binding.composite import PartsSource
 from runner.binding.constant import ConstantSource
@@ -339,7 +339,7 @@ def _refuse_torn_text(name: str, values: pa.Array) -> None:
 
 def _written(values: pa.Array, kind: pa.DataType) -> pa.Array:
     """A kept column of a mixed type in the type of all files; others as they are."""
-    return values if values.type == kind else values.cast(kind)
+    return values if values.type == kind else as_type(values, kind)
 
 
 def _refuse_unheld(name: str, values: pa.Array, kind: pa.DataType) -> None:

@@ -14,7 +14,7 @@ from connectors.formats.widening import common_type
 from jobs.job import InputColumn
 from runner.binding.blame import Blame
 from runner.binding.cast.agreement import advice
-from runner.binding.cast.cast import unheld
+from runner.binding.cast.cast import as_type, unheld
 from runner.binding.constant import mismatch
 from runner.binding.nesting import peel, plain
 from runner.binding.source import typed_column
@@ -65,7 +65,7 @@ class ExampleSource:
             holds = f"a value that {type_text(common)}, its type over all files, cannot hold"
             at, expected = np.array(failed), "expected one that fits, or 'cast: unsafe'"
             raise Blame(self.name, column).row_error("ROW_INEXACT", [holds] * len(at), expected, at)
-        return values.cast(common, safe=not self.unsafe)
+        return as_type(values, common, safe=not self.unsafe)
 
     def _check(self, name: str, values: pa.Array) -> None:
         try:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from runner.binding.cast.reading import Failed, Reading
-from runner.binding.cast.view import as_numpy
+from runner.binding.cast.view import as_arrow, as_numpy
 from runner.tensor import Array, bits_of, carrier, integer_range, natural, type_text, values_of
 
 How = Literal["same", "exact", "range", "finite", "lossless", "nearest", "unsafe"]
@@ -107,20 +107,26 @@ class Cast:
 
 
 def unheld(values: pa.Array, kind: pa.DataType, first: int = 0) -> list[int]:
-    """The rows, counted from `first`, whose value another type cannot hold as it is: `values.cast(kind)` fails of them.
+    """The rows, counted from `first`, whose value another type cannot hold as it is: `as_type` fails of them.
 
     cost: one cast where there is none; each such row costs some more.
     """
     try:
-        values.cast(kind)
+        as_type(values, kind)
     except pa.ArrowInvalid:
         half = len(values) // 2
         if not half:
             return [first]
-        # Not slices: a list would be cast with all that lies beside it.
-        parts = [values.take(pa.array(range(*span), pa.int64())) for span in ((0, half), (half, len(values)))]
-        return unheld(parts[0], kind, first) + unheld(parts[1], kind, first + half)
+        return unheld(values.slice(0, half), kind, first) + unheld(values.slice(half), kind, first + half)
     return []
+
+
+def as_type(values: pa.Array, kind: pa.DataType, *, safe: bool = True) -> pa.Array:
+    """The values in another type. raises: pa.ArrowInvalid where one does not fit. cost: two copies of nested ones."""
+    if pa.types.is_nested(values.type):
+        # A slice is cast with all that lies beside it (pyarrow 26.0), and fails where that does not fit.
+        values = values.take(as_arrow(np.arange(len(values))))
+    return values.cast(kind, safe=safe)
 
 
 def _changed(values: Array, held: Array) -> Array:

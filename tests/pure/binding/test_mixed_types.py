@@ -192,6 +192,19 @@ def test_a_kept_column_is_of_one_type_or_its_row_is_bad(columns: Sequence[pa.Arr
     assert Files(*columns).kept() == kept
 
 
+@pytest.mark.parametrize("beside", ["before", "behind"])
+def test_a_value_that_does_not_fit_is_no_fault_of_the_rows_beside_it(beside: str) -> None:
+    lists = [[LARGE], [1], [2]] if beside == "before" else [[1], [2], [LARGE]]
+    both = Files(pa.array(lists), pa.array([[0.5]]))
+    good = slice(1, 3) if beside == "before" else slice(0, 2)
+    for start, stop in ((good.start, good.stop), (good.start, good.start + 1)):
+        rows = both.batches[0].slice(start, stop - start)
+        binding = both.bound(model("float32", name="z"), keep=["x"])
+        binding.feed(rows)
+        written = binding.fetch(rows, {"y": np.zeros(len(rows), np.float32)})
+        assert written.column("x").to_pylist() == lists[start:stop]
+
+
 def test_a_rejected_row_has_the_value_where_the_type_of_all_files_holds_it() -> None:
     both = Files(pa.array([1, LARGE]), pa.array([0.5]))
     rejects = Rejects(both.schema, ["x"], Limits(on_bad_row="reject", max_rejected_rows="100%"), 10)

@@ -147,6 +147,7 @@ class ColumnSource:
 
         A null row has the shape of what it becomes, or else that of the other rows, if these have one.
         """
+        values = values.cast(self.type) if only_nulls(values.type, self.type) else values
         shapes, empty = open_lengths(values, self.sizes), nulls(plain(values))
         if empty is not None and self.fill is not None:
             others = shapes[~empty]

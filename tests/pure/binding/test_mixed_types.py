@@ -239,6 +239,15 @@ def test_without_a_rule_each_row_of_such_a_column_is_bad() -> None:
     assert "'null:' rule" in bad.message
 
 
+@pytest.mark.parametrize("kind", [pa.null(), pa.list_(pa.null())], ids=str)
+def test_rows_of_no_type_have_a_shape_as_other_null_rows_do(kind: pa.DataType) -> None:
+    void = Files(pa.nulls(2, kind))
+    rows, rule = pa.Table.from_batches(void.batches), {"column": "x", "null": {"fill": [[1, 2, 3]]}}
+    spec = model("float32", (None, None, None))
+    assert void.bound(spec, inputs={"x": rule}).shapes(rows).tolist() == [[1, 3], [1, 3]]
+    assert void.bound(spec).shapes(rows) is not None
+
+
 @pytest.mark.parametrize("kind", [pa.null(), pa.list_(pa.null()), pa.list_(pa.list_(pa.null()))], ids=str)
 @pytest.mark.parametrize("levels", [1, 2])
 def test_empty_lists_of_no_type_feed_ragged_sparse_and_padded_tensors(kind: pa.DataType, levels: int) -> None:

@@ -27,7 +27,7 @@ from runner.worker.child import Child
 
 TESTS = Path(__file__).parents[2]
 HERE, FORMATS, PARQUET, ARROW = (f"test_{name}.py" for name in ("bad_input", "formats", "parquet", "arrow_ipc"))
-SCHEMA, STORE, FUZZ = (f"test_{name}.py" for name in ("schema", "store", "fuzz"))
+SCHEMA, WIDENING, STORE, FUZZ = (f"test_{name}.py" for name in ("schema", "widening", "store", "fuzz"))
 FEEDING, FETCHING, BINDING = (f"test_{name}.py" for name in ("feeding", "fetching", "binding"))
 ISOLATION, BATCHES, ROWS, CAREFUL = (
     "test_bisection.py",
@@ -74,7 +74,7 @@ SHOWN: dict[int, list[tuple[str, str]]] = {
     29: [(SCHEMA, "a_missing_column_has_a_hint")],
     30: [(SCHEMA, "a_name_that_is_there_twice_matters_only_if_wanted"), (BINDING, "a_column_twice_in_the_input_is")],
     31: [(FORMATS, "the_exact_name_wins_over_the_path_of_a_struct")],
-    32: [(SCHEMA, "types_are_widened_where_nothing_is_lost"), (SCHEMA, "widening_keeps_every_integer")],
+    32: [(WIDENING, "types_are_widened_where_nothing_is_lost"), (WIDENING, "widening_keeps_every_integer")],
     33: [(SCHEMA, "types_that_clash_name_a_file_of_each"), (FEEDING, "types_that_never_become_the_tensor_are_refused")],
     34: [(SCHEMA, "nullability_may_drift")],
     35: [(FEEDING, "a_bad_row_is_named_with_the_count_of_its_kind"), (ROWS, "rejected_rows_are_in_the_reject_file")],

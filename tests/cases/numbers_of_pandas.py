@@ -55,4 +55,18 @@ for folder in ("pyarrow1", "pyarrow-1", "fastparquet1", "fastparquet-1"):
     if "t" in keep:
         check(sorted(filter(None, done.table["t"].to_pylist())) == [b"a", b"b", b"c", b"d"], f"{folder}: {rows}")
         check(done.table.schema.field("w").type == pa.timestamp("us"), f"{folder}: {done.table.schema}")
+
+# Two files of two rows each, so that rows of both are looked at before the work begins.
+written_by(
+    """
+    import os
+    import pandas as pd
+    os.mkdir("few")
+    pd.DataFrame({"x": [1, 2]}).to_parquet("few/0.parquet")
+    pd.DataFrame({"x": [1.5, None]}).to_parquet("few/1.parquet")
+    """
+)
+rules = ("--set", "columns.inputs.x={column: x, null: nan}", "--set", "limits.nonfinite=pass")
+done = score(double(), ROOT / "few", *rules)
+check(done.table is not None and done.table["y"].to_pylist()[:3] == [2, 4, 3], "few rows of both types", done)
 end()

@@ -150,6 +150,20 @@ def test_of_equal_rows_some_show_it_and_else_it_is_told_that_nothing_is_proved(c
         tried(of(COUPLED[coupled]), [5.0] * 300, elsewhere=[[5.0] * 10, [5.0] * 5 + [2.0, 9.0]])
 
 
+def test_rows_of_files_that_differ_in_type_are_not_called_together() -> None:
+    whole, halves = (pa.record_batch({"x": pa.array([5, 6], kind)}) for kind in (pa.int64(), pa.float64()))
+    signature = Signature("s", "", {"x": tensor("x")}, {"y": tensor("y")})
+    binding = bind(Columns(), whole.schema, signature, "list")
+    for first, others in ((whole, [halves]), (halves, [whole, whole]), (None, [whole, halves])):
+        sample = Sample(binding, signature, first)
+        joined = sample.joined(others)
+        assert joined.count == max(2, sum(each.num_rows for each in others if each.schema == whole.schema))
+        model = Engine(of(lambda x: x * 2))
+        assert try_out(model, binding, signature, sample, 100, "m", elsewhere=lambda: others).proved  # noqa: B023
+        with pytest.raises(ModelError, match="depend on the rows beside a row"):
+            try_out(Engine(of(np.cumsum)), binding, signature, sample, 100, "m", elsewhere=lambda: others)  # noqa: B023
+
+
 @pytest.mark.parametrize("rows", ROWS)
 def test_a_model_that_answers_each_row_by_itself_is_proved(rows: str) -> None:
     noise = np.random.default_rng(0)

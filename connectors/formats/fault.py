@@ -21,6 +21,9 @@ from jobs.errors import DataError, InputError, MemoryLimitError, RunnerError
 # A damaged file of a few kB can claim any size. No row group that one worker can hold comes near this.
 MAX_ROW_GROUP_BYTES = 16 * 2**30
 
+# What pyarrow raises for bad bytes; ArrowInvalid is a ValueError, and so is a name that is not UTF-8.
+DECODE_ERRORS = (OSError, ValueError, pa.ArrowException)
+
 
 _KNOWN_STARTS = {
     b"\x1f\x8b": "a gzip file: unpack it first",
@@ -160,6 +163,21 @@ def out_of_memory(inputs: InputSlice, row_group: int, code: str, error: MemoryEr
     if wanted is not None and int(wanted[1]) > MAX_ROW_GROUP_BYTES:
         return bad_row_group(inputs, row_group, code, error)
     return MemoryLimitError(f"no memory to decode '{redact(inputs.url)}' row group {row_group}: {error}")
+
+
+@contextmanager
+def refusing(
+    file: BufferedFile, code: str, what: str, errors: tuple[type[Exception], ...] = DECODE_ERRORS
+) -> Iterator[None]:
+    """Names the file in what is raised of its footer. code, what: of what no other code is for."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise unreadable(file, "FILE_SCHEMA", f"a column name is not UTF-8: {error}") from error
+    except pa.ArrowNotImplementedError as error:
+        raise unreadable(file, "FILE_UNSUPPORTED", error) from error
+    except errors as error:
+        raise unreadable(file, code, f"{what}: {one_line(error)}") from error
 
 
 def one_line(what: object, most: int = 300) -> str:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -19,7 +18,7 @@ import pyarrow.parquet as pq
 from connectors.formats.buffered import BufferedFile
 from connectors.formats.chunk import Chunk, Leaf, TextSizes
 from connectors.formats.extension import is_registered
-from connectors.formats.fault import one_line, unreadable, wrong_magic
+from connectors.formats.fault import DECODE_ERRORS, one_line, refusing, unreadable, wrong_magic
 from connectors.formats.int96 import USUAL, Unit, unit_of
 from connectors.formats.plain import plain_schema
 from connectors.formats.schema import leaf_types
@@ -32,8 +31,7 @@ _MAGIC, _ENCRYPTED_MAGIC = MAGICS = (b"PAR1", b"PARE")
 _SCHEMA_KEY, _HIDDEN_KEY = b"ARROW:schema", b"ARROW:hidden"
 _SMALLEST = 12  # bytes: magic, length of the footer, magic
 
-# What pyarrow raises for bad bytes; ArrowInvalid is a ValueError, and so is a name that is not UTF-8.
-DECODE_ERRORS = (OSError, ValueError, pa.ArrowException)
+_ERRORS = (*DECODE_ERRORS, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -191,7 +189,7 @@ def read_footer(file: BufferedFile, known: FileSchema | None = None) -> Footer:
             FILE_UNSUPPORTED.
     """
     footer_bytes = _hold_footer(file)
-    with _refusing(file, "FILE_FOOTER", "its footer cannot be parsed"):
+    with refusing(file, "FILE_FOOTER", "its footer cannot be parsed", _ERRORS):
         try:
             footer = Footer(file)
         except pa.ArrowNotImplementedError as error:
@@ -199,7 +197,7 @@ def read_footer(file: BufferedFile, known: FileSchema | None = None) -> Footer:
                 raise
             footer = Footer(file, arrow_schema=False)
     _check_rows(file, footer.metadata)
-    with _refusing(file, "FILE_SCHEMA", "its schema cannot be read"):
+    with refusing(file, "FILE_SCHEMA", "its schema cannot be read", _ERRORS):
         footer.load_schema(known)
     leaves = sum(len(leaf) for leaf in footer.schema.leaves)
     if leaves != footer.metadata.num_columns:
@@ -267,18 +265,6 @@ class SharedFooters:
         footer = Footer(file, metadata, unit=unit)  # what opens columns is for one thread, what was parsed for all
         footer.schema, footer.text = schema, text
         return footer
-
-
-@contextmanager
-def _refusing(file: BufferedFile, code: str, what: str) -> Iterator[None]:
-    try:
-        yield
-    except UnicodeDecodeError as error:
-        raise unreadable(file, "FILE_SCHEMA", f"a column name is not UTF-8: {error}") from error
-    except pa.ArrowNotImplementedError as error:
-        raise unreadable(file, "FILE_UNSUPPORTED", error) from error
-    except (*DECODE_ERRORS, MemoryError) as error:
-        raise unreadable(file, code, f"{what}: {one_line(error)}") from error
 
 
 def _hold_footer(file: BufferedFile) -> pa.Buffer:

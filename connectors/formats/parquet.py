@@ -22,6 +22,7 @@ from connectors.formats.base import Unread
 from connectors.formats.buffered import BufferedFile
 from connectors.formats.chunk import Chunk, rows_at_once
 from connectors.formats.fault import (
+    DECODE_ERRORS,
     MAX_ROW_GROUP_BYTES,
     BadRows,
     BadRowsError,
@@ -34,7 +35,7 @@ from connectors.formats.fault import (
     while_running,
     wrong_rows,
 )
-from connectors.formats.footer import DECODE_ERRORS, MAGICS, FileSchema, Footer, SharedFooters, read_footer, unsupported
+from connectors.formats.footer import MAGICS, FileSchema, Footer, SharedFooters, read_footer, unsupported
 from connectors.formats.int96 import COMPARED, emptied, unheld
 from connectors.formats.plain import PIECE_BYTES, TooLargeError, plain_table, refuse_larger
 from connectors.formats.schema import position

@@ -9,8 +9,7 @@ from __future__ import annotations
 import struct
 import time
 import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import pyarrow as pa
 
@@ -18,7 +17,7 @@ from connectors.formats.arrow.flatbuffer import FlatTable
 from connectors.formats.arrow.gap import FRONT_BYTES, hidden_batch
 from connectors.formats.arrow.message import NEWEST_VERSION, STREAM, Place
 from connectors.formats.buffered import TAIL_BYTES, BufferedFile
-from connectors.formats.fault import one_line, unreadable, wrong_magic
+from connectors.formats.fault import refusing, unreadable, wrong_magic
 from jobs.errors import InputError
 
 MAGIC = b"ARROW1"
@@ -27,8 +26,6 @@ _MAGIC_BYTES = 8  # filled up
 _END_BYTES = 10  # length of the footer, magic
 
 _MOST_WAITS, _WAIT_S = 200, 0.001  # for an I/O thread of Arrow, which needs microseconds
-
-DECODE_ERRORS = (OSError, ValueError, pa.ArrowException)  # what pyarrow raises for bad bytes
 
 
 def read_places(file: BufferedFile) -> tuple[list[Place], list[Place]]:
@@ -103,7 +100,7 @@ def stored_schema(file: BufferedFile) -> pa.Schema:
     """The schema in the types of the file. raises: as `read_places`; InputError FILE_SCHEMA."""
     footer = bytes(_footer_bytes(file))
     alone = MAGIC.ljust(_MAGIC_BYTES, b"\0") + footer + len(footer).to_bytes(4, "little") + MAGIC
-    with _refusing(file):
+    with refusing(file, "FILE_FOOTER", "its footer cannot be parsed"):
         schema = pa.ipc.open_file(pa.BufferReader(alone)).schema
         _ = schema.names  # decodes them
         return schema
@@ -123,7 +120,7 @@ class BatchReader:
         self._lent = weakref.ref(lent)
         self._reader: pa.RecordBatchFileReader | None = None
         try:
-            with _refusing(file):
+            with refusing(file, "FILE_FOOTER", "its footer cannot be parsed"):
                 self._reader = pa.ipc.open_file(pa.PythonFile(lent, mode="r"), options=options)
         except InputError:
             del lent
@@ -150,15 +147,3 @@ class _Lent:
 
     def __init__(self, file: BufferedFile) -> None:
         self.read, self.seek, self.tell = file.read, file.seek, file.tell
-
-
-@contextmanager
-def _refusing(file: BufferedFile) -> Iterator[None]:
-    try:
-        yield
-    except UnicodeDecodeError as error:
-        raise unreadable(file, "FILE_SCHEMA", f"a column name is not UTF-8: {error}") from error
-    except pa.ArrowNotImplementedError as error:
-        raise unreadable(file, "FILE_UNSUPPORTED", error) from error
-    except DECODE_ERRORS as error:
-        raise unreadable(file, "FILE_FOOTER", f"its footer cannot be parsed: {one_line(error)}") from error

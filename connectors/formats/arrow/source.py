@@ -12,10 +12,11 @@ from contextlib import ExitStack, closing, contextmanager
 import pyarrow as pa
 
 from connectors.formats.arrow.body import Bodies
-from connectors.formats.arrow.footer import DECODE_ERRORS, MAGIC, BatchReader, read_places, stored_schema
+from connectors.formats.arrow.footer import MAGIC, BatchReader, read_places, stored_schema
 from connectors.formats.arrow.message import Block, read_blocks
 from connectors.formats.buffered import BufferedFile
 from connectors.formats.fault import (
+    DECODE_ERRORS,
     MAX_ROW_GROUP_BYTES,
     bad_row_group,
     check_unchanged,

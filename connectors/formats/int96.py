@@ -48,7 +48,7 @@ def unit_of(metadata: pq.FileMetaData, leaves: Sequence[int]) -> Unit:
             kinds = [kind for field in schema for kind in leaf_types(field.type)]
             if len(kinds) == metadata.num_columns:
                 return "ns" if all(getattr(kinds[leaf], "unit", "") == "ns" for leaf in leaves) else USUAL
-    with suppress(ValueError, AttributeError, KeyError, TypeError):  # no JSON, or another one
+    with suppress(ValueError, AttributeError, KeyError, TypeError, RecursionError):  # no JSON, or another one
         columns = json.loads(said.get(b"pandas", b"{}"))["columns"]
         stated = {column.get("field_name", column["name"]): str(column["numpy_type"]) for column in columns}
         if all(stated[metadata.schema.column(leaf).path].startswith("datetime64[ns") for leaf in leaves):

@@ -39,7 +39,7 @@ from connectors.formats.footer import MAGICS, FileSchema, Footer, SharedFooters,
 from connectors.formats.int96 import COMPARED, emptied, unheld
 from connectors.formats.plain import PIECE_BYTES, TooLargeError, plain_table, refuse_larger
 from connectors.formats.schema import position
-from connectors.formats.spool import HEADER_KEY, SpoolWriter, empty_batch, open_part, whole_part
+from connectors.formats.spool import HEADER_KEY, SpoolWriter, empty_batch, open_part, stated_header, whole_part
 from connectors.store.store import FileStat, Store
 from jobs.attempt import InputSlice
 from jobs.errors import InputError
@@ -125,7 +125,7 @@ def _annotations(footer: Footer) -> dict[str, str]:
         kinds = {footer.metadata.schema.column(leaf).logical_type.type for leaf in leaves} & _GEOMETRIES
         if kinds:
             said[field.name] = [f"logical type {kind}" for kind in sorted(kinds)]
-    with suppress(ValueError, AttributeError):  # no JSON, or another one: nobody can read it
+    with suppress(ValueError, AttributeError, RecursionError):  # no JSON, or another one: nobody can read it
         for name in json.loads((footer.metadata.metadata or {}).get(b"geo", b"{}")).get("columns", {}):
             said.setdefault(name, []).append("GeoParquet metadata ('geo')")
     return {name: " and its ".join(words) for name, words in said.items()}
@@ -367,7 +367,7 @@ class ParquetEncoder:
         with open_part(store, path) as held, whole_part(path):
             metadata = read_footer(held).metadata
             header = (metadata.metadata or {}).get(HEADER_KEY.encode())
-            return None if header is None else dict(json.loads(header)), _rows(metadata)
+            return stated_header(header), _rows(metadata)
 
 
 class ParquetWriter(SpoolWriter):

@@ -6,6 +6,7 @@ commit header, checked by reading it back, or it is not there.
 
 from __future__ import annotations
 
+import json
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -150,6 +151,17 @@ def whole_part(path: str) -> Iterator[None]:
     except (InputError, OSError, ValueError, TypeError, RecursionError, pa.ArrowException) as error:
         message = f"'{redact(path)}' is no whole part: {one_line(error)}"
         raise DataError(message, code="PART_UNREADABLE", file=path) from error
+
+
+def stated_header(text: bytes | str | None) -> dict[str, object] | None:
+    """The commit header of a part; None where it has none. raises: ValueError where it is no JSON object."""
+    try:
+        header = None if text is None else json.loads(text)
+    except RecursionError:
+        raise ValueError("its commit header is nested too deep") from None
+    if header is not None and not isinstance(header, dict):
+        raise ValueError("its commit header is no JSON object")
+    return header
 
 
 def _columns(schema: pa.Schema) -> str:

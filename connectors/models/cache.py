@@ -192,7 +192,7 @@ class ModelCache:
             whole = entry.folder.parent == self.folder and all(
                 (entry.folder / path).stat().st_size == size for path, size in entry.files.items()
             )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
         return entry if whole and document.get("v") == _MARKER_VERSION else None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from connectors.formats.arrow.footer import read_places
 from connectors.formats.arrow.message import Block, read_blocks
 from connectors.formats.base import Unread
 from connectors.formats.buffered import BufferedFile
-from connectors.formats.spool import HEADER_KEY, SpoolWriter, empty_batch, open_part, whole_part
+from connectors.formats.spool import HEADER_KEY, SpoolWriter, empty_batch, open_part, stated_header, whole_part
 from connectors.store.store import Store
 
 
@@ -51,8 +50,7 @@ class ArrowEncoder:
 def _header(blocks: Sequence[Block]) -> dict[str, object] | None:
     if not blocks or blocks[-1].rows:
         return None
-    header = blocks[-1].said.get(HEADER_KEY)
-    return None if header is None else dict(json.loads(header))
+    return stated_header(blocks[-1].said.get(HEADER_KEY))
 
 
 class ArrowWriter(SpoolWriter):

@@ -496,3 +496,17 @@ def test_plain_tables_are_passed_on_without_a_copy() -> None:
     table = pa.table({"a": [1, 2], "s": ["x", "y"]})
     assert plain_table(table) is table
     assert plain_schema(table.schema).equals(table.schema)
+
+
+@pytest.mark.parametrize("said", [b"no JSON", b"[1]", b"[" * 5000 + b"]" * 5000], ids=["text", "list", "deep"])
+def test_a_part_whose_commit_header_is_none_is_unreadable(name: str, said: bytes, tmp_path: Path) -> None:
+    table, header = pa.table({"id": [1, 2, 3]}), {spool.HEADER_KEY.encode(): said}
+    if name == "parquet":
+        pq.write_table(table.replace_schema_metadata(header), tmp_path / "part")
+    else:
+        with pa.ipc.new_file(str(tmp_path / "part"), table.schema) as file:
+            file.write_table(table)
+            file.write_batch(spool.empty_batch(table.schema), header)
+    with pytest.raises(DataError, match=r"commit header|Expecting value") as caught:
+        make_encoder(name).read_header(Store(str(tmp_path)), "part")
+    assert caught.value.facts["code"] == "PART_UNREADABLE"

@@ -523,6 +523,7 @@ def test_a_success_marker_of_another_program_is_refused(out: Output, place: Any)
     [
         (lambda text: text[:-20], "it is torn or empty"),
         (lambda text: b"", "it is torn or empty"),
+        (lambda text: b"[" * 5000 + b"]" * 5000, "it is torn or empty"),
         (lambda text: text.replace(b'"aa"', b'"bb"'), "model.digest: 'bb' then, 'aa' now"),
     ],
 )

@@ -190,7 +190,8 @@ class Calls:
                 try:
                     return once() if self._answered or doing in _AT_LENGTH else self._first(once, doing, url, until)
                 except StorageError as error:
-                    wait.failed(error)
+                    if error.facts.get("cause") != "silent":  # else what failed before says more
+                        wait.failed(error)
                     if not self._answered and self._may_pass(error):
                         again = f"it is tried again for up to {patience.total_s:.0f} s (option `{_GIVE_UP}`)"
                         WAITS.tell(wait, f"{error.message}: {again}")
@@ -199,10 +200,10 @@ class Calls:
             try:
                 return patience.call(noted, self._may_pass)
             except StorageError as error:
-                if self._answered or error.facts.get("cause") != "unreached":
+                if self._answered or not wait.tries or error.facts.get("cause") not in ("unreached", "silent"):
                     raise
                 tried = f"given up after {count(wait.tries)} in {patience.total_s:.0f} s; {self._advice}"
-                raise StorageError(f"{error.message}: {tried}", **{**error.facts, "cause": "silent"}) from None
+                raise StorageError(f"{wait.message}: {tried}", **{**error.facts, "cause": "silent"}) from None
 
     @staticmethod
     def _may_pass(error: StorageError) -> bool:

@@ -143,6 +143,29 @@ def test_a_store_that_nobody_answers_for_is_named_at_the_first_failure_and_given
     assert (elsewhere.value.exit_code, elsewhere.value.facts["cause"]) == (69, "silent")
 
 
+def test_a_store_that_fails_and_then_says_nothing_is_given_up_with_the_words_of_its_failure(
+    monkeypatch: pytest.MonkeyPatch, pauses: list[float]
+) -> None:
+    go = threading.Event()
+
+    class Silent(Refusing):
+        def using(self, call: Callable[[], Any]) -> Any:
+            if pauses:
+                go.wait(60)
+            super().using(call)
+
+    monkeypatch.setattr(calls, "WAITS", Waits(60.0, 60.0, str))
+    monkeypatch.setattr(retry, "LONGEST_PAUSE_S", 0.0)
+    store = Store("s3://bucket/in", {"give_up_s": "0.2"})
+    store._calls.files = Silent()  # type: ignore[assignment]
+    with pytest.raises(
+        StorageError, match=r"nobody listens \(may pass\): given up after 1 try in 0 s; look at"
+    ) as caught:
+        store.stat("x")
+    go.set()
+    assert (caught.value.exit_code, caught.value.facts["cause"]) == (69, "silent")
+
+
 def test_a_job_says_how_long_its_store_is_tried(pauses: list[float]) -> None:
     store = Store("s3://bucket/in", {"give_up_s": "0.0001"})
     store._calls.files = Refusing()  # type: ignore[assignment]

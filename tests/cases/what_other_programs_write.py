@@ -26,6 +26,7 @@ TRUTH = json.loads(
             pl.Series("list", [[1, None], None]), pl.Series("array", [[1.0, 2.0], None], pl.Array(pl.Float32, 2)),
             pl.Series("struct", [{"a": 1, "b": "x"}, None]), pl.Series("lists", [[["a"], []], None]),
         ]).write_parquet("polars.parquet")
+        pl.scan_parquet("polars.parquet").sink_parquet("polars_sink.parquet")
         duckdb.sql("""
             COPY (SELECT 1::FLOAT x, 2::HUGEINT huge, 18446744073709551615::UBIGINT u64, 1.25::DECIMAL(38, 2) price,
                 '00000000-0000-0000-0000-000000000001'::UUID uuid, 'lo'::ENUM('lo', 'hi') AS level,
@@ -66,6 +67,7 @@ TRUTH = json.loads(
         frame.drop(columns=["took"]).to_parquet("fastparquet96.parquet", engine="fastparquet", times="int96")
         truth = {
             "polars": {"u64": 2**64 - 1, "kind": "b", "level": "hi", "day": "0001-01-01", "price": "-2.50"},
+            "polars_sink": {"u64": 2**64 - 1, "kind": "b", "level": "hi"},
             "duckdb": {"u64": 2**64 - 1, "level": "lo", "day": "9999-12-31", "price": "1.25", "huge": 2.0},
             "clickhouse": {"u64": 2**64 - 1, "kind": "low", "day": "2024-02-29", "early": "1900-01-01", "wide": "1.25"},
             "datafusion": {"view": "view", "kind": "d", "price": "1.25", "half": 1.5},

@@ -31,12 +31,12 @@ def agree(source: pa.DataType, dtype: str, rule: CastRule, unit: TimeUnit | None
     but to no infinity. 'unsafe' is what NumPy's `astype` does. Times become numbers where there is a `unit`; strings
     never do.
     """
-    if is_mixed(source):
-        return _agree_mixed(members(source), dtype, rule, unit)
     if dtype == "string":
         return Cast(dtype, "same") if is_text(source) else None
     if dtype not in DTYPES:
         return None
+    if is_mixed(source):
+        return _agree_mixed(members(source), dtype, rule, unit)
     if pa.types.is_struct(source):
         return _agree_complex(source, dtype, rule)
     if is_time(source):
@@ -50,7 +50,7 @@ def agree(source: pa.DataType, dtype: str, rule: CastRule, unit: TimeUnit | None
 
 def _agree_mixed(kinds: Sequence[pa.DataType], dtype: str, rule: CastRule, unit: TimeUnit | None) -> Cast | None:
     """Each file's values in their own way. Beside integers, floats may become some too: whole numbers are meant."""
-    whole = any(map(pa.types.is_integer, kinds)) and dtype in DTYPES and natural(dtype).kind in "iu"
+    whole = any(map(pa.types.is_integer, kinds)) and natural(dtype).kind in "iu"
     casts = dict[pa.DataType, Cast]()
     for kind in kinds:
         cast = agree(kind, dtype, rule, unit)

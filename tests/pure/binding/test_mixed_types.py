@@ -121,6 +121,11 @@ def test_integers_of_64_bits_feed_a_tensor_of_them_as_they_are_beside_doubles() 
     assert (whole["x"].tolist(), parts["x"].tolist()) == ([1, LARGE], [1, -1])
 
 
+def test_numbers_of_several_types_feed_no_tensor_of_strings() -> None:
+    with pytest.raises(BindingError, match="expected string or binary"):
+        Files(pa.array([1]), pa.array([0.5])).bound(model("string"))
+
+
 def test_doubles_alone_feed_no_tensor_of_integers() -> None:
     with pytest.raises(BindingError, match="found double; expected int64"):
         Files(pa.array([1.0])).bound(model("int64"))

@@ -99,4 +99,8 @@ for name, truth in TRUTH.items():
         first = first.decode() if isinstance(first, bytes) else first
         right = first == value or str(first) == value
         check(right, f"{name}: {column} became {first!r}; {value!r} was written")
+# Lists whose elements are never null, as ClickHouse states them, feed a tensor too.
+wide = double("int64", (None, 2), "wide")
+done = score(wide, ROOT / "clickhouse.parquet", "--map", "x=list")
+check(done.table is not None and done.table["y"].to_pylist() == [[2, 4]], "an array of ClickHouse", done)
 end()

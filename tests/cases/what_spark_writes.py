@@ -44,4 +44,8 @@ for codec in ("snappy", "gzip", "zstd", "lz4_raw"):
     for column, value in truth.items() if done.table else []:
         found = done.table[column].to_pylist()
         check(found == [value], f"{path.name}: {column} became {found}; {value!r} was written")
+# Arrays that hold no null say so in the file.
+written_by_spark('spark.sql("SELECT array(1F, 2F) x").coalesce(1).write.parquet("arrays")')
+done = score(double(shape=(None, 2), name="wide"), ROOT / "arrays")
+check(done.table is not None and done.table["y"].to_pylist() == [[2.0, 4.0]], "an array of Spark", done)
 end()

@@ -112,6 +112,9 @@ def test_strings_keep_their_bytes_where_they_are() -> None:
         ((None, 2, None), pa.large_list(pa.list_(pa.int32())), [[[1], [2]], [[3], [4]]]),
         ((None,), pa.dictionary(pa.int8(), pa.int32()), [7, 7]),
         ((None, 2), pa.list_(pa.dictionary(pa.int8(), pa.int32())), [[7, 8], [8, 7]]),
+        ((None, 2), pa.list_(pa.field("element", pa.uint8(), nullable=False)), [[1, 2], [3, 4]]),
+        ((None, 2), pa.list_(pa.field("element", pa.int32(), nullable=False), 2), [[1, 2], [3, 4]]),
+        ((None, 1, 2), pa.large_list(pa.list_(pa.field("e", pa.int32(), nullable=False))), [[[1, 2]], [[3, 4]]]),
     ],
 )
 def test_every_layout_gives_the_same_rows(shape: Any, arrow: pa.DataType, rows: list[Any]) -> None:

@@ -88,6 +88,8 @@ class Binding:
     output_schema: kept columns first, in the order of the job, then the outputs.
     batch_rows:    the fixed batch dimension of the model, None: any number of rows.
     paths:         of what is fed, what is a field of a struct, or of a type that only its metadata states.
+    narrowed:      kept columns that are floats in some files and integers in others -> the type of narrower floats that
+                   the format of the output makes of them: integers that it does not hold are bad rows.
     """
 
     columns: tuple[str, ...]
@@ -98,6 +100,7 @@ class Binding:
     outputs: tuple[Target, ...]
     kept: tuple[str, ...]
     paths: dict[str, Lead] = field(default_factory=dict)
+    narrowed: dict[str, pa.DataType] = field(default_factory=dict)
 
     @property
     def output_bytes_per_row(self) -> float:
@@ -117,7 +120,7 @@ class Binding:
         """
         for name in self.kept:
             _refuse_torn_text(name, column_of(batch, name))
-            _refuse_unheld(name, column_of(batch, name), self.output_schema.field(name).type)
+            _refuse_unheld(name, column_of(batch, name), self._kept_as(name, column_of(batch, name).type))
         if self.batch_rows is not None and not 0 < batch.num_rows <= self.batch_rows:
             raise InternalError(f"a batch of {batch.num_rows} rows for a model of 1 to {self.batch_rows} rows a call")
         feeds: dict[str, Tensor] = {}
@@ -152,6 +155,12 @@ class Binding:
                 raise DataError(f"the model returned no output {target.name!r}", code="MODEL_OUTPUT")
             columns.append(target.collect(outputs, fed, batch))
         return pa.RecordBatch.from_arrays(columns, schema=self.output_schema)
+
+    def _kept_as(self, name: str, kind: pa.DataType) -> pa.DataType:
+        """What has to hold the values of a kept column that is of `kind` in its file."""
+        leaf = peel(kind)[1]
+        whole = name in self.narrowed and leaf is not None and pa.types.is_integer(leaf)
+        return self.narrowed[name] if whole else self.output_schema.field(name).type
 
     def nan_rows(self, outputs: Outputs, fetched: pa.RecordBatch) -> npt.NDArray[np.bool_] | None:
         """(rows,) where one of the outputs holds a NaN; None: nowhere. fetched: what `fetch` made of `outputs`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import get_args
 
@@ -17,9 +18,26 @@ from connectors.output.reject import left_out
 from jobs.errors import OutputError, offenders, one_of
 from jobs.job import Job, Output
 from runner.binding.binding import Binding
+from runner.binding.nesting import peel
 from runner.tensor import type_text
 
 Stated = tuple[pa.Schema, Mapping[str, str]]  # of a file, see `connectors.formats.base.Source.stated`
+
+
+def narrowed(output: Output, binding: Binding, schema: pa.Schema) -> Binding:
+    """The binding that knows of kept columns, floats in some files and integers in others, what the format makes of
+    them, where these are narrower floats: those of a tf.Example are float32.
+
+    schema: of the columns that are read.
+    """
+    changed = rehearse(make_encoder(output.format), binding.output_schema).changed
+    found: dict[str, pa.DataType] = {}
+    for name, kind in changed.items():
+        if name in binding.kept and common_type(schema.field(name).type) != schema.field(name).type:
+            own, other = peel(binding.output_schema.field(name).type)[1], peel(kind)[1]
+            if own is not None and other is not None and pa.types.is_floating(own) and pa.types.is_floating(other):
+                found[name] = kind
+    return replace(binding, narrowed=found)
 
 
 def written(

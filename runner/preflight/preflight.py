@@ -42,7 +42,7 @@ from runner.preflight.files import inspect
 from runner.preflight.identity import identity_of, model_identity
 from runner.preflight.input import Listed, listed, refuse_own_output
 from runner.preflight.only_rejects import only_files, only_rows, rejected_before
-from runner.preflight.output import written
+from runner.preflight.output import narrowed, written
 from runner.preflight.place import refuse_mixed_places
 from runner.preflight.rank import open_ranks, settled, with_shapes
 from runner.preflight.shape import batch_sizes, sample_slice, slices_elsewhere, small_row_groups
@@ -256,7 +256,7 @@ def complete(examined: Examined) -> Preflight:
     def bound(encoding: str) -> Binding:
         return bind(job.columns, schema, signature, encoding, job.model.batch, tried=examined.scanned.repeatable)
 
-    binding = bound(job.output.tensor_encoding).within(examined.scanned.spans)
+    binding = narrowed(job.output, bound(job.output.tensor_encoding), schema).within(examined.scanned.spans)
     first = inspected[0][0]
     notes = written(
         job,

@@ -14,13 +14,14 @@ import pytest
 from connectors.formats.schema import conform, unify
 from connectors.formats.tfrecord.example import kind_of
 from jobs.errors import BindingError
-from jobs.job import Columns, Limits
+from jobs.job import Columns, Limits, Output
 from runner.batch.batches import Where
 from runner.batch.rejects import Rejects
 from runner.binding.bind import bind
 from runner.binding.binding import Binding
 from runner.binding.blame import RowError
 from runner.model.signature import Signature, TensorSpec
+from runner.preflight.output import narrowed
 from runner.tensor import Strings
 
 LARGE = 2**53 + 1
@@ -208,6 +209,26 @@ def test_a_value_that_does_not_fit_is_no_fault_of_the_rows_beside_it(beside: str
         binding.feed(rows)
         written = binding.fetch(rows, {"y": np.zeros(len(rows), np.float32)})
         assert written.column("x").to_pylist() == lists[start:stop]
+
+
+@pytest.mark.parametrize(("format", "bad"), [("tfrecord", [1]), ("parquet", []), ("arrow", [])])
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_kept_integer_is_a_bad_row_where_the_output_makes_a_narrower_float_of_it(
+    format: str, bad: list[int], nested: bool
+) -> None:
+    """The plan says so, and doubles are rounded there."""
+    columns = [pa.array([1, 2**24 + 1]), pa.array([0.1, 2.0**24 + 1])]
+    if nested:
+        columns = [pa.ListArray.from_arrays(pa.array([0, 1, 2], pa.int32()), column) for column in columns]
+    both = Files(*columns)
+    output = Output.model_validate({"url": "o", "format": format})
+    binding = narrowed(output, both.bound(model("float32", name="z"), keep=["x"]), both.schema)
+    binding.feed(both.batches[1])
+    if bad:
+        refused = error(binding, both.batches[0])
+        assert (refused.facts["code"], refused.at.tolist()) == ("ROW_INEXACT", bad)
+    else:
+        binding.feed(both.batches[0])
 
 
 def test_a_rejected_row_has_the_value_where_the_type_of_all_files_holds_it() -> None:

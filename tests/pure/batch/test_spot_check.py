@@ -107,6 +107,15 @@ def test_one_row_that_rounds_to_another_number_is_no_mix() -> None:
     assert checked(of(rounded), BATCHES["sorted"][0]) == 4
 
 
+def test_what_rounds_by_the_size_of_a_call_alone_is_no_mix_unless_it_is_far_off() -> None:
+    """As bfloat16 does: by more than a fiftieth, where a number is small beside those that it is the sum of."""
+    rows = BATCHES["random"][0]
+    assert checked(of(lambda x: x * F32(1 + 0.2 * (len(x) > 10))), rows, rows) == 6
+    for wrong in (lambda x: x / len(x), lambda x: x * F32(1 + 0.2 * x.mean()), lambda x: x + F32(0.05) * x[::-1]):
+        with pytest.raises(ModelError, match="depend on the rows beside a row"):
+            checked(of(wrong), rows)
+
+
 def test_rows_or_answers_that_are_always_equal_are_looked_at_a_few_times() -> None:
     assert checked(of(lambda x: x), *[[7.0] * 50] * 200) == 0
     assert checked(of(lambda x: x * 0), *BATCHES["random"] * 20) == 4 * 4

@@ -26,12 +26,7 @@ from runner.tensor import Array, Feeds, Outputs, Strings
 
 _ROWS = 5
 _LOOKED_AT = 16  # rows of a batch, for some that differ
-_BATCHES, _CALLS = (
-    100,
-    4,
-)  # that are looked at, and whose rows are called again, where rows or answers are equal again and again
-
-
+_BATCHES, _CALLS = 100, 4  # that are looked at, and called again, where rows or answers are equal again and again
 _FAR = 0.3  # of the largest number in an answer, by which no size of a call rounds
 
 
@@ -140,7 +135,7 @@ class SpotCheck:
         """
         order = np.resize(places[::-1], batch.num_rows)
         order[list(places)] = places
-        rows = batch.take(pa.array(order))
+        rows = batch.take(as_arrow(order.astype(np.int64)))
         return Call(places, answers(self._binding, self._run(self._binding.feed(rows)), places, rows))
 
     def _answered(self, places: Sequence[int], batch: pa.RecordBatch) -> Call:

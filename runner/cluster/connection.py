@@ -92,7 +92,7 @@ class Connection:
             if self.local and (ended := _ended() or _ended_child()):
                 self._dead = True
                 raise CapacityError(f"the local Ray is gone before it answered: {ended}", resumable=True)
-            if not self.pending:
+            if time.monotonic() - self._began >= _START_S and not self._settled.is_set():
                 raise CapacityError(
                     f"{target} did not answer within {_START_S:.0f} s; look at its logs, or name another address",
                     resumable=True,

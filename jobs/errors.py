@@ -8,10 +8,11 @@ RunnerError                     every error a user meets; carries an exit code a
 │   └── OutputError             the output cannot be written, or belongs to another job
 ├── DataError             65    a row or a file is bad, found while running
 ├── CapacityError         69    no cluster, or not the wanted resources
-├── StorageError          69    a store did not answer as it should (may pass)
 ├── ModelCallError        70    the model refused a batch (the same batch fails again)
 ├── DeviceError           70    the device or the runtime under the model failed (another process may do better)
 ├── MemoryLimitError      70    a batch did not fit into memory
+├── StorageError          70    a store did not answer as it should (may pass)
+│   └── UnreachableError  69    nobody answered at its address
 ├── WorkerError           70    a worker process or its node was lost
 ├── PoisonError           70    a shard, or the model's first call, takes every process with it, or no row is taken
 ├── InternalError         70    a check of our own failed
@@ -131,10 +132,13 @@ class MemoryLimitError(RunnerError):
 
 
 class StorageError(RunnerError):
+    failure_class = "transient"
+
+
+class UnreachableError(StorageError):
     """facts: `cause`: 'silent' of a store that has never answered."""
 
     exit_code = 69
-    failure_class = "transient"
 
 
 class WorkerError(RunnerError):

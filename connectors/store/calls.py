@@ -23,7 +23,7 @@ from connectors.store.client_error import meaning, publish_answer
 from connectors.store.connect import absolute, connect, files_at, kind_of, scheme_of
 from connectors.store.files import Files
 from connectors.store.retry import READ, Patience
-from jobs.errors import JobError, OutputError, RunnerError, StorageError, one_of
+from jobs.errors import JobError, OutputError, RunnerError, StorageError, UnreachableError, one_of
 from jobs.job import OptionValue
 
 _log = logging.getLogger(__name__)
@@ -203,7 +203,7 @@ class Calls:
                 if self._answered or not wait.tries or error.facts.get("cause") not in ("unreached", "silent"):
                     raise
                 tried = f"given up after {count(wait.tries)} in {patience.total_s:.0f} s; {self._advice}"
-                raise StorageError(f"{wait.message}: {tried}", **{**error.facts, "cause": "silent"}) from None
+                raise UnreachableError(f"{wait.message}: {tried}", **{**error.facts, "cause": "silent"}) from None
 
     @staticmethod
     def _may_pass(error: StorageError) -> bool:
@@ -248,7 +248,7 @@ class Calls:
         except StorageError:
             raise
         except TimeoutError:
-            raise StorageError(
+            raise UnreachableError(
                 f"cannot {doing} '{redact(url)}': no answer within {until - began:.0f} s; {self._advice}",
                 url=redact(url),
                 cause="silent",
@@ -282,7 +282,7 @@ class Calls:
             if publishing:
                 facts["answer"] = publish_answer(error)
                 if facts["answer"] == "unclear":
-                    cls = StorageError
+                    cls = cls if issubclass(cls, StorageError) else StorageError
             # `from None`: the original may quote credentials, and a traceback would print it.
             raise cls(f"cannot {doing} '{redact(url)}': {self._hide(text)}", **facts) from None
 

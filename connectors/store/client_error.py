@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import Literal
 
-from jobs.errors import JobError, RunnerError, StorageError
+from jobs.errors import JobError, RunnerError, StorageError, UnreachableError
 
 Cause = Literal["absent", "denied", "full", "permanent", "transient", "unreached"]
 Answer = Literal["failed", "unclear"]  # of a publish that neither made nor refused: certainly nothing there, or unknown
@@ -50,7 +50,7 @@ def meaning(error: Exception, wrong: type[JobError]) -> tuple[type[RunnerError],
             return StorageError, cause, f"no space is left ({text})"
         case "permanent":
             return wrong, cause, text
-    return StorageError, cause, f"{text} (may pass)"
+    return UnreachableError if cause == "unreached" else StorageError, cause, f"{text} (may pass)"
 
 
 def denied(error: Exception) -> bool:

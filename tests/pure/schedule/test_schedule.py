@@ -152,7 +152,7 @@ def test_a_success_after_failures_carries_them(plan_of: PlanOf) -> None:
     assert record.success.receipt.number == 2
 
 
-@pytest.mark.parametrize(("error", "code"), [(SLOW, 69), (LOST, 70), (CapacityError("none"), 69)])
+@pytest.mark.parametrize(("error", "code"), [(SLOW, 70), (LOST, 70), (CapacityError("none"), 69)])
 def test_attempts_used_up_end_the_run_with_the_last_cause(plan_of: PlanOf, error: RunnerError, code: int) -> None:
     play = Play(plan_of([1]), max_attempts=3)
     play.start("w1")

@@ -141,6 +141,10 @@ def test_a_store_that_nobody_answers_for_is_named_at_the_first_failure_and_given
     with pytest.raises(StorageError) as elsewhere:
         store.stat("x")
     assert (elsewhere.value.exit_code, elsewhere.value.facts["cause"]) == (69, "silent")
+    store._calls._answered = True
+    with pytest.raises(StorageError) as later:
+        store.stat("x")
+    assert (later.value.exit_code, later.value.facts["cause"]) == (69, "unreached")
 
 
 def test_a_store_that_fails_and_then_says_nothing_is_given_up_with_the_words_of_its_failure(

@@ -58,9 +58,14 @@ def bound_first(
         schemas = [(file.url, schema) for file, schema in inspected]
         if len(distinct(schemas)) == 1:
             raise error from plain
-        schema, problems = agreed(job.columns, signature, schemas)
+        whole = overview(schemas)
+        wanted = wanted_columns(job.columns, signature, whole)
+        there = [name for name in wanted if count(name, whole)]  # what no file has is told by the error itself
+        schema, problems = unify(schemas, there, fed_fields(job.columns, signature, whole))
         if problems:
             raise BindingError(f"{error.message}\n{offenders(problems)}", **error.facts) from plain
+        if len(there) < len(wanted):
+            raise error from plain
         return bound(schema), schema
 
 

@@ -104,6 +104,12 @@ def test_columns_that_only_a_later_file_has_are_said_to_be_missing_in_the_first(
     assert "'f2' is in 1 of 2 files" in over_all([narrow, wide], optional)[1][0]
 
 
+def test_what_no_file_has_is_told_once() -> None:
+    with pytest.raises(BindingError, match="input 'x' float32") as caught:
+        Footers(*x(pa.float32(), pa.float64())).first(signature(tensor("x")), inputs={"x": "ex"}, keep=["x"])
+    assert caught.value.message.count("COLUMN_MISSING") == 1
+
+
 def test_a_mistake_says_which_files_lack_the_column() -> None:
     footers = Footers(*x(pa.float32()), *[pa.schema([("y", pa.float32())])] * 3)
     footers.files = footers.files[1:] + footers.files[:1]

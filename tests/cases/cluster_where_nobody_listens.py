@@ -21,7 +21,10 @@ with socket.create_server(("127.0.0.1", 0)) as taken:
         check(done.code in (2, 69) and str(closed) in done.told, address, done)
     command = ["runner", *map(str, job), "--address", f"127.0.0.1:{silent}"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=os.environ, cwd=ROOT) as waits:
+    options = {"stdout": pipe, "stderr": pipe, "text": True, "env": os.environ, "cwd": ROOT}
+    # Where the cases run in the background Ctrl-C is ignored, and children inherit that.
+    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    with subprocess.Popen(command, **options, **heard) as waits:
         time.sleep(6)  # it asks, and begins to wait
         began = time.monotonic()
         waits.send_signal(signal.SIGINT)

@@ -114,7 +114,7 @@ def plain_table(table: pa.Table, most_bytes: int = MAX_ROW_GROUP_BYTES, piece_by
 
 
 def _check(table: pa.Table, at_most_bytes: dict[int, list[int]], most_bytes: int) -> None:
-    # Only of columns that are plain: pyarrow (26.0) crashes on the size of a list view of unions.
+    # Only of columns that are plain: asking pyarrow (26.0) for the size of some others ends the process.
     beside = sum(table.column(index).nbytes for index in range(table.num_columns) if index not in at_most_bytes)
     if beside + sum(map(sum, at_most_bytes.values())) > most_bytes:
         names = table.schema.names

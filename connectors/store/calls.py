@@ -176,9 +176,8 @@ class Calls:
         url = self.locate(path)
         if self._give_up_s is not None and patience.total_s >= READ.total_s:
             patience = replace(patience, tries=sys.maxsize, total_s=self._give_up_s)
-        if not self._answered:
-            patience = replace(patience, total_s=min(patience.total_s, self._give_up_s or _FIRST_ANSWER_S))
-        until = time.monotonic() + patience.total_s
+        first_s = min(patience.total_s, self._give_up_s or _FIRST_ANSWER_S)  # as long as nobody has answered
+        until = time.monotonic() + first_s
 
         def once() -> T:
             with self._errors(doing, url, wrong):
@@ -190,24 +189,28 @@ class Calls:
                 try:
                     return once() if self._answered or doing in _AT_LENGTH else self._first(once, doing, url, until)
                 except StorageError as error:
-                    if error.facts.get("cause") != "silent":  # else what failed before says more
+                    cause = error.facts.get("cause")
+                    if cause != "silent":  # else what failed before says more
                         wait.failed(error)
-                    if not self._answered and self._may_pass(error):
-                        again = f"it is tried again for up to {patience.total_s:.0f} s (option `{_GIVE_UP}`)"
+                    if not self._answered and may_pass(error):
+                        tried_s = first_s if cause == "unreached" else patience.total_s
+                        again = f"it is tried again for up to {tried_s:.0f} s (option `{_GIVE_UP}`)"
                         WAITS.tell(wait, f"{error.message}: {again}")
+                    self._answered |= cause not in ("unreached", "silent")  # an error is an answer, too
                     raise
 
+            def may_pass(error: StorageError) -> bool:
+                cause = error.facts.get("cause")
+                early = self._answered or time.monotonic() < until
+                return cause not in ("full", "silent") and (early or cause != "unreached")
+
             try:
-                return patience.call(noted, self._may_pass)
+                return patience.call(noted, may_pass)
             except StorageError as error:
                 if self._answered or not wait.tries or error.facts.get("cause") not in ("unreached", "silent"):
                     raise
-                tried = f"given up after {count(wait.tries)} in {patience.total_s:.0f} s; {self._advice}"
+                tried = f"given up after {count(wait.tries)} in {first_s:.0f} s; {self._advice}"
                 raise UnreachableError(f"{wait.message}: {tried}", **{**error.facts, "cause": "silent"}) from None
-
-    @staticmethod
-    def _may_pass(error: StorageError) -> bool:
-        return error.facts.get("cause") not in ("full", "silent")
 
     def settle(self, doing: str, path: str, call: Callable[[Files, str], bool]) -> bool:
         """As `ask`, once, for what gives a final name: an error says in its fact `answer` whether that may be done."""

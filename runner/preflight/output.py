@@ -30,13 +30,13 @@ def narrowed(output: Output, binding: Binding, schema: pa.Schema) -> Binding:
 
     schema: of the columns that are read.
     """
-    changed = rehearse(make_encoder(output.format), binding.output_schema).changed
+    mixed = [name for name in binding.kept if common_type(schema.field(name).type) != schema.field(name).type]
+    fields = pa.schema([binding.output_schema.field(name) for name in mixed])
     found: dict[str, pa.DataType] = {}
-    for name, kind in changed.items():
-        if name in binding.kept and common_type(schema.field(name).type) != schema.field(name).type:
-            own, other = peel(binding.output_schema.field(name).type)[1], peel(kind)[1]
-            if own is not None and other is not None and pa.types.is_floating(own) and pa.types.is_floating(other):
-                found[name] = kind
+    for name, kind in (rehearse(make_encoder(output.format), fields).changed if mixed else {}).items():
+        own, other = peel(fields.field(name).type)[1], peel(kind)[1]
+        if own is not None and other is not None and pa.types.is_floating(own) and pa.types.is_floating(other):
+            found[name] = kind
     return replace(binding, narrowed=found)
 
 

@@ -170,6 +170,23 @@ def test_a_store_that_fails_and_then_says_nothing_is_given_up_with_the_words_of_
     assert (caught.value.exit_code, caught.value.facts["cause"]) == (69, "silent")
 
 
+def test_a_store_that_answers_with_an_error_at_first_is_tried_as_long_as_later(
+    monkeypatch: pytest.MonkeyPatch, pauses: list[float]
+) -> None:
+    class Busy:
+        def using(self, call: Callable[[], Any]) -> Any:
+            raise RuntimeError("503: slow down")
+
+    monkeypatch.setattr(calls, "_FIRST_ANSWER_S", 0.5)
+    monkeypatch.setattr(retry, "LONGEST_PAUSE_S", 1.0)
+    monkeypatch.setattr(retry.random, "uniform", lambda low, high: high)  # each pause is longer than that
+    store = Store("s3://bucket/in")
+    store._calls.files = Busy()  # type: ignore[assignment]
+    with pytest.raises(StorageError, match="503: slow down") as caught:
+        store.stat("x")
+    assert (caught.value.exit_code, len(pauses)) == (70, 11)
+
+
 def test_a_job_says_how_long_its_store_is_tried(pauses: list[float]) -> None:
     store = Store("s3://bucket/in", {"give_up_s": "0.0001"})
     store._calls.files = Refusing()  # type: ignore[assignment]

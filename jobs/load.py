@@ -8,24 +8,19 @@ under `options` and no URL that holds a secret is ever repeated in a message.
 from __future__ import annotations
 
 import csv
-import json
-import re
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from jobs.document.parsing import DEEPEST, parse, too_deep
 from jobs.errors import JobError, offenders, one_of
-from jobs.job import Exponent, Job, Output, misplaced
+from jobs.job import Job, Output, misplaced
 
 _FLAGS = "the command line"
 
-# Of a job file. The deepest key of a job lies 7 levels down, and a constant has as many as its tensor.
-DEEPEST = 64
-MOST_VALUES = 2_000_000  # each alias counted as all that it stands for: a million urls, and as many again
 Key = tuple[str | int, ...]
 
 
@@ -39,7 +34,7 @@ def load_job(text: str, name: str, overrides: Sequence[str] = (), base: str | No
     base:      folder or URL that relative URLs start from; None: they stay as written.
     raises:    JobError listing every problem with its key path.
     """
-    document = _parse(text, f"job file {name!r}")
+    document = parse(text, f"job file {name!r}")
     if not isinstance(document, dict):
         raise JobError(
             f"cannot use job file {name!r}: it is {_kind(document)}; expected {one_of(list(Job.model_fields))}"
@@ -134,111 +129,7 @@ def _based(job: Job, base: str) -> Job:
     )
 
 
-# Parsing
-
-_MOST_DIGITS = 1000  # Python refuses to read more than 4,300. A longer number is infinite here, which no key takes.
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which every key is the text that was written, and which does not grow beyond `MOST_VALUES` and `DEEPEST`.
-
-    Keys of a job are names. Plain YAML reads the key `null` as nothing, `on` as true and `1` as a number, and
-    lets the second of two equal keys win.
-    """
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self._depth = self._values = 0
-        self._sizes: dict[str, int] = {}  # anchor -> the values below it
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
-        before, anchor = self._values, event.anchor
-        if isinstance(event, yaml.AliasEvent):
-            # Of an anchor that is not complete: it would hold itself.
-            self._values += self._sizes.get(anchor, MOST_VALUES if anchor in self.anchors else 1)
-        else:
-            self._values += 1
-        self._depth += 1
-        if self._depth > DEEPEST or self._values > MOST_VALUES:
-            found = f"{DEEPEST} levels deep" if self._depth > DEEPEST else f"{MOST_VALUES:,} values, aliases counted in"
-            raise yaml.composer.ComposerError(None, None, f"it is more than {found}", event.start_mark)
-        node: yaml.Node | None = super().compose_node(parent, index)
-        self._depth -= 1
-        if anchor is not None and not isinstance(event, yaml.AliasEvent):
-            self._sizes[anchor] = self._values - before
-        return node
-
-    def construct_number(self, node: yaml.ScalarNode) -> int | float:
-        return float("inf") if len(node.value) > _MOST_DIGITS else int(self.construct_yaml_int(node))
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
-                continue
-            if key.value in seen:
-                problem = f"key {key.value!r} is given twice; give it once"
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            seen.add(key.value)
-            key.tag = "tag:yaml.org,2002:str"
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_number)
-_Loader.add_constructor("!exponent", lambda loader, node: Exponent(node.value))
-_Loader.add_implicit_resolver(
-    "!exponent", re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]{1,4}$"), [*"-+.0123456789"]
-)
-
-
-def _parse(text: str, what: str) -> Any:
-    if text.lstrip().startswith("{"):  # JSON, which YAML takes too, but for tabs; `{a: b}` alone is YAML only
-        try:
-            document = json.loads(
-                text,
-                object_pairs_hook=lambda pairs: _unique(pairs, what),
-                parse_int=lambda digits: float("inf") if len(digits) > _MOST_DIGITS else int(digits),
-            )
-        except json.JSONDecodeError:
-            pass
-        except RecursionError:
-            raise _too_deep(what) from None
-        else:
-            if _deeper(document, DEEPEST):
-                raise _too_deep(what)
-            return document
-    try:
-        return yaml.load(text, _Loader)  # a SafeLoader
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        reason = where + ", ".join(filter(None, [error.context, error.problem]))
-    except (yaml.YAMLError, ValueError, ArithmeticError, LookupError, AttributeError, TypeError) as error:
-        # An impossible date, or a tag on what is no such value, is an error of the code that would make it.
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-    raise JobError(f"cannot read {what}: {reason}; expected YAML or JSON")
-
-
-def _too_deep(what: str) -> JobError:
-    return JobError(f"cannot read {what}: it is more than {DEEPEST} levels deep; expected a job")
-
-
-def _deeper(value: Any, levels: int) -> bool:
-    """Whether sections and lists lie in each other more than so many levels deep."""
-    if not isinstance(value, dict | list):
-        return False
-    inner = value.values() if isinstance(value, dict) else value
-    return levels == 0 or any(_deeper(one, levels - 1) for one in inner)
-
-
-def _unique(pairs: Sequence[tuple[str, Any]], what: str) -> dict[str, Any]:
-    mapping: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in mapping:
-            raise JobError(f"cannot read {what}: key {key!r} is given twice; give it once")
-        mapping[key] = value
-    return mapping
+# Overrides
 
 
 def _override(document: dict[str, Any], override: str) -> Key:
@@ -248,8 +139,8 @@ def _override(document: dict[str, Any], override: str) -> Key:
     if not equals or not all(path):
         raise JobError(f"cannot use the override {key!r}: no key and value; expected KEY=VALUE, as 'workers.count=2'")
     if len(path) > DEEPEST:
-        raise _too_deep(f"the override {key[:80]!r}")
-    value = _parse(text, f"the value of override {key!r}")
+        raise too_deep(f"the override {key[:80]!r}")
+    value = parse(text, f"the value of override {key!r}")
     section = document
     for depth, name in enumerate(path[:-1], start=1):
         if section.get(name) is None:

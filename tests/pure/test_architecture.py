@@ -34,6 +34,8 @@ FILES = [
 MAY: dict[str, tuple[str, ...]] = {
     "jobs": (),
     "jobs/schedule": ("jobs",),
+    "jobs/document": ("jobs",),
+    "jobs/load.py": ("jobs/document", "jobs"),
     "connectors": (),
     "connectors/secret.py": ("jobs",),
     "connectors/failpoint.py": ("jobs",),
@@ -87,14 +89,14 @@ MAY: dict[str, tuple[str, ...]] = {
     ),
     "runner/__init__.py": (
         *("runner/driver", "runner/preflight", "runner/model", "runner/report", "connectors/output"),
-        *("connectors/models", "jobs"),
+        *("connectors/models", "jobs/load.py", "jobs"),
     ),
     "runner/__main__.py": ("runner/cli",),
     "runner/cli": (
         *("runner/__init__.py", "runner/driver", "runner/cluster", "runner/preflight", "runner/engine", "runner/scan"),
         *("runner/binding", "runner/model", "runner/report", "runner/tensor.py", "connectors/output"),
         *("connectors/models", "connectors/formats", "connectors/formats/tfrecord", "connectors/store"),
-        *("connectors/secret.py", "jobs"),
+        *("connectors/secret.py", "jobs/load.py", "jobs"),
     ),
     "runner/cli/view": (
         *("runner/driver", "runner/preflight", "runner/scan", "runner/binding", "runner/model", "runner/report"),
@@ -108,7 +110,7 @@ HOMES: dict[str, tuple[str, ...]] = {  # heavy or delicate library -> the only p
     "keras": ("runner/engine/",),
     "ray": ("runner/cluster/",),
     "fsspec": ("connectors/store/",),
-    "yaml": ("jobs/load.py",),
+    "yaml": ("jobs/document/",),
     "filelock": ("connectors/models/cache.py", "connectors/store/scratch.py"),
     "google_crc32c": ("connectors/formats/tfrecord/record.py",),
     "paramiko": ("connectors/store/sftp.py",),  # what fsspec's SFTP client cannot do: believe known hosts only

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobs import load
+from jobs.document import parsing
 from jobs.errors import JobError
 from jobs.job import Job
 from jobs.load import load_job
@@ -26,7 +26,7 @@ def _refusal(text: str, *overrides: str) -> str:
 def test_an_alias_counts_as_all_that_it_stands_for(growing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     text = f"a: &a {{x: 1, y: 2}}\nb: &b {growing}\nc: &c {growing.replace('*a', '*b')}\n"
     assert "'a' is no key of a job" in _refusal(text)
-    monkeypatch.setattr(load, "MOST_VALUES", 60)
+    monkeypatch.setattr(parsing, "MOST_VALUES", 60)
     assert "line 3, column" in _refusal(text)
     assert "it is more than 60 values, aliases counted in" in _refusal(text)
 

@@ -65,13 +65,13 @@ def parse_number(value: Any) -> Any:
 
 
 def parse_bytes(value: Any) -> Any:
-    """'128MiB' -> 134217728; numbers pass through. raises: ValueError naming the units."""
-    if not isinstance(value, str):
-        return value
-    match = re.fullmatch(r"\s*(\d{1,30}(?:\.\d+)?)\s*([A-Za-z]*)\s*", value)
+    """'128MiB' -> 134217728, '1e3MB' -> 1000000000; numbers pass through. raises: ValueError naming the units."""
+    if not isinstance(value, str) or isinstance(value, Exponent):
+        return parse_number(value)
+    match = re.fullmatch(r"\s*(\d{1,30}(?:\.\d+)?(?:[eE]\+?\d{1,3}(?=\s*[A-Za-z]))?)\s*([A-Za-z]*)\s*", value)
     if match is None or match[2].upper() not in _BYTES:
         raise ValueError(f"{value!r} is no size; write a number of bytes, or a number with KiB, MiB, GiB or TiB")
-    return int(float(match[1]) * _BYTES[match[2].upper()])
+    return int(Fraction(match[1]) * _BYTES[match[2].upper()])
 
 
 def parse_budget(value: Any) -> Any:

@@ -132,6 +132,25 @@ def test_a_whole_number_may_be_written_with_an_exponent_or_a_dot(written: str) -
     assert load_job(job.replace("0", written.replace("10.e2", "1e3")), "job.json").workers.count == 1000
 
 
+@pytest.mark.parametrize(
+    ("written", "count"),
+    [
+        ("1e9", 10**9),
+        ("1.0e+9", 10**9),
+        ("1.5e3KiB", 1536 * 1000),
+        ("1e3 MB", 10**9),
+        ("2.5GiB", 5 * 2**29),
+    ],
+)
+def test_a_size_may_have_an_exponent_too(written: str, count: int) -> None:
+    assert load_job(SMALL, "job.yaml", [f"limits.shard_bytes={written}"]).limits.shard_bytes == count
+
+
+@pytest.mark.parametrize("written", ["1e999", "1e9999", "1e99999", "1e-3", "1.5e-1", "1e9 EB", "e9"])
+def test_a_size_that_is_no_number_of_bytes_is_refused_where_it_stands(written: str) -> None:
+    assert "'limits.shard_bytes" in _refusal(SMALL, f"limits.shard_bytes={written}")
+
+
 @pytest.mark.parametrize("written", ["1e-3", "1.5", "15e-1", "1e999", "'4'", "1e", "'1e3'"])
 def test_a_number_that_is_not_whole_stays_none(written: str) -> None:
     assert "'limits.batch_rows' is" in _refusal(SMALL, f"limits.batch_rows={written}")

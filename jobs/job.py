@@ -51,22 +51,37 @@ SECRET_PARAMETER = r"(?:sig|token|key|secret|passw|passphrase|pwd|credential|aut
 _URL_SECRET = re.compile(rf"://[^/@]*:[^/@]*@|[?&][^=&/]*{SECRET_PARAMETER}[^=&/]*=", re.IGNORECASE)
 
 
-class Exponent(str):
-    """A number that YAML 1.1 takes for text, '1e3': it wants a dot and a sign in it. Text wherever text is wanted."""
+_WHOLE = re.compile(r"[-+]?\d{1,1000}")  # Python refuses to read more than 4,300 digits
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,4})?")
+
+
+class Unquoted(str):
+    """Text that is a number wherever one is wanted: the value of a variable, or '1e3', which YAML 1.1 takes for text.
+
+    Text wherever text is wanted.
+    """
 
     __slots__ = ()
 
 
+def _number(value: Any) -> Any:
+    if not isinstance(value, Unquoted):
+        return value
+    if _WHOLE.fullmatch(value):
+        return int(value)
+    return float(value) if _NUMBER.fullmatch(value) else value
+
+
 def parse_number(value: Any) -> Any:
     """'1e3' -> 1000, and a number that is whole -> an integer; other values pass through."""
-    if isinstance(value, Exponent):
-        value = float(value)
+    value = _number(value)
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def parse_bytes(value: Any) -> Any:
     """'128MiB' -> 134217728, '1e3MB' -> 1000000000; numbers pass through. raises: ValueError naming the units."""
-    if not isinstance(value, str) or isinstance(value, Exponent):
+    value = _number(value)
+    if not isinstance(value, str):
         return parse_number(value)
     match = re.fullmatch(r"\s*(\d{1,30}(?:\.\d+)?(?:[eE]\+?\d{1,3}(?=\s*[A-Za-z]))?)\s*([A-Za-z]*)\s*", value)
     if match is None or match[2].upper() not in _BYTES:
@@ -205,7 +220,7 @@ class Input(Location):
 
 
 def _plain(value: Any) -> Any:
-    value = _without_exponents(value)
+    value = _unquoted(value)
     try:
         canonical(value)
     except (TypeError, ValueError, RecursionError) as error:
@@ -215,10 +230,15 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _without_exponents(value: Any) -> Any:
+def _unquoted(value: Any) -> Any:
     if isinstance(value, list | tuple):
-        return [_without_exponents(one) for one in value]
-    return float(value) if isinstance(value, Exponent) else value
+        return [_unquoted(one) for one in value]
+    if isinstance(value, dict):
+        return {key: _unquoted(one) for key, one in value.items()}
+    if not isinstance(value, Unquoted):
+        return value
+    value = _number(value)
+    return {"true": True, "false": False}.get(value, str(value)) if isinstance(value, str) else value
 
 
 Plain = Annotated[Any, AfterValidator(_plain)]

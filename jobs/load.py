@@ -8,14 +8,15 @@ under `options` and no URL that holds a secret is ever repeated in a message.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from jobs.document.parsing import DEEPEST, parse, too_deep
+from jobs.document import variables
+from jobs.document.parsing import DEEPEST, VARIABLES, parse, too_deep
 from jobs.errors import JobError, offenders, one_of
 from jobs.job import Job, Output, misplaced
 
@@ -24,7 +25,13 @@ _FLAGS = "the command line"
 Key = tuple[str | int, ...]
 
 
-def load_job(text: str, name: str, overrides: Sequence[str] = (), base: str | None = None) -> Job:
+def load_job(
+    text: str,
+    name: str,
+    overrides: Sequence[str] = (),
+    base: str | None = None,
+    vars: Mapping[str, object] | None = None,
+) -> Job:
     """The Job that `text` describes.
 
     text:      YAML or JSON.
@@ -32,14 +39,13 @@ def load_job(text: str, name: str, overrides: Sequence[str] = (), base: str | No
     overrides: 'KEY=VALUE' with a dotted key and a YAML value: 'workers.count=2', 'columns.keep=[a, b]'. The last one
                wins. A tensor whose name holds a dot cannot be reached this way.
     base:      folder or URL that relative URLs start from; None: they stay as written.
+    vars:      variable -> value, for `${variable}` in a text of the job; it wins over a default under 'vars'.
     raises:    JobError listing every problem with its key path.
     """
     document = parse(text, f"job file {name!r}")
     if not isinstance(document, dict):
-        raise JobError(
-            f"cannot use job file {name!r}: it is {_kind(document)}; expected {one_of(list(Job.model_fields))}"
-        )
-    job = _job(document, name, overrides)
+        raise JobError(f"cannot use job file {name!r}: it is {_kind(document)}; expected {one_of(_keys(()))}")
+    job = _job(document, name, overrides, vars or {})
     return job if base is None else _based(job, base)
 
 
@@ -52,12 +58,14 @@ def job_from(
     outputs: Sequence[str] = (),
     keep: Sequence[str] = (),
     overrides: Sequence[str] = (),
+    vars: Mapping[str, object] | None = None,
 ) -> Job:
     """The Job that flags alone describe.
 
     maps:    'TENSOR=COLUMN', or 'TENSOR=f0,f1' to stack several columns into one input. As in CSV, a name with a comma
              stands in double quotes, and so does the empty name.
     outputs: 'TENSOR', or 'TENSOR=COLUMN' to rename one; none: all.
+    vars:    as for `load_job`; None: no text holds a variable.
     raises:  JobError listing every problem.
     """
     inputs: dict[str, Any] = {}
@@ -71,7 +79,7 @@ def job_from(
         "columns": {"inputs": inputs, "outputs": dict(_pairs(renamed)) or None, "keep": list(keep)},
         "output": {"url": output},
     }
-    return _job(document, _FLAGS, overrides)
+    return _job(document, _FLAGS, overrides, vars)
 
 
 def output_from(url: str, options: Sequence[str] = ()) -> Output:
@@ -84,16 +92,28 @@ def job_document(job: Job) -> dict[str, Any]:
     return job.model_dump(mode="json", exclude_defaults=True, by_alias=True)
 
 
-def _job(document: dict[str, Any], name: str, overrides: Sequence[str]) -> Job:
+def _job(
+    document: dict[str, Any], name: str, overrides: Sequence[str], given: Mapping[str, object] | None = None
+) -> Job:
+    """given: the values of variables; None: a text holds none."""
+    used = variables.names(document)
     changed = [_override(document, override) for override in overrides]
+    if given is not None:
+        document, problems = variables.resolved(document, given, used)
+        if problems:
+            raise _refusal(name, problems)
     try:
         return Job.model_validate(document)
     except ValidationError as error:
         problems = _problems(error, document, name, changed)
+    raise _refusal(name, problems)
+
+
+def _refusal(name: str, problems: Sequence[str]) -> JobError:
     what = "cannot use the job" if name == _FLAGS else f"cannot use job file {name!r}"
     if len(problems) == 1:
-        raise JobError(f"{what}: {problems[0]}")
-    raise JobError(f"{what}: {len(problems)} problems\n{offenders(problems)}")
+        return JobError(f"{what}: {problems[0]}")
+    return JobError(f"{what}: {len(problems)} problems\n{offenders(problems)}")
 
 
 def _pairs(flags: Sequence[str]) -> list[tuple[str, str]]:
@@ -261,7 +281,7 @@ def _keys(location: Key) -> list[str]:
         tensor = False
         if field is not None and (inner := _section_in(field.annotation)) is not None:
             section, tensor = inner
-    return list(_names(section))
+    return [*_names(section), *([VARIABLES] if section is Job else [])]
 
 
 def _names(section: type[BaseModel]) -> dict[str, FieldInfo]:

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from jobs.errors import JobError
-from jobs.job import Exponent
+from jobs.job import Unquoted
 
 # Of a job file. The deepest key of a job lies 7 levels down, and a constant has as many as its tensor.
 DEEPEST = 64
@@ -54,6 +54,13 @@ class _Loader(yaml.SafeLoader):
             self._sizes[anchor] = self._values - before
         return node
 
+    def get_single_node(self) -> yaml.Node | None:
+        node: yaml.Node | None = super().get_single_node()
+        for key, section in node.value if isinstance(node, yaml.MappingNode) else ():
+            if key.value == VARIABLES and isinstance(section, yaml.MappingNode):
+                section.value = [(name, _as_written(value)) for name, value in section.value]
+        return node
+
     def construct_number(self, node: yaml.ScalarNode) -> int | float:
         return float("inf") if len(node.value) > _MOST_DIGITS else int(self.construct_yaml_int(node))
 
@@ -70,8 +77,15 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _as_written(node: yaml.Node) -> yaml.Node:
+    """A value as the text that stands there: 1.10, 007 and 2026-11-01 are no numbers and no day."""
+    if not isinstance(node, yaml.ScalarNode) or node.tag == "tag:yaml.org,2002:null":
+        return node
+    return yaml.ScalarNode("tag:yaml.org,2002:str", node.value, node.start_mark, node.end_mark, node.style)
+
+
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_number)
-_Loader.add_constructor("!exponent", lambda loader, node: Exponent(node.value))
+_Loader.add_constructor("!exponent", lambda loader, node: Unquoted(node.value))
 _Loader.add_implicit_resolver(
     "!exponent", re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]{1,4}$"), [*"-+.0123456789"]
 )

@@ -15,6 +15,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from jobs.document.variables import variables_of
 from jobs.errors import JobError
 from jobs.job import Job, Output
 from jobs.load import job_from, load_job, output_from
@@ -30,6 +31,10 @@ StoreOption = Annotated[
 ModelPlace = Annotated[str, typer.Argument(help="SavedModel folder, or a folder of version folders.")]
 Version = Annotated[int | None, typer.Option(help="Version folder; the newest if omitted.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the job.")]
+Var = Annotated[
+    list[str] | None,
+    typer.Option("--var", metavar="NAME=VALUE", help="What `${NAME}` stands for in the job; repeatable."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 
@@ -70,6 +75,7 @@ class JobFlags:
         None
     )
     set_: Set = None
+    var: Var = None
     model: Annotated[
         str | None, typer.Option("--model", metavar="URL", help="SavedModel folder, or its base folder.")
     ] = None
@@ -96,6 +102,7 @@ class JobFlags:
     def read(self, *more: str) -> Job:
         """The job. more: changes beside those of --set. raises: JobError where the flags make no job, or two."""
         changes = [*(self.set_ or []), *more, *(["model.trust=true"] if self.trust_model else [])]
+        values = variables_of(self.var or [])
         needed = {"--model": self.model, "--input": self.input_, "--output": self.output}
         if self.job is not None:
             flags = {"--signature": self.signature, "--map": self.map_, "--fetch": self.fetch, "--keep": self.keep}
@@ -104,7 +111,7 @@ class JobFlags:
                     f"cannot combine job file '{self.job}' with {', '.join(doubled)}: "
                     "give a job file (and --set KEY=VALUE), or flags alone"
                 )
-            return load_job(read_text(self.job), str(self.job), changes)
+            return load_job(read_text(self.job), str(self.job), changes, vars=values)
         if missing := [name for name, value in needed.items() if not value]:
             raise JobError(
                 f"no job: give a job file, or the flags --model, --input and --output; missing {', '.join(missing)}"
@@ -118,11 +125,16 @@ class JobFlags:
             self.fetch or [],
             self.keep or [],
             changes,
+            values,
         )
 
 
-def output_of(given: str, options: list[str] | None) -> Output:
+def output_of(given: str, options: list[str] | None, var: list[str] | None = None) -> Output:
     """Where a command is to look: a job file says how its output is reached, too."""
+    values = variables_of(var or [])
     if not given.endswith((".yaml", ".yml", ".json")) or not Path(given).is_file():
+        if values:
+            raise JobError(f"cannot use --var for '{given}': it is no job file; leave --var out, or name the job file")
         return output_from(given, options or [])
-    return load_job(read_text(given), given, [f"output.options.{option}" for option in options or []]).output
+    changes = [f"output.options.{option}" for option in options or []]
+    return load_job(read_text(given), given, changes, vars=values).output

@@ -12,13 +12,14 @@ from typing import Annotated
 import typer
 
 from jobs.errors import DataError
-from runner.cli.options import AsJson, OutputPlace, StoreOption, output_of
+from runner.cli.options import AsJson, OutputPlace, StoreOption, Var, output_of
 from runner.cli.terminal import console, print_json, unread
 
 
 def status(
     output: OutputPlace,
     option: StoreOption = None,
+    var: Var = None,
     watch: Annotated[bool, typer.Option("--watch", help="Follow it until it ends; exit 0 if all is written.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -26,7 +27,7 @@ def status(
     from connectors.output.status import read_status
     from runner.cli.view.output import render_status
 
-    place = output_of(output, option)
+    place = output_of(output, option, var)
     if watch:
         from runner.cli.view.follow import follow
         from runner.driver.watch import Watch
@@ -42,6 +43,7 @@ def status(
 def verify(
     output: OutputPlace,
     option: StoreOption = None,
+    var: Var = None,
     deep: Annotated[
         bool, typer.Option("--deep", help="Read every part again, and compare its SHA-256 with the manifest.")
     ] = False,
@@ -54,7 +56,7 @@ def verify(
     from connectors.output import verification
     from runner.cli.view.output import render_verification
 
-    verified = verification.verify(output_of(output, option), deep=deep)
+    verified = verification.verify(output_of(output, option, var), deep=deep)
     if as_json:
         print_json(verified.document())
     else:
@@ -66,6 +68,7 @@ def verify(
 def rejects(
     output: OutputPlace,
     option: StoreOption = None,
+    var: Var = None,
     code: Annotated[str | None, typer.Option(help="Only rows with this code.")] = None,
     limit: Annotated[int | None, typer.Option(min=0, help="Rows to show; 20, or all with --json.")] = None,
     as_json: AsJson = False,
@@ -74,7 +77,7 @@ def rejects(
     from connectors.output.reject import read_rejected  # pyarrow: only for this command
     from runner.cli.view.rejects import document, plain, render
 
-    rejected = read_rejected(output_of(output, option))
+    rejected = read_rejected(output_of(output, option, var))
     if as_json:
         print_json(document(rejected, code, limit), plain)
     else:
@@ -84,6 +87,7 @@ def rejects(
 def sweep(
     output: OutputPlace,
     option: StoreOption = None,
+    var: Var = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and touch nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -91,7 +95,7 @@ def sweep(
     from connectors.output import sweep as sweeping
     from runner.cli.view.output import render_sweep
 
-    swept = sweeping.sweep(output_of(output, option), dry_run=dry_run)
+    swept = sweeping.sweep(output_of(output, option, var), dry_run=dry_run)
     if as_json:
         print_json(swept.document())
     else:

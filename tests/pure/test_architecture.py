@@ -96,7 +96,7 @@ MAY: dict[str, tuple[str, ...]] = {
         *("runner/__init__.py", "runner/driver", "runner/cluster", "runner/preflight", "runner/engine", "runner/scan"),
         *("runner/binding", "runner/model", "runner/report", "runner/tensor.py", "connectors/output"),
         *("connectors/models", "connectors/formats", "connectors/formats/tfrecord", "connectors/store"),
-        *("connectors/secret.py", "jobs/load.py", "jobs"),
+        *("connectors/secret.py", "jobs/load.py", "jobs/document", "jobs"),
     ),
     "runner/cli/view": (
         *("runner/driver", "runner/preflight", "runner/scan", "runner/binding", "runner/model", "runner/report"),

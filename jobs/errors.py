@@ -32,6 +32,8 @@ from typing import Any, ClassVar, Literal
 
 FailureClass = Literal["config", "data", "model", "memory", "transient", "infrastructure", "poison", "stopped"]
 
+_NEVER_RETRIED = (2, 65)  # exit codes: the job is wrong, the data are bad
+
 
 class RunnerError(Exception):
     """An error a user can act on.
@@ -71,8 +73,37 @@ class RunnerError(Exception):
         """What it allocated, or what broke, does not come back: the next attempt needs a fresh process."""
         return self.breaks_device or self.failure_class == "memory"
 
+    @property
+    def ends_with(self) -> int:
+        """The exit code of a command that ends with it: a fact may say another one than the class."""
+        return int(self.facts.get("exit_code", self.exit_code))
+
+    @property
+    def retry(self) -> bool:
+        """Whether the same command, run again later, may end otherwise: with other workers, or when a store answers.
+
+        False where the job, its data or its model are at fault: then something has to be changed first.
+        """
+        return self.ends_with not in _NEVER_RETRIED and self.failure_class not in ("config", "data", "model", "poison")
+
+    def document(self) -> dict[str, Any]:
+        """As plain JSON values, for scripts. message: with its code, as a person reads it. code: None without one."""
+        facts = {name: _plain(value) for name, value in self.facts.items() if name not in ("code", "exit_code")}
+        return {
+            "code": self.facts.get("code"),
+            "class": type(self).__name__,
+            "message": str(self),
+            "exit_code": self.ends_with,
+            "retry": self.retry,
+            "facts": facts,
+        }
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.message, self.facts)
+
+
+def _plain(value: object) -> object:
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
 
 
 def _rebuild(cls: type[RunnerError], message: str, facts: dict[str, Any]) -> RunnerError:

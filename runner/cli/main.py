@@ -96,7 +96,7 @@ def _explain(error: RunnerError, cause: Exception | None = None) -> int:
         traceback.print_exception(cause or error)
     if isinstance(error, StoppedError) or error.facts.get("resumable"):
         say(f"to continue: {redact(typed())}", prefix="")
-    return int(error.facts.get("exit_code", error.exit_code))
+    return error.ends_with
 
 
 def _ended(thread: threading.ExceptHookArgs) -> None:

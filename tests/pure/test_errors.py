@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+from pathlib import Path
 
 import pytest
 
 from jobs import errors
-from jobs.errors import DeviceError, MemoryLimitError, RunnerError, StorageError, offenders, one_of, out_of_threads
+from jobs.errors import (
+    CapacityError,
+    DataError,
+    DeviceError,
+    InternalError,
+    JobError,
+    MemoryLimitError,
+    ModelCallError,
+    OutputError,
+    PoisonError,
+    RunnerError,
+    StoppedError,
+    StorageError,
+    SupersededError,
+    UnreachableError,
+    WorkerError,
+    offenders,
+    one_of,
+    out_of_threads,
+)
 
 FACTS = {
     "code": "PAGE_CRC",
@@ -75,6 +96,44 @@ def test_a_sick_device_ends_its_process_and_a_row_too_large_condemns_its_shard(
     error: RunnerError, condemns: bool, ends_process: bool
 ) -> None:
     assert (error.condemns, error.ends_process) == (condemns, ends_process)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "retry"),
+    [
+        (JobError("no such column"), 2, False),
+        (DataError("a null", code="ROW_NULL"), 65, False),
+        (OutputError("does not hold", exit_code=65), 65, False),
+        (CapacityError("no cluster"), 69, True),
+        (StorageError("no answer"), 70, True),
+        (UnreachableError("nobody there"), 69, True),
+        (WorkerError("a node was lost"), 70, True),
+        (MemoryLimitError("no room"), 70, True),
+        (ModelCallError("the same batch fails again"), 70, False),
+        (PoisonError("no process survives it"), 70, False),
+        (InternalError("a check of our own"), 70, False),
+        (RunnerError("the driver said 2", exit_code=2), 2, False),
+        (SupersededError("another one took over"), 75, True),
+        (StoppedError("a signal", exit_code=143), 143, True),
+    ],
+)
+def test_an_error_says_whether_to_run_the_same_command_again(error: RunnerError, code: int, retry: bool) -> None:
+    assert (error.ends_with, error.retry) == (code, retry)
+
+
+@pytest.mark.parametrize("kind", _tree(RunnerError))
+def test_every_error_is_a_document_of_plain_values(kind: type[RunnerError]) -> None:
+    facts = {"code": "PAGE_CRC", "row_group": 4, "where": Path("a"), "share": 0.5, "exit_code": 77}
+    document = json.loads(json.dumps(kind("cannot read 'a'", **facts).document()))
+    assert document == {
+        "code": "PAGE_CRC",
+        "class": kind.__name__,
+        "message": "PAGE_CRC: cannot read 'a'",
+        "exit_code": 77,
+        "retry": kind("", exit_code=77).retry,
+        "facts": {"row_group": 4, "where": "a", "share": 0.5},
+    }
+    assert kind("it is gone").document()["code"] is None
 
 
 def test_the_tree_is_the_one_drawn_at_the_top_of_the_file() -> None:

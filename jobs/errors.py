@@ -16,6 +16,7 @@ RunnerError                     every error a user meets; carries an exit code a
 ├── WorkerError           70    a worker process or its node was lost
 ├── PoisonError           70    a shard, or the model's first call, takes every process with it, or no row is taken
 ├── InternalError         70    a check of our own failed
+├── BusyError             75    another driver writes into this output; wait for it, or take over
 ├── SupersededError       75    another driver took over this output
 └── StoppedError          130   interrupted by the user (130) or by a signal (143)
 
@@ -185,6 +186,13 @@ class PoisonError(RunnerError):
 
 class InternalError(RunnerError):
     failure_class = "model"
+
+
+class BusyError(RunnerError):
+    """facts: `plan_id`, `epoch`, `host`, `pid` of the driver that writes, as its document tells."""
+
+    exit_code = 75
+    failure_class = "stopped"
 
 
 class SupersededError(RunnerError):

@@ -59,6 +59,7 @@ def run(
     progress: bool = True,
     overwrite: bool = False,
     takeover: bool = False,
+    wait_for_driver_s: float = 0.0,
     model_cache: str | None = None,
 ) -> Result:
     """Run a job and wait for it.
@@ -69,6 +70,7 @@ def run(
     address:    of a running Ray cluster; None: a Ray that is initialised here already, else a local one.
     overwrite:  remove what earlier jobs published in this output, and begin anew.
     takeover:   although another driver writes there; it stops when it next looks.
+    wait_for_driver_s: how long at most to wait for another driver that writes there; then it goes on by itself.
     model_cache: folder for copies of remote models, on this machine and those of the workers; None: each user's own.
     raises:     RunnerError; what was finished stays, and the same call continues.
     """
@@ -81,6 +83,7 @@ def run(
         address=address,
         overwrite=overwrite,
         takeover=takeover,
+        wait_for_driver_s=wait_for_driver_s,
         cache=CacheSettings(model_cache),
     )
     return launch(_job(job, overrides), options, display=display_for if progress else NoDisplay)
@@ -94,6 +97,7 @@ def start(
     progress: bool = True,
     overwrite: bool = False,
     takeover: bool = False,
+    wait_for_driver_s: float = 0.0,
     model_cache: str | None = None,
 ) -> Handle:
     """Run a job in the background: `handle.progress`, `handle.wait()`, `handle.cancel()`. Arguments as for `run`."""
@@ -107,6 +111,7 @@ def start(
         address=address,
         overwrite=overwrite,
         takeover=takeover,
+        wait_for_driver_s=wait_for_driver_s,
         cache=CacheSettings(model_cache),
     )
     # A notebook's display belongs to the cell that opened it: it must be opened here, not in the thread.

@@ -146,7 +146,8 @@ def check_plan(store: Store, names: Layout, plan: Plan) -> None:
 def clear(store: Store, *, takeover: bool) -> None:
     """Make room: remove what earlier jobs published here, `_SUCCESS` first. Files of others stay.
 
-    raises: OutputError where a driver still writes here, or where `_SUCCESS` or its manifest is not ours or not whole.
+    raises: BusyError where a driver still writes here; OutputError where `_SUCCESS` or its manifest is not ours or not
+            whole.
     """
     present = store.names("")
     success = decode(store.read(SUCCESS)) if SUCCESS in present else None
@@ -160,7 +161,7 @@ def clear(store: Store, *, takeover: bool) -> None:
         for name, plan8 in grammatical.items()
         if (name in listed if plan8 == finished and listed else _carries_header(store, name, plan8))
     }
-    fenced = [_fence(store, plan8, takeover=takeover) for plan8 in _plans(store)]
+    fenced = _fences(store, takeover=takeover)
     if success is not None:
         store.remove(SUCCESS)
     for name in sorted(parts):
@@ -184,6 +185,19 @@ def _listed(store: Store, success: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _plans(store: Store) -> list[str]:
     return [plan8 for name in store.names(RUN) if (plan8 := plan8_of_folder(name))]
+
+
+def _fences(store: Store, *, takeover: bool) -> list[Callable[[], None]]:
+    """One for every plan that is here. Where one cannot be had, none is kept: it would be in our own way."""
+    fenced: list[Callable[[], None]] = []
+    try:
+        for plan8 in _plans(store):
+            fenced.append(_fence(store, plan8, takeover=takeover))
+    except BaseException:
+        for end in fenced:
+            end()
+        raise
+    return fenced
 
 
 def _fence(store: Store, plan8: str, *, takeover: bool) -> Callable[[], None]:

@@ -104,8 +104,8 @@ class OutputDirectory:
 
         overwrite:  remove what earlier jobs published here, see `connectors.output.claim.clear`.
         takeover:   although another driver writes here; it stops when it next looks.
-        raises:     OutputError where it cannot be written, where another driver writes, or where it holds a table that
-                    is not of this job: of another job, naming what differs, or anybody's.
+        raises:     BusyError where another driver writes; OutputError where it cannot be written, or where it holds a
+                    table that is not of this job: of another job, naming what differs, or anybody's.
         """
         if overwrite:
             refuse_foreign(self.store, self.store.names(""))

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from connectors.output.layout import Layout, decode, encode, epoch_of_name
 from connectors.store.store import Store
-from jobs.errors import OutputError, RunnerError, StorageError, SupersededError
+from jobs.errors import BusyError, RunnerError, StorageError, SupersededError
 
 FRESH_S = 300.0  # a driver renews every 30 s: ten renewals missed are no accident
 
@@ -127,7 +127,7 @@ class Epochs:
     def begin(self, *, takeover: bool) -> int:
         """Take the next epoch. From then on a driver with a lower one stops, and must not finish.
 
-        raises: OutputError where another driver writes here, and not `takeover`.
+        raises: BusyError where another driver writes here, and not `takeover`.
         """
         self._facts = {
             "plan_id": self.names.plan_id,
@@ -194,9 +194,14 @@ class Epochs:
 
     def _refuse(self, rival: Heartbeat | None) -> None:
         if rival is not None and rival.alive:
-            raise OutputError(
+            raise BusyError(
                 f"cannot write into '{self.store.url}': {rival.writer()} writes there, last heard {rival.heard()}; "
-                f"wait until it ends (or is silent for {FRESH_S / 60:.0f} minutes), or stop it with --takeover"
+                f"wait until it ends, or is silent for {FRESH_S / 60:.0f} minutes (--wait-for-driver 6m does so), or "
+                "stop it with --takeover",
+                plan_id=self.names.plan_id,
+                epoch=rival.epoch,
+                host=str(rival.document.get("host", "")),
+                pid=Process.of(rival.document).pid,
             )
 
     def _document(self, epoch: int) -> dict[str, Any]:

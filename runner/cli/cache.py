@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,15 +11,13 @@ from rich.text import Text
 
 from jobs.errors import JobError
 from jobs.job import parse_bytes
-from runner.cli.options import AsJson
+from runner.cli.options import AsJson, seconds_of
 from runner.cli.terminal import answering, console, print_json
 
 if TYPE_CHECKING:
     from connectors.models.cache import CacheSettings
 
 app = typer.Typer(no_args_is_help=True, help="Copies of remote models on this machine: look at them, remove them.")
-
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 def cache_settings() -> CacheSettings:
@@ -75,7 +72,7 @@ def clean(
     from runner.report.text import byte_count
 
     cache = ModelCache(cache_settings())
-    removed, kept = cache.clean(_seconds(older_than) if older_than else 0.0)
+    removed, kept = cache.clean(seconds_of("--older-than", older_than) if older_than else 0.0)
     if as_json:
         copies = {"removed": [entry.document() for entry in removed], "in_use": [entry.document() for entry in kept]}
         print_json({"folder": str(cache.folder), **copies})
@@ -84,10 +81,3 @@ def clean(
     lines = [f"removed {len(removed)} model{'s' * (len(removed) != 1)} ({freed}) from {cache.folder}"]
     lines += [f"  removed {entry.url}" for entry in removed] + [f"  in use  {entry.url}" for entry in kept]
     console().print(Text("\n".join(lines)), soft_wrap=True)
-
-
-def _seconds(age: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", age.strip())
-    if match is None:
-        raise JobError(f"cannot use --older-than {age!r}: expected a number and a unit, such as 30m, 12h, 7d or 2w")
-    return float(match[1]) * _SECONDS[match[2]]

@@ -4,7 +4,8 @@ The variables that set how a command behaves are read in `runner.cli`. Others ar
 failpoints, the default folder of the model cache, and what Ray and TensorFlow need.
 
 Exit codes: 0 everything written; 2 the job is wrong; 65 bad data, or `verify` found something; 69 no cluster or
-capacity; 70 model or internal failure; 75 superseded; 130/143 interrupted. The same command continues what is not done.
+capacity; 70 model or internal failure; 75 another driver writes, or took over; 130/143 interrupted. The same command
+continues what is not done.
 """
 
 from __future__ import annotations

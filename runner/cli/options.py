@@ -6,6 +6,7 @@ for each of its flags: those that belong together are a dataclass, which `flatte
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
@@ -35,6 +36,7 @@ Var = Annotated[
     list[str] | None,
     typer.Option("--var", metavar="NAME=VALUE", help="What `${NAME}` stands for in the job; repeatable."),
 ]
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 
@@ -127,6 +129,14 @@ class JobFlags:
             changes,
             values,
         )
+
+
+def seconds_of(flag: str, given: str) -> float:
+    """A duration as it is typed. raises: JobError, which names the flag."""
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)([smhdw])", given.strip(), re.ASCII)
+    if match is None:
+        raise JobError(f"cannot use {flag} {given!r}: expected a number and a unit, such as 30s, 6m, 12h, 7d or 2w")
+    return float(match[1]) * _SECONDS[match[2]]
 
 
 def output_of(given: str, options: list[str] | None, var: list[str] | None = None) -> Output:

@@ -17,7 +17,7 @@ import typer
 
 from jobs.errors import JobError, one_of
 from runner.cli.cache import cache_settings
-from runner.cli.options import AsJson, JobFlags, flattened
+from runner.cli.options import AsJson, JobFlags, flattened, seconds_of
 from runner.cli.terminal import console, hear, print_json, printer, say, typed
 
 
@@ -34,6 +34,10 @@ class RunFlags:
     takeover: Annotated[
         bool, typer.Option("--takeover", help="Although another driver writes there; it stops when it next looks.")
     ] = False
+    wait_for_driver: Annotated[
+        str | None,
+        typer.Option("--wait-for-driver", metavar="30s|6m|1h", help="At most, where another driver writes there."),
+    ] = None
     log_format: Annotated[
         str,
         typer.Option("--log-format", metavar="text|json", help="json: a line of JSON per event, on standard error."),
@@ -79,6 +83,7 @@ def run(flags: JobFlags, how: RunFlags, as_json: AsJson = False) -> None:
         address=how.address,
         overwrite=how.overwrite,
         takeover=how.takeover,
+        wait_for_driver_s=seconds_of("--wait-for-driver", how.wait_for_driver) if how.wait_for_driver else 0.0,
         cache=cache_settings(),
         command=redact(os.environ.get("RUNNER_COMMAND") or typed()),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import secrets
@@ -15,7 +16,7 @@ from connectors.models.cache import CacheSettings
 from connectors.output.directory import OutputDirectory
 from connectors.store.store import Store
 from jobs.attempt import ODD, Receipt
-from jobs.errors import CapacityError, OutputError, RunnerError, SupersededError
+from jobs.errors import CapacityError, JobError, OutputError, RunnerError, SupersededError
 from jobs.job import Job, Workers
 from jobs.numerics import Numerics, differences
 from jobs.rejection import Rejections
@@ -27,6 +28,7 @@ from jobs.schedule.schedule import Schedule
 from runner.driver.driver import Driver, Listeners
 from runner.driver.ending import accounted, ending
 from runner.driver.result import Result
+from runner.driver.waiting import Tell, Waiting
 from runner.engine import EngineOptions
 from runner.measure.account import Account
 from runner.measure.snapshot import Snapshot
@@ -60,6 +62,7 @@ class RunOptions:
     in_process: work in this process, without Ray.
     address:    of a running Ray cluster; None: a Ray that is initialised here already, else a local one.
     overwrite, takeover: see `OutputDirectory.claim`.
+    wait_for_driver_s: how long at most to wait for another driver that writes there; see `runner.driver.waiting`.
     cache:      where remote models are copied to, here and on the machines of the workers.
     command:    that continues this run, kept in the output for those who look at it.
     """
@@ -68,8 +71,17 @@ class RunOptions:
     address: str | None = None
     overwrite: bool = False
     takeover: bool = False
+    wait_for_driver_s: float = 0.0
     cache: CacheSettings | None = None
     command: str = ""
+
+    def __post_init__(self) -> None:
+        """raises: JobError for a time to wait that is none, or that goes with `takeover`."""
+        seconds = self.wait_for_driver_s
+        if not 0 <= seconds < math.inf:
+            raise JobError(f"cannot wait {seconds} s for another driver: expected a number of seconds from 0")
+        if seconds and self.takeover:
+            raise JobError("cannot both wait for another driver and take over from it: ask for one of the two")
 
 
 def launch(
@@ -93,13 +105,14 @@ def launch(
     try:
         ready = _ready(job, options, pool)
         output = OutputDirectory(job.output, ready.plan.id, len(ready.plan.shards))
-        claim = output.claim(ready.plan, overwrite=options.overwrite, takeover=options.takeover)
+        stop = stopper or Stopper()
+        waiting = Waiting(options.wait_for_driver_s, _teller(ready, warn, log), stop.requested)
+        claim = waiting.claim(output, ready.plan, overwrite=options.overwrite, takeover=options.takeover)
         if claim.state == "finished":
             return _result(job, ready, output, output.finished(ready.plan), retries=0, run={}, seconds=0.0)
         for story in (claim.warning, *ready.warnings):
             if story and not (ready.scanned.repeatable and story in ready.suspicions):  # a worker tries, and tells
                 warn(story)
-        stop = stopper or Stopper()
         with ending(output, claim.epoch, pool), closing(ModelWatch(ready.planned)) as model:
             done = output.done(ready.plan)
             if done and ready.job.limits.may_lose:
@@ -144,6 +157,14 @@ def told(warn: Callable[[str], None]) -> Callable[[Event | Action], None]:
                 warn(error.message)
 
     return note
+
+
+def _teller(ready: Preflight, warn: Callable[[str], None], log: EventLog | None) -> Tell:
+    """Says what happens before the run has an epoch."""
+    if log is None:
+        return lambda event, story, **facts: warn(story)
+    log.run = ready.plan.id[:8]
+    return log.tell
 
 
 def _ready(job: Job, options: RunOptions, pool: Pool) -> Preflight:

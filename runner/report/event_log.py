@@ -66,7 +66,11 @@ class EventLog:
             print(text, file=self._stream, flush=True)  # this is the log
 
     def warn(self, story: str) -> None:
-        self.say("warning", "warning", message=redact(story))
+        self.tell("warning", story)
+
+    def tell(self, event: str, story: str, **facts: Any) -> None:
+        """What a person should know of, as an event. story: of it, in words."""
+        self.say(event, "warning", message=redact(story), **facts)
 
     def show(self, at: Snapshot) -> None:
         self._last = at

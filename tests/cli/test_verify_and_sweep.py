@@ -97,8 +97,8 @@ def test_a_driver_on_another_host_is_in_the_way_until_it_is_taken_over(
     rival = json.loads(document.read_text()) | {"host": "elsewhere", "pid": 7, "ended": ""}
     document.write_text(json.dumps(rival))
     refused = command("run", "job.yaml", "--in-process")
-    assert refused.returncode == 2
-    for fact in ("'elsewhere'", "pid 7", "--takeover"):
+    assert refused.returncode == 75
+    for fact in ("'elsewhere'", "pid 7", "--wait-for-driver 6m", "--takeover"):
         assert fact in refused.stderr
     assert not success.exists()
     running = json.loads(command("status", "out", "--json").stdout)

@@ -84,7 +84,7 @@ def test_row_35_two_drivers_started_together_make_one_result(case: Any, start: S
     ends = [process.communicate(timeout=100) for process in both]
     codes = [process.returncode for process in both]
     assert 0 in codes, ends
-    assert set(codes) <= {0, 2, 75}, f"finished, refused or superseded: {codes} {ends}"
+    assert set(codes) <= {0, 75}, f"finished, or another one writes: {codes} {ends}"
     case.require_equal()
 
 

@@ -22,7 +22,7 @@ def test_row_36_a_driver_that_sleeps_is_not_overtaken_unasked_and_stops_with_75_
     await_that(lambda: len(case.parts) >= 2, "two parts", old)
     os.kill(old.pid, signal.SIGSTOP)
     refused = command(*RUN)
-    assert refused.returncode == 2, refused.stderr
+    assert refused.returncode == 75, refused.stderr
     assert "--takeover" in refused.stderr
     assert not (case.output / "_SUCCESS").exists()
     rival = command(*RUN, "--takeover")

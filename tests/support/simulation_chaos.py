@@ -17,7 +17,16 @@ from simulation_store import JsonLinesEncoder
 from simulation_world import Actor, Fault, current
 
 from connectors.output.layout import PART_PREFIX, SUCCESS, Layout
-from jobs.errors import CapacityError, OutputError, PoisonError, RunnerError, StorageError, SupersededError, WorkerError
+from jobs.errors import (
+    BusyError,
+    CapacityError,
+    OutputError,
+    PoisonError,
+    RunnerError,
+    StorageError,
+    SupersededError,
+    WorkerError,
+)
 from runner.worker.spec import WorkerSpec
 
 # A worker that is not told how parts are published looks for it in a list of epochs, which may lag: seed 298.
@@ -123,8 +132,8 @@ class Chaos:
         if isinstance(error, OutputError):
             behind = (self._stale > 0 or self._stolen) and "are not as they should be" in error.message
             squatted = (self._squatted or self._stolen) and "cannot use" in error.message
-            return behind or squatted or "takeover" in error.message
-        return isinstance(error, StorageError | WorkerError | CapacityError | SupersededError | PoisonError)
+            return behind or squatted
+        return isinstance(error, StorageError | WorkerError | CapacityError | BusyError | SupersededError | PoisonError)
 
     def _last(self) -> None:
         """When all others have ended: a run without faults has to finish, whatever was left behind."""

@@ -30,7 +30,7 @@ from three_shards import (
 from connectors.output.directory import Claim, Losses, open_dataset, read_status
 from connectors.output.verification import verify
 from jobs.attempt import Advice, Failure, Measured, Receipt, Success
-from jobs.errors import InternalError, OutputError, StorageError, SupersededError
+from jobs.errors import BusyError, InternalError, OutputError, StorageError, SupersededError
 from jobs.job import Output
 from jobs.numerics import Numerics
 from jobs.plan import Plan
@@ -444,6 +444,22 @@ def test_what_is_refused_after_an_overwrite_is_refused_before_anything_is_remove
     with pytest.raises(OutputError, match=r"holds 'data\.parquet'"):
         opened(out).claim(PLAN, overwrite=True)
     assert snapshot(directory) == before
+
+
+def test_a_driver_that_another_one_keeps_out_leaves_nothing_in_its_own_way(out: Output) -> None:
+    """`--overwrite` takes an epoch of every plan that is here, one after the other."""
+    first, second = opened(out), opened(out, plan_of(size=11))
+    plans = sorted([(PLAN, first), (plan_of(size=11), second)], key=lambda pair: pair[0].id)
+    (free, earlier), (busy, later) = plans
+    earlier.epochs.end(earlier.claim(free).epoch, "failed")
+    epoch = later.claim(busy).epoch
+    for _ in range(2):
+        with pytest.raises(BusyError, match=f"driver {epoch} on host") as refused:
+            opened(out, free).claim(free, overwrite=True)
+    assert refused.value.exit_code == 75
+    assert {"epoch": epoch, "plan_id": busy.id[:8]}.items() <= refused.value.facts.items()
+    later.epochs.end(epoch, "interrupted")
+    assert opened(out, free).claim(free, overwrite=True).state == "resumed"
 
 
 def test_an_output_on_a_store_that_refuses_only_single_requests_is_direct(

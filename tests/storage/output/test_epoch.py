@@ -17,7 +17,7 @@ from connectors.output import epoch as epochs
 from connectors.output.epoch import FRESH_S, Epochs, Process
 from connectors.output.layout import Layout
 from connectors.store.store import Store
-from jobs.errors import OutputError, SupersededError
+from jobs.errors import BusyError, SupersededError
 
 NAMES = Layout("ab" * 16, 3, ".parquet")
 ELSEWHERE = Process("another-host", 7, "b", "n", "1")
@@ -39,7 +39,7 @@ def content(place: Any) -> dict[str, bytes | None]:
 def test_a_second_driver_is_refused_and_told_who_writes(place: Any) -> None:
     assert drivers(place).begin(takeover=False) == 1
     before = content(place)
-    with pytest.raises(OutputError, match=r"driver 1 on host 'another-host' \(pid 7, since 20.*--takeover"):
+    with pytest.raises(BusyError, match=r"driver 1 on host 'another-host' \(pid 7, since 20.*--takeover"):
         drivers(place, Process("third", 8)).begin(takeover=False)
     assert content(place) == before
 
@@ -66,7 +66,7 @@ def test_a_driver_that_died_on_this_machine_is_not_in_the_way(place: Any) -> Non
 
 def test_a_driver_that_lives_on_this_machine_is_in_the_way(place: Any) -> None:
     drivers(place, Process.current()).begin(takeover=False)
-    with pytest.raises(OutputError, match=f"pid {os.getpid()}"):
+    with pytest.raises(BusyError, match=f"pid {os.getpid()}"):
         drivers(place).begin(takeover=False)
 
 
@@ -91,7 +91,7 @@ def aged(place: Any, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
 def test_a_driver_that_was_silent_for_five_minutes_is_replaced(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     drivers(place).begin(takeover=False)
     aged(place, monkeypatch, FRESH_S - 1)
-    with pytest.raises(OutputError, match="last heard 299 s ago"):
+    with pytest.raises(BusyError, match="last heard 299 s ago"):
         drivers(place).begin(takeover=False)
     aged(place, monkeypatch, FRESH_S + 1)
     assert drivers(place).begin(takeover=False) == 2
@@ -104,7 +104,7 @@ def test_a_wrong_clock_of_a_machine_changes_nothing(place: Any, monkeypatch: pyt
     first.renew(first.begin(takeover=False), {})
     assert document(place, 1)["heartbeat"].startswith(jump)
     monkeypatch.undo()
-    with pytest.raises(OutputError, match="driver 1"):
+    with pytest.raises(BusyError, match="driver 1"):
         drivers(place).begin(takeover=False)
 
 
@@ -120,7 +120,7 @@ def test_a_local_heartbeat_ages_by_the_time_of_its_file(tmp_path: Path) -> None:
 def test_a_store_without_times_is_never_taken_over_unasked(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Store, "modified", lambda store, path: None)
     drivers(place).begin(takeover=False)
-    with pytest.raises(OutputError, match="at a time that the store does not tell"):
+    with pytest.raises(BusyError, match="at a time that the store does not tell"):
         drivers(place).begin(takeover=False)
     assert drivers(place).begin(takeover=True) == 2
 
@@ -154,18 +154,18 @@ def test_a_rival_that_a_stale_listing_hides_is_found_by_its_name(place: Any, mon
     drivers(place).begin(takeover=False)
     late = drivers(place)
     monkeypatch.setattr(late.store, "names", lambda folder: [])
-    with pytest.raises(OutputError, match="driver 1"):
+    with pytest.raises(BusyError, match="driver 1"):
         late.begin(takeover=False)
 
 
 def test_of_drivers_that_start_together_one_may_write(place: Any) -> None:
-    barrier, outcomes = threading.Barrier(4), list[int | OutputError]()
+    barrier, outcomes = threading.Barrier(4), list[int | BusyError]()
 
     def start() -> None:
         barrier.wait()
         try:
             outcomes.append(drivers(place).begin(takeover=False))
-        except OutputError as error:
+        except BusyError as error:
             outcomes.append(error)
 
     threads = [threading.Thread(target=start) for _ in range(4)]
@@ -183,7 +183,7 @@ def test_a_driver_whose_document_was_deleted_writes_it_again_and_goes_on(place: 
     first.store.remove(NAMES.epoch(1))
     first.require_newest(1)
     assert document(place, 1)["host"] == "another-host"
-    with pytest.raises(OutputError, match="driver 1"):
+    with pytest.raises(BusyError, match="driver 1"):
         drivers(place).begin(takeover=False)
 
 

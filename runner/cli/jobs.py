@@ -21,8 +21,9 @@ from jobs.job import Job, canonical
 from jobs.load import job_document, load_job
 from runner import __version__, read_text
 from runner.cli.cache import cache_settings
+from runner.cli.command import typed
 from runner.cli.options import AsJson, Set, flattened
-from runner.cli.terminal import answering, console, print_json, say, typed, unread
+from runner.cli.terminal import answering, console, print_json, say, unread
 from runner.report.console import printable
 
 if TYPE_CHECKING:

@@ -19,10 +19,11 @@ from typing import Any, NoReturn
 
 import typer
 
-from connectors.secret import redact
 from jobs.errors import InternalError, JobError, RunnerError, StoppedError, out_of_threads
 from runner.cli import cache, jobs, model, output, run
-from runner.cli.terminal import answering, hear, say, take_streams, typed
+from runner.cli.command import to_continue
+from runner.cli.options import JobFlags
+from runner.cli.terminal import answering, hear, say, take_streams
 
 app = typer.Typer(
     help="Batch inference for TensorFlow SavedModels: Parquet in, a signature on Ray workers, Parquet out.",
@@ -96,7 +97,7 @@ def _explain(error: RunnerError, cause: Exception | None = None) -> int:
     if os.environ.get("RUNNER_TRACEBACK") == "1":
         traceback.print_exception(cause or error)
     if isinstance(error, StoppedError) or error.facts.get("resumable"):
-        say(f"to continue: {redact(typed())}", prefix="")
+        say(f"to continue: {to_continue(JobFlags, run.RunFlags, jobs.SubmitFlags)}", prefix="")
     return error.ends_with
 
 

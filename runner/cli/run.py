@@ -17,8 +17,9 @@ import typer
 
 from jobs.errors import JobError, one_of
 from runner.cli.cache import cache_settings
+from runner.cli.command import to_continue
 from runner.cli.options import AsJson, JobFlags, flattened, seconds_of
-from runner.cli.terminal import console, hear, print_json, printer, say, typed
+from runner.cli.terminal import console, hear, print_json, printer, say
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,6 @@ def plan(flags: JobFlags, as_json: AsJson = False) -> None:
 @flattened
 def run(flags: JobFlags, how: RunFlags, as_json: AsJson = False) -> None:
     """Run the job, or continue it where it stopped."""
-    from connectors.secret import redact
     from runner.driver.launch import RunOptions, launch
     from runner.report.display import NoDisplay, display_for
     from runner.report.event_log import EventLog
@@ -85,7 +85,7 @@ def run(flags: JobFlags, how: RunFlags, as_json: AsJson = False) -> None:
         takeover=how.takeover,
         wait_for_driver_s=seconds_of("--wait-for-driver", how.wait_for_driver) if how.wait_for_driver else 0.0,
         cache=cache_settings(),
-        command=redact(os.environ.get("RUNNER_COMMAND") or typed()),
+        command=to_continue(JobFlags, RunFlags),
     )
     # A descriptor of its own: loading a model in this process redirects the shared one for a moment.
     with printer(os.dup(2), sys.stderr.encoding, owned=True) as terminal:

@@ -1,4 +1,4 @@
-"""The two ends of the terminal: what was typed; and the streams, one console, one form of JSON, of errors and warnings.
+"""The streams of the terminal: one console, one form of JSON, of errors and of warnings.
 
 Refuses to know what is printed. The invariants: standard output is the answer of a command and nothing else; a stream
 that cannot be written to changes nothing of what a command does.
@@ -112,13 +112,6 @@ def console(piped_width: int | None = _PIPED_WIDTH) -> Console:
 def print_json(document: object, default: Callable[[Any], Any] | None = None) -> None:
     """The answer of a command for scripts. default: what stands for a value that JSON has no word for."""
     print(json_text(document, 2, default))  # noqa: T201
-
-
-def typed() -> str:
-    """The command that runs, as one types it in a shell."""
-    import shlex  # `--help` does without it
-
-    return shlex.join(["runner", *sys.argv[1:]])
 
 
 class _Heard(logging.Handler):

@@ -43,6 +43,10 @@ class RunFlags:
         str,
         typer.Option("--log-format", metavar="text|json", help="json: a line of JSON per event, on standard error."),
     ] = "text"
+    metrics_file: Annotated[
+        str | None,
+        typer.Option("--metrics-file", metavar="FILE", help="Keep a Prometheus text file up to date, without Ray too."),
+    ] = None
     require_env: Annotated[
         list[str] | None, typer.Option("--require-env", metavar="NAME", help="Refuse to begin where it is not set.")
     ] = None
@@ -85,6 +89,7 @@ def run(flags: JobFlags, how: RunFlags, as_json: AsJson = False) -> None:
         takeover=how.takeover,
         wait_for_driver_s=seconds_of("--wait-for-driver", how.wait_for_driver) if how.wait_for_driver else 0.0,
         cache=cache_settings(),
+        metrics_file=how.metrics_file,
         command=to_continue(JobFlags, RunFlags),
     )
     # A descriptor of its own: loading a model in this process redirects the shared one for a moment.

@@ -1,15 +1,18 @@
-"""What a run measures of itself, as Prometheus metrics that Ray exports on every node.
+"""The meters of a run as Prometheus metrics that Ray exports on every node.
 
-Owns names, units and tags; refuses to know where numbers come from. The invariant: tags name a stage, an outcome or a
-state, never a shard, a file or a run, so that the number of series does not grow with the data.
+Owns those that only a worker can see; refuses to know where numbers come from, and how meters are called. The
+invariant: as in `runner.measure.meters`, no tag names a shard, a file or a run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from jobs.attempt import Failure, Success
 from runner.cluster.quiet import Counter, Gauge, Histogram
+from runner.measure import meters
+from runner.measure.meters import Meter, Reading
 from runner.measure.snapshot import Snapshot
 
 _BATCH_STAGES = ("feed", "run", "fetch")  # the ones that are done batch by batch
@@ -21,12 +24,11 @@ class WorkerMetrics:
     """Of one worker: recorded where it lives, so they are there although the driver is busy."""
 
     def __init__(self) -> None:
-        self._rows = Counter("runner_rows", "Rows of shards that are published", ("outcome",))
-        self._bytes = Counter("runner_bytes", "Bytes of published parts")
-        self._attempts = Counter(
-            "runner_attempts", "Attempts that ended: ok, or the class of the failure", ("outcome",)
-        )
-        self._stages = Counter("runner_stage_seconds", "Seconds of published attempts by stage", ("stage",))
+        self._counters = {
+            meter: Counter(meter.name, meter.help, _tags(meter))
+            for meter in (meters.ROWS, meters.BYTES, meters.ATTEMPTS, meters.STAGES)
+        }
+        self._memory = Gauge(meters.MEMORY.name, meters.MEMORY.help)
         self._batches = Histogram("runner_batch_seconds", "Seconds of a batch by stage", _SECONDS, ("stage",))
         self._fill = Histogram("runner_batch_fill", "Rows of a batch, as a share of the most it may have", _SHARES)
         self._padding = Counter("runner_padding_rows", "Rows that fill up batches of a fixed size")
@@ -47,33 +49,40 @@ class WorkerMetrics:
             self._padding.inc(padding)
 
     def ended(self, result: Success | Failure) -> None:
-        if isinstance(result, Failure):
-            self._attempts.inc(1, {"outcome": result.error.failure_class})
-            return
-        self._attempts.inc(1, {"outcome": "ok"})
-        receipt = result.receipt
-        for outcome, rows in (("written", receipt.rows_out), ("rejected", receipt.rows_rejected)):
-            if rows:
-                self._rows.inc(rows, {"outcome": outcome})
-        if receipt.size:
-            self._bytes.inc(receipt.size)
-        for stage, seconds in result.measured.seconds.items():
-            if seconds > 0:
-                self._stages.inc(seconds, {"stage": stage})
+        for reading in meters.counted(result):
+            if reading.value > 0:
+                self._counters[reading.meter].inc(reading.value, _tagged(reading))
+        if isinstance(result, Success) and (held := result.measured.figures.get("rss_bytes")):
+            self._memory.set(held)
 
 
 class RunMetrics:
     """Of the run as its driver sees it."""
 
     def __init__(self) -> None:
-        self._workers = Gauge("runner_workers", "Workers by state", ("state",))
-        self._shards = Gauge("runner_shards", "Shards by state; waiting is the depth of the queue", ("state",))
-        self._retries = Gauge("runner_retries", "Attempts of this run at shards that had been given out before")
+        self._gauges: dict[Meter, Gauge] = {}
+        self._last: Snapshot | None = None
 
     def show(self, at: Snapshot) -> None:
-        for state, workers in (("ready", at.workers_ready), ("starting", max(0, at.workers - at.workers_ready))):
-            self._workers.set(workers, {"state": state})
-        waiting = max(0, at.shards_total - at.shards_done - at.shards_running)
-        for state, shards in (("waiting", waiting), ("running", at.shards_running), ("done", at.shards_done)):
-            self._shards.set(shards, {"state": state})
-        self._retries.set(at.retries)
+        self._last = at
+        for reading in meters.gauges(at):
+            gauge = self._gauges.get(reading.meter)
+            if gauge is None:
+                gauge = self._gauges[reading.meter] = Gauge(
+                    reading.meter.name, reading.meter.help, _tags(reading.meter)
+                )
+            gauge.set(reading.value, _tagged(reading))
+
+    def close(self) -> None:
+        """Nothing waits or runs any more: Ray exports the last values for as long as the cluster stays."""
+        if self._last is not None:
+            at = replace(self._last, shards_running=0, shards_total=self._last.shards_done, workers=0, workers_ready=0)
+            self.show(at)
+
+
+def _tags(meter: Meter) -> tuple[str, ...]:
+    return (meter.label,) if meter.label else ()
+
+
+def _tagged(reading: Reading) -> dict[str, str]:
+    return {reading.meter.label: reading.state} if reading.meter.label else {}

@@ -194,6 +194,8 @@ class RayPool:
     def close(self) -> None:
         if self._watch is not None:
             self._watch.close()
+        if self._metrics is not None:
+            self._metrics.close()
         self._kill([self._live.pop(worker) for worker in list(self._live)])
         self._calls.clear()
         self._connection.close()

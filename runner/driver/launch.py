@@ -31,6 +31,7 @@ from runner.driver.result import Result
 from runner.driver.waiting import Tell, Waiting
 from runner.engine import EngineOptions
 from runner.measure.account import Account
+from runner.measure.meters import Meters
 from runner.measure.snapshot import Snapshot
 from runner.model.planned import ModelWatch
 from runner.pool.gate import TrialGate
@@ -39,6 +40,7 @@ from runner.pool.pool import Pool
 from runner.preflight.preflight import Preflight, complete, examine
 from runner.report.display import Display, NoDisplay, Shown
 from runner.report.event_log import EventLog
+from runner.report.exporter import exporters, exporting
 from runner.report.text import byte_count
 
 
@@ -65,6 +67,7 @@ class RunOptions:
     wait_for_driver_s: how long at most to wait for another driver that writes there; see `runner.driver.waiting`.
     cache:      where remote models are copied to, here and on the machines of the workers.
     command:    that continues this run, kept in the output for those who look at it.
+    metrics_file: Prometheus text file that is kept up to date; None: none.
     """
 
     in_process: bool = False
@@ -74,6 +77,7 @@ class RunOptions:
     wait_for_driver_s: float = 0.0
     cache: CacheSettings | None = None
     command: str = ""
+    metrics_file: str | None = None
 
     def __post_init__(self) -> None:
         """raises: JobError for a time to wait that is none, or that goes with `takeover`."""
@@ -105,18 +109,18 @@ def launch(
     try:
         ready = _ready(job, options, pool)
         output = OutputDirectory(job.output, ready.plan.id, len(ready.plan.shards))
-        stop = stopper or Stopper()
+        stop, meters = stopper or Stopper(), Meters()
         waiting = Waiting(options.wait_for_driver_s, _teller(ready, warn, log), stop.requested)
         claim = waiting.claim(output, ready.plan, overwrite=options.overwrite, takeover=options.takeover)
+        exported = exporters(options.metrics_file, job.output.url, ready.plan.id, meters)
         if claim.state == "finished":
+            exported.close(exit_code=0)
             return _result(job, ready, output, output.finished(ready.plan), retries=0, run={}, seconds=0.0)
         for story in (claim.warning, *ready.warnings):
             if story and not (ready.scanned.repeatable and story in ready.suspicions):  # a worker tries, and tells
                 warn(story)
-        with ending(output, claim.epoch, pool), closing(ModelWatch(ready.planned)) as model:
-            done = output.done(ready.plan)
-            if done and ready.job.limits.may_lose:
-                done |= output.published(ready.plan)  # what they rejected counts
+        with exporting(exported), ending(output, claim.epoch, pool), closing(ModelWatch(ready.planned)) as model:
+            done = _done(ready, output)
             fragile = options.in_process and ready.job.limits.may_lose
             spec = ready.spec(output.output)
             pool.serve(spec)
@@ -127,7 +131,10 @@ def launch(
             driver = Driver(
                 *(schedule, pool, output, claim.epoch, ready.plan.rows),
                 gate=TrialGate(pool, spec, warn),
-                listeners=Listeners([told(warn), *([log.note] if log else [])], [screen.show, pool.observe, watch]),
+                listeners=Listeners(
+                    [told(warn), meters.note, *([log.note] if log else [])],
+                    [screen.show, pool.observe, exported.show, watch],
+                ),
                 stop_requested=lambda: stop.requested() or model.error(),
                 clock=time.monotonic,
                 receipts=dict(done),
@@ -179,6 +186,14 @@ def _ready(job: Job, options: RunOptions, pool: Pool) -> Preflight:
     if options.overwrite or store.stat("_SUCCESS") is None:
         pool.connect()  # Ray starts while footers are read and the plan is made
     return complete(examined)
+
+
+def _done(ready: Preflight, output: OutputDirectory) -> dict[int, Receipt]:
+    """The shards that need no work any more."""
+    done = output.done(ready.plan)
+    if done and ready.job.limits.may_lose:
+        done |= output.published(ready.plan)  # what they rejected counts
+    return done
 
 
 def _schedule(

@@ -293,6 +293,9 @@ class Pad(Section):
         return f"a multiple of {self.multiple_of}" if self.multiple_of else "the longest of a batch"
 
 
+FEEDS = ("column", "stack", "example", "constant")  # what an input may come from
+
+
 class InputColumn(Section, populate_by_name=True):
     """Where one input tensor comes from: exactly one of `column`, `stack`, `example`, `constant`."""
 
@@ -316,10 +319,10 @@ class InputColumn(Section, populate_by_name=True):
 
     @model_validator(mode="after")
     def _exactly_one(self) -> InputColumn:
-        given = [name for name in ("column", "stack", "example", "constant") if getattr(self, name) is not None]
+        given = [name for name in FEEDS if getattr(self, name) is not None]
         if len(given) != 1:
             listed = " and ".join(repr(name) for name in given) or "none of them"
-            raise ValueError(f"give exactly one of 'column', 'stack', 'example', 'constant'; found {listed}")
+            raise ValueError(f"give exactly one of {', '.join(map(repr, FEEDS))}; found {listed}")
         if self.timestamp is not None and given[0] not in ("column", "stack"):
             raise ValueError(f"'timestamp' is for the values of columns; found it beside {given[0]!r}")
         return self
@@ -359,6 +362,19 @@ class Columns(Section):
     inputs: dict[str, InputColumn] = Field(default_factory=dict)
     outputs: Annotated[dict[str, OutputColumn], Field(min_length=1)] | None = None
     keep: Names = ()
+
+    @field_validator("inputs", mode="before")
+    @classmethod
+    def _of_their_own_names(cls, value: Any) -> Any:
+        """`age: {cast: unsafe}` is fed from the column 'age'."""
+        if not isinstance(value, dict):
+            return value
+        return {
+            name: {**rule, "column": name}
+            if isinstance(rule, dict) and rule and all(rule.get(key) is None for key in FEEDS)
+            else rule
+            for name, rule in value.items()
+        }
 
     @field_validator("outputs", mode="before")
     @classmethod

@@ -36,8 +36,9 @@ def load_job(
 
     text:      YAML or JSON.
     name:      of the file, for messages.
-    overrides: 'KEY=VALUE' with a dotted key and a YAML value: 'workers.count=2', 'columns.keep=[a, b]'. The last one
-               wins. A tensor whose name holds a dot cannot be reached this way.
+    overrides: 'KEY=VALUE' with a dotted key (see `dotted`) and a YAML value: 'workers.count=2', 'columns.keep=[a, b]'.
+               The last one wins. A short form on the way is the section that it stands for: `age: years` is
+               `age: {column: years}`.
     base:      folder or URL that relative URLs start from; None: they stay as written.
     vars:      variable -> value, for `${variable}` in a text of the job; it wins over a default under 'vars'.
     raises:    JobError listing every problem with its key path.
@@ -152,22 +153,61 @@ def _based(job: Job, base: str) -> Job:
 # Overrides
 
 
+# A step of a dotted key: as in CSV, a name with a dot, an equals sign or a quotation mark stands in double quotes.
+_QUOTE = '"'
+_STEP = r'\s*(?:"(?:[^"]|"")*"\s*|[^."=\s][^.=]*)'
+_OVERRIDE = re.compile(rf"({_STEP}(?:\.{_STEP})*)=")
+
+
+def dotted(*path: str) -> str:
+    """The key of an override: 'columns.inputs.age.cast', 'columns.inputs."user.age".cast'."""
+    return ".".join(
+        f'"{step.replace(_QUOTE, 2 * _QUOTE)}"' if re.search(r'[.="\s]|^$', step) else step for step in path
+    )
+
+
+def _split(override: str) -> tuple[tuple[str, ...], str]:
+    """The path and the value of 'KEY=VALUE'. raises: JobError, without the value, which may be a secret."""
+    if match := _OVERRIDE.match(override):
+        steps = [step.strip() for step in re.findall(_STEP, match[1])]
+        names = (step[1:-1].replace(2 * _QUOTE, _QUOTE) if step.startswith(_QUOTE) else step for step in steps)
+        return tuple(names), override[match.end() :]
+    key, equals, _ = override.partition("=")
+    found = "no '=' is in it" if not equals else "a name before '=' is empty, or in quotes that do not end"
+    shown = f"{key}=..." if equals else key
+    raise JobError(f"cannot use the override {shown!r}: {found}; expected KEY=VALUE, as 'workers.count=2'")
+
+
+# What stands for a section where it is text alone: the key that it is the value of. "*": any tensor.
+_SHORT: dict[tuple[str, ...], str] = {
+    ("columns", "inputs", "*"): "column",
+    ("columns", "inputs", "*", "pad"): "to",
+    ("columns", "outputs", "*"): "column",
+}
+
+
+def _opened(path: Key, value: Any) -> Any:
+    """The section that a short form stands for; other values as they are."""
+    if path == ("columns", "outputs") and isinstance(value, str | list):
+        return {name: {} for name in ([value] if isinstance(value, str) else value) if isinstance(name, str)}
+    named = ("columns", path[1], "*", *path[3:]) if len(path) > 2 and path[0] == "columns" else path
+    key = _SHORT.get(tuple(map(str, named)))
+    return {key: value} if key is not None and isinstance(value, str) else value
+
+
 def _override(document: dict[str, Any], override: str) -> Key:
     """Put one 'KEY=VALUE' into `document`; returns the key path."""
-    key, equals, text = override.partition("=")
-    path = tuple(key.strip().split("."))
-    if not equals or not all(path):
-        raise JobError(f"cannot use the override {key!r}: no key and value; expected KEY=VALUE, as 'workers.count=2'")
+    path, text = _split(override)
+    key = dotted(*path)
     if len(path) > DEEPEST:
         raise too_deep(f"the override {key[:80]!r}")
     value = parse(text, f"the value of override {key!r}")
     section = document
     for depth, name in enumerate(path[:-1], start=1):
-        if section.get(name) is None:
-            section[name] = {}
+        section[name] = {} if section.get(name) is None else _opened(path[:depth], section[name])
         section = section[name]
         if not isinstance(section, dict):
-            at = ".".join(path[:depth])
+            at = dotted(*path[:depth])
             raise JobError(
                 f"cannot use the override {key!r}: {at!r} is no section but {_kind(section)}; override {at!r} whole"
             )
@@ -206,7 +246,7 @@ def _path(detail: Any, document: Any) -> Key:
 
 
 def _problem(path: Key, details: Sequence[Any], document: Any) -> str:
-    key, detail, value = ".".join(map(str, path)), details[0], _at(document, path)
+    key, detail, value = dotted(*map(str, path)), details[0], _at(document, path)
     if detail["type"] == "extra_forbidden":
         return _unknown(path, detail["loc"])
     if len(path) == 3 and path[0] == "columns" and (hint := misplaced(str(path[1]), str(path[2]))):

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from jobs.errors import JobError
-from jobs.job import Job, NullFill
-from jobs.load import job_document, job_from, load_job
+from jobs.job import Job, NullFill, OutputColumn
+from jobs.load import dotted, job_document, job_from, load_job
 
 JOB = """
 model:  {url: s3://models/churn, version: latest, signature: serving_default}
@@ -217,15 +217,58 @@ def test_overrides_replace_and_add_and_the_last_one_wins() -> None:
     [
         ("workers.cont=2", "--set: 'cont' is no key of 'workers'; did you mean 'count'?"),
         ("workers.count=0", "--set: 'workers.count' is 0"),
-        ("workers.count", "cannot use the override 'workers.count': no key and value; expected KEY=VALUE"),
-        ("=2", "expected KEY=VALUE"),
-        ("workers..count=2", "expected KEY=VALUE"),
+        ("workers.count", "cannot use the override 'workers.count': no '=' is in it; expected KEY=VALUE, as 'workers"),
+        (
+            "=2",
+            "cannot use the override '=...': a name before '=' is empty, or in quotes that do not end; expected KEY",
+        ),
+        (" = 2", "cannot use the override ' =...': a name before '=' is empty"),
+        ("workers..count=2", "cannot use the override 'workers..count=...': a name before '=' is empty"),
+        (
+            'columns.inputs."x.cast=2',
+            "cannot use the override 'columns.inputs.\"x.cast=...': a name before '=' is empty",
+        ),
         ("model.url.x=2", "'model.url' is no section but text; override 'model.url' whole"),
         ("columns.keep=[a", "cannot read the value of override 'columns.keep'"),
     ],
 )
 def test_a_mistake_in_an_override_is_told_as_one(override: str, says: str) -> None:
     assert says in _refusal(JOB, [override])
+
+
+@pytest.mark.parametrize("inputs", ["", "{age: age}", "{age: {column: age}}"])
+def test_a_rule_of_an_input_can_be_set_however_the_input_is_written(inputs: str) -> None:
+    job = load_job(f"{SMALL}columns: {{inputs: {inputs or '{}'}}}", "job.yaml", ["columns.inputs.age.cast=unsafe"])
+    assert (job.columns.inputs["age"].column, job.columns.inputs["age"].cast) == ("age", "unsafe")
+    assert load_job(SMALL, "job.yaml", ["columns.inputs.age.cast=unsafe"]) == job
+
+
+def test_an_input_with_a_rule_and_no_column_is_fed_from_the_one_of_its_name() -> None:
+    inputs = load_job(f"{SMALL}columns: {{inputs: {{age: {{null: nan}}, x: {{constant: 1}}}}}}", "j").columns.inputs
+    assert (inputs["age"].column, inputs["x"].column) == ("age", None)
+
+
+@pytest.mark.parametrize("name", ["user.age", "a=b", 'say "x"', "", "two words", '"', 'a.b=c"d'])
+def test_a_tensor_of_any_name_can_be_reached_in_double_quotes(name: str) -> None:
+    job = load_job(SMALL, "job.yaml", [dotted("columns", "inputs", name, "cast") + "=nearest"])
+    assert {key: rule.cast for key, rule in job.columns.inputs.items()} == {name: "nearest"}
+    assert dotted("columns", "inputs", "age", "cast") == "columns.inputs.age.cast"
+
+
+def test_short_forms_are_opened_where_an_override_goes_into_them() -> None:
+    text = SMALL + "columns: {inputs: {ids: {column: c, pad: max}}, outputs: [p, label]}"
+    job = load_job(text, "job.yaml", ["columns.inputs.ids.pad.value=7", "columns.outputs.label.column=l"])
+    pad, outputs = job.columns.inputs["ids"].pad, job.columns.outputs or {}
+    assert pad is not None
+    assert (pad.to, pad.value) == ("max", 7)
+    assert {name: rule.column for name, rule in outputs.items()} == {"p": None, "label": "l"}
+    job = load_job(SMALL + "columns: {outputs: {p: score}}", "job.yaml", ["columns.outputs.p.shape=[1]"])
+    assert (job.columns.outputs or {})["p"] == OutputColumn(column="score", shape=(1,))
+
+
+def test_a_mistake_in_a_quoted_name_is_told_as_it_is_to_be_written() -> None:
+    says = _refusal(SMALL, ['columns.inputs."user.age".cast=x'])
+    assert """--set: 'columns.inputs."user.age".cast' is 'x'; expected 'safe', 'nearest' or 'unsafe'""" in says
 
 
 def test_urls_stay_as_written_unless_a_base_is_given() -> None:

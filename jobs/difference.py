@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from jobs.words import counted
+
 _LONGEST = 80  # characters of a value that a message shows
 
 
@@ -24,7 +26,7 @@ def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[st
     yield from _files(then.get("files") or [], now.get("files") or [])
     cuts = then.get("shards") or [], now.get("shards") or []
     if cuts[0] != cuts[1]:
-        yield f"limits.shard_bytes or limits.shard_rows: {len(cuts[0])} shards then, {len(cuts[1])} now"
+        yield f"limits.shard_bytes or limits.shard_rows: {counted(len(cuts[0]), 'shard')} then, {len(cuts[1])} now"
 
 
 def _fields(name: str, then: Any, now: Any) -> Iterator[str]:

@@ -10,6 +10,7 @@ from jobs.attempt import ODD, Receipt
 from jobs.errors import InternalError, offenders
 from jobs.numerics import UNKNOWN, Numerics
 from jobs.plan import PROTOCOL_VERSION, Plan, Shard
+from jobs.words import counted
 
 
 def manifest(plan: Plan, receipts: Iterable[Receipt], epoch: int, part_names: Iterable[str]) -> dict[str, Any]:
@@ -114,9 +115,9 @@ def _shards(plan: Plan, receipts: Sequence[Receipt]) -> Iterable[str]:
     counts = Counter(receipt.shard for receipt in receipts)
     for shard in plan.shards:
         if counts[shard.index] != 1:
-            yield f"shard {shard.index} has {counts[shard.index] or 'no'} receipts, expected 1"
+            yield f"shard {shard.index} has {counted(counts[shard.index], 'receipt')}, expected 1"
     for index in sorted(set(counts) - set(range(len(plan.shards)))):
-        yield f"a receipt names shard {index}, the plan has {len(plan.shards)} shards"
+        yield f"a receipt names shard {index}, the plan has {counted(len(plan.shards), 'shard')}"
 
 
 def _rows(plan: Plan, receipts: Sequence[Receipt]) -> Iterable[str]:
@@ -138,4 +139,5 @@ def _names(receipts: Sequence[Receipt], listed: Mapping[str, int]) -> Iterable[s
     counts = Counter(receipt.part for receipt in receipts)
     for name in sorted({*counts, *listed}):
         if counts[name] != listed.get(name, 0) or counts[name] > 1:
-            yield f"part '{name}' is named by {counts[name]} receipts and listed {listed.get(name, 0)} times"
+            times = counted(listed.get(name, 0), "time")
+            yield f"part '{name}' is named by {counted(counts[name], 'receipt')} and listed {times}"

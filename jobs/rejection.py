@@ -12,6 +12,7 @@ from jobs.attempt import Receipt
 from jobs.errors import DataError
 from jobs.job import Limits, allowed
 from jobs.plan import Plan
+from jobs.words import counted
 
 
 @dataclass
@@ -59,14 +60,16 @@ class Rejections:
     @property
     def named(self) -> dict[str, str]:
         """url -> its code, or how many of its rows could not be read."""
-        return {url: self.skipped.get(url) or f"{rows:,} rows not read" for url, rows in self.bad_files.items()}
+        return {
+            url: self.skipped.get(url) or f"{counted(rows, 'row')} not read" for url, rows in self.bad_files.items()
+        }
 
     def excess(self) -> DataError | None:
         """Why the job may not go on."""
         if self.rejected - self.unread > self.max_rows:
             return DataError(
-                f"{self.rejected - self.unread:,} rows were rejected{self._causes()}; `limits.max_rejected_rows:"
-                f" {self.rows_budget}` allows {self.max_rows:,} of {self.rows:,}; {_NEXT}",
+                f"{counted(self.rejected - self.unread, 'row was', 'rows were')} rejected{self._causes()};"
+                f" `limits.max_rejected_rows: {self.rows_budget}` allows {self.max_rows:,} of {self.rows:,}; {_NEXT}",
                 code="MAX_REJECTED_ROWS",
                 rows=self.rejected - self.unread,
             )
@@ -74,8 +77,8 @@ class Rejections:
             named = ", ".join(f"'{url}'" for url in sorted(self.bad_files)[:3])
             more = f" and {len(self.bad_files) - 3} more" if len(self.bad_files) > 3 else ""
             return DataError(
-                f"{len(self.bad_files):,} of {self.files:,} input files are bad: {named}{more}; `limits.max_bad_files:"
-                f" {self.files_budget}` allows {self.max_files:,}; {_NEXT}",
+                f"{len(self.bad_files):,} of {counted(self.files, 'input file is', 'input files are')} bad:"
+                f" {named}{more}; `limits.max_bad_files: {self.files_budget}` allows {self.max_files:,}; {_NEXT}",
                 code="MAX_BAD_FILES",
                 files=len(self.bad_files),
             )
@@ -84,9 +87,10 @@ class Rejections:
     def nothing_left(self) -> DataError | None:
         """Why a job that is done has failed all the same: none of its rows was scored."""
         if self.rows and self.rejected >= self.rows:
+            rows = f"{'the' if self.rows == 1 else 'all'} {counted(self.rows, 'row was', 'rows were')} rejected"
             return DataError(
-                f"all {self.rows:,} rows were rejected{self._causes()}: the input does not fit the model, or the model"
-                " is broken; see 'runner rejects', and run again with another job",
+                f"{rows}{self._causes()}: the input does not fit the model, or the model is"
+                " broken; see 'runner rejects', and run again with another job",
                 code="ALL_REJECTED",
                 rows=self.rows,
             )

@@ -19,6 +19,7 @@ from connectors.formats.widening import common_type, type_in, wider, wider_field
 from connectors.secret import redact
 from connectors.store.listing import in_folders
 from jobs.errors import DataError, one_of
+from jobs.words import counted
 
 _PICKLED = "arrow.py_extension_type"  # what pyarrow called classes of Python that it pickled into files, before 14.0
 _FEW = 3  # files named in a problem
@@ -115,7 +116,7 @@ def _unify_column(groups: Groups, name: str, files: int, used: Sequence[Path]) -
             by_type.setdefault(told, []).append(urls)
             fields.setdefault((told, field.nullable), field)
     if lacking:
-        where = f"none of {files} files" if len(lacking) == files else f"{files - len(lacking)} of {files} files"
+        where = f"{files - len(lacking) or 'none'} of {counted(files, 'file')}"
         problems.append(
             f"COLUMN_MISSING: column {name!r} is in {where}, not in {_named(lacking)}: "
             + (in_folders(name, lacking) or _instead(like, name))

@@ -42,6 +42,7 @@ from jobs.job import OptionValue, Output
 from jobs.manifest import manifest, receipts_of, totals
 from jobs.numerics import Numerics
 from jobs.plan import PROTOCOL_VERSION, Plan
+from jobs.words import counted
 
 __all__ = ["Claim", "Losses", "OutputDirectory", "Part", "Status", "open_dataset", "read_status"]
 
@@ -275,8 +276,8 @@ class OutputDirectory:
         ):
             if names:
                 raise OutputError(
-                    f"cannot {doing} '{self.store.url}': {len(names)} of {len(sizes)} parts are not as they should be: "
-                    f"{one_of(sorted(names))} {what}; {advice}"
+                    f"cannot {doing} '{self.store.url}': {len(names)} of {counted(len(sizes), 'part is', 'parts are')}"
+                    f" not as they should be: {one_of(sorted(names))} {what}; {advice}"
                 )
 
 

@@ -18,6 +18,7 @@ from connectors.store.store import Store
 from jobs.attempt import Failure, Receipt, Success
 from jobs.errors import OutputError, StorageError
 from jobs.plan import Plan, Shard
+from jobs.words import counted
 
 _THREADS = 16  # receipts and headers are small: reading them is waiting
 _AT_ONCE = 4096  # read together: a million futures would cost more memory than the receipts
@@ -76,9 +77,9 @@ class Receipts:
             if self.store.stat(name) is None:  # a list may lag behind
                 receipt = named[name]
                 raise OutputError(
-                    f"cannot finish '{self.store.url}': the reject file '{name}' is gone, which held "
-                    f"{receipt.rows_rejected} rows; restore it, or delete '{receipt.part}' too and run the same "
-                    "command again to compute both"
+                    f"cannot finish '{self.store.url}': the reject file '{name}' is gone, which held"
+                    f" {counted(receipt.rows_rejected, 'row')}; restore it, or delete '{receipt.part}' too and run the"
+                    " same command again to compute both"
                 )
 
     def note(self, success: Success, failures: Sequence[Failure]) -> None:

@@ -25,6 +25,7 @@ from jobs.attempt import ODD
 from jobs.errors import OutputError
 from jobs.job import Output
 from jobs.plan import Plan
+from jobs.words import counted
 
 _THREADS = 16
 _MOST_RECEIPTS = 10_000  # read for the causes of retries and rejects: a glance must not take minutes
@@ -144,7 +145,7 @@ def read_status(output: Output, seen: dict[str, dict[str, Any]] | None = None) -
         rows_rejected=sum(one.get("rows_rejected", 0) for one in receipts),
         codes=dict(sum((Counter(one.get("codes", {})) for one in receipts), Counter[str]()).most_common()),
         **{name: sum(one.get(name, 0) for one in receipts) for name in ODD},
-        bad_files=plan.skipped | {file: f"{rows:,} rows could not be read" for file, rows in unread.items()},
+        bad_files=plan.skipped | {file: f"{counted(rows, 'row')} could not be read" for file, rows in unread.items()},
     )
 
 

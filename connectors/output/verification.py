@@ -23,6 +23,7 @@ from jobs.format import DEFAULT_FORMAT
 from jobs.identity import output_format
 from jobs.job import Output, digest
 from jobs.plan import Plan, Shard
+from jobs.words import counted
 
 _THREADS = 16
 _READ_BYTES = 2**20
@@ -100,7 +101,8 @@ def verify(output: Output, *, deep: bool = False) -> Verification:
     for shard in plan.shards:
         name = names.part(shard.index)
         if shard.index not in good and name not in named:
-            problems.append(Problem("missing", name, f"its {shard.rows:,} rows (shard {shard.index}) are in no part"))
+            rows = counted(shard.rows, "row")
+            problems.append(Problem("missing", name, f"no part holds its {rows} (shard {shard.index})"))
     return Verification(
         output=store.url,
         plan_id=plan.id,
@@ -204,8 +206,8 @@ class _Check:
         read, out, rejected = (header.get(key) for key in ("rows_in", "rows_out", "rows_rejected"))
         if not (read == shard.rows and out == rows and read == rows + (rejected or 0)):
             yield (
-                f"{shard.rows:,} rows planned; its header says {read} read, {out} written, {rejected} rejected; "
-                f"{rows:,} are in it"
+                f"{counted(shard.rows, 'row')} planned; its header says {read} read, {out} written, {rejected}"
+                f" rejected; {rows:,} are in it"
             )
         expected = [{"i": cut.file, "row_groups": [cut.first, cut.stop]} for cut in shard.slices]
         stated = [{"i": one.get("i"), "row_groups": one.get("row_groups")} for one in header.get("inputs", [])]

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from connectors.secret import redact
 from jobs.errors import DataError, InputError
+from jobs.words import counted
 
 Parts = tuple[str, ...]  # the segments of a path below the listed folder
 
@@ -287,7 +288,7 @@ def nothing_found(url: str, pattern: Pattern, suffixes: Sequence[str], seen: Seq
     if visible:
         endings = Counter(_ending(name) for name in visible).most_common(3)
         return f"{wanted}: " + ", ".join(
-            f"{count} {'object' if count == 1 else 'objects'} there {'ends' if count == 1 else 'end'} in '{ending}'"
+            f"{counted(count, 'object there ends', 'objects there end')} in '{ending}'"
             if ending
             else f"{count} there without a suffix"
             for ending, count in endings

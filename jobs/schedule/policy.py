@@ -14,6 +14,7 @@ from statistics import median
 from jobs.attempt import Failure
 from jobs.errors import FailureClass, RunnerError
 from jobs.job import Limits
+from jobs.words import counted
 
 RETRIED: frozenset[FailureClass] = frozenset({"transient", "infrastructure", "memory"})
 _INFRASTRUCTURE_ATTEMPTS = 6
@@ -91,8 +92,8 @@ class Policy:
         alike = sum(failure.error.failure_class == last for failure in tries)
         whole = self.most_attempts
         if len(tries) >= whole:
-            return f"{len(tries)} of {whole} attempts"
-        return f"{alike} of {budget} attempts" if alike >= budget else None
+            return f"{len(tries)} of {counted(whole, 'attempt')}"
+        return f"{alike} of {counted(budget, 'attempt')}" if alike >= budget else None
 
     def backups(self, shards: int) -> int:
         return max(1, int(self.backup_share * shards))

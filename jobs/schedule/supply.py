@@ -11,6 +11,7 @@ from jobs.schedule.draw import Draw
 from jobs.schedule.event import ClusterLost, ClusterSeen
 from jobs.schedule.policy import Policy
 from jobs.schedule.verdict import ended_by
+from jobs.words import counted
 
 _START_TRIES = 3  # in a row; a constructor that fails three times will not mend itself
 
@@ -21,7 +22,7 @@ class Supply:
     def __init__(self, wanted: int, needs: str, policy: Policy, draw: Draw) -> None:
         """wanted: how many workers. needs: see `Demand`."""
         self._wanted, self._policy, self._draw = wanted, policy, draw
-        self._needs = needs or f"{wanted} worker{'s' * (wanted > 1)}"
+        self._needs = needs or counted(wanted, "worker")
         self._cluster = ClusterSeen(0.0)
         self._never_since: float | None = None
         self._restarted = False  # the cluster
@@ -73,7 +74,8 @@ class Supply:
         self._losses += 1
         if self._losses <= self._policy.max_attempts * self._wanted:
             return None
-        story = f"{self._losses} workers were lost and no shard was finished in between: last worker {name}"
+        lost = counted(self._losses, "worker was", "workers were")
+        story = f"{lost} lost and no shard was finished in between: last worker {name}"
         return ended_by(error, story, worker=name)
 
     def note_finished(self) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from jobs.attempt import Failure
 from jobs.errors import PoisonError, RunnerError
 from jobs.plan import Plan
+from jobs.words import counted
 
 
 def ended_by(cause: RunnerError, story: str, **facts: object) -> RunnerError:
@@ -27,9 +28,9 @@ def poisoned(plan: Plan, shard: int, deaths: Sequence[Failure]) -> PoisonError:
     where = ", ".join(places) + (f" and {len(cuts) - 10} more files" if len(cuts) > 10 else "")
     stories = "; ".join(f"attempt {death.number} on {death.worker}: {death.error.message}" for death in deaths)
     error = PoisonError(
-        f"shard {shard} ended {len(deaths)} processes, no other shard did: {where}; {stories}; look for a row that"
-        " the model cannot survive, or for too little memory; with `limits: {on_bad_row: reject}` the run finds such a"
-        " row and goes on without it",
+        f"shard {shard} ended {counted(len(deaths), 'process')}, no other shard did: {where}; {stories}; look for a row"
+        " that the model cannot survive, or for too little memory; with `limits: {on_bad_row: reject}` the run finds"
+        " such a row and goes on without it",
         shard=shard,
         file=plan.files[cuts[0].file].url,
         attempts=len(deaths),

@@ -20,6 +20,7 @@ from connectors.secret import redact
 from jobs.attempt import InputSlice
 from jobs.errors import DataError
 from jobs.job import Limits
+from jobs.words import counted
 from runner.batch.batches import Where
 from runner.binding.binding import NAN_ANSWER, ODD_INPUT, UNSEEN, Marks
 from runner.binding.cast.cast import unheld
@@ -62,7 +63,8 @@ class Rejects:
             self._rows += len(places)
         if self._rows > self._max_rows:
             allowed = f"`limits.max_rejected_rows: {self._limits.max_rejected_rows}` allows {self._max_rows:,}"
-            story = f"{self._rows:,} rows of one shard were rejected, {allowed} in the job; the last: {stories[0]}"
+            rejected = counted(self._rows, "row of one shard was", "rows of one shard were")
+            story = f"{rejected} rejected, {allowed} in the job; the last: {stories[0]}"
             raise _bad_row(story, places[0], code, column, len(at), of="MAX_REJECTED_ROWS")
         rows = batch.take(pa.array(at, pa.int64()))
         fields = [

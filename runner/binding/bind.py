@@ -10,6 +10,7 @@ import pyarrow as pa
 from connectors.formats.widening import common_type
 from jobs.errors import BindingError, offenders, one_of
 from jobs.job import Columns, InputColumn, OutputColumn, misplaced
+from jobs.words import counted
 from runner.binding.binding import Binding, BoundInput
 from runner.binding.cast.kind import NATURAL
 from runner.binding.composite import PartsSource, grouped, source_of, target_of
@@ -128,7 +129,7 @@ class _Problems:
 
     def check(self, signature: Signature) -> None:
         if self._found:
-            count = f"{len(self._found)} problem{'s' * (len(self._found) > 1)}"
+            count = f"{counted(len(self._found), 'problem')}"
             codes = [code for code, _ in self._found]
             lines = offenders([f"{code}: {text}" for code, text in self._found])
             raise BindingError(

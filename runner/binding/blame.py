@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jobs.errors import DataError
+from jobs.words import counted
 from runner.tensor import Array
 
 
@@ -87,7 +88,7 @@ class Blame:
         subject = f"could not feed input {self.input!r} from column {self.column!r}"
         message = (
             f"{subject}: row {at[0]} of the batch holds {holds[0]} "
-            f"({len(at)} such {'row' if len(at) == 1 else 'rows'} in this batch); {expected}"
+            f"({counted(len(at), 'such row')} in this batch); {expected}"
         )
         if not rejectable:
             return DataError(message, code=code, column=self.column, row=int(at[0]), rows=len(at))

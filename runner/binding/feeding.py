@@ -15,6 +15,7 @@ import pyarrow as pa
 from connectors.formats.widening import common_type
 from jobs.errors import BindingError
 from jobs.job import InputColumn, NullFill
+from jobs.words import counted
 from runner.binding.cast.agreement import advice, agree
 from runner.binding.cast.kind import NATURAL, is_raw, is_time
 from runner.binding.constant import ConstantSource, constant, mismatch
@@ -86,15 +87,15 @@ def _of_bytes(field: pa.Field, leaf: pa.DataType, declared: Row | None, outer: i
         raise mismatch(found, f"expected {wanted(declared)}: bytes fill dimensions of fixed size only")
     size = math.prod(size for size in inner if size is not None)
     if pa.types.is_fixed_size_binary(leaf) and leaf.byte_width != size:
-        raise mismatch(found, f"expected {size} bytes, or {wanted(declared)}")
+        raise mismatch(found, f"expected {counted(size, 'byte')}, or {wanted(declared)}")
     return inner
 
 
 def _stack_source(spec: TensorSpec, fields: Sequence[pa.Field], declared: Row | None, rule: InputColumn) -> StackSource:
     width = len(fields)
     if declared is not None and (len(declared) != 1 or declared[0] not in (None, width)):
-        expected = f"{declared[0]} columns" if len(declared) == 1 else f"one column of {wanted(declared)}"
-        raise mismatch(f"found {width} columns to stack", f"expected {expected}")
+        expected = counted(declared[0] or 0, "column") if len(declared) == 1 else f"one column of {wanted(declared)}"
+        raise mismatch(f"found {counted(width, 'column')} to stack", f"expected {expected}")
     parts = []
     for field in fields:
         if peel(field.type)[0]:

@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from jobs.errors import DataError
 from jobs.job import OutputColumn
+from jobs.words import counted
 from runner.binding.blame import RowError
 from runner.binding.cast.kind import NATURAL
 from runner.binding.cast.view import as_arrow
@@ -200,8 +201,10 @@ class OutputTarget:
         if not isinstance(tensor, Strings) and tensor.dtype != carrier(self.dtype):
             raise self.refusal("MODEL_OUTPUT", f"it is {_dtype_text(tensor)}; the signature promised {expected}")
         if tensor.shape[:1] != (fed,):
-            rows_text = f"it has {tensor.shape[0]} rows" if tensor.shape else "it is a scalar"
-            raise self.refusal("MODEL_BATCH", f"{rows_text} for {fed} rows fed; expected one row of it for each")
+            rows_text = f"it has {counted(tensor.shape[0], 'row')}" if tensor.shape else "it is a scalar"
+            raise self.refusal(
+                "MODEL_BATCH", f"{rows_text} for {counted(fed, 'row')} fed; expected one row of it for each"
+            )
         if not fits(tensor.shape[1:], self.row):
             held = tensor_text(self.dtype, tensor.shape)
             raise self.refusal("MODEL_OUTPUT", f"it is {held}; the signature promised {expected}")
@@ -223,7 +226,7 @@ class OutputTarget:
             bad = sorted({at // per_row for at, value in enumerate(values.to_pylist()) if not _is_utf8(value)})
             subject = f"could not write output {self.name!r} to column {self.field.name!r}"
             expected = "expected text, or leave out 'decode' to write bytes"
-            count = f"{len(bad)} such {'row' if len(bad) == 1 else 'rows'} in this batch"
+            count = f"{counted(len(bad), 'such row')} in this batch"
             raise RowError.of(
                 f"{subject}: row {bad[0]} of the batch is no UTF-8 ({count}); {expected}",
                 np.array(bad),

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.job import InputColumn, NullFill, OutputColumn
+from jobs.words import counted
 from runner.binding.blame import Blame
 from runner.binding.cast.view import as_numpy
 from runner.binding.constant import mismatch
@@ -126,7 +127,7 @@ def lists(spec: TensorSpec, rule: InputColumn, field: pa.Field, levels: int, ite
     for level in range(levels):
         outer, _ = peel(kind)
         if not outer or len(outer[0]) != 1:
-            expected = f"expected lists, {levels} level{'s' * (levels > 1)} of them for {spec}"
+            expected = f"expected lists, {counted(levels, 'level')} of them for {spec}"
             raise mismatch(f"found {type_text(field.type)}", expected + (f", not {level}" if level else ""))
         kind = _inner(kind)
     if rule.null != "error" and not (isinstance(rule.null, NullFill) and rule.null.fill == []):

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from connectors.formats.widening import type_in
 from jobs.errors import DataError
+from jobs.words import counted
 from runner.binding.blame import Blame
 from runner.binding.cast.cast import Cast
 from runner.binding.cast.kind import NATURAL
@@ -376,7 +377,7 @@ def nulls(values: pa.Array) -> Array | None:
 
 
 def _bytes_text(lengths: Array, index: int) -> str:
-    return f"{lengths[index]} bytes"
+    return counted(lengths[index], "byte")
 
 
 def _lengths_text(lengths: Array, lists: int, index: int) -> str:

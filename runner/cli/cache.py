@@ -11,6 +11,7 @@ from rich.text import Text
 
 from jobs.errors import JobError
 from jobs.job import parse_bytes
+from jobs.words import counted
 from runner.cli.options import AsJson, seconds_of
 from runner.cli.terminal import answering, console, print_json
 
@@ -52,9 +53,7 @@ def list_(as_json: AsJson = False) -> None:
         used = "now" if facts["in_use"] else facts["used"]
         table.add_row(Text(entry.url), byte_count(entry.bytes), used, entry.digest[:12])
     total = byte_count(sum(entry.bytes for entry in entries))
-    console().print(
-        Text(f"{len(entries)} model{'s' * (len(entries) != 1)}, {total}, in {cache.folder}"), soft_wrap=True
-    )
+    console().print(Text(f"{counted(len(entries), 'model')}, {total}, in {cache.folder}"), soft_wrap=True)
     if entries:
         console().print(table, highlight=False)
 
@@ -78,6 +77,6 @@ def clean(
         print_json({"folder": str(cache.folder), **copies})
         return
     freed = byte_count(sum(entry.bytes for entry in removed))
-    lines = [f"removed {len(removed)} model{'s' * (len(removed) != 1)} ({freed}) from {cache.folder}"]
+    lines = [f"removed {counted(len(removed), 'model')} ({freed}) from {cache.folder}"]
     lines += [f"  removed {entry.url}" for entry in removed] + [f"  in use  {entry.url}" for entry in kept]
     console().print(Text("\n".join(lines)), soft_wrap=True)

@@ -19,6 +19,7 @@ from rich.text import Text
 from jobs.errors import JobError
 from jobs.job import Job, canonical
 from jobs.load import job_document, load_job
+from jobs.words import counted
 from runner import __version__, read_text
 from runner.cli.cache import cache_settings
 from runner.cli.command import typed
@@ -211,7 +212,9 @@ def _follow(api: RayJobs, id: str, write: Callable[[str], None]) -> None:
         print(f"job '{id}' goes on; 'runner jobs stop {id}' ends it", file=sys.stderr)  # noqa: T201
         raise
     written = jobs_of.verdict(submission)
-    console().print(f"{submission.id}: complete and proven, {written.rows:,} rows in {written.shards:,} parts")
+    console().print(
+        f"{submission.id}: complete and proven, {counted(written.rows, 'row')} in {counted(written.shards, 'part')}"
+    )
 
 
 def _folder(
@@ -279,7 +282,7 @@ def _told(package: Package) -> str:
     entries = _few([f"{name} {byte_count(size)}" for name, size in package.entries])
     stays = f"; stays: {_few(package.stays)}" if package.stays else ""
     size = byte_count(package.bytes)
-    return f"along: {len(package.files):,} files, {size} of '{package.folder}': {entries}{stays}"
+    return f"along: {counted(len(package.files), 'file')}, {size} of '{package.folder}': {entries}{stays}"
 
 
 def _few(names: Sequence[str]) -> str:

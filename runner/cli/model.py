@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.errors import ModelError
+from jobs.words import counted
 from runner.cli.cache import cache_settings
 from runner.cli.options import AsJson, ModelPlace, Version, flattened
 from runner.cli.terminal import console, print_json
@@ -64,7 +65,9 @@ def scan(model: ModelPlace, version: Version = None, as_json: AsJson = False) ->
     else:
         count = sum(sum(metagraph.ops.values()) for metagraph in spec.metagraphs)
         head = (
-            f"{len(refused):,} of {count:,} nodes may do more than compute" if refused else f"harmless: {count:,} nodes"
+            f"{len(refused):,} of {counted(count, 'node')} may do more than compute"
+            if refused
+            else f"harmless: {counted(count, 'node')}"
         )
         console().print(Text(f"{printable(spec.url)}: {head}", style="bold red" if refused else "bold green"))
         for finding in refused:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from jobs.job import Workers
 from jobs.schedule.event import ClusterSeen
+from jobs.words import counted
 
 Resources = Mapping[str, float]  # by Ray's names: CPU, GPU, memory in bytes, and those of the user
 
@@ -83,7 +84,7 @@ def outlook(
         return ClusterSeen(now, others, never, alive=bool(nodes))
     if not ours:
         return ClusterSeen(now, others)
-    launched = f"; {backlog.launched} nodes are being started" if backlog.launched else ""
+    launched = f"; {counted(backlog.launched, 'node is', 'nodes are')} being started" if backlog.launched else ""
     return ClusterSeen(now, others, story=f"no room yet for {ours} x ({_listed(need)}){launched}")
 
 

@@ -20,6 +20,7 @@ from connectors.output.verification import verify
 from connectors.secret import redact
 from jobs.errors import CapacityError, InternalError, JobError, OutputError, RunnerError, one_of
 from jobs.job import REFERENCE, Job, Output, digest, names_secret
+from jobs.words import counted
 
 _RUN = "exec python -m runner run"  # `exec`: the signal of a stop goes to the driver itself
 _STOP_S = 30  # how long a driver may take to stop its workers and to say so; Ray would kill it after 3 s
@@ -227,7 +228,11 @@ def verdict(job: Submission) -> Status:
             )
         return status
     code = job.exit_code if job.exit_code in _OUR_EXITS else RunnerError.exit_code
-    done = f"{status.rows_done:,} of {status.rows:,} rows are written" if status.plan_id else "nothing was written"
+    done = (
+        f"{status.rows_done:,} of {counted(status.rows, 'row is', 'rows are')} written"
+        if status.plan_id
+        else "nothing was written"
+    )
     raise RunnerError(
         f"job '{job.id}' ended ({job.status}) before everything was written: {done}; submit it again to continue"
         f" (see 'runner jobs logs {job.id}')",

@@ -13,6 +13,7 @@ from jobs.errors import JobError
 from jobs.job import OptionValue, Output
 from jobs.notebook import Report, facts
 from jobs.numerics import Difference
+from jobs.words import counted
 from runner.measure.account import Account
 from runner.report.text import account_lines, byte_count, differing_line, duration, odd_inputs, rate
 
@@ -98,15 +99,15 @@ class Result:
 
     def summary(self) -> str:
         """A few lines for a person."""
+        rows, parts = counted(self.rows, "row"), f"{counted(len(self.parts), 'part')} ({byte_count(self.bytes)})"
         if not self.rows_run and not self.seconds:
-            done = f"already done: {self.rows:,} rows in {len(self.parts)} parts ({byte_count(self.bytes)})"
+            done = f"already done: {rows} in {parts}"
             return "\n".join([done, *self._losses(), f"output: {self.output}"])
         earlier = self.rows + self.rows_rejected - self.rows_run
-        before = f" ({earlier:,} were done before)" if earlier else ""
+        before = f" ({counted(earlier, 'was', 'were')} done before)" if earlier else ""
         speed = f", {rate(self.rows_run / self.seconds)}" if self.seconds else ""
         lines = [
-            f"done: {self.rows:,} rows{before} in {len(self.parts)} parts ({byte_count(self.bytes)}),"
-            f" {duration(self.seconds)}{speed}, {self.retries} retried",
+            f"done: {rows}{before} in {parts}, {duration(self.seconds)}{speed}, {self.retries} retried",
         ]
         if self.account is not None:
             lines += account_lines(self.account)
@@ -118,7 +119,9 @@ class Result:
         lines = []
         if self.rows_rejected:
             causes = ", ".join(f"{count:,} {code}" for code, count in self.codes.items())
-            lines.append(f"rejected: {self.rows_rejected:,} rows ({causes}); see: runner rejects {self.output}")
+            lines.append(
+                f"rejected: {counted(self.rows_rejected, 'row')} ({causes}); see: runner rejects {self.output}"
+            )
         if self.bad_files:
             named = ", ".join(f"'{url}' ({why})" for url, why in list(self.bad_files.items())[:10])
             more = f" and {len(self.bad_files) - 10:,} more" if len(self.bad_files) > 10 else ""

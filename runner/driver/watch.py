@@ -15,6 +15,7 @@ from connectors.output.status import Status, read_status
 from jobs.errors import RunnerError
 from jobs.job import Output
 from jobs.notebook import facts
+from jobs.words import counted
 from runner.report.text import byte_count, duration, rate
 
 _EVERY_S = 2.0
@@ -70,13 +71,13 @@ class Watch:
         if at.state == "absent":
             return f"nothing is written in {at.output} yet"
         parts = [
-            f"{at.rows_done:,} of {at.rows:,} rows",
+            f"{at.rows_done:,} of {counted(at.rows, 'row')}",
             f"{at.share:.0%}",
             rate(self.rows_per_s) if at.state == "running" and self.rows_per_s else "",
             f"ETA {duration(self.eta_s)}" if self.eta_s is not None else "",
             f"shards {at.shards_done} of {at.shards}",
             f"{at.retries} retried",
-            f"{at.rows_rejected:,} rows rejected" if at.rows_rejected else "",
+            f"{counted(at.rows_rejected, 'row')} rejected" if at.rows_rejected else "",
             at.waits_for if at.state == "running" else "",
             _writer(at),
         ]
@@ -87,10 +88,10 @@ class Watch:
         """What became of a run that has ended, and how to continue."""
         at = self.status
         if at.state == "finished":
-            return f"finished: {at.rows:,} rows in {at.shards:,} parts ({byte_count(at.bytes)})"
+            return f"finished: {counted(at.rows, 'row')} in {counted(at.shards, 'part')} ({byte_count(at.bytes)})"
         who = f"driver {at.epoch} on '{at.host}' (pid {at.pid})"
         how = f"was lost, last heard {at.heartbeat}" if at.lost else f"ended: {at.ended}"
-        done = f"{at.rows_done:,} of {at.rows:,} rows are written"
+        done = f"{at.rows_done:,} of {counted(at.rows, 'row is', 'rows are')} written"
         return f"{who} {how}; {done}; to continue: {at.command or 'run the same job again'}"
 
     def __iter__(self) -> Iterator[Status]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from jobs.words import counted
 from runner.measure.stage import COMPUTE, STAGES
 
 Culprit = Literal["model", "source", "sink", "copies", "cores", "work", "start"]
@@ -185,12 +186,13 @@ def _model(use: Use, share: float, reached: Ceilings, settings: Settings) -> Bot
     sentence = f"the model is the bottleneck: it takes {share:.0%} of the workers' time{alone}"
     if use.most_rows:
         advice = (
-            f"it takes at most {use.most_rows:,} rows a call: export it without a limit or batching of its own, or use"
-            " more workers ('workers: {count: ...}')"
+            f"it takes at most {counted(use.most_rows, 'row')} a call: export it without a limit or batching of its"
+            " own, or use more workers ('workers: {count: ...}')"
         )
     elif settings.batch_rows is not None and settings.batch_rows < 1024:
         advice = (
-            f"try larger batches: the job fixes {settings.batch_rows} rows, 'limits: {{batch_rows: auto}}' finds out"
+            f"try larger batches: the job fixes {counted(settings.batch_rows, 'row')};"
+            " 'limits: {batch_rows: auto}' finds out"
         )
     elif settings.gpus:
         advice = "give it more workers ('workers: {count: ...}'), each with a GPU"

@@ -15,6 +15,7 @@ from connectors.formats.schema import distinct, field_of, overview, unify
 from connectors.store.store import FileStat, Store
 from jobs.errors import BindingError, InputError, offenders
 from jobs.job import Columns, Job
+from jobs.words import counted
 from runner.binding.bind import bind, fed_fields, wanted_columns
 from runner.binding.binding import Binding
 from runner.binding.cast.kind import NATURAL
@@ -80,7 +81,7 @@ def require_agreed(columns: Columns, signature: Signature, schemas: Schemas) -> 
     schema, problems = agreed(columns, signature, schemas)
     if problems:
         raise BindingError(
-            f"input and job do not fit: {len(problems)} problem{'s' * (len(problems) > 1)} in {len(schemas)} files"
+            f"input and job do not fit: {counted(len(problems), 'problem')} in {counted(len(schemas), 'file')}"
             f"\n{offenders(problems)}",
             code=problems[0].partition(":")[0],
         )
@@ -95,7 +96,7 @@ def varying(schemas: Schemas, kept: Sequence[str]) -> dict[str, str]:
         for schema, urls in groups:
             files[type_text(field_of(schema, name).type)] += len(urls)
         if len(files) > 1:
-            found[name] = ", ".join(f"{kind} in {n:,} file{'s' * (n > 1)}" for kind, n in files.items())
+            found[name] = ", ".join(f"{kind} in {counted(n, 'file')}" for kind, n in files.items())
     return found
 
 

@@ -19,6 +19,7 @@ from connectors.store.store import FileStat, Store
 from jobs.errors import DataError, InputError, offenders
 from jobs.job import Limits, allowed
 from jobs.plan import InputFile
+from jobs.words import counted
 
 _FOOTER_THREADS = 16  # footers are small reads that wait for a store, not for a core
 _FOOTERS_TRIED = 32  # of local files, without threads: where they wait for a core, handing on the GIL triples the time
@@ -106,7 +107,7 @@ def _told(errors: Sequence[InputError], files: int) -> InputError:
         return errors[0]
     codes = sorted({str(error.facts.get("code", "")) for error in errors})
     return InputError(
-        f"cannot read {len(errors)} of {files} input files ({', '.join(codes)})"
+        f"cannot read {len(errors)} of {counted(files, 'input file')} ({', '.join(codes)})"
         f"\n{offenders([one_line(error) for error in errors])}",
         code=codes[0],
     )

@@ -10,6 +10,7 @@ from connectors.store.store import FileStat
 from jobs.errors import InputError, offenders
 from jobs.job import Job, Output
 from jobs.plan import picked
+from jobs.words import counted
 from runner.preflight.files import Inspected
 
 
@@ -46,8 +47,9 @@ def only_rows(inspected: Inspected, places: Mapping[str, Mapping[int, Sequence[i
     if changed:
         lines = offenders([f"'{redact(url)}'" for url in sorted(changed)])
         raise InputError(
-            f"cannot score what was rejected in '{redact(rejected.output)}': {len(changed)} files have other row groups"
-            f" now; repair rows where they are, and keep the number of rows of each row group\n{lines}",
+            f"cannot score what was rejected in '{redact(rejected.output)}':"
+            f" {counted(len(changed), 'file has', 'files have')} other row groups now; repair rows where they are, and"
+            f" keep the number of rows of each row group\n{lines}",
             code="FILE_CHANGED",
         )
     return [(picked(file, places[file.url]), schema) for file, schema in inspected]

@@ -17,6 +17,7 @@ from connectors.output.rehearsal import Rehearsal, rehearse
 from connectors.output.reject import left_out
 from jobs.errors import OutputError, offenders, one_of
 from jobs.job import Job, Output
+from jobs.words import counted
 from runner.binding.binding import Binding
 from runner.binding.nesting import peel
 from runner.tensor import type_text
@@ -59,7 +60,7 @@ def written(
     found = rehearse(encoder, binding.output_schema)
     if found.refused:
         problems = [_problem(name, why, job.output, binding, bound) for name, why in found.refused.items()]
-        count = f"{len(problems)} column{'s' if len(problems) > 1 else ''}"
+        count = f"{counted(len(problems), 'column')}"
         message = f"cannot write {job.output.format} files: {count} cannot be held\n{offenders(problems)}"
         raise OutputError(message, code="COLUMN_TYPE", column=next(iter(found.refused)))
     notes = [*_changes(binding, schema, found, stated() if binding.kept else (pa.schema([]), {}), varying)]

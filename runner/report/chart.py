@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import groupby
 
+from jobs.words import counted
 from runner.measure.history import Span
 
 WIDTH = 960  # of every drawing, in its own units: it scales with the page
@@ -65,8 +66,8 @@ def timeline(spans: Sequence[Span], seconds: float) -> str:
         y = _LANE * shown[bar[0].worker] + 5
         parts.append(_bar(bar, y, seconds))
     if len(lanes) > len(shown):
-        parts.append(text(_LEFT, bottom + 32, f"and {len(lanes) - len(shown)} more workers", "axis"))
-    return _svg(bottom + 40, f"timeline of {len(spans)} attempts on {len(lanes)} workers", parts)
+        parts.append(text(_LEFT, bottom + 32, f"and {counted(len(lanes) - len(shown), 'more worker')}", "axis"))
+    return _svg(bottom + 40, f"timeline of {counted(len(spans), 'attempt')} on {counted(len(lanes), 'worker')}", parts)
 
 
 def _thinned(spans: Sequence[Span], seconds: float) -> list[list[Span]]:
@@ -85,7 +86,9 @@ def _bar(spans: Sequence[Span], y: float, seconds: float) -> str:
     kind = first.outcome if first.number == 1 or first.outcome != "published" else "retried"
     what = f"shard {first.shard}, attempt {first.number}" if len(spans) == 1 else f"{len(spans)} shards"
     rows = sum(span.rows for span in spans)
-    title = f"{what} on {first.worker}: {first.outcome}, {rows:,} rows, {first.began:.2f} s to {last.ended:.2f} s"
+    title = (
+        f"{what} on {first.worker}: {first.outcome}, {counted(rows, 'row')}, {first.began:.2f} s to {last.ended:.2f} s"
+    )
     tail = f'<rect x="{middle}" y="{y}" width="{max(right - middle, 0):.2f}" height="{_BAR}" class="{kind} tail"/>'
     return (
         f"<g><title>{escape(title)}</title>"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from jobs.numerics import Difference
+from jobs.words import counted
 from runner.measure.account import Account
 from runner.measure.ceiling import together
 from runner.measure.snapshot import Snapshot
@@ -15,12 +16,12 @@ def progress_line(at: Snapshot) -> str:
     """`1,200 of 4,000 rows · 30% · 120 rows/s · ETA 2 s · shards 3 done, 2 running, 0 retried of 8 · 2 of 2 workers`"""
     eta = f"ETA {duration(at.eta_s)}" if at.eta_s is not None and at.share < 1 else ""
     parts = [
-        f"{at.rows_done:,} of {at.rows_total:,} rows",
+        f"{at.rows_done:,} of {counted(at.rows_total, 'row')}",
         f"{at.share:.0%}",
         f"{rate(at.rows_per_s)}" if at.rows_done > at.rows_before else "",
         eta,
         f"shards {at.shards_done} done, {at.shards_running} running, {at.retries} retried of {at.shards_total}",
-        f"{at.workers_ready} of {at.workers} workers ready",
+        f"{at.workers_ready} of {counted(at.workers, 'worker')} ready",
         at.waits_for if at.workers_ready < at.workers else "",
     ]
     return " · ".join(part for part in parts if part)
@@ -67,14 +68,14 @@ def account_lines(account: Account) -> list[str]:
         each = use.shape_rows / use.shape_batches
         compiled = f"; XLA compiled for {use.compiled_shapes:,} of them" if use.compilations else ""
         lines.append(
-            f"shapes: {use.shape_rows:,} rows of several shapes in {use.shape_batches:,} batches, {each:,.1f} rows"
-            f" each: rows of one shape share a batch{compiled}"
+            f"shapes: {counted(use.shape_rows, 'row')} of several shapes in {counted(use.shape_batches, 'batch')},"
+            f" {each:,.1f} rows each: rows of one shape share a batch{compiled}"
         )
     if use.recompiles:
-        shapes = f"{use.compiled_shapes:,} shape{'s' * (use.compiled_shapes > 1)}"
+        shapes = counted(use.compiled_shapes, "shape")
         lines.append(
-            f"XLA compiled {use.compilations:,} times ({duration(use.compile_s)}) for {shapes} of what was fed:"
-            " values decide shapes, see `runner plan`"
+            f"XLA compiled {counted(use.compilations, 'time')} ({duration(use.compile_s)}) for {shapes} of what was"
+            " fed: values decide shapes, see `runner plan`"
         )
     return [*lines, str(account.bottleneck)]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from jobs.words import counted
 from runner.proto.saved_model_pb2 import AttrValue, NodeDef
 from runner.scan.program import Program
 
@@ -34,7 +35,7 @@ class Batching:
         waits = (
             f"; a call whose rows are no multiple of {self.full_rows:,} waits {self.wait_s:g} s" if self.wait_s else ""
         )
-        return f"the model batches by itself: at most {self.most_rows:,} rows a call{waits}"
+        return f"the model batches by itself: at most {counted(self.most_rows, 'row')} a call{waits}"
 
     def document(self) -> dict[str, float]:
         return {"most_rows": self.most_rows, "full_rows": self.full_rows, "wait_s": self.wait_s}

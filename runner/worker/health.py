@@ -8,6 +8,7 @@ not trusted again.
 from __future__ import annotations
 
 from jobs.errors import RunnerError, WorkerError
+from jobs.words import counted
 from runner.batch.headroom import TIRED, Headroom
 from runner.worker.memory import MemoryLimit
 
@@ -36,7 +37,7 @@ class Health:
     def after_shard(self) -> str:
         """The reason as it is now that a shard is done; "" where there is none."""
         if not self.reason and self._headroom.failures >= TIRED:
-            self.reason = f"memory ran out {self._headroom.failures} times in it"
+            self.reason = f"memory ran out {counted(self._headroom.failures, 'time')} in it"
         self.reason = self.reason or self._memory.excess()
         return self.reason
 

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.errors import DataError, ModelCallError, ModelError, PoisonError, RunnerError, one_of
+from jobs.words import counted
 from runner.batch.answer import DEPENDS, REPEATED, TOLERANCE, Answer, Call, answers, differing, row_answer
 from runner.binding.binding import Binding, BoundInput
 from runner.binding.composite import PartsSource
@@ -167,7 +168,7 @@ class _Trial:
         for rows in _orders(self.rows, most):
             answer = self._call(rows)
             if isinstance(answer, RunnerError):  # these rows beside each other, or their number?
-                story = story or f"not proved with {len(rows)} rows ({self._sample.kind}): {answer.message}"
+                story = story or f"not proved with {counted(len(rows), 'row')} ({self._sample.kind}): {answer.message}"
                 rows = [rows[0]] * len(rows)
                 answer = self._call(rows)
             if isinstance(answer, ModelCallError):
@@ -258,7 +259,7 @@ class _Trial:
             for name in self._plain:
                 shape = outputs[name].shape
                 if shape[:1] != (fed,):
-                    wrong[name] = f"{tensor_text('', shape)} for {fed} row{'s' * (fed > 1)}"
+                    wrong[name] = f"{tensor_text('', shape)} for {counted(fed, 'row')}"
         if wrong:
             shapes = ", ".join(f"{name!r} has the shape {shape}" for name, shape in wrong.items())
             sizes = {outputs[name].shape[:1] for _, outputs in calls for name in self._plain}

@@ -47,7 +47,7 @@ def test_rejected_rows_are_shown_repaired_and_scored_into_a_new_output(
     assert refused.returncode == 2
     assert "there is 'ROW_NULL'" in refused.stderr
     assert "2 rows (2 ROW_NULL)" in command("status", "out").stdout
-    assert "998 of 1,000 rows in 1 of 1 parts" in (verified := command("verify", "out", "--deep")).stdout
+    assert "998 of 1,000 rows in 1 of 1 part " in (verified := command("verify", "out", "--deep")).stdout
     assert "and 2 in reject files" in verified.stdout
 
     pq.write_table(table, path, row_group_size=100)  # as it was, without nulls

@@ -77,7 +77,7 @@ def test_a_rejected_row_is_accounted_for() -> None:
         ({"rows_out": 2}, "3 rows planned, 3 read, 2 written, 0 rejected"),
         ({"rows_in": 2, "rows_out": 2}, "3 rows planned, 2 read"),
         ({"rows_out": 4, "rows_rejected": -1}, "4 written, -1 rejected"),
-        ({"shard": 1}, "shard 0 has no receipts"),
+        ({"shard": 1}, "shard 0 has 0 receipts"),
         ({"shard": 9}, "a receipt names shard 9, the plan has 2 shards"),
         ({"part": "part-1"}, "part 'part-1' is named by 2 receipts"),
     ],
@@ -94,9 +94,9 @@ def test_a_receipt_that_does_not_add_up_breaks_the_proof(changed: dict[str, obje
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (["part-0"], "'part-1' is named by 1 receipts and listed 0 times"),
-        (["part-0", "part-1", "part-2"], "'part-2' is named by 0 receipts and listed 1 times"),
-        (["part-0", "part-1", "part-1"], "'part-1' is named by 1 receipts and listed 2 times"),
+        (["part-0"], "'part-1' is named by 1 receipt and listed 0 times"),
+        (["part-0", "part-1", "part-2"], "'part-2' is named by 0 receipts and listed 1 time"),
+        (["part-0", "part-1", "part-1"], "'part-1' is named by 1 receipt and listed 2 times"),
     ],
 )
 def test_missing_and_extra_parts_break_the_proof(names: list[str], said: str) -> None:

@@ -51,7 +51,7 @@ def result() -> Result:
 
 
 def test_a_result_shows_its_summary_and_its_report_is_a_table() -> None:
-    assert "10 rows in 1 parts" in result()._repr_html_()
+    assert "10 rows in 1 part " in result()._repr_html_()
     report = result().report
     assert report["rows"] == 10
     assert "stage_seconds" in Report(report)._repr_html_()

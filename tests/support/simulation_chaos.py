@@ -130,7 +130,7 @@ class Chaos:
 
     def _tolerated(self, error: RunnerError) -> bool:
         if isinstance(error, OutputError):
-            behind = (self._stale > 0 or self._stolen) and "are not as they should be" in error.message
+            behind = (self._stale > 0 or self._stolen) and "not as they should be" in error.message
             squatted = (self._squatted or self._stolen) and "cannot use" in error.message
             return behind or squatted
         return isinstance(error, StorageError | WorkerError | CapacityError | BusyError | SupersededError | PoisonError)

@@ -12,6 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from jobs.words import counted
 from runner.binding.fetching import output_field
 from runner.model.signature import (
     MetaGraph,
@@ -198,7 +199,7 @@ def _head(spec: ModelSpec) -> RenderableType:
     versions = sorted({metagraph.tensorflow_version for metagraph in spec.metagraphs} - {""})
     facts = {
         "saved by": f"TensorFlow {', '.join(versions)}" if versions else "",
-        "size": f"{byte_count(sum(spec.files.values()))} in {_count(len(spec.files), 'file')}",
+        "size": f"{byte_count(sum(spec.files.values()))} in {counted(len(spec.files), 'file')}",
         "digest": spec.digest[:16],
         "fingerprint": str(spec.fingerprint.get("singleprint", "")),
         "assets": _files_text(_under(spec, "assets")),
@@ -221,9 +222,9 @@ def _metagraph_lines(metagraph: MetaGraph) -> Text:
     if metagraph.ops:
         most = sorted(metagraph.ops.items(), key=lambda used: (-used[1], used[0]))
         top = ", ".join(f"{count} {printable(op)}" for op, count in most[:_TOP_OPS])
-        total = _count(sum(metagraph.ops.values()), "op")
+        total = counted(sum(metagraph.ops.values()), "op")
         more = ", ..." if len(most) > _TOP_OPS else ""
-        lines.append(f"\n  {total} of {_count(len(most), 'kind')}: {top}{more}", style="dim")
+        lines.append(f"\n  {total} of {counted(len(most), 'kind')}: {top}{more}", style="dim")
     return lines
 
 
@@ -291,7 +292,3 @@ def _nested(values: list[Any], shape: tuple[int, ...]) -> Any:
     array = np.empty(len(values), object)  # (n,)
     array[:] = values
     return array.reshape(shape).tolist()
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"

@@ -14,6 +14,7 @@ from connectors.output.status import Status
 from connectors.output.sweep import Sweep
 from connectors.output.verification import Verification
 from connectors.secret import redact
+from jobs.words import counted
 from runner.report.console import printable
 from runner.report.text import byte_count, duration, odd_inputs, rate
 
@@ -34,11 +35,11 @@ def render_status(status: Status) -> Group:
     table.add_row("attempts", f"{status.attempts:,}, {status.retries:,} failed and were or will be repeated")
     if status.rows_rejected:
         causes = ", ".join(f"{count:,} {code}" for code, count in status.codes.items())
-        table.add_row("rejected", Text(f"{status.rows_rejected:,} rows ({causes})", style="yellow"))
+        table.add_row("rejected", Text(f"{counted(status.rows_rejected, 'row')} ({causes})", style="yellow"))
     if status.bad_files:
         table.add_row("bad files", Text("\n".join(_bad_files(status.bad_files)), style="yellow"))
     if status.nan_rows:
-        table.add_row("NaN", f"in {status.nan_rows:,} rows")
+        table.add_row("NaN", f"in {counted(status.nan_rows, 'row')}")
     if status.nonfinite_rows:
         table.add_row("odd inputs", Text(odd_inputs(status.nonfinite_rows, status.unseen_rows), style="yellow"))
     if status.rows_per_s:
@@ -85,15 +86,15 @@ def _causes(status: Status) -> list[Any]:
 
 
 def render_verification(verified: Verification) -> Group:
-    counts = (
-        f"{verified.rows_found:,} of {verified.rows:,} rows in {verified.parts_found:,} of {verified.parts:,} parts"
-        f" ({byte_count(verified.bytes)})"
-    )
+    rows, parts = counted(verified.rows, "row"), counted(verified.parts, "part")
+    counts = f"{verified.rows_found:,} of {rows} in {verified.parts_found:,} of {parts} ({byte_count(verified.bytes)})"
     rejected = f", and {verified.rows_rejected:,} in reject files" if verified.rows_rejected else ""
     skipped = [Text(f"left out as bad: {line}", style="yellow") for line in _bad_files(verified.files_skipped)]
     if verified.holds:
         how = "every byte read again, all checksums agree" if verified.deep else "by headers and counts"
-        unknown = f" (but for {verified.unchecked:,} parts whose SHA-256 was not kept)" if verified.unchecked else ""
+        unknown = (
+            f" (but for {counted(verified.unchecked, 'part')} whose SHA-256 was not kept)" if verified.unchecked else ""
+        )
         return Group(
             Text.assemble(("holds: ", "bold green"), f"every input row is in exactly one place: {counts}{rejected}"),
             Text(f"{how}{unknown}"),
@@ -110,18 +111,16 @@ def render_verification(verified: Verification) -> Group:
 def render_sweep(swept: Sweep) -> Group:
     verb = "would remove" if swept.dry_run else "removed"
     total = sum(one.bytes for one in swept.removed)
-    what = f"{len(swept.removed):,} {_folders(len(swept.removed))} of dead attempts ({byte_count(total)})"
+    what = f"{counted(len(swept.removed), 'folder')} of dead attempts ({byte_count(total)})"
     head = f"{verb} {what} from {swept.output}"
     lines = [
         Text(
             printable(
-                f"  kept     {one.name}: {one.kept}" if one.kept else f"  {verb}  {one.name}: {one.files:,} files"
+                f"  kept     {one.name}: {one.kept}"
+                if one.kept
+                else f"  {verb}  {one.name}: {counted(one.files, 'file')}"
             )
         )
         for one in swept.leftovers
     ]
     return Group(Text(head if swept.leftovers else f"nothing to remove in {swept.output}"), *lines)
-
-
-def _folders(count: int) -> str:
-    return "folder" if count == 1 else "folders"

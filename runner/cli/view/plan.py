@@ -8,6 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from jobs.words import counted
 from runner.preflight.preflight import Preflight
 from runner.report.text import byte_count
 
@@ -53,7 +54,8 @@ def render_plan(ready: Preflight) -> Group:
     head.add_row("model", f"{model['url']}{version}, signature '{model['signature']}', tags {', '.join(model['tags'])}")
     head.add_row(
         "input",
-        f"{facts['rows']:,} rows in {facts['row_groups']:,} row groups of {facts['files']:,} files"
+        f"{counted(facts['rows'], 'row')} in {counted(facts['row_groups'], 'row group')} of"
+        f" {counted(facts['files'], 'file')}"
         f" ({byte_count(facts['bytes_on_store'])}; {at_least}{byte_count(facts['decoded_bytes'])} decoded)",
     )
     if ready.inputs.left_out:
@@ -61,8 +63,8 @@ def render_plan(ready: Preflight) -> Group:
     if ready.skipped:
         head.add_row("skipped", Text("\n".join(ready.skipped), style="yellow"))
     own = f"; {ready.scanned.batching.sentence()}" if ready.scanned.batching else ""
-    rows = f"{'always' if ready.job.limits.reproducible else 'up to'} {facts['batch_rows']:,} rows a batch"
-    head.add_row("work", f"{facts['shards']:,} shards, {rows}{own}")
+    rows = f"{'always' if ready.job.limits.reproducible else 'up to'} {counted(facts['batch_rows'], 'row')} a batch"
+    head.add_row("work", f"{counted(facts['shards'], 'shard')}, {rows}{own}")
     head.add_row("output", f"{facts['output']} ({ready.job.output.format}, {ready.job.output.compression})")
     head.add_row("plan", facts["plan_id"])
     if ready.scanned.trusted:

@@ -14,6 +14,7 @@ from rich.text import Text
 from connectors.output.reject import Rejected
 from connectors.secret import redact
 from jobs.errors import JobError, one_of
+from jobs.words import counted
 from runner.report.console import printable
 
 _SHOWN = 20  # rows in the table where no limit is given
@@ -50,7 +51,7 @@ def render(rejected: Rejected, code: str | None = None, limit: int | None = None
     _check(rejected, code)
     limit = _SHOWN if limit is None else limit
     codes = rejected.codes()
-    head = Text(f"{rejected.rows:,} of {rejected.plan.rows:,} rows rejected in {rejected.output}")
+    head = Text(f"{rejected.rows:,} of {counted(rejected.plan.rows, 'row')} rejected in {rejected.output}")
     counts = [Text(f"  {count:>9,}  {name}") for name, count in codes.most_common()]
     skipped = [
         Text(printable(f"  skipped    {redact(url)}: {why}"), style="yellow") for url, why in rejected.skipped.items()

@@ -143,7 +143,7 @@ def test_a_missing_column_names_files_and_near_names() -> None:
 def test_a_missing_column_has_a_hint(name: str, hint: str) -> None:
     one = schema(userid=pa.int64(), tag=pa.struct([("name", pa.string())]))
     found = problem(one, column=name)
-    assert "in none of 1 files" in found
+    assert "in none of 1 file," in found
     assert hint in found
 
 

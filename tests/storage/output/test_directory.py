@@ -400,7 +400,7 @@ def test_a_reject_file_that_is_gone_ends_the_job(out: Output) -> None:
         receipts.append(part.publish(Losses(SCHEMA, [rows(1)], {"ROW_NULL": 1})))
     rejects = directory.store.read(receipts[-1].reject_file) or b""
     directory.store.remove(receipts[-1].reject_file)
-    with pytest.raises(OutputError, match=f"{receipts[-1].reject_file}' is gone, which held 1 rows; restore it"):
+    with pytest.raises(OutputError, match=f"{receipts[-1].reject_file}' is gone, which held 1 row; restore it"):
         directory.finish(PLAN, receipts, 1)
     assert "_SUCCESS" not in directory.store.names("")
     directory.store.create(receipts[-1].reject_file, rejects)
@@ -577,7 +577,7 @@ def test_an_output_with_a_missing_part_is_not_finished(out: Output) -> None:
     directory = opened(out)
     directory.claim(PLAN)
     receipts = [work(directory, shard) for shard in range(2)]
-    with pytest.raises(InternalError, match="shard 2 has no receipts"):
+    with pytest.raises(InternalError, match="shard 2 has 0 receipts"):
         directory.finish(PLAN, receipts, 1)
     claimed = dataclasses.replace(receipts[0], shard=2, part=directory.part_name(2), rows_in=6, rows_out=6)
     with pytest.raises(OutputError, match=f"{directory.part_name(2)}' is missing"):

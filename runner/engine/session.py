@@ -14,7 +14,15 @@ from jobs.errors import ModelError, RunnerError
 from runner.engine import EngineOptions
 from runner.engine.capi import GraphTensor, Session, load_ops
 from runner.engine.feeds import complete_feeds, fetched, supported
-from runner.engine.status import StatusError, call_error, checked_library, closed_error, load_error
+from runner.engine.status import (
+    LACKS_STATE,
+    RUN_EAGER,
+    StatusError,
+    call_error,
+    checked_library,
+    closed_error,
+    load_error,
+)
 from runner.model.signature import Signature, TensorSpec, dense
 from runner.proto.runtime_pb2 import ConfigProto, DeviceStepStats
 from runner.tensor import Feeds, Outputs, Tensor
@@ -22,7 +30,20 @@ from runner.tensor import Feeds, Outputs, Tensor
 _ON, _OFF = 1, 2  # RewriterConfig.Toggle
 _DEVICE = re.compile(r"/device:(CPU|GPU):\d+$")
 _BESIDE = {"NoOp", "Const", "_Arg", "_Retval", "_Send", "_Recv", "_HostSend", "_HostRecv"}  # no work of the model's
-_NO_TABLE = "Table not initialized"
+# What TensorFlow says of state that a session does not have -> why, and what the other engine does instead.
+_LACKS = (
+    (
+        re.compile("Table not initialized"),
+        "the init op that a session runs does not set this table up",
+        "sets up the tables that the model's Python objects hold",
+    ),
+    (
+        re.compile("Could not find variable|uninitialized"),
+        "the graph asks for this variable by another name than it is restored under, as that of a tf.Module around a"
+        " Keras model does, or the export holds no value of it",
+        "takes the variables from the model's Python objects",
+    ),
+)
 _LABEL = re.compile(r" = (\w+)\(")
 
 
@@ -116,11 +137,9 @@ class SessionEngine:
         if closed:
             return closed_error(self._signature, self._path)
         found = call_error(error, self._signature, self._path)
-        if _NO_TABLE in error.message:  # no row would change that
-            return ModelError(
-                f"{found.message}; the init op that a session runs does not set this table up: run it with"
-                " `model: {engine: eager}`, which sets up the tables that the model's Python objects hold"
-            )
+        for words, why, instead in _LACKS:  # no row would change that
+            if error.code == "FAILED_PRECONDITION" and words.search(error.message):
+                return ModelError(f"{found.message}; {why}; {RUN_EAGER}, which {instead}", code=LACKS_STATE)
         return found
 
     def close(self) -> None:

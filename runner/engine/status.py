@@ -34,6 +34,8 @@ _XLA_UNSUPPORTED = re.compile(r"unsupported operations .*? on XLA_\w+: (.+?) \(N
 _XLA_SIGNS = ("tf2xla conversion failed", "on XLA_CPU_JIT", "on XLA_GPU_JIT", "must be a compile-time constant")
 _XLA_NEVER = ("unsupported operations", "must be a compile-time constant")  # whatever the values are
 RUN_WITHOUT = "run it without: `model: {xla: false}`"
+LACKS_STATE, RUN_EAGER = "MODEL_STATE", "run it with `model: {engine: eager}`"
+_GUESSES = re.compile(r"\. This could mean that the variable has been deleted\..*", re.DOTALL)  # and debug information
 _TRACE = re.compile(
     r"Stack trace for op definition|Errors may have originated from|Detected at node|Original stack trace"
 )
@@ -51,7 +53,7 @@ class StatusError(Exception):
 
 def shorten(message: str) -> str:
     """The reason in a message of TensorFlow: without graph nodes, stack traces and printed tensors, on one line."""
-    text = _TRACE.split(message)[0]
+    text = _GUESSES.sub("", _TRACE.split(message)[0])
     text = _ASSERTION.sub(r"\1", _GRAPH_NODES.sub("", text))
     lines = [" ".join(line.split()) for line in text.splitlines()]
     reason = " ".join([line for line in lines if line][:_MESSAGE_LINES])

@@ -11,16 +11,18 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from connectors.failpoint import failpoint
 from connectors.formats.registry import source_of
 from connectors.store.store import Store
 from jobs.attempt import InputSlice
-from jobs.errors import DataError, MemoryLimitError, ModelCallError, PoisonError, RunnerError
+from jobs.errors import DataError, MemoryLimitError, ModelCallError, ModelError, PoisonError, RunnerError
 from jobs.numerics import UNKNOWN, Numerics
 from runner.binding.constant import ConstantSource
 from runner.engine import Engine, EngineOptions
+from runner.engine.status import LACKS_STATE, RUN_EAGER
 from runner.tensor import Feeds, Outputs, Strings
 from runner.worker.child import Child, ChildEnded
 from runner.worker.memory import address_space_bytes, available_bytes, mebibytes
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 _PATIENCE_S, _SLOWER = 10.0, 10.0
 _HOPELESS = 20  # rows that ended a process, one after another, and none that did not: it is not the rows
 _SHARE = 0.8  # of the memory that is free, for a child without a limit of its own
+_OTHER_ENGINE_S, _FEW_TRIES = 300.0, 3  # to load the model with the other engine, and to answer a row; of so many
 _FEW_ROWS = 256  # of a first call: enough to meet the kernels of a whole batch
 
 
@@ -161,6 +164,43 @@ def survive_first_calls(
             ) from None
     except RunnerError:
         pass
+
+
+def tried_eagerly(
+    error: ModelError, spec: WorkerSpec, path: str, options: EngineOptions, memory: int | None, sample: Sample
+) -> ModelError:
+    """`error` of a session that lacks a variable or a table, with what the other engine does with the same rows.
+
+    memory: bytes that the process of the other engine may hold; None: most of what is free.
+    cost:   the model is loaded once more, in a process that imports TensorFlow.
+    """
+    if error.facts.get("code") != LACKS_STATE or spec.engine == "eager":
+        return error
+    patience_s = min(spec.limits.stall_s, _OTHER_ENGINE_S)
+    memory = memory if memory is not None else int(_SHARE * available_bytes()) or None
+    session, refused = error.message.partition(f"; {RUN_EAGER}")[0], "there is no row to try it on"
+    try:
+        model = ("eager", path, spec.tags, spec.signature, options)
+        child = Child("runner.worker.isolated:load_model", model, memory, start_s=patience_s)
+        try:
+            for row in islice(sample.distinct(), _FEW_TRIES):
+                try:
+                    child.ask((dict(sample.feeds([row])), spec.binding.fetches), patience_s)
+                except RunnerError as other:
+                    refused = other.message
+                else:
+                    tried = "tried with a row in a process of its own, it answers"
+                    return ModelError(f"{session}; {RUN_EAGER}: {tried}", **error.facts)
+        finally:
+            child.close()
+    except ChildEnded as ended:
+        refused = f"a process that tried it {_story(ended)}"
+    except RunnerError as other:
+        refused = other.message
+    return ModelError(
+        f"{session}; engine 'eager' was tried, and does not run it either: {refused}; export the model again",
+        **error.facts,
+    )
 
 
 def _story(ended: ChildEnded) -> str:

@@ -30,6 +30,7 @@ from jobs.errors import (
     DeviceError,
     InternalError,
     MemoryLimitError,
+    ModelError,
     RunnerError,
     StoppedError,
     StorageError,
@@ -51,7 +52,7 @@ from runner.worker.attempt_run import AttemptRun, Bench
 from runner.worker.gauge import Gauge
 from runner.worker.health import Health
 from runner.worker.in_hand import InHand
-from runner.worker.isolated import IsolatedEngine, survive_decoding, survive_first_calls
+from runner.worker.isolated import IsolatedEngine, survive_decoding, survive_first_calls, tried_eagerly
 from runner.worker.memory import MemoryLimit
 from runner.worker.reading import Reading, row_groups_ahead
 from runner.worker.sample import DISTINCT_ROWS, Sample, read_rows
@@ -94,6 +95,7 @@ class Worker:
             os.environ["TF_DETERMINISTIC_OPS"] = "1"  # else cuDNN chooses by time, and sums come in any order
         options = dataclasses.replace(options, model=spec.options, name=spec.model.url)
         given = dataclasses.replace(options, threads=engine.pool_threads(options.threads))  # a child's are the same
+        self._given = given, memory
         self._engine, self._sample = self._loaded(given, memory)
         self._comparison, self._spot_check = self._compared(given), self._checked()
         self.devices = self._engine.devices
@@ -119,18 +121,21 @@ class Worker:
             return Trial("none", False)
         if not spec.repeatable:
             return Trial("none", False)  # a call would change the model; `plan` says so
-        found = try_out(
-            self._engine,
-            spec.binding,
-            spec.signature,
-            self._sample,
-            spec.batch_rows,
-            spec.model.url,
-            draws=spec.draws,
-            bits=spec.limits.reproducible,
-            elsewhere=self._rows_elsewhere,
-            rejected=spec.rejected,
-        )
+        try:
+            found = try_out(
+                self._engine,
+                spec.binding,
+                spec.signature,
+                self._sample,
+                spec.batch_rows,
+                spec.model.url,
+                draws=spec.draws,
+                bits=spec.limits.reproducible,
+                elsewhere=self._rows_elsewhere,
+                rejected=spec.rejected,
+            )
+        except ModelError as error:
+            raise tried_eagerly(error, spec, self._model.path, *self._given, self._sample) from error
         return try_nan(found, self._engine, spec, self._sample)
 
     def run(self, attempt: Attempt, number: int) -> Success:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from pydantic import (
     AfterValidator,
@@ -18,11 +21,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ValidationError,
     field_validator,
     model_validator,
 )
 
 from jobs import notebook
+from jobs.errors import JobError
 from jobs.format import (
     DEFAULT_CODEC,
     DEFAULT_FORMAT,
@@ -110,7 +115,16 @@ def allowed(budget: int | str, total: int) -> int:
 
 
 def _listed(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
+    return (value,) if isinstance(value, str | Path) else value
+
+
+def _spelled(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, Path) else value
+
+
+def long_form(value: Any) -> Any:
+    """A model, an input or an output as a section: an address stands for `{url: address}`."""
+    return {"url": value} if isinstance(value, str | Path | list | tuple) else value
 
 
 def _without_secret(url: str) -> str:
@@ -136,19 +150,57 @@ Dimension = Annotated[int, BeforeValidator(parse_number), Field(ge=0, le=MOST)]
 ByteCount = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0, le=MOST, strict=True)]
 Budget = Annotated[int | str, BeforeValidator(parse_budget)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]  # one name may stand alone
-Url = Annotated[str, Field(min_length=1), AfterValidator(_without_secret)]
+Url = Annotated[str, Field(min_length=1), AfterValidator(_without_secret), BeforeValidator(_spelled)]
 OptionValue = str | int | float | bool
+Change = str | Mapping[str, Any]  # 'limits.shard_rows=1000', or {'limits.shard_rows': 1000}
+
+
+class Reader(Protocol):
+    """Makes jobs of text, and says what is wrong with one: `jobs.load`, which this module may not import."""
+
+    def read(self, source: str | Path, overrides: Sequence[str]) -> Job: ...
+
+    def changed(self, job: Job, changes: Sequence[Change]) -> Job: ...
+
+    def refusal(self, section: type[Section], error: ValidationError, given: Mapping[str, Any]) -> JobError: ...
+
+
+_readers: list[Reader] = []
+
+
+def read_with(reader: Reader) -> None:
+    """Called once, when `reader` is imported."""
+    _readers[:] = [reader]
 
 
 class Section(BaseModel):
     # Inputs stay out of pydantic's own messages: they may hold what should have been a reference.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
 
+    if not TYPE_CHECKING:
+
+        def __init__(self, /, **values: Any) -> None:
+            """raises: JobError listing every problem, in the words in which a job file's are said."""
+            try:
+                super().__init__(**values)
+            except ValidationError as error:
+                if not _readers:
+                    raise
+                raise _readers[0].refusal(type(self), error, values) from None
+
+        # As pydantic marks its own: sections inside of others, and `model_validate`, do not come by here.
+        __init__.__pydantic_base_init__ = True
+
 
 class Location(Section):
     """A place that fsspec reaches. `options` go to the file system; secrets only as references (`env:NAME`, ...)."""
 
     options: dict[str, OptionValue] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _address_alone(cls, value: Any) -> Any:
+        return long_form(value)
 
     @field_validator("options")
     @classmethod
@@ -173,6 +225,10 @@ def _harmless(value: OptionValue) -> bool:
 
 
 class Model(Location):
+    if TYPE_CHECKING:  # what it reads is more than what it holds
+
+        def __init__(self, **values: Any) -> None: ...
+
     url: Url
     version: (
         Literal["latest"] | Annotated[int, BeforeValidator(parse_number), Field(ge=0, le=MOST, strict=True)] | None
@@ -201,6 +257,10 @@ FeatureType = Literal["float", "int64", "bytes", "list<float>", "list<int64>", "
 
 
 class Input(Location):
+    if TYPE_CHECKING:  # what it reads is more than what it holds
+
+        def __init__(self, **values: Any) -> None: ...
+
     url: Annotated[tuple[Url, ...], BeforeValidator(_listed), Field(min_length=1)]
     format: FileFormat | None = None  # None: by the suffix of the first file
     # TFRecord: tf.Examples become columns, as found in the first records, or feature -> type. None: column 'record'.
@@ -299,6 +359,10 @@ FEEDS = ("column", "stack", "example", "constant")  # what an input may come fro
 class InputColumn(Section, populate_by_name=True):
     """Where one input tensor comes from: exactly one of `column`, `stack`, `example`, `constant`."""
 
+    if TYPE_CHECKING:  # what it reads is more than what it holds
+
+        def __init__(self, **values: Any) -> None: ...
+
     column: str | None = None
     # Names or patterns such as 'f*': f2 before f10; names that are not numbered keep the order of the file.
     stack: Annotated[tuple[str, ...], Field(min_length=1)] | str | None = None
@@ -358,6 +422,10 @@ def misplaced(section: str, name: str) -> str:
 
 class Columns(Section):
     """The mapping. Omitted `inputs`: columns of the same name. Omitted `outputs`: all, under their own names."""
+
+    if TYPE_CHECKING:  # what it reads is more than what it holds
+
+        def __init__(self, **values: Any) -> None: ...
 
     inputs: dict[str, InputColumn] = Field(default_factory=dict)
     outputs: Annotated[dict[str, OutputColumn], Field(min_length=1)] | None = None
@@ -423,6 +491,10 @@ class Workers(Section):
     Instead of `count`, `max` (and `min`, 1 if omitted): as many as there is work and room for: `jobs.schedule.elastic`.
     """
 
+    if TYPE_CHECKING:  # what it reads is more than what it holds
+
+        def __init__(self, **values: Any) -> None: ...
+
     count: Literal["auto"] | Processes = "auto"
     min: Processes | None = None
     max: Processes | None = None
@@ -456,6 +528,10 @@ class Workers(Section):
 
 
 class Limits(Section):
+    if TYPE_CHECKING:  # what it reads is more than what it holds
+
+        def __init__(self, **values: Any) -> None: ...
+
     shard_bytes: ByteCount = 128 * 2**20  # decoded bytes of the columns that are read
     shard_rows: Count = 2**22
     batch_rows: Literal["auto"] | Rows = "auto"
@@ -487,12 +563,45 @@ _PATIENCE = (
 
 
 class Job(Section):
+    """What is to be done. Frozen: `with_` makes another one."""
+
     model: Model
     input: Input
     columns: Columns = Field(default_factory=Columns)
     output: Output
     workers: Workers = Field(default_factory=Workers)
     limits: Limits = Field(default_factory=Limits)
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            model: Model | str | Path | Mapping[str, Any],
+            input: Input | str | Path | Sequence[str | Path] | Mapping[str, Any],
+            output: Output | str | Path | Mapping[str, Any],
+            columns: Columns | Mapping[str, Any] = ...,
+            workers: Workers | Mapping[str, Any] = ...,
+            limits: Limits | Mapping[str, Any] = ...,
+        ) -> None: ...
+
+    @classmethod
+    def from_yaml(cls, source: str | Path, *overrides: str) -> Job:
+        """The job of a job file.
+
+        source:    its path, or its text: what has several lines, or begins with `{`.
+        overrides: 'limits.shard_rows=1000' and the like.
+        raises:    JobError listing every problem.
+        """
+        return _readers[0].read(source, overrides)
+
+    def with_(self, *changes: Change) -> Job:
+        """This job with other values: `job.with_("workers.count=2", {"output.url": path})`. It is checked as a whole.
+
+        changes: 'KEY=VALUE' with a dotted key and a YAML value, or {dotted key: value}. The last one wins.
+        raises:  JobError listing every problem.
+        """
+        return _readers[0].changed(self, changes)
 
     @model_validator(mode="after")
     def _precision_of_the_device(self) -> Job:

@@ -1,15 +1,17 @@
-"""Text -> Job: YAML or JSON, overrides, flags. Owns how a mistake in a job file is said to its author.
+"""Text -> Job: YAML or JSON, overrides, flags. Owns how a mistake in a job is said to its author.
 
-Refuses to know files: the caller reads the text. Relative paths inside a job stay as written, so they are relative
-to the current directory and not to the job file. The invariant: all that is wrong is said at once, and no value
-under `options` and no URL that holds a secret is ever repeated in a message.
+Refuses to know stores: a job file lies on this machine. Relative paths inside a job stay as written, so they are
+relative to the current directory and not to the job file. The invariant: all that is wrong is said at once, and no
+value under `options` and no URL that holds a secret is ever repeated in a message.
 """
 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -18,9 +20,11 @@ from pydantic.fields import FieldInfo
 from jobs.document import variables
 from jobs.document.parsing import DEEPEST, VARIABLES, parse, too_deep
 from jobs.errors import JobError, offenders, one_of
-from jobs.job import Job, Output, misplaced
+from jobs.job import Change, Job, Output, Section, long_form, misplaced, read_with
 
 _FLAGS = "the command line"
+_PYTHON = ""  # a job that has no name, and needs none: its author has it before them
+_MOST_TEXT = 16 * 2**20  # characters of a job file: a device has no end
 
 Key = tuple[str | int, ...]
 
@@ -35,7 +39,7 @@ def load_job(
     """The Job that `text` describes.
 
     text:      YAML or JSON.
-    name:      of the file, for messages.
+    name:      of the file, for messages; "": it is in none.
     overrides: 'KEY=VALUE' with a dotted key (see `dotted`) and a YAML value: 'workers.count=2', 'columns.keep=[a, b]'.
                The last one wins. A short form on the way is the section that it stands for: `age: years` is
                `age: {column: years}`.
@@ -43,9 +47,10 @@ def load_job(
     vars:      variable -> value, for `${variable}` in a text of the job; it wins over a default under 'vars'.
     raises:    JobError listing every problem with its key path.
     """
-    document = parse(text, f"job file {name!r}")
+    what = f"job file {name!r}" if name else "the text of the job"
+    document = parse(text, what)
     if not isinstance(document, dict):
-        raise JobError(f"cannot use job file {name!r}: it is {_kind(document)}; expected {one_of(_keys(()))}")
+        raise JobError(f"cannot use {what}: it is {_kind(document)}; expected {one_of(_keys(()))}")
     job = _job(document, name, overrides, vars or {})
     return job if base is None else _based(job, base)
 
@@ -83,6 +88,51 @@ def job_from(
     return _job(document, _FLAGS, overrides, vars)
 
 
+def read_text(path: str | Path) -> str:
+    """The text of a job file, which may be a pipe of the shell. raises: JobError if it cannot be read."""
+    try:
+        with Path(path).open(encoding="utf-8") as file:
+            text = file.read(_MOST_TEXT + 1)
+        if len(text) > _MOST_TEXT:
+            raise OSError(f"it has more than {_MOST_TEXT:,} characters")
+        return text
+    except (OSError, ValueError) as error:
+        raise JobError(f"cannot read job file '{path}': {error}; expected a YAML file") from error
+
+
+class _Reader:
+    """See `jobs.job.Reader`."""
+
+    def read(self, source: str | Path, overrides: Sequence[str]) -> Job:
+        if isinstance(source, str) and ("\n" in source or source.lstrip().startswith("{")):
+            return load_job(source, _PYTHON, overrides)
+        if not isinstance(source, str | Path):
+            raise JobError(f"cannot read a job from {_kind(source)}: expected the path of a job file, or its text")
+        return load_job(read_text(source), str(source), overrides)
+
+    def changed(self, job: Job, changes: Sequence[Change]) -> Job:
+        document = job.model_dump(mode="json", exclude_unset=True, by_alias=True)
+        paths = []
+        for change in changes:
+            if isinstance(change, str):
+                paths.append(_override(document, change))
+            elif isinstance(change, Mapping):
+                paths += [_put(document, _split(f"{key}=")[0], value) for key, value in change.items()]
+            else:
+                raise JobError(f"cannot change the job by {_kind(change)}: expected 'KEY=VALUE', or {{KEY: value}}")
+        return _validated(document, _PYTHON, paths)
+
+    def refusal(self, section: type[Section], error: ValidationError, given: Mapping[str, Any]) -> JobError:
+        place = next((tuple(home.split(".")) for home in _places(section)), ())
+        document: dict[str, Any] = dict(given)
+        for name in reversed(place):
+            document = {name: document}
+        return _refused(_problems(error, document, _PYTHON, (), place), _PYTHON)
+
+
+read_with(_Reader())
+
+
 def output_from(url: str, options: Sequence[str] = ()) -> Output:
     """The output that a command looks at. options: 'NAME=VALUE' of its store. raises: JobError."""
     return job_from("-", ["-"], url, overrides=[f"output.options.{option}" for option in options]).output
@@ -98,20 +148,26 @@ def _job(
 ) -> Job:
     """given: the values of variables; None: a text holds none."""
     used = variables.names(document)
+    for section in ("model", "input", "output"):
+        if section in document:
+            document[section] = long_form(document[section])
     changed = [_override(document, override) for override in overrides]
     if given is not None:
         document, problems = variables.resolved(document, given, used)
         if problems:
-            raise _refusal(name, problems)
+            raise _refused(problems, name)
+    return _validated(document, name, changed)
+
+
+def _validated(document: dict[str, Any], name: str, changed: Sequence[Key]) -> Job:
     try:
         return Job.model_validate(document)
     except ValidationError as error:
-        problems = _problems(error, document, name, changed)
-    raise _refusal(name, problems)
+        raise _refused(_problems(error, document, name, changed), name) from None
 
 
-def _refusal(name: str, problems: Sequence[str]) -> JobError:
-    what = "cannot use the job" if name == _FLAGS else f"cannot use job file {name!r}"
+def _refused(problems: Sequence[str], name: str) -> JobError:
+    what = "cannot use the job" if name in (_FLAGS, _PYTHON) else f"cannot use job file {name!r}"
     if len(problems) == 1:
         return JobError(f"{what}: {problems[0]}")
     return JobError(f"{what}: {len(problems)} problems\n{offenders(problems)}")
@@ -201,7 +257,14 @@ def _override(document: dict[str, Any], override: str) -> Key:
     key = dotted(*path)
     if len(path) > DEEPEST:
         raise too_deep(f"the override {key[:80]!r}")
-    value = parse(text, f"the value of override {key!r}")
+    return _put(document, path, parse(text, f"the value of override {key!r}"))
+
+
+def _put(document: dict[str, Any], path: tuple[str, ...], value: Any) -> Key:
+    """Put `value` at `path`; returns the path."""
+    key = dotted(*path)
+    if len(path) == 1 and path[0] in ("model", "input", "output"):
+        value = long_form(value)
     section = document
     for depth, name in enumerate(path[:-1], start=1):
         section[name] = {} if section.get(name) is None else _opened(path[:depth], section[name])
@@ -218,17 +281,20 @@ def _override(document: dict[str, Any], override: str) -> Key:
 # Problems
 
 
-def _problems(error: ValidationError, document: dict[str, Any], name: str, changed: Sequence[Key]) -> list[str]:
-    """One line per key that is wrong, in the order of the sections."""
+def _problems(
+    error: ValidationError, document: dict[str, Any], name: str, changed: Sequence[Key], place: Key = ()
+) -> list[str]:
+    """One line per key that is wrong, in the order of the sections. place: of what was checked, in `document`."""
     by_path: dict[Key, list[Any]] = {}
-    for detail in error.errors(include_url=False):
+    for found in error.errors(include_url=False):
+        detail = found | {"loc": (*place, *found["loc"])}
         by_path.setdefault(_path(detail, document), []).append(detail)
     lines = []
     for path, details in by_path.items():
         if any(len(other) > len(path) and other[: len(path)] == path for other in by_path):
             continue  # an alternative that was not meant: the problem lies deeper
-        source = "--set" if any(path[: len(key)] == key for key in changed) else name
-        lines.append(f"{source}: {_problem(path, details, document)}")
+        source = "--set" if name and any(path[: len(key)] == key for key in changed) else name
+        lines.append(f"{source}: " * bool(source) + _problem(path, details, document))
     return lines
 
 
@@ -256,6 +322,8 @@ def _problem(path: Key, details: Sequence[Any], document: Any) -> str:
     if detail["type"] == "value_error":  # a sentence of ours, which knows what may be shown
         return f"cannot use {key!r}: {detail['ctx']['error']}"
     expected = " or ".join(dict.fromkeys(_expected(alternative) for alternative in details))
+    if detail["type"] == "model_type" and path in (("model",), ("input",), ("output",)):
+        expected = f"its url, or {expected}"
     if detail["type"] == "string_type" and not isinstance(value, dict | list | None):
         expected += ", in quotes"
     return f"{key!r} is {_kind(value) if 'options' in path else _shown(value)}; expected {expected}"
@@ -287,6 +355,15 @@ def _homes(name: str, section: type[BaseModel] = Job, path: str = "") -> Iterato
         if (inner := _section_in(field.annotation)) is not None:
             below, named = inner
             yield from _homes(name, below, f"{path}.{key}".lstrip(".") + ".TENSOR" * named)
+
+
+def _places(wanted: type[Section], section: type[BaseModel] = Job, path: str = "") -> Iterator[str]:
+    """Where sections of that type stand in a job."""
+    for key, field in _names(section).items():
+        if (inner := _section_in(field.annotation)) is not None:
+            below, named = inner
+            place = f"{path}.{key}".lstrip(".") + ".TENSOR" * named
+            yield from [place] if below is wanted else _places(wanted, below, place)
 
 
 _EXPECTED = {

@@ -35,7 +35,7 @@ _refuse_shadows()
 
 from jobs.errors import RunnerError  # noqa: E402  # after the check, which explains why this would fail
 from jobs.job import Job  # noqa: E402
-from jobs.load import load_job  # noqa: E402
+from jobs.load import load_job, read_text  # noqa: E402
 
 if TYPE_CHECKING:
     from connectors.output.verification import Verification
@@ -47,8 +47,7 @@ if TYPE_CHECKING:
     from runner.preflight.preflight import Preflight
 
 __version__ = "0.1.0"
-_MOST_TEXT = 16 * 2**20  # characters of a job file: a device has no end
-__all__ = ["Job", "RunnerError", "attach", "inspect", "plan", "run", "start", "verify"]
+__all__ = ["Job", "RunnerError", "attach", "inspect", "plan", "read_text", "run", "start", "verify"]
 
 
 def run(
@@ -182,17 +181,3 @@ def _job(job: Job | str | Path, overrides: tuple[str, ...]) -> Job:
             raise TypeError("overrides go with the path of a job file; use job.model_copy(update=...) for a Job")
         return job
     return load_job(read_text(job), str(job), overrides)
-
-
-def read_text(path: str | Path) -> str:
-    """The text of a job file, which may be a pipe of the shell. raises: JobError if it cannot be read."""
-    from jobs.errors import JobError
-
-    try:
-        with Path(path).open(encoding="utf-8") as file:
-            text = file.read(_MOST_TEXT + 1)
-        if len(text) > _MOST_TEXT:
-            raise OSError(f"it has more than {_MOST_TEXT:,} characters")
-        return text
-    except (OSError, UnicodeDecodeError) as error:
-        raise JobError(f"cannot read job file '{path}': {error}; expected a YAML file") from error

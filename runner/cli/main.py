@@ -20,15 +20,15 @@ from typing import Any, NoReturn
 import typer
 
 from jobs.errors import InternalError, JobError, RunnerError, StoppedError, out_of_threads
-from runner.cli import cache, jobs, model, output, run
+from runner.cli import about, cache, jobs, model, output, run
 from runner.cli.command import to_continue
 from runner.cli.options import JobFlags
 from runner.cli.terminal import answering, hear, say, take_streams
 
 app = typer.Typer(
     help="Batch inference for TensorFlow SavedModels: Parquet in, a signature on Ray workers, Parquet out.",
-    no_args_is_help=True,
-    add_completion=False,
+    invoke_without_command=True,
+    callback=answering(about.front),
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -63,7 +63,7 @@ def main() -> NoReturn:
     cause: Exception | None = None
     code = 0
     try:
-        code = app(standalone_mode=False) or 0
+        code = app(standalone_mode=False, prog_name="runner") or 0
     except RunnerError as ours:
         error = ours
     except _Signal as signalled:

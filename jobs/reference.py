@@ -125,24 +125,24 @@ def _cells(row: tuple[str, str, str, str]) -> Iterator[str]:
 
 
 def _rows() -> Iterator[tuple[str, str, str, str]]:
-    for section, model in _sections(Job):
+    for section, model in sections(Job):
         schema = model.model_json_schema()
         fields = {field.alias or name: field for name, field in model.model_fields.items()}
         for name, described in sorted(schema["properties"].items(), key=lambda item: item[0] == "options"):
             key = f"{section}.{name}"
-            read = [kind for function, kind in _KINDS.items() if _reads(function, fields[name])]
+            read = [kind for function, kind in _KINDS.items() if reads(function, fields[name])]
             required = name in schema.get("required", ())
             default = "required" if required else _default(described, in_bytes="size" in read)
             yield key, read[0] if read else _kind(described), default, MEANINGS[key]
 
 
-def _sections(model: type[BaseModel], above: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+def sections(model: type[BaseModel], above: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
     """Every section of a job file with its keys' prefix, the nested ones behind the one that they are in."""
     for name, field in model.model_fields.items():
         for inner, named in _models(field.annotation):
             section = f"{above}{field.alias or name}{'.TENSOR' if named else ''}"
             yield section, inner
-            yield from _sections(inner, f"{section}.")
+            yield from sections(inner, f"{section}.")
 
 
 def _models(annotation: Any) -> Iterator[tuple[type[BaseModel], bool]]:
@@ -153,10 +153,10 @@ def _models(annotation: Any) -> Iterator[tuple[type[BaseModel], bool]]:
         yield from ((model, named or get_origin(annotation) is dict) for model, named in _models(inner))
 
 
-def _reads(function: object, field: Any) -> bool:
+def reads(function: object, field: Any) -> bool:
     """Whether `function` reads what a job file says under the key."""
     within = [*getattr(field, "metadata", ()), *get_args(getattr(field, "annotation", field))]
-    return any(one.func is function if isinstance(one, BeforeValidator) else _reads(function, one) for one in within)
+    return any(one.func is function if isinstance(one, BeforeValidator) else reads(function, one) for one in within)
 
 
 def _kind(schema: Mapping[str, Any]) -> str:

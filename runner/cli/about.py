@@ -1,4 +1,4 @@
-"""What the command says of itself: the versions of what works here.
+"""What the command says of itself: the versions of what works here, and what a job file may say.
 
 Knows no job. The invariant: nothing heavy is imported to tell its version.
 """
@@ -43,6 +43,13 @@ def front(
         raise typer.Exit(JobError.exit_code)
     if as_json:
         raise JobError("cannot use '--json' here: it goes behind the command, as in 'runner status OUTPUT --json'")
+
+
+def schema() -> None:
+    """The JSON Schema of a job file, by which editors complete keys and mark what is misspelt."""
+    from jobs.document.schema import job_schema  # makes a model of each key: not for other commands
+
+    print_json(job_schema())
 
 
 def versions() -> dict[str, str | None]:

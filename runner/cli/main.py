@@ -36,7 +36,7 @@ app = typer.Typer(
 for command in (
     *(answering(model.show), answering(run.plan), run.run),
     *(answering(output.status), answering(output.verify), answering(output.rejects), output.sweep),
-    *(answering(model.scan), answering(model.call), jobs.submit),
+    *(answering(model.scan), answering(model.call), answering(about.schema), jobs.submit),
 ):
     app.command()(command)
 app.add_typer(jobs.app, name="jobs")

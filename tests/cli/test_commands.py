@@ -25,7 +25,7 @@ def test_help_lists_the_commands_in_the_order_in_which_a_user_meets_them(command
     assert [line.split()[1] for line in commands.splitlines() if line.startswith("│ ")] == [
         *("show", "plan", "run"),
         *("status", "verify", "rejects", "sweep"),
-        *("scan", "call", "submit", "jobs", "cache"),
+        *("scan", "call", "schema", "submit", "jobs", "cache"),
     ]
 
 

@@ -34,7 +34,8 @@ FILES = [
 MAY: dict[str, tuple[str, ...]] = {
     "jobs": (),
     "jobs/schedule": ("jobs",),
-    "jobs/document": ("jobs",),
+    "jobs/document": ("jobs", "jobs/reference.py"),
+    "jobs/reference.py": ("jobs",),
     "jobs/load.py": ("jobs/document", "jobs"),
     "connectors": (),
     "connectors/secret.py": ("jobs",),

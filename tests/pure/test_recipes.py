@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 
+from jobs.document.parsing import parse
+from jobs.document.schema import job_schema
 from jobs.errors import JobError
 from jobs.load import load_job
 
@@ -17,6 +20,8 @@ ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", "jobs/README.md", "connectors/README.md", "runner/README.md", "CONTRIBUTING.md"]
 _FENCE = re.compile(r"^ *```(?P<info>[^\n`]*)\n(?P<body>.*?)^ *```[ \t]*$", re.MULTILINE | re.DOTALL)
 _KEY = re.compile(r"\{?[a-z_]+: ")
+
+EDITOR = Draft202012Validator(job_schema())  # takes whatever is a job
 
 Placed = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -48,7 +53,9 @@ def refusals(fragment: dict[str, Any]) -> list[str]:
             both = isinstance(keys, dict) and isinstance(document.get(section), dict)
             document[section] = document[section] | keys if both else keys
         try:
-            load_job(yaml.safe_dump(document), "a recipe")
+            text = yaml.safe_dump(document)
+            load_job(text, "a recipe")
+            EDITOR.validate(parse(text, "a recipe"))
             return []
         except JobError as error:
             whys.append(error.message)
@@ -91,5 +98,6 @@ def test_a_block_that_is_a_job_file_is_one(page: str) -> None:
             read = yaml.safe_load(found["body"])
             if read.keys() >= {"model", "input", "output"}:
                 load_job(found["body"], page)
+                EDITOR.validate(parse(found["body"], page))
             else:
                 assert refusals(read) == [], f"{page}:\n{found['body']}"

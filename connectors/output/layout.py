@@ -75,8 +75,11 @@ class Layout:
         return f"{self.receipts}/{shard:05d}.json"
 
     def reject(self, shard: int, attempt_id: str) -> str:
-        """Of one attempt alone: which of them counts, the part says."""
-        return f"{self.rejects}/{shard:05d}-{attempt_id}.parquet"
+        """Of one attempt alone: which of them counts, the part says, and an older version named it '.parquet'.
+
+        It is Parquet, under a suffix that no reader of the whole folder takes for rows of the table.
+        """
+        return f"{self.rejects}/{shard:05d}-{attempt_id}.rejects"
 
     def epoch(self, number: int) -> str:
         return f"{self.epochs}/{number:06d}.json"
@@ -91,6 +94,10 @@ class Layout:
     def attempt(self, attempt_id: str) -> str:
         """The folder that belongs to one attempt alone."""
         return f"{self.staging}/{attempt_id}"
+
+    def spool(self, shard: int) -> str:
+        """What a part is called in the folder of its attempt: no reader of the whole folder takes it for one."""
+        return f"{self.part(shard)}.spool"
 
 
 def plan8_of_part(name: str) -> str | None:

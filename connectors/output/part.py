@@ -192,7 +192,7 @@ class Part:
         if self._writer is None:
             parts = self._parts
             try:
-                self._spool = parts.store.spool(self._staging) / parts.names.part(self._attempt.shard)
+                self._spool = parts.store.spool(self._staging) / parts.names.spool(self._attempt.shard)
                 self._writer = parts.encoder.open(self._spool, self._schema, parts.compression)
             except BaseException:
                 parts.store.discard(self._staging)
@@ -224,7 +224,7 @@ class Part:
         self._publish_rejects()
         staged = ""
         if parts.mode == "staged":
-            staged = f"{self._staging}/{name}"
+            staged = f"{self._staging}/{self._spool.name}"
             parts.store.upload(self._spool, staged)
             self._staged = True
         elif (winner := self._publish(name, size)) is not None:
@@ -262,7 +262,7 @@ class Part:
         if self._reject_file is None:
             return
         attempt, store = self._attempt, self._parts.store
-        spool = self._spool.with_name("rejects.parquet")
+        spool = self._spool.with_name("rejects.spool")
         writer = ParquetEncoder().open(spool, self._losses.schema, "zstd")
         try:
             for batch in self._losses.batches:

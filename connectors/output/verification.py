@@ -232,9 +232,9 @@ class _Check:
             yield f"{header.get('rows_rejected')} rows were rejected, and no reject file is named"
             return
         try:
-            header_of, rows = make_encoder(_format(name)).read_header(self.store, name)
+            header_of, rows = make_encoder(DEFAULT_FORMAT).read_header(self.store, name)
             of = header_of or {}
-            decoded = self._decoded(name) if self.deep else rows
+            decoded = self._decoded(name, DEFAULT_FORMAT) if self.deep else rows
         except RunnerError as error:
             yield f"its reject file cannot be read: {error}"
             return
@@ -253,13 +253,13 @@ class _Check:
         if expected and sha256.hexdigest() != expected:
             return "", [f"its SHA-256 is {sha256.hexdigest()[:16]}..., the manifest says {expected[:16]}..."]
         try:
-            read = self._decoded(name)
+            read = self._decoded(name, _format(name))
         except DataError as error:
             return "", [str(error)]
         return sha256.hexdigest(), [] if read == rows else [f"{read:,} rows decode, {rows:,} are stated"]
 
-    def _decoded(self, name: str) -> int:
-        source = make_source(_format(name))
+    def _decoded(self, name: str, kind: str) -> int:
+        source = make_source(kind)
         stat = self.store.stat(name)
         if stat is None:
             raise DataError(f"'{name}' is gone", code="PART_UNREADABLE")

@@ -231,7 +231,7 @@ class Store:
         raises:      StorageError or OutputError whose fact `answer` (an `Answer`) is "unclear": look at `path` before
                      anything else; or "failed": nothing is at `path` by this call.
         """
-        staged = self._calls.locate(f"{staging}/{path}")
+        staged = self._calls.locate(f"{staging}/{spool.name}")
         return self._calls.settle("publish", path, lambda files, url: files.publish(spool, url, staged, part_bytes))
 
     # staged mode: upload under a name of the attempt, later moved by the driver

@@ -50,7 +50,7 @@ for folder in ("pyarrow1", "pyarrow-1", "fastparquet1", "fastparquet-1"):
     answers = {n: y for n, y in zip(done.table["n"].to_pylist(), done.table["y"].to_pylist(), strict=True) if n}
     check(answers.get(5) == 2 and answers.get(6) == 4 and answers.get(7) == 1, f"{folder}: {answers}")
     check(done.table.schema.field("n").type == pa.float64(), f"{folder}: {done.table.schema}")
-    bad = pa.concat_tables([pq.read_table(part) for part in (ROOT / "out" / "_run").rglob("rejects/*.parquet")])
+    bad = pa.concat_tables([pq.read_table(part) for part in (ROOT / "out" / "_run").rglob("rejects/*.rejects")])
     check(bad["code"].to_pylist() == ["ROW_INEXACT"], f"{folder}: {bad.to_pylist()}")
     if "t" in keep:
         check(sorted(filter(None, done.table["t"].to_pylist())) == [b"a", b"b", b"c", b"d"], f"{folder}: {rows}")

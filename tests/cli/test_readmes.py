@@ -309,7 +309,7 @@ def test_every_key_of_the_documents_is_in_the_table_of_documents(folder_of: Call
     made = [path for success in folder.path.glob("*/_SUCCESS") for path in success.parent.rglob("*") if path.is_file()]
     keys = {name: set[str]() for name in ("_SUCCESS", ".json", ".parquet")}
     for path in made:
-        if path.suffix == ".parquet":
+        if path.suffix in (".parquet", ".rejects"):
             footer = pq.read_schema(path) if path.parent.name == "rejects" else None
             header = json.loads((pq.read_metadata(path).metadata or {})[b"runner.commit"])
             keys[".parquet"] |= {*header, *(footer.names if footer is not None else ())}

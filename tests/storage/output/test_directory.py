@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from three_shards import (
     IDENTITY,
@@ -27,8 +28,10 @@ from three_shards import (
     work,
 )
 
-from connectors.output.directory import Claim, Losses, open_dataset, read_status
+from connectors.formats.registry import FORMATS, make_source
+from connectors.output.directory import Claim, Losses, OutputDirectory, open_dataset, read_status
 from connectors.output.verification import verify
+from connectors.store.probe import Mode
 from jobs.attempt import Advice, Failure, Measured, Receipt, Success
 from jobs.errors import BusyError, InternalError, OutputError, StorageError, SupersededError
 from jobs.job import Output
@@ -187,6 +190,22 @@ def test_a_spool_that_does_not_read_back_is_not_published(out: Output, harm: Cal
         part._writer.close = close_and_harm  # type: ignore[method-assign]
         part.publish()
     assert snapshot(directory) == {}
+
+
+@pytest.mark.parametrize("mode", ["direct", "staged"])
+def test_what_an_attempt_writes_has_the_suffix_of_no_format_until_it_is_a_part(out: Output, mode: Mode) -> None:
+    """Readers that look into all folders would count its rows, while it is written and after it was killed."""
+    directory = OutputDirectory(out, PLAN.id, len(PLAN.shards), mode)
+    rejected = Losses(pa.schema([("row", pa.int64())]), [pa.record_batch({"row": [3]})], {"ROW_NULL": 1})
+    with directory.open_part(attempt_of(0), SCHEMA, "digest", "w") as part:
+        part.write(rows(3))
+        written = set(snapshot(directory, "_run"))
+        part.publish(rejected)
+    written |= set(snapshot(directory, "_run"))
+    suffixes = tuple(suffix for name in FORMATS for suffix in make_source(name).suffixes)
+    assert any("/rejects/" in name for name in written)
+    assert any("/staging/" in name for name in written) == (mode == "staged" or directory.store.scheme == "file")
+    assert not [name for name in written if name.endswith(suffixes)]
 
 
 # first wins, everyone else adopts

@@ -509,7 +509,7 @@ def test_a_staged_part_gets_its_name_from_the_driver_once(site: Site) -> None:
     worker, driver = parts_of(site.store(), "staged"), parts_of(site.store(), "staged")
     first, second = work(worker, 1), work(worker, 2)
     assert driver.find(0) is None, "the worker gives no final name"
-    assert (first.staged, first.adopted) == (f"_run/aaaaaaaa/staging/{first.attempt}/{first.part}", False)
+    assert (first.staged, first.adopted) == (f"_run/aaaaaaaa/staging/{first.attempt}/{first.part}.spool", False)
     done = driver.promote(first)
     assert (done.staged, done.attempt, done.sha256) == ("", first.attempt, first.sha256)
     assert driver.promote(first) == done

@@ -106,7 +106,7 @@ def test_a_reject_file_that_is_changed_or_gone_is_found(job: Callable[..., Job],
     x = numbers()
     x[3] = None
     launch(job(x), IN_PROCESS)
-    (file,) = (tmp_path / "out").glob("_run/*/rejects/*.parquet")
+    (file,) = (tmp_path / "out").glob("_run/*/rejects/*.rejects")
     content = file.read_bytes()
     pq.write_table(pq.read_table(file), file)
     (problem,) = verify(Output(url=str(tmp_path / "out"))).problems
@@ -369,7 +369,7 @@ def test_reject_files_that_no_part_names_are_gone_when_the_job_is_done(job: Call
     x[3] = None
     wanted = job(x)
     found = preflight(wanted)
-    stray = tmp_path / "out" / "_run" / found.plan.id[:8] / "rejects" / f"00000-e1-a1-{'0' * 12}.parquet"
+    stray = tmp_path / "out" / "_run" / found.plan.id[:8] / "rejects" / f"00000-e1-a1-{'0' * 12}.rejects"
     stray.parent.mkdir(parents=True)
     stray.write_bytes(b"of an attempt that died")
     launch(wanted, IN_PROCESS)

@@ -1,11 +1,13 @@
 """What an older version left on a store is continued by this one: same plan, same names, nothing computed again.
 
 `tests/data/begun_by_faa9e72` holds a model, its input and an output directory as commit faa9e72 left it, interrupted
-after the first of eight shards. On an S3 server a file's version is its content, so the plan is the same anywhere.
+after the first of eight shards; `rejects_of_faa9e72` another input and output of that model, interrupted after two
+shards with a rejected row each. On an S3 server a file's version is its content, so the plan is the same anywhere.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -20,23 +22,23 @@ import pytest
 import yaml
 from store_servers import moto_server, new_bucket
 
-BEGUN = Path(__file__).parents[1] / "data" / "begun_by_faa9e72"
+DATA = Path(__file__).parents[1] / "data"
+BEGUN, REJECTS = DATA / "begun_by_faa9e72", DATA / "rejects_of_faa9e72"
 PLAN = "385fd042583615a6d7acb087eacbc0d7"
 FIRST = "part-00000-of-00008-385fd042.parquet"
 KEYS = {"KEY": "test", "SECRET": "test", "AWS_EC2_METADATA_DISABLED": "true"}
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> Iterator[Any]:
+def lake(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
     """A file system with the bucket `lake` as it was left; `job.yaml` names it."""
     pytest.importorskip("moto", reason="the S3 server for tests is not installed: moto[server]")
+    left, limits = getattr(request, "param", (BEGUN, {}))
     with moto_server(sys.executable) as endpoint:
         new_bucket(endpoint, "lake")
         files = fsspec.filesystem("s3", endpoint_url=endpoint, key="test", secret="test", skip_instance_cache=True)
-        for path in sorted(
-            path for name in ("input", "output") for path in (BEGUN / name).rglob("*") if path.is_file()
-        ):
-            name = path.relative_to(BEGUN).as_posix().replace("output/", "scores/", 1)
+        for path in sorted(path for name in ("input", "output") for path in (left / name).rglob("*") if path.is_file()):
+            name = path.relative_to(left).as_posix().replace("output/", "scores/", 1)
             files.pipe_file(f"lake/{name}", path.read_bytes())
         options = {"endpoint_url": endpoint, "key": "env:KEY", "secret": "env:SECRET"}
         job = {
@@ -44,7 +46,7 @@ def lake(tmp_path: Path) -> Iterator[Any]:
             "input": {"url": "s3://lake/input/*.parquet", "options": options},
             "columns": {"keep": ["id"]},
             "output": {"url": "s3://lake/scores", "options": options},
-            "limits": {"shard_rows": 50, "batch_rows": 10},
+            "limits": {"shard_rows": 50, "batch_rows": 10} | limits,
         }
         (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
         yield files
@@ -69,3 +71,59 @@ def test_a_run_begun_by_commit_faa9e72_is_continued_where_it_stopped(lake: Any, 
     assert proven.returncode == 0, proven.stdout + proven.stderr
     again = command("run", "job.yaml", "--in-process", "--json", **KEYS)
     assert json.loads(again.stdout)["rows_run"] == 0, again.stderr
+
+
+rejecting = pytest.mark.parametrize(
+    "lake", [(REJECTS, {"on_bad_row": "reject", "max_rejected_rows": 8})], indirect=True
+)
+BAD = [shard * 50 + 7 for shard in range(8)]  # one row of each shard has no value
+
+
+def _output_of(command: Callable[..., Any], *arguments: str) -> Any:
+    done = command(*arguments, "--json", **KEYS)
+    assert done.returncode in (0, 3, 4, 65), done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+@rejecting
+def test_what_commit_faa9e72_rejected_is_shown_verified_and_swept_around(
+    lake: Any, command: Callable[..., Any]
+) -> None:
+    assert _output_of(command, "status", "job.yaml")["state"] == "stopped"
+    rejected = _output_of(command, "rejects", "job.yaml")
+    assert [(row["row"], row["kept"]["id"], row["code"]) for row in rejected["rows"]] == [
+        (7, 7, "ROW_NULL"),
+        (7, 57, "ROW_NULL"),
+    ]
+    proof = _output_of(command, "verify", "job.yaml", "--deep")
+    assert (proof["rows_found"], proof["rows_rejected"], proof["parts_found"]) == (98, 2, 2)
+    assert {problem["kind"] for problem in proof["problems"]} == {"unfinished", "missing"}
+    before = lake.find("lake/scores")
+    assert command("sweep", "job.yaml", **KEYS).returncode == 0
+    lake.invalidate_cache()
+    assert lake.find("lake/scores") == before
+
+
+@rejecting
+def test_rejects_of_two_versions_stand_in_one_output(lake: Any, command: Callable[..., Any]) -> None:
+    result = _output_of(command, "run", "job.yaml", "--in-process")
+    assert result["plan_id"] == json.loads(next((REJECTS / "output").rglob("plan.json")).read_text())["plan_id"]
+    assert (result["rows"], result["rows_run"], result["codes"]) == (392, 300, {"ROW_NULL": 8})
+    names = [name.rpartition(".")[2] for name in sorted(lake.glob("lake/scores/_run/161ef9a7/rejects/*"))]
+    assert names == ["parquet"] * 2 + ["rejects"] * 6
+    assert [row["kept"]["id"] for row in _output_of(command, "rejects", "job.yaml")["rows"]] == BAD
+
+    success = json.loads(lake.cat_file("lake/scores/_SUCCESS"))
+    manifest = lake.cat_file(f"lake/scores/{success['manifest']}")
+    assert hashlib.sha256(manifest).hexdigest() == success["manifest_sha256"]
+    assert success["rows_rejected"] == 8
+    proof = _output_of(command, "verify", "job.yaml", "--deep")
+    assert (proof["holds"], proof["rows_found"], proof["rows_rejected"]) == (True, 392, 8)
+    assert _output_of(command, "status", "job.yaml")["state"] == "finished"
+
+    scored = ("--set", "output.url=s3://lake/again", "--set", "columns.inputs.x={column: x, null: {fill: 0}}")
+    again = command("run", "job.yaml", "--only-rejects", "s3://lake/scores", *scored, "--in-process", "--json", **KEYS)
+    assert json.loads(again.stdout or "{}").get("rows") == 8, again.stderr
+    lake.invalidate_cache()
+    parts = [pq.read_table(lake.open(name)) for name in sorted(lake.glob("lake/again/part-*"))]
+    assert pa.concat_tables(parts)["id"].to_pylist() == BAD

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
@@ -392,10 +392,15 @@ class InputColumn(Section, populate_by_name=True):
         return self
 
 
+REST = "..."  # in a mapping of tensors: all others, as they are where nothing is said of them
+_REST_IS = f"'{REST}' stands for all that are not named: write `{REST}: true`"
+
+
 class OutputColumn(Section):
     """The column one output tensor becomes. Omitted `column`: the name of the tensor."""
 
     column: str | None = None
+    of: str | None = None  # the tensor, where the key names the column; None in a job that was read
     decode: Literal["utf-8"] | None = None  # strings are binary unless decoded
     shape: tuple[Dimension, ...] | None = None  # of one row; only for a tensor whose rank the signature leaves open
     cut: str | None = None  # the padded input that its second dimension follows: rows are cut to their own length
@@ -403,7 +408,7 @@ class OutputColumn(Section):
     @model_validator(mode="before")
     @classmethod
     def _short_form(cls, value: Any) -> Any:
-        if value is None:
+        if value is None or value is True:  # `probs: true` writes it as it is
             return {}
         return {"column": value} if isinstance(value, str) else value
 
@@ -421,7 +426,11 @@ def misplaced(section: str, name: str) -> str:
 
 
 class Columns(Section):
-    """The mapping. Omitted `inputs`: columns of the same name. Omitted `outputs`: all, under their own names."""
+    """The mapping. Omitted `inputs`: columns of the same name. Omitted `outputs`: all, under their own names.
+
+    An input that is not named is fed by the column of its name; an output that is not named is left out. `REST` in
+    either stands for those that are not named, and so says nothing new of inputs.
+    """
 
     if TYPE_CHECKING:  # what it reads is more than what it holds
 
@@ -455,6 +464,53 @@ class Columns(Section):
                 "a list of outputs holds names alone; to rename one, write 'tensor: column' without a dash"
             )
         return {name: {} for name in names}
+
+    @field_validator("inputs", mode="before")
+    @classmethod
+    def _rest_by_name(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or REST not in value:
+            return value
+        if value[REST] is not True:
+            raise ValueError(_REST_IS)
+        return {name: rule for name, rule in value.items() if name != REST}
+
+    @field_validator("outputs")
+    @classmethod
+    def _by_tensor(cls, outputs: dict[str, OutputColumn] | None) -> dict[str, OutputColumn] | None:
+        """Under the names of tensors, also those that stood under the names of columns."""
+        if outputs is None:
+            return None
+        found: dict[str, OutputColumn] = {}
+        for key, given in outputs.items():
+            name, rule = key, given
+            if given.of is not None:
+                if given.column is not None:
+                    raise ValueError(
+                        f"output {key!r} has 'of', with which the key is the column, and 'column'; give one of them"
+                    )
+                name = given.of
+                rule = given.model_copy(update={"of": None, "column": None if key == name else key})
+            if name == REST and rule not in (OutputColumn(), OutputColumn(column=REST)):  # `--fetch ...` is the latter
+                raise ValueError(_REST_IS)
+            if name in found:
+                raise ValueError(f"tensor {name!r} is named twice in 'outputs'; it becomes one column")
+            found[name] = OutputColumn() if name == REST else rule
+        return found
+
+    def written(self, outputs: Iterable[str]) -> dict[str, OutputColumn]:
+        """Output -> its rule, of those that become columns, in their order; names that `outputs` lack are included.
+
+        outputs: that the signature has.
+        """
+        if self.outputs is None:
+            return {name: OutputColumn() for name in outputs}
+        rules: dict[str, OutputColumn] = {}
+        for name, rule in self.outputs.items():
+            if name == REST:
+                rules |= {other: OutputColumn() for other in outputs if other not in self.outputs}
+            else:
+                rules[name] = rule
+        return rules
 
 
 class Output(Location):
@@ -633,6 +689,8 @@ class Job(Section):
         for section in ("model", "input", "output"):
             document[section].pop("options")
         document["model"].pop("trust")
+        for rule in (document["columns"]["outputs"] or {}).values():
+            rule.pop("of")
         # Keys that older jobs did not have are no part of it at their default.
         if document["model"]["batch"] is None:
             document["model"].pop("batch")

@@ -43,8 +43,9 @@ MEANINGS: dict[str, str] = {
     "input.format": "left out: by the suffix of the files, else by their first bytes",
     "input.examples": "of TFRecord: `infer`, or feature: type; left out: one binary column `record`",
     "input.only_rejects": "the output of a job: of the files above, only the rows that it rejected",
-    "columns.inputs": "tensor: column, or the keys below; left out: columns of the same name",
-    "columns.outputs": "tensor: column, or a list of tensors; only these are computed; left out: all",
+    "columns.inputs": "tensor: column, or the keys below; what is not named is fed by the column of its name",
+    "columns.outputs": "tensor: column, or a list of tensors; only these are computed, and the others with `...: true`;"
+    " left out: all",
     "columns.keep": "columns that are written beside the outputs, their values as they were read",
     "columns.inputs.TENSOR.column": "the column that feeds the tensor; a field of a struct with dots",
     "columns.inputs.TENSOR.stack": "several columns into one tensor: names, or patterns such as `f*`",
@@ -64,6 +65,8 @@ MEANINGS: dict[str, str] = {
     "columns.inputs.TENSOR.pad.buckets": "to the next of these widths",
     "columns.inputs.TENSOR.pad.value": "what is filled in; left out: 0, false or the empty string",
     "columns.outputs.TENSOR.column": "the name of the column; left out: that of the tensor",
+    "columns.outputs.TENSOR.of": "the tensor, where the key is the column: `outputs: {p: {of: logits}}` says"
+    " `outputs: {logits: p}`",
     "columns.outputs.TENSOR.decode": "strings become text; they are binary otherwise",
     "columns.outputs.TENSOR.shape": "of one row, where the signature leaves the rank open; left out, a call shows it",
     "columns.outputs.TENSOR.cut": "the padded input that the second dimension follows: rows are cut to their length",

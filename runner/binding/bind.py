@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from connectors.formats.widening import common_type
 from jobs.errors import BindingError, offenders, one_of
-from jobs.job import Columns, InputColumn, OutputColumn, misplaced
+from jobs.job import Columns, InputColumn, misplaced
 from jobs.words import counted
 from runner.binding.binding import Binding, BoundInput
 from runner.binding.cast.kind import NATURAL
@@ -234,7 +234,7 @@ def _declared(columns: Columns, signature: Signature) -> int | None:
     That its answers follow the rows, and are no table of that size, shows the trial. One row a call is left to the job
     to say: an output of one row may as well be a sum over all.
     """
-    specs = [signature.outputs[name] for name in columns.outputs or signature.outputs if name in signature.outputs]
+    specs = [signature.outputs[name] for name in columns.written(signature.outputs) if name in signature.outputs]
     sizes = {spec.shape[0] if spec.shape and spec.encoding == "dense" else None for spec in specs}
     size = sizes.pop() if len(sizes) == 1 else None
     return size if size is not None and size > 1 else None
@@ -248,11 +248,8 @@ def _bind_outputs(
     padded: Mapping[str, PadSource],
     problems: _Problems,
 ) -> list[Target]:
-    rules = columns.outputs
-    leave_out = ""
-    if rules is None:
-        rules = {name: OutputColumn() for name in signature.outputs}
-        leave_out = "; to leave it out, name the outputs to keep in the job: `outputs: [...]`"
+    rules = columns.written(signature.outputs)
+    leave_out = "; to leave it out, name the outputs to write in the job: `outputs: [NAME, NAME]`"
     if not rules:
         problems.add("MODEL_SIGNATURE", "the signature has no output; expected at least one to write")
     targets: list[Target] = []
@@ -264,5 +261,6 @@ def _bind_outputs(
         try:
             targets.append(target_of(spec, rule, batch_rows, tensor_encoding, padded))
         except BindingError as error:
-            problems.add(error.facts["code"], f"output {name!r} {spec}: {error.message}{leave_out}")
+            advice = "" if name in (columns.outputs or ()) else leave_out
+            problems.add(error.facts["code"], f"output {name!r} {spec}: {error.message}{advice}")
     return targets

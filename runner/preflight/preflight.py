@@ -103,6 +103,12 @@ class Preflight:
     notes: tuple[str, ...] = ()  # which columns are written as something else than they were
 
     @property
+    def left_out(self) -> tuple[str, ...]:
+        """The outputs of the signature that are not written."""
+        written = {target.name for target in self.binding.outputs}
+        return tuple(name for name in self.signature.outputs if name not in written)
+
+    @property
     def planned(self) -> PlannedModel:
         return planned_model(self.model, self.cache)
 

@@ -31,12 +31,12 @@ Shape = tuple[int | None, ...]
 
 def open_ranks(columns: Columns, signature: Signature) -> list[str]:
     """The outputs that the job wants, of a rank that neither signature nor job say."""
-    rules = columns.outputs
+    rules = columns.written(signature.outputs)
     return [
         name
         for name, spec in signature.outputs.items()
         if spec.encoding == "dense" and spec.shape is None
-        if rules is None or (name in rules and rules[name].shape is None)
+        if name in rules and rules[name].shape is None
     ]
 
 

@@ -144,6 +144,53 @@ def test_keys_that_older_jobs_did_not_have_are_no_part_of_the_fingerprint_at_the
     assert _job(model={"url": "m", "batch": 8}, columns={"inputs": inputs}).fingerprint != before
     other = {"e": {"example": rule | {"empty": "empty"}}, "x": "x"}
     assert _job(columns={"inputs": other}).fingerprint != before
+    outputs = {"y": {"column": "z"}, "w": {"decode": "utf-8"}}
+    assert _job(columns={"outputs": outputs}).fingerprint == "0be15a7b8fcea2426fa96c059b9211a0"
+    by_column = {"z": {"of": "y"}, "w": {"decode": "utf-8"}}
+    assert _job(columns={"outputs": by_column}).fingerprint == "0be15a7b8fcea2426fa96c059b9211a0"
+
+
+def test_what_is_named_is_written_and_three_dots_bring_the_others() -> None:
+    names = ["a", "b", "c"]
+
+    def written(outputs: Any) -> list[str]:
+        return list(_job(columns={"outputs": outputs}).columns.written(names))
+
+    assert written(None) == names
+    assert written(["b"]) == written({"b": {"decode": "utf-8"}}) == ["b"], "a list and a mapping select"
+    assert written({"b": "z", "...": True}) == written(["b", "..."]) == ["b", "a", "c"]
+    assert written({"...": True, "b": "z"}) == ["a", "c", "b"], "they stand where the dots stand"
+    assert written({"b": True, "x": "y"}) == ["b", "x"], "whether there is one is asked of the signature"
+    rules = _job(columns={"outputs": {"b": {"decode": "utf-8"}, "...": True}}).columns.written(names)
+    assert [rule.decode for rule in rules.values()] == ["utf-8", None, None]
+
+
+def test_three_dots_say_of_inputs_what_is_so_without_them() -> None:
+    assert _job(columns={"inputs": {"x": "a", "...": True}}) == _job(columns={"inputs": {"x": "a"}})
+
+
+def test_a_column_may_come_first_and_name_its_tensor() -> None:
+    for one, other in (
+        ({"p": {"of": "logits", "cut": "x"}}, {"logits": {"column": "p", "cut": "x"}}),
+        ({"p": {"of": "p", "shape": [1]}}, {"p": {"shape": [1]}}),
+    ):
+        assert _job(columns={"outputs": one}) == _job(columns={"outputs": other})
+
+
+@pytest.mark.parametrize(
+    ("columns", "text"),
+    [
+        ({"outputs": {"...": {"decode": "utf-8"}}}, "'...' stands for all that are not named: write `...: true`"),
+        ({"inputs": {"...": "a"}}, "'...' stands for all that are not named: write `...: true`"),
+        ({"outputs": {"p": {"of": "..."}}}, "'...' stands for all that are not named: write `...: true`"),
+        ({"outputs": {"p": {"of": "y", "column": "q"}}}, "output 'p' has 'of', with which the key is the column, and"),
+        ({"outputs": {"p": {"of": "y"}, "y": True}}, "tensor 'y' is named twice in 'outputs'; it becomes one column"),
+    ],
+)
+def test_outputs_that_say_two_things_are_refused(columns: Any, text: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        _job(columns=columns)
+    assert text in str(refused.value)
 
 
 def test_where_bits_count_the_size_of_a_batch_is_part_of_the_fingerprint() -> None:

@@ -41,6 +41,7 @@ def plan_document(ready: Preflight) -> dict[str, Any]:
         "batch_rows": ready.batch_rows,
         "batching": None if ready.scanned.batching is None else ready.scanned.batching.document(),
         "output": ready.job.output.url,
+        "not_written": list(ready.left_out),
     }
 
 
@@ -66,6 +67,8 @@ def render_plan(ready: Preflight) -> Group:
     rows = f"{'always' if ready.job.limits.reproducible else 'up to'} {counted(facts['batch_rows'], 'row')} a batch"
     head.add_row("work", f"{counted(facts['shards'], 'shard')}, {rows}{own}")
     head.add_row("output", f"{facts['output']} ({ready.job.output.format}, {ready.job.output.compression})")
+    if ready.left_out:
+        head.add_row("not written", Text(", ".join(ready.left_out)))
     head.add_row("plan", facts["plan_id"])
     if ready.scanned.trusted:
         head.add_row(

@@ -210,7 +210,7 @@ def test_outputs_that_are_no_rows_are_refused(output: TensorSpec, rows: Any, tex
     implicit, explicit = refused(output, rows=rows), refused(output, outputs=["y"], rows=rows)
     assert text in implicit
     assert text in explicit
-    assert "to leave it out, name the outputs to keep in the job: `outputs: [...]`" in implicit
+    assert "to leave it out, name the outputs to write in the job: `outputs: [NAME, NAME]`" in implicit
     assert "leave it out" not in explicit
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.errors import BindingError, ModelCallError
-from jobs.job import Job
+from jobs.job import Columns, Job
 from jobs.plan import InputFile, RowGroup
 from runner.model.signature import Signature, TensorSpec
 from runner.preflight import rank
@@ -113,3 +113,10 @@ def test_bad_rows_are_passed_over_and_a_model_that_takes_none_is_refused_with_th
 
     with pytest.raises(BindingError, match="a process that called it held 9 GiB; give the shape"):
         settle(deadly)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "asked"), [(None, ["y"]), (["z"], []), ({"z": "c", "...": True}, ["y"]), ({"y": {"shape": []}}, [])]
+)
+def test_the_rank_is_asked_of_what_is_written_and_not_said(outputs: Any, asked: list[str]) -> None:
+    assert rank.open_ranks(Columns.model_validate({"outputs": outputs}), SIGNATURE) == asked

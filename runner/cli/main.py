@@ -19,11 +19,13 @@ from typing import Any, NoReturn
 
 import typer
 
+from connectors.secret import redact
 from jobs.errors import InternalError, JobError, RunnerError, StoppedError, out_of_threads
 from runner.cli import about, cache, jobs, model, output, run
 from runner.cli.command import to_continue
 from runner.cli.options import JobFlags
-from runner.cli.terminal import answering, hear, say, take_streams
+from runner.cli.terminal import answering, event_log, hear, say, take_streams, wants_json
+from runner.report.console import json_text
 
 app = typer.Typer(
     help="Batch inference for TensorFlow SavedModels: Parquet in, a signature on Ray workers, Parquet out.",
@@ -52,7 +54,9 @@ class _Signal(BaseException):
 
 
 def main() -> NoReturn:
-    """Run the command. Every error becomes one paragraph and an exit code; no traceback unless RUNNER_TRACEBACK=1."""
+    """Run the command. Every error becomes one paragraph, or one event of the log, and an exit code; with `--json` also
+    a document on standard output. No traceback unless RUNNER_TRACEBACK=1.
+    """
     take_streams()
     hear()
     threading.excepthook = _ended
@@ -93,11 +97,23 @@ def _unforeseen(error: Exception) -> tuple[RunnerError, Exception | None]:
 
 
 def _explain(error: RunnerError, cause: Exception | None = None) -> int:
-    say(str(error))
-    if os.environ.get("RUNNER_TRACEBACK") == "1":
-        traceback.print_exception(cause or error)
+    traced = os.environ.get("RUNNER_TRACEBACK") == "1"
+    continued = ""
     if isinstance(error, StoppedError) or error.facts.get("resumable"):
-        say(f"to continue: {to_continue(JobFlags, run.RunFlags, jobs.SubmitFlags)}", prefix="")
+        continued = to_continue(JobFlags, run.RunFlags, jobs.SubmitFlags)
+    if (log := event_log()) is not None:
+        facts = {"traceback": redact("".join(traceback.format_exception(cause or error)))} if traced else {}
+        log.fail(error, **({"to_continue": continued} if continued else {}), **facts)
+    else:
+        say(str(error))
+        if traced:
+            traceback.print_exception(cause or error)
+        if continued:
+            say(f"to continue: {continued}", prefix="")
+    if wants_json():
+        from runner.report.event_log import told_error
+
+        print(json_text({"error": told_error(error)}))  # noqa: T201  # in one line: what is before it may be lines
     return error.ends_with
 
 
@@ -107,7 +123,7 @@ def _ended(thread: threading.ExceptHookArgs) -> None:
         return
     name = thread.thread.name if thread.thread is not None else "?"
     say(f"thread '{name}' has ended: {thread.exc_type.__name__}: {thread.exc_value}", "warning: ")
-    if os.environ.get("RUNNER_TRACEBACK") == "1":
+    if os.environ.get("RUNNER_TRACEBACK") == "1" and event_log() is None:
         traceback.print_exception(thread.exc_value)
 
 

@@ -11,7 +11,7 @@ import os
 import sys
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,7 +19,10 @@ from jobs.errors import JobError, one_of
 from runner.cli.cache import cache_settings
 from runner.cli.command import to_continue
 from runner.cli.options import AsJson, JobFlags, flattened, seconds_of
-from runner.cli.terminal import console, hear, print_json, printer, say
+from runner.cli.terminal import console, event_log, print_json, printer, say
+
+if TYPE_CHECKING:
+    from runner.driver.result import Result
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,8 @@ def plan(flags: JobFlags, as_json: AsJson = False) -> None:
 def run(flags: JobFlags, how: RunFlags, as_json: AsJson = False) -> None:
     """Run the job, or continue it where it stopped."""
     from runner.driver.launch import RunOptions, launch
+    from runner.engine.quiet import NativeNotes
     from runner.report.display import NoDisplay, display_for
-    from runner.report.event_log import EventLog
 
     if how.log_format not in ("text", "json"):
         raise JobError(f"cannot log in the format '{how.log_format}': choose 'text' or 'json'")
@@ -92,17 +95,22 @@ def run(flags: JobFlags, how: RunFlags, as_json: AsJson = False) -> None:
         metrics_file=how.metrics_file,
         command=to_continue(JobFlags, RunFlags),
     )
+    log, warn = event_log(), partial(say, prefix="warning: ")
+    NativeNotes.as_event = log is not None
     # A descriptor of its own: loading a model in this process redirects the shared one for a moment.
     with printer(os.dup(2), sys.stderr.encoding, owned=True) as terminal:
-        log = EventLog(terminal) if how.log_format == "json" else None
         display = NoDisplay if how.quiet else lambda: log or display_for(terminal)
-        warn = partial(say, prefix="warning: ") if log is None else log.warn
-        hear(warn)
-        try:
-            result = launch(job, options, display=display, warn=warn, log=log)
-        finally:
-            hear()
+        result = launch(job, options, display=display, warn=warn, log=log)
+    if log is not None:
+        log.say("done", **_done(result))
     if as_json:
         print_json(result.report)
     else:
         console().print(result.summary(), highlight=False, soft_wrap=True, markup=False)
+
+
+def _done(result: Result) -> dict[str, Any]:
+    """The last line of the log. rows_run: 0 where everything was done before."""
+    names = ("output", "plan_id", "rows", "rows_run", "rows_rejected", "bytes", "retries")
+    facts = {name: getattr(result, name) for name in names}
+    return facts | {"parts": len(result.parts), "seconds": round(result.seconds, 3), "report": result.page}

@@ -13,12 +13,16 @@ import os
 import select
 import sys
 from collections.abc import Callable
-from functools import wraps
-from typing import Any, ParamSpec, TextIO
+from functools import cache, wraps
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, ParamSpec, TextIO
 
 from connectors.secret import redact
 from jobs.errors import OutputError
 from runner.report.console import Console, json_text, printable
+
+if TYPE_CHECKING:
+    from runner.report.event_log import EventLog
 
 _PIPED_WIDTH = 140  # letters in a line where standard output is no terminal
 _MOST_LETTERS = 8_000  # of a paragraph: a name in it may be a whole file
@@ -114,6 +118,31 @@ def print_json(document: object, default: Callable[[Any], Any] | None = None) ->
     print(json_text(document, 2, default))  # noqa: T201
 
 
+def _words() -> list[str]:
+    """What was typed, up to a `--`, behind which nothing is a flag."""
+    words = sys.argv[1:]
+    return words[: words.index("--")] if "--" in words else words
+
+
+def wants_json() -> bool:
+    """Whether `--json` was typed; also where the rest of the command line is wrong."""
+    return "--json" in _words()
+
+
+@cache
+def event_log() -> EventLog | None:
+    """The log of this command where `--log-format json` was typed, None elsewhere.
+
+    On a descriptor of its own: loading a model in this process redirects the shared one for a moment.
+    """
+    words = _words()
+    if "--log-format=json" not in words and ("--log-format", "json") not in pairwise(words):
+        return None
+    from runner.report.event_log import EventLog  # for a command that runs
+
+    return EventLog(printer(os.dup(2), sys.stderr.encoding))  # open until the process ends
+
+
 class _Heard(logging.Handler):
     """The warnings that our modules log. tell: what is done with one."""
 
@@ -127,22 +156,28 @@ _HEARD = _Heard(logging.WARNING)
 
 
 def hear(tell: Callable[[str], None] | None = None) -> None:
-    """From now on, what our modules log goes to `tell`; None: as paragraphs to standard error."""
+    """From now on, what our modules log goes to `tell`; None: to `say`. With an event log, what others log too."""
     _HEARD.tell = tell or (lambda story: say(story, "warning: "))
     for name in ("jobs", "connectors", "runner"):
         logger = logging.getLogger(name)
         logger.propagate = False  # absl, for one, has a handler on the root
         if _HEARD not in logger.handlers:
             logger.addHandler(_HEARD)
+    if event_log() is not None and _HEARD not in logging.root.handlers:
+        logging.captureWarnings(True)
+        logging.root.addHandler(_HEARD)
 
 
 def say(message: str, prefix: str = "error: ") -> None:
-    """A paragraph on standard error. prefix: 'error: ', 'warning: ' or ''.
+    """A paragraph on standard error, or an event of the log. prefix: 'error: ', 'warning: ' or ''.
 
     What others chose may stand in it: further lines are indented, so that none looks like one of ours.
     """
     if len(message) > _MOST_LETTERS:
         message = f"{message[:_MOST_LETTERS]}... ({len(message) - _MOST_LETTERS:,} more letters)"
+    if (log := event_log()) is not None:
+        log.warn(message)
+        return
     first, *more = printable(message, lines=True).splitlines() or [""]
     lines = [first, *(line if line.startswith("  ") else f"  {line}" for line in more)]
     stderr = Console(stderr=True, soft_wrap=True, highlight=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import fcntl
+import json
 import os
 import re
 import select
@@ -15,7 +16,8 @@ import subprocess
 import sys
 import tempfile
 from contextlib import suppress
-from typing import IO
+from datetime import UTC, datetime
+from typing import IO, ClassVar
 
 _MOST_BYTES, _TAIL_BYTES = 1 << 20, 1 << 14  # of notes; and how much of their end is looked through
 _LOOK_S = 1.0  # how often the keeper looks at their size
@@ -83,6 +85,8 @@ class NativeNotes:
     dies meanwhile, the keeper shows the end of the file on the standard error that there was before.
     """
 
+    as_event: ClassVar[bool] = False  # last words are an event of a log of JSON lines, see `runner.report.event_log`
+
     def __init__(self, doing: str) -> None:
         """doing: what this process does in the context, behind 'while it'."""
         self._doing = doing
@@ -107,7 +111,16 @@ class NativeNotes:
         theirs, self._life = os.pipe()
         try:
             self._keeper = subprocess.Popen(
-                [sys.executable, "-I", "-S", __file__, str(notes), str(theirs), self._doing],
+                [
+                    sys.executable,
+                    "-I",
+                    "-S",
+                    __file__,
+                    str(notes),
+                    str(theirs),
+                    self._doing,
+                    *["event"] * self.as_event,
+                ],
                 pass_fds=(notes, theirs),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -135,15 +148,18 @@ class NativeNotes:
             self._keeper.wait()
 
 
-def _look_after(notes: int, life: int, doing: str) -> None:
+def _look_after(notes: int, life: int, doing: str, form: str = "") -> None:
     """Wait for the good-bye of a process, or for its end: then say what it said last."""
     while not select.select([life], [], [], _LOOK_S)[0]:
         bound(notes)
     if not os.read(life, 1):
         words = last_words(tail(notes))
         said = f"it said last: {words}" if words else "it said nothing"
-        print(f"error: this process died while it {doing}; {said}", file=sys.stderr)  # noqa: T201
+        story = f"this process died while it {doing}; {said}"
+        event = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "level": "error", "event": "died"}
+        line = json.dumps(event | {"run": "", "message": story}) if form == "event" else f"error: {story}"
+        print(line, file=sys.stderr)  # noqa: T201
 
 
 if __name__ == "__main__":
-    _look_after(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    _look_after(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])

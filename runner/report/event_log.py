@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 from connectors.secret import redact
 from jobs.attempt import Attempt, Failure, Success
-from jobs.errors import RunnerError
+from jobs.errors import RunnerError, StoppedError
 from jobs.schedule.event import (
     Action,
     AttemptFailed,
@@ -61,9 +61,10 @@ class EventLog:
 
     def say(self, event: str, level: str = "info", **facts: Any) -> None:
         line = {"time": self._now(), "level": level, "event": event, "run": self.run, **facts}
-        text = json_text(line, default=str)
-        with self._lock:
-            print(text, file=self._stream, flush=True)  # this is the log
+        text = json_text(line, default=str) + "\n"
+        with self._lock:  # and in one piece: what libraries print stands between two lines, never in one
+            self._stream.write(text)
+            self._stream.flush()
 
     def warn(self, story: str) -> None:
         self.tell("warning", story)
@@ -71,6 +72,12 @@ class EventLog:
     def tell(self, event: str, story: str, **facts: Any) -> None:
         """What a person should know of, as an event. story: of it, in words."""
         self.say(event, "warning", message=redact(story), **facts)
+
+    def fail(self, error: RunnerError, **facts: Any) -> None:
+        """What ended the command; `interrupted` where somebody stopped it."""
+        stopped = isinstance(error, StoppedError)
+        event, level = ("interrupted", "warning") if stopped else ("error", "error")
+        self.say(event, level, **told_error(error), **facts)
 
     def show(self, at: Snapshot) -> None:
         self._last = at
@@ -82,6 +89,13 @@ class EventLog:
         if self._last is not None:
             self.say("progress", **self._last.document())
             self._last = None
+
+
+def told_error(error: RunnerError) -> dict[str, Any]:
+    """`RunnerError.document` without a secret in it."""
+    document = error.document()
+    facts = {name: redact(value) if isinstance(value, str) else value for name, value in document["facts"].items()}
+    return document | {"message": redact(document["message"]), "facts": facts}
 
 
 def _facts(what: Event | Action) -> dict[str, Any]:

@@ -256,7 +256,8 @@ def test_a_log_in_json_is_a_line_per_event(command: Command, job_file: JobFile) 
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     succeeded = [line["shard"] for line in lines if line["event"] == "attempt_succeeded"]
     assert sorted(succeeded) == [0, 1, 2, 3]  # two shards are in hand at a time: either may be done first
-    assert lines[-1]["event"] == "progress"
+    assert [line["event"] for line in lines[-2:]] == ["progress", "done"]
+    assert (lines[-1]["rows"], lines[-1]["rows_run"]) == (2000, 2000)
     assert len({line["run"] for line in lines}) == 1
     refused = command("run", "job.yaml", "--in-process", "--log-format", "xml")
     assert refused.returncode == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import pty
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.cli.terminal import hear, printer, say
+from runner.cli.terminal import event_log, hear, printer, say, wants_json
 
 REDIRECTS = {  # of a command that answers -> its exit code
     ">&-": 0,
@@ -65,6 +66,46 @@ def test_a_warning_of_any_module_is_told_once_and_what_is_less_is_not(capsys: py
     logging.getLogger("jobs.x").warning("another")
     assert len(told) == 2
     assert capsys.readouterr().err == "warning: another\n"
+
+
+def test_with_a_log_of_events_whatever_warns_is_an_event(tmp_path: Path) -> None:
+    code = (
+        "import logging, sys, threading, warnings\n"
+        "sys.argv = ['runner', 'run', '--log-format', 'json']\n"
+        "from runner.cli.main import _ended\n"
+        "from runner.cli.terminal import hear, say\n"
+        "hear()\n"
+        "threading.excepthook = _ended\n"
+        "logging.getLogger('connectors.store.calls').warning('of ours')\n"
+        "logging.getLogger('urllib3').warning('of a library')\n"
+        "warnings.warn('of Python')\n"
+        "say('of a command')\n"
+        "thread = threading.Thread(target=lambda: 1 / 0, name='odd'); thread.start(); thread.join()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    assert {event["event"] for event in events} == {"warning"}
+    words = ["of ours", "of a library", "of Python", "of a command", "thread 'odd' has ended: ZeroDivisionError"]
+    assert [word in event["message"] for word, event in zip(words, events, strict=True)] == [True] * 5
+
+
+@pytest.mark.parametrize(
+    ("typed", "as_json", "as_events"),
+    [
+        (["plan", "--json"], True, False),
+        (["run", "--log-format=json"], False, True),
+        (["run", "--log-format", "json", "--json"], True, True),
+        (["run", "--log-format", "text"], False, False),
+        (["status", "--", "--json"], False, False),
+    ],
+)
+def test_what_was_typed_decides_in_which_form_errors_are_told(
+    typed: list[str], as_json: bool, as_events: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["runner", *typed])
+    event_log.cache_clear()
+    assert (wants_json(), event_log() is not None) == (as_json, as_events)
+    event_log.cache_clear()
 
 
 @pytest.mark.parametrize("opened", [_full_disk, _pipe_without_a_reader, _closed_terminal])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -77,9 +78,10 @@ if sys.argv[1] == "closed":
     os.close(2)
 if sys.argv[1] == "full":
     sys.executable = "/not/there"  # no process may be started to look after this one
+NativeNotes.as_event = sys.argv[1] == "event"
 with NativeNotes("loaded model 'm'"):
     os.write(2, b"a note of a library\\n")
-    if sys.argv[1] == "die":
+    if sys.argv[1] in ("die", "event"):
         os.abort()
 os.write(2, b"heard\\n")
 """
@@ -103,3 +105,13 @@ def test_a_process_that_dies_while_its_notes_are_kept_shows_them(how: str, code:
     # Standard error ends when the keeper does too, which outlives the process that it looks after.
     done = subprocess.run([sys.executable, "-c", _SCRIPT, how], capture_output=True, text=True, cwd=root, check=False)
     assert (done.returncode, done.stderr.strip()) == (code, heard)
+
+
+def test_last_words_are_an_event_in_a_log_of_events() -> None:
+    root = Path(__file__).parents[3]
+    done = subprocess.run(
+        [sys.executable, "-c", _SCRIPT, "event"], capture_output=True, text=True, cwd=root, check=False
+    )
+    event = json.loads(done.stderr)
+    assert (event["event"], event["level"], event["run"]) == ("died", "error", "")
+    assert event["message"].endswith("while it loaded model 'm'; it said last: a note of a library")

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ast
+import dataclasses
 import io
 import json
-from collections.abc import Callable, Sequence
-from typing import Any
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_args
 
+import pytest
 from schedule_play import Play, success_of
 
-from jobs.attempt import Failure
-from jobs.errors import StorageError
+from jobs.attempt import Attempt, Failure
+from jobs.errors import DataError, RunnerError, StoppedError, StorageError
 from jobs.plan import Plan
 from jobs.schedule.event import (
     Action,
@@ -36,6 +41,101 @@ def logged(notes: Sequence[Event | Action]) -> list[dict[str, Any]]:
     for note in notes:
         log.note(note)
     return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+ROOT = Path(__file__).parents[3]
+COMMON = {"time", "level", "event", "run"}
+
+
+def documented() -> dict[str, set[str]]:
+    """Event -> the fields that the README names for it."""
+    text = (ROOT / "runner" / "README.md").read_text(encoding="utf-8")
+    _, _, table = text.partition("<!-- events:")
+    rows = [line.split("|") for line in table.partition("\n\n")[0].splitlines() if line.startswith("| `")]
+    names = re.compile(r"`(\w+)`")
+    return {event: set(names.findall(fields)) for _, events, _, fields, _ in rows for event in names.findall(events)}
+
+
+def samples() -> Iterator[Event | Action]:
+    """One of each kind that there is, with every field filled in."""
+    tried = Attempt("e1-a1-0", 3, 1, 1, (), 10)
+    error = DataError("a null", code="ROW_NULL")
+    values: dict[str, object] = {
+        "float": 1.0,
+        "str": "a",
+        "int": 1,
+        "bool": True,
+        "tuple[str, ...]": ("n1",),
+        "RunnerError": error,
+        "Attempt": tried,
+        "Success": success_of(tried, "w1"),
+        "Failure": Failure(3, "e1-a1-0", 1, "w1", error),
+        "tuple[Failure, ...]": (),
+    }
+    for kind in (*get_args(Event), *get_args(Action)):
+        yield kind(**{field.name: values[str(field.type)] for field in dataclasses.fields(kind)})
+
+
+def written_by_name() -> Iterator[tuple[str, set[str]]]:
+    """The events that are named where they are written, with the fields that are named there."""
+    for file in (ROOT / "runner").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(
+                    func=ast.Attribute(attr="say" | "tell"), args=[ast.Constant(value=str(event)), *_], keywords=keys
+                ):
+                    yield event, {key.arg for key in keys if key.arg}
+
+
+def test_every_event_and_every_field_that_can_be_written_is_documented() -> None:
+    stream = io.StringIO()
+    log = EventLog(stream)
+    for sample in samples():
+        log.note(sample)
+    log.show(Snapshot(100, 10, 0, 10.0, 10, 1, 1, 0, 1, 1, "room"))
+    log.warn("slow")
+    log.fail(DataError("a null"), to_continue="runner run job.yaml", traceback="...")
+    log.fail(StoppedError("interrupted"))
+    table = documented()
+    seen = {line["event"]: line.keys() - COMMON for line in map(json.loads, stream.getvalue().splitlines())}
+    for event, fields in [*seen.items(), *written_by_name()]:
+        assert event in table, f"'{event}' has no row under 'A log of events'"
+        assert fields <= table[event], f"fields of '{event}' without a word"
+    assert table.keys() - seen.keys() == {"waiting_for_driver", "driver_gone", "done", "died"}
+
+
+@pytest.mark.parametrize(
+    ("error", "event", "level", "code"),
+    [
+        (DataError("a null in 's3://k:hunter2@h/x'", code="ROW_NULL", file="s3://k:hunter2@h/x"), "error", "error", 65),
+        (StoppedError("interrupted", exit_code=143), "interrupted", "warning", 143),
+    ],
+)
+def test_what_ended_a_run_is_an_event_without_secrets(error: RunnerError, event: str, level: str, code: int) -> None:
+    stream = io.StringIO()
+    EventLog(stream).fail(error, to_continue="runner run job.yaml")
+    (line,) = map(json.loads, stream.getvalue().splitlines())
+    assert (line["event"], line["level"], line["exit_code"], line["class"]) == (
+        event,
+        level,
+        code,
+        type(error).__name__,
+    )
+    assert line["to_continue"] == "runner run job.yaml"
+    assert "hunter2" not in stream.getvalue()
+
+
+def test_a_line_is_written_in_one_piece() -> None:
+    """However long it is: what a library prints at the same time must not stand in it."""
+    pieces: list[str] = []
+
+    class Stream(io.StringIO):
+        def write(self, text: str) -> int:
+            pieces.append(text)
+            return len(text)
+
+    EventLog(Stream()).say("warning", message="x" * 100_000)
+    assert [(piece.count("\n"), piece[-1]) for piece in pieces] == [(1, "\n")]
 
 
 def test_what_happens_to_a_shard_can_be_followed_by_its_keys(plan_of: PlanOf) -> None:

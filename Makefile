@@ -8,6 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 DEMO := demo
 MINUTES ?= 10
 AZURITE := 3.37.0
+PROMETHEUS_OPERATOR := 6.0.0
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint check faults surprises cases soak zoo format bench clean
@@ -98,6 +99,7 @@ $(VENV)/demo.stamp: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/dev.stamp: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) install --quiet --compile --constraint constraints.txt --editable '.[dev]'
-	@command -v npm > /dev/null && npm install --silent --no-fund --no-audit --prefix $(VENV)/azurite azurite@$(AZURITE) \
-		|| echo "no Azure emulator: npm is not there, or could not install it; its tests will be skipped"
+	@command -v npm > /dev/null && npm install --silent --no-fund --no-audit --prefix $(VENV)/azurite \
+		azurite@$(AZURITE) @kubernetes-models/prometheus-operator@$(PROMETHEUS_OPERATOR) \
+		|| echo "no Azure emulator, no schemas of Prometheus' operator: npm is not there, or could not install them; their tests will be skipped"
 	@touch $@ $(VENV)/demo.stamp

@@ -12,7 +12,8 @@ RunnerError                     every error a user meets; carries an exit code a
 ├── DeviceError           70    the device or the runtime under the model failed (another process may do better)
 ├── MemoryLimitError      70    a batch did not fit into memory
 ├── StorageError          70    a store did not answer as it should (may pass)
-│   └── UnreachableError  69    nobody answered at its address
+│   ├── UnreachableError  69    nobody answered at its address
+│   └── FullError               no room is left on a disk or a store, or nothing may be written there
 ├── WorkerError           70    a worker process or its node was lost
 ├── PoisonError           70    a shard, or the model's first call, takes every process with it, or no row is taken
 ├── InternalError         70    a check of our own failed
@@ -31,7 +32,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any, ClassVar, Literal
 
-FailureClass = Literal["config", "data", "model", "memory", "transient", "infrastructure", "poison", "stopped"]
+FailureClass = Literal["config", "data", "model", "memory", "transient", "infrastructure", "poison", "full", "stopped"]
 
 _NEVER_RETRIED = (2, 65)  # exit codes: the job is wrong, the data are bad
 
@@ -164,13 +165,19 @@ class MemoryLimitError(RunnerError):
 
 
 class StorageError(RunnerError):
-    failure_class = "transient"
+    failure_class: ClassVar[FailureClass] = "transient"
 
 
 class UnreachableError(StorageError):
     """facts: `cause`: 'silent' of a store that has never answered."""
 
     exit_code = 69
+
+
+class FullError(StorageError):
+    """facts: `code`: DISK_FULL, DISK_QUOTA or DISK_READ_ONLY. Trying again fills nothing but the log."""
+
+    failure_class = "full"
 
 
 class WorkerError(RunnerError):

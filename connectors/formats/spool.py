@@ -18,6 +18,7 @@ import pyarrow as pa
 from connectors.formats.buffered import BufferedFile
 from connectors.formats.fault import one_line
 from connectors.secret import redact
+from connectors.store.client_error import no_room
 from connectors.store.store import Store
 from jobs.errors import DataError, InputError, InternalError, MemoryLimitError, StorageError
 from jobs.job import canonical
@@ -100,6 +101,8 @@ class SpoolWriter(ABC):
         except MemoryError as error:
             raise MemoryLimitError(f"cannot write to '{self._spool}': {error}") from error
         except OSError as error:
+            if (full := no_room("write to", self._spool, error)) is not None:
+                raise full from error
             free = shutil.disk_usage(self._spool.parent).free if self._spool.parent.is_dir() else 0
             message = (
                 f"cannot write to '{self._spool}': {error}; {self._waiting_bytes} bytes wait, {free} are free there"

@@ -19,7 +19,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from connectors.secret import HIDDEN, redact, resolve
-from connectors.store.client_error import meaning, publish_answer
+from connectors.store.client_error import full_code, meaning, publish_answer
 from connectors.store.connect import absolute, connect, files_at, kind_of, scheme_of
 from connectors.store.files import Files
 from connectors.store.retry import READ, Patience
@@ -282,6 +282,7 @@ class Calls:
         except Exception as error:  # the edge: every client of a store has exceptions of its own
             cls, cause, text = meaning(error, wrong)
             facts = {"url": redact(url), "cause": cause}
+            facts |= {"code": code} if (code := full_code(error)) else {}
             if publishing:
                 facts["answer"] = publish_answer(error)
                 if facts["answer"] == "unclear":

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
 from typing import Literal
 
-from jobs.errors import JobError, RunnerError, StorageError, UnreachableError
+from jobs.errors import FullError, JobError, RunnerError, StorageError, UnreachableError
 
 Cause = Literal["absent", "denied", "full", "permanent", "transient", "unreached"]
 Answer = Literal["failed", "unclear"]  # of a publish that neither made nor refused: certainly nothing there, or unknown
@@ -33,8 +37,13 @@ _UNREACHED = {
     "ServiceRequestError",
     "gaierror",
 }
-_PERMANENT = {errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+_PERMANENT = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
+# The code of what no second try mends, and what a person can do.
+_FULL = {
+    errno.ENOSPC: ("DISK_FULL", "no space is left: free some there"),
+    errno.EDQUOT: ("DISK_QUOTA", "this user's quota is used up: free some of it, or ask for more"),
+    errno.EROFS: ("DISK_READ_ONLY", "nothing may be written there any more: see why it is mounted read-only"),
+}
 
 
 def meaning(error: Exception, wrong: type[JobError]) -> tuple[type[RunnerError], Cause, str]:
@@ -47,10 +56,31 @@ def meaning(error: Exception, wrong: type[JobError]) -> tuple[type[RunnerError],
         case "denied":
             return wrong, cause, f"permission was denied ({text}); check the credentials and what they allow"
         case "full":
-            return StorageError, cause, f"no space is left ({text})"
+            return FullError, cause, f"{_FULL[getattr(error, 'errno', 0)][1]} ({text}); then run the same command again"
         case "permanent":
             return wrong, cause, text
     return UnreachableError if cause == "unreached" else StorageError, cause, f"{text} (may pass)"
+
+
+def full_code(error: Exception) -> str:
+    """DISK_FULL, DISK_QUOTA or DISK_READ_ONLY where `error` says that there is no room; ""."""
+    return _FULL.get(getattr(error, "errno", None) or 0, ("", ""))[0]
+
+
+def no_room(doing: str, path: Path, error: OSError) -> FullError | None:
+    """What a person must hear of a full disk of this machine; None where `error` says something else.
+
+    doing: "write to".
+    """
+    if not (code := full_code(error)):
+        return None
+    story = _FULL[error.errno or 0][1]
+    with suppress(OSError):
+        disk = shutil.disk_usage(path.parent)
+        story += f" ({disk.free:,} of {disk.total:,} bytes are free, on host '{os.uname().nodename}')"
+    return FullError(
+        f"cannot {doing} '{path}': {os.strerror(error.errno or 0)}; {story}, then run the same command again", code=code
+    )
 
 
 def denied(error: Exception) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
+from connectors.store.client_error import no_room
 from connectors.store.local import NO_REFUSING_RENAME
 from connectors.store.store import Store
 from jobs.errors import OutputError, StorageError
@@ -98,11 +100,18 @@ def _offer(store: Store, path: str, content: bytes, part_bytes: int | None) -> b
     raise unclear
 
 
+def _write(spool: Path, content: bytes) -> None:
+    try:
+        spool.write_bytes(content)
+    except OSError as error:
+        raise no_room("write to", spool, error) or StorageError(f"cannot write to '{spool}': {error}") from error
+
+
 def _publish(store: Store, path: str, content: bytes, part_bytes: int | None) -> bool:
     staging = f"{path}-{secrets.token_hex(6)}"
     try:
         spool = store.spool(staging) / "object"
-        spool.write_bytes(content)
+        _write(spool, content)
         if part_bytes is not None:
             return store.publish(spool, path, staging, part_bytes=part_bytes)
         return store.publish(spool, path, staging)

@@ -63,7 +63,7 @@ class Supply:
         """last: there is no other worker."""
         self._failed_starts += 1
         self._no_start_before = now + self._draw.back_off_s(self._failed_starts)
-        if error.failure_class in ("config", "stopped", "poison"):
+        if error.failure_class in ("config", "full", "stopped", "poison"):
             return error
         if self._failed_starts < _START_TRIES or not last:
             return None

@@ -15,11 +15,13 @@ import signal
 import sys
 import threading
 import traceback
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
 
 from connectors.secret import redact
+from connectors.store.client_error import no_room
 from jobs.errors import InternalError, JobError, RunnerError, StoppedError, out_of_threads
 from runner.cli import about, cache, jobs, model, output, run
 from runner.cli.command import to_continue
@@ -92,6 +94,8 @@ def _unforeseen(error: Exception) -> tuple[RunnerError, Exception | None]:
         return JobError(error.format_message()), None
     if (refused := out_of_threads(error)) is not None:
         return refused, error
+    if isinstance(error, OSError) and (full := no_room("write to", Path(str(error.filename or "")), error)) is not None:
+        return full, error
     story = f"an unforeseen error: {type(error).__name__}: {error}; please report it with RUNNER_TRACEBACK=1 set"
     return InternalError(story), error
 

@@ -177,6 +177,7 @@ class Preflight:
             output=output,
             plan_id=self.plan.id,
             shards=len(self.plan.shards),
+            part_rows=max((shard.rows for shard in self.plan.shards), default=0),
             limits=self.job.limits,
             max_rejected_rows=allowed(self.job.limits.max_rejected_rows, self.plan.rows),
             deciders=self.scanned.compiled.fed(self.signature) if self.scanned.compiled else (),

@@ -18,7 +18,7 @@ import time
 from typing import Any, Literal
 
 from runner.engine.quiet import bound, last_words, open_notes, tail
-from runner.worker.memory import mebibytes, resident_bytes
+from runner.worker.room import mebibytes, resident_bytes
 
 _LOOK_S = 0.05  # how often its memory is looked at: a process fills some 100 MiB in that time
 _START_S = 120.0  # to import and load on a busy machine

@@ -10,7 +10,7 @@ from __future__ import annotations
 from jobs.errors import RunnerError, WorkerError
 from jobs.words import counted
 from runner.batch.headroom import TIRED, Headroom
-from runner.worker.memory import MemoryLimit
+from runner.worker.room import MemoryLimit
 
 
 class Health:

@@ -40,6 +40,7 @@ class WorkerSpec:
     output: Output
     plan_id: str
     shards: int
+    part_rows: int = 0  # of the largest part
     limits: Limits = field(default_factory=Limits)
     max_rejected_rows: int = 0  # of the job
     deciders: tuple[str, ...] = ()  # of a model that is compiled: fed tensors whose values decide a shape

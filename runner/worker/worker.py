@@ -23,6 +23,8 @@ import pyarrow as pa
 from connectors.failpoint import failpoint
 from connectors.formats.registry import source_of
 from connectors.output.directory import OutputDirectory
+from connectors.store.client_error import no_room
+from connectors.store.scratch import scratch_home
 from connectors.store.store import Store
 from jobs.attempt import Advice, Attempt, Failure, InputSlice, Measured, Receipt, Success
 from jobs.errors import (
@@ -53,8 +55,8 @@ from runner.worker.gauge import Gauge
 from runner.worker.health import Health
 from runner.worker.in_hand import InHand
 from runner.worker.isolated import IsolatedEngine, survive_decoding, survive_first_calls, tried_eagerly
-from runner.worker.memory import MemoryLimit
 from runner.worker.reading import Reading, row_groups_ahead
+from runner.worker.room import MemoryLimit, require_room
 from runner.worker.sample import DISTINCT_ROWS, Sample, read_rows
 from runner.worker.spec import Observe, Progress, WorkerSpec
 from runner.worker.stream import Line
@@ -88,6 +90,7 @@ class Worker:
         self._stop = threading.Event()
         self._numbers, self._in_hand = itertools.count(), InHand()
         readers = spec.readers or reader_threads(options.threads)
+        require_room(spec)
         reading = self._opened_reading(options.threads, readers)
         self._model = OpenModel(spec.model)
         failpoint("W1.load")
@@ -334,8 +337,9 @@ def _as_ours(error: Exception, shard: int, worker: str) -> RunnerError:
         return MemoryLimitError(f"shard {shard} did not fit into the memory of worker {worker}: {error}")
     if (refused := out_of_threads(error)) is not None:
         return refused
-    if isinstance(error, OSError):  # the spool's disk, most likely: another worker may have room
-        return StorageError(f"shard {shard} failed on worker {worker}: {error}")
+    if isinstance(error, OSError):  # the spool's disk, most likely
+        full = no_room(f"go on with shard {shard} in", scratch_home(), error)
+        return full or StorageError(f"shard {shard} failed on worker {worker}: {error}")
     where = traceback.extract_tb(error.__traceback__)[-1]
     return InternalError(
         f"shard {shard} failed on worker {worker} in an unforeseen way:"

@@ -105,12 +105,14 @@ def full_disk(case: Any) -> Iterator[Path]:
     subprocess.run(["umount", str(case.output)], check=True)
 
 
-def test_row_43_a_full_output_ends_the_job_without_a_torn_name_and_continues_when_there_is_room(
+def test_row_43_a_full_output_ends_the_job_at_once_without_a_torn_name_and_continues_when_there_is_room(
     case: Any, command: Command, full_disk: Path
 ) -> None:
     done = command("run", "job.yaml", "--in-process")
     assert done.returncode == 70, done.stderr
-    assert "No space left on device" in done.stderr
+    assert "DISK_FULL" in done.stderr
+    assert "would fail again" in done.stderr, "no second try"
+    assert "free some there" in done.stderr
     assert str(case.output) in done.stderr
     assert not (case.output / "_SUCCESS").exists()
     before = snapshot(case.output)

@@ -22,7 +22,7 @@ from connectors.output.directory import read_status
 from connectors.output.reject import read_rejected
 from connectors.output.verification import verify
 from jobs.job import Output
-from runner.worker.memory import resident_bytes
+from runner.worker.room import resident_bytes
 
 Start = Callable[..., subprocess.Popen[str]]
 Columns = dict[str, list[Any]]

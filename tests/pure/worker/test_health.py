@@ -7,7 +7,7 @@ import pytest
 from jobs.errors import DataError, DeviceError, MemoryLimitError, StoppedError, WorkerError
 from runner.batch.headroom import TIRED, Headroom
 from runner.worker.health import Health
-from runner.worker.memory import MemoryLimit
+from runner.worker.room import MemoryLimit
 
 
 class Held(MemoryLimit):

@@ -24,7 +24,7 @@ from connectors.store.listing import Child, Pattern, walk
 from connectors.store.objects import ObjectFiles
 from connectors.store.other import MemoryFiles
 from connectors.store.store import Store, redact
-from jobs.errors import InputError, JobError, OutputError, RunnerError, StorageError
+from jobs.errors import FullError, InputError, JobError, OutputError, RunnerError, StorageError
 
 PARQUET = (".parquet",)
 
@@ -343,7 +343,8 @@ def test_whatever_a_client_raises_becomes_one_of_ours(
     store._calls.files = ObjectFiles(Broken(error))
     with pytest.raises(RunnerError) as found:
         call(store)
-    assert type(found.value) is (wrong if permanent else StorageError)
+    passing = FullError if getattr(error, "errno", None) == errno.ENOSPC else StorageError
+    assert type(found.value) is (wrong if permanent else passing)
     assert "s3://bucket/out" in found.value.message
     assert "canary" not in found.value.message
     assert found.value.__cause__ is None

@@ -25,7 +25,7 @@ from runner.preflight.preflight import Preflight, preflight
 from runner.tensor import Strings
 from runner.worker import isolated
 from runner.worker.child import Child, ChildEnded
-from runner.worker.memory import mebibytes, resident_bytes
+from runner.worker.room import mebibytes, resident_bytes
 from runner.worker.worker import Worker
 
 ROWS = 16

@@ -18,7 +18,7 @@ from runner.driver.launch import RunOptions, launch
 from runner.driver.result import Result
 from runner.scan.effects import Effects
 from runner.tensor import Feeds, Outputs
-from runner.worker.memory import MemoryLimit, available_bytes, resident_bytes
+from runner.worker.room import MemoryLimit, available_bytes, resident_bytes
 
 
 class Wrapped:

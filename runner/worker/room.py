@@ -1,16 +1,27 @@
-"""How much memory a process really holds, and whether that is too much for it to go on."""
+"""What room there is: how much memory a process really holds, and whether that is too much for it to go on; and whether
+the disk on which a worker makes its parts can hold one.
+
+The invariant: no job is refused that a disk could have carried.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from jobs.errors import MemoryLimitError
+import pyarrow as pa
+
+from connectors.store.connect import absolute, scheme_of
+from connectors.store.scratch import scratch_home
+from jobs.errors import FullError, MemoryLimitError
+from runner.worker.spec import WorkerSpec
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 # Above this share of its memory a worker is replaced between two shards: what one more shard takes must fit too.
 _FULL = 0.9
+_COMPRESSED = 8  # numbers seldom get smaller than this part of what they were; scores hardly get smaller at all
 
 
 def resident_bytes(pid: int | str = "self") -> int:
@@ -67,3 +78,39 @@ class MemoryLimit:
 
 def mebibytes(size: int) -> str:
     return f"{size / 2**20:,.0f} MiB"
+
+
+def require_room(spec: WorkerSpec) -> None:
+    """raises: FullError where not even a part of its least size has room."""
+    local = scheme_of(spec.output.url) == "file"
+    folder = Path(absolute(spec.output.url).removeprefix("file://")) if local else scratch_home()
+    place = next(there for there in (folder, *folder.parents) if there.is_dir())
+    free = shutil.disk_usage(place).free
+    least = spec.part_rows * row_bytes(spec.binding.output_schema) // _COMPRESSED
+    if free >= max(1, least):
+        return
+    way = "free some" if local else "free some, or set TMPDIR to a folder with more"
+    raise FullError(
+        f"cannot make parts in '{place}' on host '{os.uname().nodename}': {free:,} bytes are free there, and the"
+        f" largest part, of {spec.part_rows:,} rows, takes {least:,} at least; {way}, or make parts smaller:"
+        " 'limits: {shard_rows: ...}'",
+        code="DISK_FULL",
+    )
+
+
+def row_bytes(schema: pa.Schema) -> int:
+    """The bytes of one row before compression, without those that only its values tell."""
+    return sum(_width(field.type) for field in schema)
+
+
+def _width(kind: pa.DataType) -> int:
+    if isinstance(kind, pa.BaseExtensionType):
+        return _width(kind.storage_type)
+    if pa.types.is_struct(kind):
+        return sum(_width(field.type) for field in kind)
+    if pa.types.is_fixed_size_list(kind):
+        return int(kind.list_size) * _width(kind.value_type)
+    try:
+        return int(kind.bit_width) // 8
+    except ValueError:  # texts, lists
+        return 0

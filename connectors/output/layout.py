@@ -171,7 +171,7 @@ def _whole(value: Any) -> bool:
 # Of keys that mean one thing in all documents.
 _KINDS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("epoch", "pid", "rows_in", "rows_out", "rows_rejected", *ODD), _whole),
-    **dict.fromkeys(("codes", "bad_files"), _counted),
+    **dict.fromkeys(("codes", "bad_files", "rows_in_hand"), _counted),
     "failures": _told,
     "identity": lambda value: isinstance(value, dict),
 }

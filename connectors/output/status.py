@@ -39,6 +39,7 @@ class Status:
 
     state:      running: a driver was heard of lately, by the store's own times; stopped: none was, or it ended.
     rows_done:  rows of the shards whose parts are there.
+    rows_in_hand: rows done of the shards that a living driver works on, when it was last heard.
     bytes:      of the parts that are there.
     attempts:   those that published and those that failed.
     rows_per_s: of the last driver, as it said itself.
@@ -82,11 +83,17 @@ class Status:
     bad_files: dict[str, str] = field(default_factory=dict)
     command: str = ""
     waits_for: str = ""
+    rows_in_hand: int = 0
+
+    @property
+    def rows_seen(self) -> int:
+        """Those that are done, and those in hand: what grows while a shard is worked on."""
+        return self.rows_done + self.rows_in_hand
 
     @property
     def share(self) -> float:
-        """Done, from 0 to 1; by shards where there are no rows."""
-        done, total = (self.rows_done, self.rows) if self.rows else (self.shards_done, self.shards)
+        """Done and in hand, from 0 to 1; by shards where there are no rows."""
+        done, total = (self.rows_seen, self.rows) if self.rows else (self.shards_done, self.shards)
         return done / total if total else 0.0
 
     @property
@@ -118,9 +125,10 @@ def read_status(output: Output, seen: dict[str, dict[str, Any]] | None = None) -
     failures = tuple({one["attempt"]: one for one in _failures(receipts, beat)}.values())
     unread = sum((Counter(one.get("bad_files", {})) for one in receipts), Counter[str]())
     rate = beat.get("rows_per_s")
+    state = _state(finished, last)
     return Status(
         output=store.url,
-        state=_state(finished, last),
+        state=state,
         plan_id=plan.id,
         shards=len(plan.shards),
         shards_done=len(done),
@@ -142,6 +150,7 @@ def read_status(output: Output, seen: dict[str, dict[str, Any]] | None = None) -
         failures=failures,
         command=str(beat.get("command", "")),
         waits_for=str(beat.get("waits_for", "")),
+        rows_in_hand=_rows_in_hand(plan, done, beat) if state == "running" else 0,
         rows_rejected=sum(one.get("rows_rejected", 0) for one in receipts),
         codes=dict(sum((Counter(one.get("codes", {})) for one in receipts), Counter[str]()).most_common()),
         **{name: sum(one.get(name, 0) for one in receipts) for name in ODD},
@@ -167,6 +176,12 @@ def _state(finished: bool, last: Heartbeat | None) -> State:
     if finished:
         return "finished"
     return "running" if last is not None and last.alive else "stopped"
+
+
+def _rows_in_hand(plan: Plan, done: Mapping[int, int], beat: Mapping[str, Any]) -> int:
+    """Of shards that are not done meanwhile."""
+    said: Mapping[str, int] = beat.get("rows_in_hand", {})
+    return sum(min(shard.rows, said.get(str(shard.index), 0)) for shard in plan.shards if shard.index not in done)
 
 
 def _plan(store: Store, names: Layout) -> Plan:

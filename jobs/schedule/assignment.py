@@ -116,6 +116,16 @@ class Assignments:
         return tuple(sorted(self.holder))
 
     @property
+    def rows_in_hand(self) -> dict[int, int]:
+        """Shard -> rows done of it so far, by the attempt that is furthest."""
+        rows: dict[int, int] = {}
+        for worker in self.workers.values():
+            if worker.running is not None and worker.rows > 0:
+                shard = worker.running.shard
+                rows[shard] = max(rows.get(shard, 0), worker.rows)
+        return rows
+
+    @property
     def leaving(self) -> set[str]:
         """Nodes of workers that drain."""
         return {self.workers[name].node for name in self.draining} - {""}

@@ -199,6 +199,7 @@ class Driver:
         self.facts |= self.pool.facts()
         workers = {name: known.document() for name, known in self.facts.items()}
         facts: dict[str, object] = {"failures": self._failures(), "workers": workers, "command": self.command}
+        facts["rows_in_hand"] = self.schedule.assignments.rows_in_hand
         if self.fragile:
             facts["in_hand"] = list(self.schedule.assignments.in_hand)
         self.output.renew(self.epoch, at.document() | facts)

@@ -40,7 +40,7 @@ class Watch:
     def look(self) -> Status:
         """The run as it is now. raises: OutputError where the output cannot be read."""
         self.status, now = read_status(self.output, self._seen), self._clock()
-        self._rows.append((now, self.status.rows_done))
+        self._rows.append((now, self.status.rows_seen))
         while now - self._rows[0][0] > _WINDOW_S:
             self._rows.popleft()
         return self.status
@@ -54,7 +54,7 @@ class Watch:
     @property
     def eta_s(self) -> float | None:
         """None while it is not known: the rate of before says nothing of a run that waits and does not grow."""
-        left = self.status.rows - self.status.rows_done
+        left = self.status.rows - self.status.rows_seen
         waits = self.status.waits_for and self._rows[0][1] == self._rows[-1][1]
         known = self.status.state == "running" and left and self.rows_per_s and not waits
         return left / self.rows_per_s if known else None
@@ -71,7 +71,7 @@ class Watch:
         if at.state == "absent":
             return f"nothing is written in {at.output} yet"
         parts = [
-            f"{at.rows_done:,} of {counted(at.rows, 'row')}",
+            f"{at.rows_seen:,} of {counted(at.rows, 'row')}",
             f"{at.share:.0%}",
             rate(self.rows_per_s) if at.state == "running" and self.rows_per_s else "",
             f"ETA {duration(self.eta_s)}" if self.eta_s is not None else "",

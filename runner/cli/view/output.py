@@ -26,11 +26,11 @@ _MOST_PROBLEMS = 50
 def render_status(status: Status) -> Group:
     if status.state == "absent":
         return Group(Text.assemble(("absent", "dim"), f"  no job ever wrote to {printable(status.output)}"))
-    share = status.rows_done / status.rows if status.rows else status.shards_done / max(1, status.shards)
+    in_hand = f", {status.rows_in_hand:,} of them in shards that are not done" if status.rows_in_hand else ""
     table = Table.grid(padding=(0, 2))
     table.add_row("output", Text(status.output))
     table.add_row("state", Text(status.state, style=_STATE_STYLE[status.state]) + Text(_state_story(status)))
-    table.add_row("rows", f"{status.rows_done:,} of {status.rows:,} ({share:.0%})")
+    table.add_row("rows", f"{status.rows_seen:,} of {status.rows:,} ({status.share:.0%}){in_hand}")
     table.add_row("shards", f"{status.shards_done:,} of {status.shards:,}, {byte_count(status.bytes)} in parts")
     table.add_row("attempts", f"{status.attempts:,}, {status.retries:,} failed and were or will be repeated")
     if status.rows_rejected:

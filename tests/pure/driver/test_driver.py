@@ -322,6 +322,31 @@ def test_a_fragile_run_writes_the_shards_in_hand_before_each_dispatch() -> None:
     assert len(pool.dispatched) == 4
 
 
+def test_a_heartbeat_says_how_far_the_shards_in_hand_are() -> None:
+    """A job of one large shard is seen to move from its output alone."""
+    output = MemoryOutput()
+
+    class Slow(PuppetPool):
+        turns = 0
+
+        def poll(self, timeout_s: float) -> Sequence[Event]:
+            self.now += 40  # a heartbeat is due
+            self.turns += 1
+            if self.dispatched and self.turns < 10:
+                first = assignments.workers["w1"].running
+                assert first is not None
+                self.rows["w1"] = Progress(first.id, self.turns)
+                return ()
+            return super().poll(timeout_s)
+
+    driver, _ = drive(Slow(succeed), output, workers=1)
+    assignments = driver.schedule.assignments
+    driver.run()
+    said = [news["rows_in_hand"] for news in output.renewed]
+    assert [rows for rows in said if rows][:3] == [{0: 2}, {0: 3}, {0: 4}]
+    assert said[-1] == {}
+
+
 def test_listeners_note_an_action_before_it_is_carried_out() -> None:
     pool = PuppetPool(succeed)
     noted: list[tuple[Event | Action, int]] = []

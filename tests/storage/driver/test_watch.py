@@ -11,7 +11,7 @@ import pytest
 from three_shards import PLAN, finish_all, killed, opened, work
 
 import runner
-from connectors.output.directory import OutputDirectory
+from connectors.output.directory import OutputDirectory, read_status
 from jobs.attempt import Failure, Success
 from jobs.errors import RunnerError, StorageError
 from jobs.job import Output
@@ -81,6 +81,37 @@ def test_the_rate_is_what_was_seen_and_the_drivers_word_before(out: Output) -> N
         "driver 1 on",
     ):
         assert fact in watch.line
+
+
+def test_rows_within_a_shard_are_seen_until_it_is_done_or_its_driver_is_gone(out: Output) -> None:
+    directory = begun(out)
+    publish(directory, 0)
+
+    def say(rows: dict[int, int]) -> None:
+        directory.renew(1, {"rows_in_hand": rows})
+
+    watch = watch_of(out, [lambda: say({1: 2, 2: 3}), lambda: publish(directory, 1), lambda: killed(directory)])
+    seen = [(status.state, status.rows_done, status.rows_in_hand, status.share) for status in watch]
+    assert seen == [
+        ("running", 4, 0, 4 / 15),
+        ("running", 4, 5, 9 / 15),
+        ("running", 9, 3, 12 / 15),
+        ("stopped", 9, 0, 9 / 15),
+    ]
+    assert "9 of 15 rows" in watch.line
+    watch = Watch(out)
+    say({2: 700})
+    assert read_status(out).rows_seen == 15, "never more than there are"
+
+
+def test_the_rate_counts_rows_within_a_shard(out: Output) -> None:
+    directory = begun(out)
+    watch = watch_of(out, [lambda: directory.renew(1, {"rows_in_hand": {2: 5}})])
+    looks = iter(watch)
+    next(looks)
+    next(looks)
+    assert (watch.rows_per_s, watch.eta_s) == (0.5, 20.0)
+    assert watch.line.startswith("5 of 15 rows · 33% · ")
 
 
 def test_no_receipt_is_read_twice(out: Output, monkeypatch: pytest.MonkeyPatch) -> None:

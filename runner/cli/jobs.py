@@ -147,19 +147,24 @@ def list_(address: Address, as_json: AsJson = False) -> None:
 @app.command()
 @answering
 def status(id: Id, address: Address, as_json: AsJson = False) -> None:
-    """What Ray says of a job, and how far its output is: the output is what counts."""
+    """What Ray says of a job, and how far its output is: the output is what counts.
+
+    Exit code: 0 finished, 3 it runs or will, 4 it has ended before.
+    """
     from connectors.output.status import read_status
-    from runner.cli.view.output import render_status
+    from runner.cli.view.output import EXIT_CODES, render_status
     from runner.cluster import submit as jobs_of
 
     submission = jobs_of.named(_cluster(address), id)
     written = read_status(submission.output)
     if as_json:
         print_json(_facts(submission) | {"written": written.document()})
-        return
-    ended = f", exit code {submission.exit_code}" if submission.exit_code is not None else ""
-    console().print(f"{submission.id}: {submission.status}{ended}", highlight=False)
-    console().print(render_status(written))
+    else:
+        ended = f", exit code {submission.exit_code}" if submission.exit_code is not None else ""
+        console().print(f"{submission.id}: {submission.status}{ended}", highlight=False)
+        console().print(render_status(written))
+    seen = "running" if submission.alive and written.state != "finished" else written.state
+    raise typer.Exit(EXIT_CODES["stopped" if seen == "absent" else seen])
 
 
 @app.command()

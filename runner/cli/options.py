@@ -16,19 +16,13 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from connectors.secret import redact
 from jobs.document.variables import variables_of
 from jobs.errors import JobError
 from jobs.job import Job, Output
 from jobs.load import job_from, load_job, output_from
 from runner import read_text
 
-OutputPlace = Annotated[
-    str, typer.Argument(metavar="OUTPUT", help="The output folder of a job, or the job file that names it.")
-]
-StoreOption = Annotated[
-    list[str] | None,
-    typer.Option("--option", metavar="NAME=VALUE", help="How to reach it, as `output.options` of a job; repeatable."),
-]
 ModelPlace = Annotated[str, typer.Argument(help="SavedModel folder, or a folder of version folders.")]
 Version = Annotated[int | None, typer.Option(help="Version folder; the newest if omitted.")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the job.")]
@@ -139,12 +133,35 @@ def seconds_of(flag: str, given: str) -> float:
     return float(match[1]) * _SECONDS[match[2]]
 
 
-def output_of(given: str, options: list[str] | None, var: list[str] | None = None) -> Output:
-    """Where a command is to look: a job file says how its output is reached, too."""
-    values = variables_of(var or [])
-    if not given.endswith((".yaml", ".yml", ".json")) or not Path(given).is_file():
-        if values:
-            raise JobError(f"cannot use --var for '{given}': it is no job file; leave --var out, or name the job file")
-        return output_from(given, options or [])
-    changes = [f"output.options.{option}" for option in options or []]
-    return load_job(read_text(given), given, changes, vars=values).output
+@dataclass(frozen=True)
+class OutputFlags:
+    """The output that a command looks at: its folder, or the job file that names it."""
+
+    output: Annotated[
+        str, typer.Argument(metavar="OUTPUT", help="The output folder of a job, or the job file that names it.")
+    ]
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option", metavar="NAME=VALUE", help="How to reach it, as `output.options` of a job; repeatable."
+        ),
+    ] = None
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="As the job was run with; only with a job file."),
+    ] = None
+    var: Var = None
+
+    def read(self) -> Output:
+        """Where to look; a job file says how its output is reached, too. raises: JobError."""
+        given = self.output
+        if given.endswith((".yaml", ".yml", ".json")) and "://" not in given and not Path(given).is_dir():
+            options = [f"output.options.{option}" for option in self.option or []]
+            changes, variables = [*(self.set_ or []), *options], variables_of(self.var or [])
+            return load_job(read_text(given), given, changes, vars=variables).output
+        for flag, given_values in (("--set", self.set_), ("--var", self.var)):
+            if given_values:
+                raise JobError(
+                    f"cannot use {flag} with '{redact(given)}': that is no job file; expected JOB.yaml, or no {flag}"
+                )
+        return output_from(given, self.option or [])

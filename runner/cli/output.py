@@ -7,43 +7,69 @@ anything, and none of them needs a driver or a cluster.
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.errors import DataError
-from runner.cli.options import AsJson, OutputPlace, StoreOption, Var, output_of
+from jobs.errors import DataError, JobError, one_of
+from runner.cli.options import AsJson, OutputFlags, flattened
 from runner.cli.terminal import console, print_json, unread
 
+if TYPE_CHECKING:
+    from connectors.output.below import Below
+    from jobs.job import Output
 
+
+@flattened
 def status(
-    output: OutputPlace,
-    option: StoreOption = None,
-    var: Var = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Follow it until it ends; exit 0 if all is written.")] = False,
+    place: OutputFlags,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow it until it ends.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """How far a job is, from its output folder alone: no driver, no cluster."""
-    from connectors.output.status import read_status
-    from runner.cli.view.output import render_status
+    """How far a job is, from its output folder alone; or each of the jobs below a folder. No driver, no cluster.
 
-    place = output_of(output, option, var)
+    Exit code: 0 finished, 3 running, 4 stopped, failed or incomplete, 5 nothing there; of several jobs the worst.
+    """
+    from connectors.output.below import Below, outputs_below
+    from connectors.output.status import read_status
+    from runner.cli.view.output import EXIT_CODES, render_status
+
+    output = place.read()
+    written = read_status(output)
+    below = outputs_below(output) if written.state == "absent" else Below(())
+    if below.names and watch:
+        raise JobError(
+            f"cannot watch {len(below.names):,} jobs at once: name one of those below: {one_of(below.names)}"
+        )
+    if below.names:
+        raise typer.Exit(_several(output, below, as_json))
     if watch:
         from runner.cli.view.follow import follow
         from runner.driver.watch import Watch
 
-        raise typer.Exit(follow(Watch(place), sys.stdout, as_json, unread))
-    written = read_status(place)
+        raise typer.Exit(follow(Watch(output), sys.stdout, as_json, unread))
     if as_json:
         print_json(written.document())
     else:
         console().print(render_status(written))
+    raise typer.Exit(EXIT_CODES[written.state])
 
 
+def _several(parent: Output, below: Below, as_json: bool) -> int:
+    from connectors.output.below import statuses
+    from runner.cli.view.output import exit_code_of, render_statuses, statuses_document
+
+    looks = [*statuses(parent, below.names)]
+    if as_json:
+        print_json(statuses_document(parent.url, below, looks))
+    else:
+        console().print(render_statuses(below, looks))
+    return exit_code_of(looks)
+
+
+@flattened
 def verify(
-    output: OutputPlace,
-    option: StoreOption = None,
-    var: Var = None,
+    place: OutputFlags,
     deep: Annotated[
         bool, typer.Option("--deep", help="Read every part again, and compare its SHA-256 with the manifest.")
     ] = False,
@@ -56,7 +82,7 @@ def verify(
     from connectors.output import verification
     from runner.cli.view.output import render_verification
 
-    verified = verification.verify(output_of(output, option, var), deep=deep)
+    verified = verification.verify(place.read(), deep=deep)
     if as_json:
         print_json(verified.document())
     else:
@@ -65,10 +91,9 @@ def verify(
         raise typer.Exit(DataError.exit_code)
 
 
+@flattened
 def rejects(
-    output: OutputPlace,
-    option: StoreOption = None,
-    var: Var = None,
+    place: OutputFlags,
     code: Annotated[str | None, typer.Option(help="Only rows with this code.")] = None,
     limit: Annotated[int | None, typer.Option(min=0, help="Rows to show; 20, or all with --json.")] = None,
     as_json: AsJson = False,
@@ -77,17 +102,16 @@ def rejects(
     from connectors.output.reject import read_rejected  # pyarrow: only for this command
     from runner.cli.view.rejects import document, plain, render
 
-    rejected = read_rejected(output_of(output, option, var))
+    rejected = read_rejected(place.read())
     if as_json:
         print_json(document(rejected, code, limit), plain)
     else:
         console(piped_width=None).print(render(rejected, code, limit), highlight=False, soft_wrap=True)
 
 
+@flattened
 def sweep(
-    output: OutputPlace,
-    option: StoreOption = None,
-    var: Var = None,
+    place: OutputFlags,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and touch nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -95,7 +119,7 @@ def sweep(
     from connectors.output import sweep as sweeping
     from runner.cli.view.output import render_sweep
 
-    swept = sweeping.sweep(output_of(output, option, var), dry_run=dry_run)
+    swept = sweeping.sweep(place.read(), dry_run=dry_run)
     if as_json:
         print_json(swept.document())
     else:

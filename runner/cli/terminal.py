@@ -17,6 +17,8 @@ from functools import cache, wraps
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ParamSpec, TextIO
 
+import typer
+
 from connectors.secret import redact
 from jobs.errors import OutputError
 from runner.report.console import Console, json_text, printable
@@ -94,10 +96,16 @@ def answering(command: Callable[P, None]) -> Callable[P, None]:
 
     @wraps(command)
     def answer(*arguments: P.args, **values: P.kwargs) -> None:
-        command(*arguments, **values)
+        ended: typer.Exit | None = None
+        try:
+            command(*arguments, **values)
+        except typer.Exit as exit_:  # an exit code is an answer too
+            ended = exit_
         error = _failure(sys.stdout)
         if error is not None and error.errno != errno.EPIPE:
             raise OutputError(f"cannot print the answer: {error.strerror}; it is not all there: print it elsewhere")
+        if ended is not None:
+            raise ended
 
     return answer
 

@@ -242,7 +242,7 @@ def test_an_option_that_does_not_exist_is_a_usage_error(command: Command) -> Non
 
 def test_a_package_of_the_same_name_in_the_current_folder_is_explained(command: Command, tmp_path: Path) -> None:
     (tmp_path / "jobs").mkdir()
-    assert command("status", "out").returncode == 0  # a folder without __init__.py, of job files perhaps, does no harm
+    assert command("status", "out").returncode == 5  # a folder without __init__.py, of job files perhaps, does no harm
     (tmp_path / "jobs" / "__init__.py").touch()
     done = command("status", "out")
     assert done.returncode != 0

@@ -132,7 +132,7 @@ def test_a_watch_elsewhere_sees_a_killed_driver_and_names_the_command_that_conti
     driver.kill()
     driver.wait(10)
     out, errors = watch.communicate(timeout=60)
-    assert watch.returncode == 70, errors
+    assert watch.returncode == 4, errors
     assert "was lost" in out
     assert out.rstrip().endswith("to continue: runner run job.yaml --in-process --quiet")
 

@@ -10,8 +10,7 @@ from rich.live import Live
 from rich.text import Text
 
 from connectors.output.status import Status
-from jobs.errors import RunnerError
-from runner.cli.view.output import render_status
+from runner.cli.view.output import EXIT_CODES, render_status
 from runner.driver.watch import Watch
 from runner.report.console import Console, json_text, printable
 
@@ -20,9 +19,10 @@ _LOG_EVERY_S = 10.0  # without a terminal
 
 
 def follow(watch: Watch, stream: TextIO, as_json: bool = False, unread: Callable[[], bool] = lambda: False) -> int:
-    """Show a run until it ends: a live screen in a terminal, else a line every 10 s. Returns the exit code.
+    """Show a run until it ends: a live screen in a terminal, else a line every 10 s.
 
-    unread: whether the stream takes no more; then it is followed no longer.
+    unread:  whether the stream takes no more; then it is followed no longer.
+    returns: the exit code of its state.
     """
     console = Console(file=stream)
     looks = _while_read(watch, unread)
@@ -39,7 +39,7 @@ def follow(watch: Watch, stream: TextIO, as_json: bool = False, unread: Callable
         return UNREAD
     if not as_json:
         print(printable(watch.end), file=stream, flush=True)
-    return 0 if watch.status.state == "finished" else RunnerError.exit_code
+    return EXIT_CODES[watch.status.state]
 
 
 def _while_read(watch: Watch, unread: Callable[[], bool]) -> Iterator[Status]:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from connectors.output.below import Below
 from connectors.output.status import Status
 from connectors.output.sweep import Sweep
 from connectors.output.verification import Verification
 from connectors.secret import redact
+from jobs.errors import RunnerError
 from jobs.words import counted
 from runner.report.console import printable
+from runner.report.event_log import told_error
 from runner.report.text import byte_count, duration, odd_inputs, rate
 
+EXIT_CODES = {"finished": 0, "running": 3, "stopped": 4, "incomplete": 4, "absent": 5}  # of `runner status`, by state
 _STATE_STYLE = {"finished": "bold green", "running": "bold cyan", "stopped": "bold yellow", "absent": "dim"}
 _MOST_FAILURES = 10
 _MOST_PROBLEMS = 50
@@ -49,6 +53,55 @@ def render_status(status: Status) -> Group:
         table.add_row("store", Text(status.warning, style="yellow"))
     table.add_row("plan", status.plan_id)
     return Group(table, *_causes(status))
+
+
+def exit_code_of(looks: Sequence[Status | RunnerError]) -> int:
+    """The worst of several: one that stopped, or cannot be read, before one that runs, before those that finished."""
+    codes = [EXIT_CODES[look.state] if isinstance(look, Status) else EXIT_CODES["stopped"] for look in looks]
+    return max((code for code in codes if code != EXIT_CODES["absent"]), default=EXIT_CODES["absent"])
+
+
+def statuses_document(parent: str, below: Below, looks: Sequence[Status | RunnerError]) -> dict[str, Any]:
+    """Several outputs at a glance, for scripts. Each has its `name` below the parent."""
+    jobs = [
+        {"name": name} | (look.document() if isinstance(look, Status) else {"state": "unreadable"} | _failed(look))
+        for name, look in zip(below.names, looks, strict=True)
+    ]
+    return {"output": parent, "jobs": jobs, "cut": below.cut}
+
+
+def _failed(error: RunnerError) -> dict[str, Any]:
+    return {"error": told_error(error)}
+
+
+def render_statuses(below: Below, looks: Sequence[Status | RunnerError]) -> Group:
+    """A line for each output, and what is left out."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("job", "state", "rows", "done", "shards", "retried", "rejected", "last heard"):
+        table.add_column(
+            name,
+            justify="left" if name in ("job", "state") else "right",
+            overflow="fold" if name == "job" else "ellipsis",
+        )
+    unread = []
+    for name, look in zip(below.names, looks, strict=True):
+        job = Text(printable(name))
+        if isinstance(look, RunnerError):
+            table.add_row(job, Text("unreadable", style="bold red"))
+            unread.append(Text(printable(f"{name}: {redact(str(look))}"), style="red"))
+            continue
+        heard = duration(look.heartbeat_age_s) + " ago" if look.heartbeat_age_s is not None else look.heartbeat
+        figures = (
+            f"{look.rows_seen:,} of {look.rows:,}",
+            f"{look.share:.0%}",
+            f"{look.shards_done:,} of {look.shards:,}",
+            f"{look.retries:,}",
+            f"{look.rows_rejected:,}",
+            heard,
+        )
+        table.add_row(job, Text(look.state, style=_STATE_STYLE[look.state]), *figures)
+    cut = [Text(f"not all: {below.cut}", style="yellow")] if below.cut else []
+    return Group(table, *unread, *cut)
 
 
 def _bad_files(files: Mapping[str, str]) -> list[str]:

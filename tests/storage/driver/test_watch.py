@@ -142,7 +142,7 @@ def test_a_driver_that_ended_without_success_says_how(out: Output) -> None:
     directory = begun(out)
     directory.end(1, "interrupted")
     stream = io.StringIO()
-    assert follow(Watch(out), stream) == 70
+    assert follow(Watch(out), stream) == 4
     assert "ended: interrupted; 0 of 15 rows are written; to continue: runner run job.yaml" in stream.getvalue()
 
 

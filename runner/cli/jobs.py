@@ -124,7 +124,7 @@ def submit(
         if along is not None and done.state in ("new", "resumed"):
             console().print(_told(along), highlight=False, soft_wrap=True, markup=False)
     if how.follow and done.state != "finished":
-        _follow(api, done.id, _write)  # read or not: its exit code is the job's
+        _follow(api, done.id, _write_aside if as_json else _write)  # read or not: its exit code is the job's
 
 
 @app.command("list")
@@ -217,9 +217,7 @@ def _follow(api: RayJobs, id: str, write: Callable[[str], None]) -> None:
         print(f"job '{id}' goes on; 'runner jobs stop {id}' ends it", file=sys.stderr)  # noqa: T201
         raise
     written = jobs_of.verdict(submission)
-    console().print(
-        f"{submission.id}: complete and proven, {counted(written.rows, 'row')} in {counted(written.shards, 'part')}"
-    )
+    write(f"{submission.id}: complete and proven, {counted(written.rows, 'row')} in {counted(written.shards, 'part')}\n")
 
 
 def _folder(
@@ -329,6 +327,12 @@ def _facts(submission: Submission) -> dict[str, object]:
 def _write(text: str) -> None:
     sys.stdout.write(printable(text, lines=True))
     sys.stdout.flush()
+
+
+def _write_aside(text: str) -> None:
+    """Where standard output is for JSON alone."""
+    sys.stderr.write(printable(text, lines=True))
+    sys.stderr.flush()
 
 
 def _write_while_read(text: str) -> None:

@@ -52,6 +52,7 @@ def test_a_job_runs_on_the_cluster_once_and_leaves_no_secret(
     assert job["id"].startswith(f"runner-{status.plan_id[:8]}-")
     assert (job["status"], job["exit_code"]) == ("SUCCEEDED", 0)
     told = command("jobs", "status", job["id"])
+    assert told.returncode == 0, told.stderr
     assert "SUCCEEDED, exit code 0" in told.stdout
     assert "2,000 of 2,000" in told.stdout
     logs = command("jobs", "logs", job["id"].rpartition("-")[0])  # without its number: the latest
@@ -113,17 +114,20 @@ def test_of_two_submits_at_once_one_runs_and_a_stopped_one_is_continued(
     assert id.endswith("-1")
 
     await_that(lambda: read_status(output).shards_done >= 2, "two shards are done")
+    assert command("jobs", "status", id).returncode == 3
     assert "is being stopped" in command("jobs", "stop", id).stdout
     jobs = lambda: {one["id"]: one for one in json.loads(command("jobs", "list", "--json").stdout)}  # noqa: E731
     await_that(lambda: jobs()[id]["status"] == "STOPPED", "the job is stopped")
     stopped = read_status(output)
     assert (stopped.state, stopped.ended) == ("stopped", "interrupted")
     assert 2 <= stopped.shards_done < 60
+    assert command("jobs", "status", id, "--json").returncode == 4
 
-    done = command("submit", "job.yaml", "--follow")
+    done = command("submit", "job.yaml", "--follow", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"submitted again as {id[:-1]}2" in done.stdout
-    assert "were done before" in done.stdout
+    assert {"state": "resumed", "id": f"{id[:-1]}2"}.items() <= json.loads(done.stdout).items()
+    assert "were done before" in done.stderr
+    assert "complete and proven" in done.stderr
     assert read_status(output).epoch == 2
 
 

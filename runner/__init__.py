@@ -67,7 +67,7 @@ def run(
     overrides:  'limits.max_attempts=2' and the like, as `--set` on the command line.
     in_process: work in this process, without Ray.
     address:    of a running Ray cluster; None: a Ray that is initialised here already, else a local one.
-    overwrite:  remove what earlier jobs published in this output, and begin anew.
+    overwrite:  remove what earlier jobs published in this output, and begin anew; what was begun so, goes on.
     takeover:   although another driver writes there; it stops when it next looks.
     wait_for_driver_s: how long at most to wait for another driver that writes there; then it goes on by itself.
     model_cache: folder for copies of remote models, on this machine and those of the workers; None: each user's own.

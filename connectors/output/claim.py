@@ -1,13 +1,13 @@
 """Whether a directory may be taken for a plan: what is there already, whose it is, and what makes room for it.
 
-The invariant: nothing is removed but `_SUCCESS`, the parts that an old manifest lists or that carry the header of an
-old plan, and the receipts of those; and only with `--overwrite`.
+The invariant: nothing is removed but `_SUCCESS`, the parts that an old manifest lists, that have a receipt or that
+carry the header of an old plan, and the receipts of those; and only with `--overwrite`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from connectors.output.layout import (
     plan8_of_folder,
     plan8_of_part,
     shard_of_part,
+    shard_of_receipt,
 )
 from connectors.output.part import OTHER_WAY, stated
 from connectors.store.listing import hidden
@@ -39,7 +40,7 @@ OVERWRITE_WAY = f"{OTHER_WAY}, or replace it with --overwrite"
 class Claim:
     """What a driver may do now.
 
-    state:    "new" for the first driver of the plan.
+    state:    "new" for the first driver of the plan, and for one that removed what was there of it.
     epoch:    of this driver; of the driver that finished, where everything is there already.
     warning:  what this store cannot promise, "" where it can all.
     """
@@ -143,36 +144,75 @@ def check_plan(store: Store, names: Layout, plan: Plan) -> None:
         )
 
 
-def clear(store: Store, *, takeover: bool) -> None:
+def write_plan(store: Store, names: Layout, plan: Plan) -> None:
+    """See to it that the plan is there as it is, in the place of one that is damaged."""
+    content = canonical({"plan_id": plan.id, **plan.document()}).encode()
+    if not store.create(names.plan, content) and store.read(names.plan) != content:
+        store.replace(names.plan, content)
+
+
+def planned(store: Store, names: Layout, plan: Plan) -> bool:
+    """Whether the plan is there. raises: as `check_plan`."""
+    if store.read(names.plan) is None:
+        return False
+    check_plan(store, names, plan)
+    return True
+
+
+def own_success(store: Store, present: Collection[str]) -> dict[str, Any]:
+    """`_SUCCESS` of whatever plan, {} where there is none. raises: OutputError where it is not ours to remove."""
+    success = decode(store.read(SUCCESS)) or {} if SUCCESS in present else {}
+    if SUCCESS in present and not isinstance(success.get("plan_id"), str):
+        raise OutputError(f"cannot replace '{store.url}': its '{SUCCESS}' was not written by this runner; remove it")
+    return success
+
+
+def own_parts(store: Store, present: Iterable[str], success: Mapping[str, Any]) -> dict[str, str]:
+    """The parts that jobs published here: what the manifest lists, what a receipt tells of, or what carries the header
+    of its plan.
+
+    returns: name -> first digits of its plan.
+    """
+    finished = Layout(success.get("plan_id", "")).plan8
+    listed = {str(part.get("name")) for part in _listed(store, success)}
+    theirs = {name: plan8 for name in present if (plan8 := plan8_of_part(name))}
+    noted = {plan8: noted_shards(store, Layout(plan8)) for plan8 in {*theirs.values()}}
+
+    def known(name: str, plan8: str) -> bool:
+        if plan8 == finished and listed:
+            return name in listed
+        return shard_of_part(name) in noted[plan8] or _carries_header(store, name, plan8)
+
+    return {name: plan8 for name, plan8 in theirs.items() if known(name, plan8)}
+
+
+def noted_shards(store: Store, names: Layout) -> set[int]:
+    """The shards that have a receipt."""
+    return {shard for name in store.names(names.receipts) if (shard := shard_of_receipt(name)) >= 0}
+
+
+def clear(store: Store, going: Sequence[str], own: str, may: Callable[[], None], *, keep: bool, takeover: bool) -> None:
     """Make room: remove what earlier jobs published here, `_SUCCESS` first. Files of others stay.
 
-    raises: BusyError where a driver still writes here; OutputError where `_SUCCESS` or its manifest is not ours or not
-            whole.
+    going:  names of files, in this order.
+    own:    first digits of the plan whose driver clears. keep: its receipts stay, as its parts do.
+    may:    called before each removal; raises where this driver is not to write any more.
+    raises: BusyError where a driver of another plan still writes here.
     """
-    present = store.names("")
-    success = decode(store.read(SUCCESS)) if SUCCESS in present else None
-    if SUCCESS in present and not isinstance((success or {}).get("plan_id"), str):
-        raise OutputError(f"cannot replace '{store.url}': its '{SUCCESS}' was not written by this runner; remove it")
-    finished = Layout((success or {}).get("plan_id", "")).plan8
-    listed = {str(part.get("name")) for part in _listed(store, success or {})}
-    grammatical = {name: plan8 for name in present if (plan8 := plan8_of_part(name))}
-    parts = {
-        name: plan8
-        for name, plan8 in grammatical.items()
-        if (name in listed if plan8 == finished and listed else _carries_header(store, name, plan8))
-    }
-    fenced = _fences(store, takeover=takeover)
-    if success is not None:
-        store.remove(SUCCESS)
-    for name in sorted(parts):
-        store.remove(name)
-    for plan8 in sorted({*parts.values()}):
-        store.remove_folder(Layout(plan8).receipts)  # else they would be believed for parts of another attempt
-        store.remove_folder(Layout(plan8).rejects)  # of the parts that are gone
-    for plan8 in _plans(store):
-        store.remove(Layout(plan8).numerics)  # of a worker whose parts are gone: the next first one may be another
-    for end in fenced:
-        end()
+    others = [plan8 for plan8 in plans(store) if plan8 != own]
+    fenced = _fences(store, others, takeover=takeover)
+    try:
+        for name in going:
+            may()
+            store.remove(name)
+        for plan8 in others if keep else (*others, own):
+            may()
+            store.remove_folder(Layout(plan8).receipts)  # else they would be believed for parts of another attempt
+            store.remove_folder(Layout(plan8).rejects)  # of the parts that are gone
+            store.remove(Layout(plan8).numerics)  # of a worker whose parts are gone: the next first one may be another
+    finally:
+        for end in fenced:
+            end()
 
 
 def _listed(store: Store, success: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -183,15 +223,15 @@ def _listed(store: Store, success: Mapping[str, Any]) -> list[dict[str, Any]]:
         return []
 
 
-def _plans(store: Store) -> list[str]:
+def plans(store: Store) -> list[str]:
     return [plan8 for name in store.names(RUN) if (plan8 := plan8_of_folder(name))]
 
 
-def _fences(store: Store, *, takeover: bool) -> list[Callable[[], None]]:
-    """One for every plan that is here. Where one cannot be had, none is kept: it would be in our own way."""
+def _fences(store: Store, fenced_off: Sequence[str], *, takeover: bool) -> list[Callable[[], None]]:
+    """One for each of these plans. Where one cannot be had, none is kept: it would be in our own way."""
     fenced: list[Callable[[], None]] = []
     try:
-        for plan8 in _plans(store):
+        for plan8 in fenced_off:
             fenced.append(_fence(store, plan8, takeover=takeover))
     except BaseException:
         for end in fenced:
@@ -203,7 +243,7 @@ def _fences(store: Store, *, takeover: bool) -> list[Callable[[], None]]:
 def _fence(store: Store, plan8: str, *, takeover: bool) -> Callable[[], None]:
     """Take the next epoch of an old plan, so that a driver of it that wakes up stops. Returns how to let go of it."""
     epochs = Epochs(store, Layout(plan8))
-    epoch = epochs.begin(takeover=takeover)
+    epoch = epochs.begin(takeover=takeover, cleared=False)  # what is left of it is none of its own --overwrite
     return lambda: epochs.end(epoch, "superseded")
 
 

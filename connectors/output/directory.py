@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -22,12 +23,12 @@ from connectors.output.claim import (
     is_read,
     read_manifest,
     read_success,
-    refuse_foreign,
-    refuse_other_parts,
     require_plan,
+    write_plan,
 )
 from connectors.output.epoch import Ending, Epochs
 from connectors.output.layout import SUCCESS, Layout, decode, encode
+from connectors.output.outlook import Survey, Terms, survey
 from connectors.output.part import Losses, Part, Parts
 from connectors.output.receipts import Receipts
 from connectors.output.status import Status, read_status
@@ -103,29 +104,26 @@ class OutputDirectory:
     def claim(self, plan: Plan, *, overwrite: bool = False, takeover: bool = False) -> Claim:
         """Take this directory for `plan`: the first time, again, or not at all.
 
-        overwrite:  remove what earlier jobs published here, see `connectors.output.claim.clear`.
-        takeover:   although another driver writes here; it stops when it next looks.
+        overwrite, takeover: see `Terms`.
         raises:     BusyError where another driver writes; OutputError where it cannot be written, or where it holds a
                     table that is not of this job: of another job, naming what differs, or anybody's.
         """
-        if overwrite:
-            refuse_foreign(self.store, self.store.names(""))
-            clear(self.store, takeover=takeover)
-        present = set(self.store.names(""))
-        refuse_other_parts(self.store, self._names, plan, present)
-        finished = read_success(self.store, plan) if SUCCESS in present else None
-        require_plan(self.store, self._names, plan)
-        if finished is not None:
-            return Claim("finished", int(finished["epoch"]))
+        terms = Terms(overwrite, takeover)
+        found = survey(self.store, self._names, plan, self.epochs, terms)
+        if not found.planned:
+            (write_plan if overwrite else require_plan)(self.store, self._names, plan)
+        if found.state == "finished":
+            return Claim("finished", found.epoch)
         failpoint("D3.after")
-        epoch = self.epochs.begin(takeover=takeover)
+        epoch = self.epochs.begin(takeover=takeover, **({"cleared": False} if found.anew else {}))
         failpoint("D4.after")
         try:
+            self._make_room(found, epoch, takeover)
             warning = self._probe_store(epoch)
         except BaseException:
             self.epochs.end(epoch, "failed")
             raise
-        return Claim("new" if epoch == 1 else "resumed", epoch, self.mode, warning)
+        return Claim("new" if epoch == 1 or found.anew else "resumed", epoch, self.mode, warning)
 
     def done(self, plan: Plan) -> dict[int, Receipt]:
         """The shards that are done, for a schedule. Receipts may be provisional until `finish`; see `Receipts.done`."""
@@ -228,7 +226,7 @@ class OutputDirectory:
             read_success(self.store, plan)
         failpoint("D11.after")
         self.store.discard(self._names.staging)  # spools of attempts that were killed
-        self._drop_rejects(complete)
+        self._receipts.drop_rejects(complete)
         return {receipt.shard: receipt for receipt in complete}
 
     # details
@@ -240,6 +238,15 @@ class OutputDirectory:
     @property
     def _receipts(self) -> Receipts:
         return Receipts(self.store, self._names, self._parts)
+
+    def _make_room(self, found: Survey, epoch: int, takeover: bool) -> None:
+        """Remove what was found to go. Until that is noted as done, a plan that begins anew begins anew again."""
+        may = partial(self.epochs.require_newest, epoch)
+        if found.anew or found.going:
+            clear(self.store, found.going, self._names.plan8, may, keep=not found.anew, takeover=takeover)
+        if found.anew:
+            may()
+            self.epochs.note(epoch, {"cleared": True})
 
     def _probe_store(self, epoch: int) -> str:
         """Ask the store how parts can be published here; returns what it cannot promise."""
@@ -255,14 +262,6 @@ class OutputDirectory:
         for receipt in self._receipts.uncommitted(plan):
             if self.store.stat(receipt.staged) is not None:  # else it is lost, and the shard is computed again
                 self._parts.promote(receipt, self.epochs.require_held)
-
-    def _drop_rejects(self, receipts: Sequence[Receipt]) -> None:
-        """Reject files of attempts that failed or lost. Best effort: no right to delete is needed."""
-        named = {receipt.reject_file for receipt in receipts}
-        with suppress(RunnerError):
-            for file in self.store.names(self._names.rejects):
-                if (name := f"{self._names.rejects}/{file}") not in named:
-                    self.store.remove(name)
 
     def _check_parts(self, receipts: Sequence[Receipt], listed: Mapping[str, int], doing: str, advice: str) -> None:
         sizes = {receipt.part: receipt.size for receipt in receipts}

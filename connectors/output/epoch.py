@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -82,11 +83,16 @@ class Heartbeat:
 
 @dataclass
 class Epochs:
-    """The epochs of one plan. process: who drives; tests give another one."""
+    """The epochs of one plan.
+
+    process: who drives; tests give another one.
+    looks:   only looks, and writes nothing: ages are by the clock of this machine, and say what is likely.
+    """
 
     store: Store
     names: Layout
     process: Process = field(default_factory=Process.current)
+    looks: bool = False
     held: int = 0  # the epoch of this driver, once it has one
     _facts: dict[str, Any] = field(default_factory=dict)  # of that epoch
 
@@ -118,15 +124,26 @@ class Epochs:
 
     def age(self, name: str) -> float | None:
         """Seconds since `name` was written, by the clock of the store: a small file is written to read it."""
+        if self.looks:
+            then = self.store.modified(name)
+            return None if then is None else time.time() - then
         with suppress(RunnerError):  # not allowed to write here: then it cannot be known
             self.store.replace(self.names.clock, encode({"purpose": "its modification time is the store's clock"}))
             then, now = self.store.modified(name), self.store.modified(self.names.clock)
             return None if then is None or now is None else now - then
         return None
 
-    def begin(self, *, takeover: bool) -> int:
+    def refuse_rival(self, *, takeover: bool) -> Heartbeat | None:
+        """The latest epoch. raises: as `begin`, which looks once more."""
+        last = self.latest()
+        if not takeover:
+            self._refuse(last)
+        return last
+
+    def begin(self, *, takeover: bool, **facts: object) -> int:
         """Take the next epoch. From then on a driver with a lower one stops, and must not finish.
 
+        facts:  kept in its document from the first moment, see `note`.
         raises: BusyError where another driver writes here, and not `takeover`.
         """
         self._facts = {
@@ -134,6 +151,7 @@ class Epochs:
             "driver": secrets.token_hex(6),  # no two documents are equal: the store may ask whose one is
             **asdict(self.process),
             "started": _now(),
+            **facts,
         }
         taken = 0
         while True:

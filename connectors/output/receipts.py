@@ -16,7 +16,7 @@ from connectors.output.layout import Layout, decode, encode, shard_of_receipt
 from connectors.output.part import Parts
 from connectors.store.store import Store
 from jobs.attempt import Failure, Receipt, Success
-from jobs.errors import OutputError, StorageError
+from jobs.errors import OutputError, RunnerError, StorageError
 from jobs.plan import Plan, Shard
 from jobs.words import counted
 
@@ -81,6 +81,14 @@ class Receipts:
                     f" {counted(receipt.rows_rejected, 'row')}; restore it, or delete '{receipt.part}' too and run the"
                     " same command again to compute both"
                 )
+
+    def drop_rejects(self, receipts: Iterable[Receipt]) -> None:
+        """Remove the reject files of attempts that failed or lost. Best effort: no right to delete is needed."""
+        named = {receipt.reject_file for receipt in receipts}
+        with suppress(RunnerError):
+            for file in self.store.names(self.names.rejects):
+                if (name := f"{self.names.rejects}/{file}") not in named:
+                    self.store.remove(name)
 
     def note(self, success: Success, failures: Sequence[Failure]) -> None:
         """Keep a receipt, and the attempts that failed before it. A cache: a run goes on where it cannot be kept."""

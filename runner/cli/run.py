@@ -33,7 +33,12 @@ class RunFlags:
     address: Annotated[str | None, typer.Option(help="Address of a running Ray cluster.")] = None
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Remove what earlier jobs published in this output, and begin anew.")
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Remove what earlier jobs published in this output, and begin anew; until that is finished, the same"
+            " command continues it.",
+        ),
     ] = False
     takeover: Annotated[
         bool, typer.Option("--takeover", help="Although another driver writes there; it stops when it next looks.")

@@ -63,7 +63,7 @@ class RunOptions:
 
     in_process: work in this process, without Ray.
     address:    of a running Ray cluster; None: a Ray that is initialised here already, else a local one.
-    overwrite, takeover: see `OutputDirectory.claim`.
+    overwrite, takeover: see `connectors.output.outlook.Terms`.
     wait_for_driver_s: how long at most to wait for another driver that writes there; see `runner.driver.waiting`.
     cache:      where remote models are copied to, here and on the machines of the workers.
     command:    that continues this run, kept in the output for those who look at it.

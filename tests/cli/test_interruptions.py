@@ -123,6 +123,35 @@ def test_an_interrupted_job_says_how_to_continue_and_does(
     require_half_plus_two(tmp_path / "out", 4000)
 
 
+def test_an_overwrite_that_was_interrupted_goes_on_with_either_command(
+    slow_job: Path,
+    start: Callable[..., subprocess.Popen[str]],
+    command: Callable[..., subprocess.CompletedProcess[str]],
+    tmp_path: Path,
+    require_half_plus_two: Answers,
+) -> None:
+    output, overwrite = tmp_path / "out", ("run", "job.yaml", "--in-process", "--overwrite")
+    (output / "_run").mkdir(parents=True)
+    before: dict[str, int] = {}
+    for _ in range(2):  # the second time, the same command continues
+        process = start(*overwrite)
+        await_parts(process, output, len(before) + 2)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode == 130, errors
+        assert errors.endswith("to continue: runner run job.yaml --in-process\n")
+        assert json.loads(command("status", "out", "--json").stdout)["command"] == "runner run job.yaml --in-process"
+        assert before.items() <= parts(output).items()
+        before = parts(output)
+    done = command(*overwrite, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["rows_run"] == 4000 - 100 * len(before)
+    assert before.items() <= parts(output).items()
+    require_half_plus_two(output, 4000)
+    again = command(*overwrite, "--set", "model.signature=serving_default", "--json")
+    assert json.loads(again.stdout)["rows_run"] == 4000
+
+
 def test_a_watch_elsewhere_sees_a_killed_driver_and_names_the_command_that_continues(
     start: Callable[..., subprocess.Popen[str]], slow_job: Path, tmp_path: Path
 ) -> None:

@@ -32,8 +32,19 @@ class Once:
     hit: tuple[str, str, str] | None = None
     calls_before: int = 0
     history: History | None = None
+    begun: bool = True  # only then steps count
+
+    def begin(self) -> None:
+        """From now on: what was before is no part of it."""
+        assert self.history is not None
+        self.begun = True
+        self.history.model_calls.clear()
+        self.history.ends.clear()
+        self.history.world.trace.clear()
 
     def __call__(self, actor: Actor, operation: str, name: str, number: int) -> Fault | None:
+        if not self.begun:
+            return None
         self.steps.append((operation, name))
         if self.hit is not None or not self.wanted(operation, name, len(self.steps) - 1):
             return None
@@ -42,22 +53,34 @@ class Once:
         return Fault(self.effect)
 
 
-def finish(once: Once, staged: bool = False, most_runs: int = 4) -> History:
-    """Run the command until it ends well. staged: on a store that does not refuse a second object of one name."""
+def finish(once: Once, staged: bool = False, most_runs: int = 4, overwrite: bool = False) -> History:
+    """Run the command until it ends well.
+
+    staged:    on a store that does not refuse a second object of one name.
+    overwrite: a job that was finished without a fault, and then with --overwrite.
+    """
     with spool_folder() as spools:
         history = once.history = history_of(1, FILES, 1, 2, spools, once, Nature())
         history.objects.exclusive = not staged
 
+        def run(number: int) -> bool:
+            errors: list[object] = []
+            again = overwrite and number > 0
+
+            def command() -> None:
+                errors.append(drive(history, takeover=True, overwrite=again))
+
+            process = history.world.spawn(f"run{number}", command)
+            process.steady = number == 0
+            while not process.over:
+                history.world.sleep(5)
+            return errors == [None]
+
         def user() -> None:
-            for number in range(1, most_runs + 1):
-                errors: list[object] = []
-                command = history.world.spawn(
-                    f"run{number}", lambda errors=errors: errors.append(drive(history, takeover=True))
-                )
-                while not command.over:
-                    history.world.sleep(5)
-                if errors == [None]:
-                    return
+            if overwrite:
+                assert run(0)
+                once.begin()
+            any(run(number) for number in range(1, most_runs + 1))
 
         with history.simulated():
             history.world.spawn("user", user).steady = True
@@ -119,6 +142,30 @@ def test_whatever_single_step_fails_the_rows_are_the_same_and_nothing_finished_i
         assert not again, f"{where}: shards {again} were finished and are computed again\n{history.trace}"
         assert max(Counter(history.model_calls).values()) <= 2, f"{where}: {history.model_calls}\n{history.trace}"
     assert {"create", "promote" if staged else "publish", "dispatch", "compute", "failpoint"} <= met.keys()
+
+
+@pytest.mark.parametrize("staged", [False, True], ids=["direct", "staged"])
+@pytest.mark.parametrize("effect", ["kill_before", "kill_after", "refuse"])
+def test_whatever_single_step_of_an_overwrite_fails_it_goes_on_and_keeps_nothing_older(
+    effect: str, staged: bool
+) -> None:
+    clean = Once(begun=False)
+    require_proven(finish(clean, staged, overwrite=True))
+    met: Counter[str] = Counter()
+    for step in range(len(clean.steps)):
+        once = Once(lambda operation, name, number, step=step: number == step, effect, begun=False)
+        history = finish(once, staged, overwrite=True)
+        require_proven(history)
+        assert once.hit is not None
+        met[once.hit[1]] += 1
+        where = f"{effect} at step {step}, {once.hit}"
+        epochs = {json.loads(content.splitlines()[-1])["header"]["epoch"] for content in parts(history).values()}
+        assert min(epochs) > 1, f"{where}: a part of the first run was kept\n{history.trace}"
+        done = [what for _, _, what in history.world.trace if what.startswith(f"create {SUCCESS}")]
+        again = set(history.model_calls[once.calls_before :]) & finished_before(history, once.calls_before)
+        # Only a run whose end was not told is begun once more although it was finished.
+        assert not again or len(done) > 1, f"{where}: shards {again} are computed again\n{history.trace}"
+    assert {"remove", "replace", "create", "dispatch"} <= met.keys()
 
 
 @pytest.mark.parametrize("effect", ["lose", "taken", "kill_after"])

@@ -17,7 +17,7 @@ from simulation import first_caught
 from simulation_store import SimulatedStore
 
 import jobs.manifest
-from connectors.output import claim, directory, part
+from connectors.output import claim, outlook, part
 from connectors.output.directory import OutputDirectory
 from connectors.output.epoch import Epochs
 from connectors.output.layout import SUCCESS, decode
@@ -150,7 +150,7 @@ def mutations() -> tuple[Mutation, ...]:
         Mutation("receipts are trusted without their parts", _patched((OutputDirectory, "done", _receipts_alone))),
         Mutation(
             "parts of another plan are not looked for",
-            _patched((directory, "refuse_other_parts", _nothing)),
+            _patched((outlook, "refuse_other_parts", _nothing)),
         ),
         Mutation("the plan that is there is not compared", _patched((claim, "check_plan", _nothing))),
         Mutation(

@@ -77,7 +77,9 @@ def history_of(
     return History(seed, world, objects, planned, nature, workers, judge)
 
 
-def drive(history: History, model: str = MODEL, *, takeover: bool = False) -> RunnerError | None:
+def drive(
+    history: History, model: str = MODEL, *, takeover: bool = False, overwrite: bool = False
+) -> RunnerError | None:
     """One run of the command, in the actor that calls it. returns: the error that ended it."""
     document = {
         "model": {"url": model},
@@ -85,10 +87,12 @@ def drive(history: History, model: str = MODEL, *, takeover: bool = False) -> Ru
         "output": {"url": ROOT, "format": "arrow"},
         "workers": {"count": history.workers},
     }
-    history.world.note(f"run{' --takeover' if takeover else ''}")
+    history.world.note(f"run{' --takeover' if takeover else ''}{' --overwrite' if overwrite else ''}")
     first = len(history.pools)
     try:
-        launch(Job.model_validate(document), RunOptions(takeover=takeover), warn=history.world.note)
+        launch(
+            Job.model_validate(document), RunOptions(takeover=takeover, overwrite=overwrite), warn=history.world.note
+        )
     except RunnerError as error:
         history.world.note(f"ends: {type(error).__name__}: {error.message}")
         history.ends.append(type(error).__name__)

@@ -3,7 +3,7 @@
 I1 at most one object ever at a final name; I2 every part is whole, its header matches plan and shard, and it holds
 the rows of its shard in order; I3 no row is in two parts, and with `_SUCCESS` every row is in one; I4 `_SUCCESS` only
 after a manifest, a manifest only after all parts; I5 after `_SUCCESS` nothing changes outside `_run/`. I6 (reject
-files) comes with reject files.
+files) comes with reject files. I7 a part or `_SUCCESS` goes only while the newest driver says that it clears.
 """
 
 from __future__ import annotations
@@ -46,8 +46,11 @@ class Judge:
         if name.startswith(f"{RUN}/"):
             self._private(name, before, after)
             return
-        if before is not None:
-            self._violate(f"I1: '{name}' was {'deleted' if after is None else 'overwritten'}")
+        if before is not None and after is None:
+            if not self._clears():
+                self._violate(f"I7: '{name}' was deleted")
+        elif before is not None:
+            self._violate(f"I1: '{name}' was overwritten")
         elif SUCCESS in self._objects.content and name != SUCCESS:
             self._violate(f"I5: '{name}' came after {SUCCESS}")
         elif name == SUCCESS:
@@ -56,6 +59,12 @@ class Judge:
             self._part(name, after or b"")
         else:
             self._violate(f"I2: '{name}' is no name of this protocol")
+
+    def _clears(self) -> bool:
+        """Whether the newest driver removes what was there before it."""
+        epochs = sorted(name for name in self._objects.content if name.startswith(f"{self._names.epochs}/"))
+        newest = decode(self._objects.content[epochs[-1]]) if epochs else None
+        return (newest or {}).get("cleared") is False
 
     def rows(self) -> Counter[Row]:
         """What readers of the output see."""

@@ -134,6 +134,14 @@ class SimulatedStore:
     def replace(self, path: str, content: bytes) -> None:
         self._ask("replace", path, lambda: self.objects.put(path, content))
 
+    def remove(self, path: str) -> None:
+        self._ask("remove", path, lambda: self.objects.drop(path))
+
+    def remove_folder(self, folder: str) -> None:
+        for name in self.names(folder):
+            (self.remove_folder if name.endswith("/") else self.remove)(f"{folder}/{name}".rstrip("/"))
+        self.discard(folder)
+
     def spool(self, staging: str) -> Path:
         folder = Path(tempfile.mkdtemp(dir=self.objects.spools))
         self._spools[staging] = folder

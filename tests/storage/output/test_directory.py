@@ -478,7 +478,7 @@ def test_a_driver_that_another_one_keeps_out_leaves_nothing_in_its_own_way(out: 
     assert refused.value.exit_code == 75
     assert {"epoch": epoch, "plan_id": busy.id[:8]}.items() <= refused.value.facts.items()
     later.epochs.end(epoch, "interrupted")
-    assert opened(out, free).claim(free, overwrite=True).state == "resumed"
+    assert opened(out, free).claim(free, overwrite=True).state == "new"
 
 
 def test_an_output_on_a_store_that_refuses_only_single_requests_is_direct(

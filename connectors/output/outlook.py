@@ -1,0 +1,91 @@
+"""What a driver would meet in a directory: what is there of its plan, whose the rest is, and what stands in the way.
+
+Refuses to know how a directory is taken. The invariants: looking writes nothing, and a claim does what was found here,
+so that a plan that says what a run would meet and the run itself cannot disagree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from connectors.output.claim import (
+    own_parts,
+    own_success,
+    planned,
+    plans,
+    read_success,
+    refuse_foreign,
+    refuse_other_parts,
+)
+from connectors.output.epoch import Epochs
+from connectors.output.layout import SUCCESS, Layout
+from connectors.store.store import Store
+from jobs.plan import Plan
+
+State = Literal["new", "resumed", "finished"]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a directory is asked for.
+
+    overwrite: remove what earlier jobs published here, and begin anew; a plan that was begun so, and did not finish,
+               goes on.
+    takeover:  although another driver writes here; it stops when it next looks.
+    """
+
+    overwrite: bool = False
+    takeover: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What is there for a plan, and what a driver has to do before it works.
+
+    state:    new: nothing of it is there; resumed: an earlier driver began it; finished: all is done.
+    epoch:    of the driver that finished; 0 where none did.
+    planned:  its plan is there, whole.
+    anew:     all parts of the plan that are there go, too: --overwrite begins it.
+    going:    names of the files that are removed first.
+    """
+
+    state: State
+    epoch: int = 0
+    planned: bool = False
+    anew: bool = False
+    going: tuple[str, ...] = ()
+
+
+def survey(store: Store, names: Layout, plan: Plan, epochs: Epochs, terms: Terms) -> Survey:
+    """Look at what is there. Writes nothing, but for the clock of `epochs` where these do not only look.
+
+    raises: OutputError where another driver writes here and is not to be taken over, or where there is a table that is
+            not of this job, or something of it that was changed. What would be refused after a removal is refused now.
+    """
+    present = store.names("")
+    if terms.overwrite:
+        return _overwriting(store, names, plan, epochs, terms, present)
+    refuse_other_parts(store, names, plan, present)
+    success = read_success(store, plan) if SUCCESS in present else None
+    whole = planned(store, names, plan)
+    if success is not None:
+        return Survey("finished", int(success["epoch"]), whole)
+    before = epochs.refuse_rival(takeover=terms.takeover)
+    return Survey("resumed" if before else "new", planned=whole)
+
+
+def _overwriting(store: Store, names: Layout, plan: Plan, epochs: Epochs, terms: Terms, present: list[str]) -> Survey:
+    """A plan that --overwrite began goes on until it is finished: what is there of it was computed since."""
+    refuse_foreign(store, present)
+    success = own_success(store, present)
+    parts = own_parts(store, present, success)
+    goes_on = success.get("plan_id") != plan.id and epochs.noted("cleared") is True
+    going = [name for name, plan8 in parts.items() if not (goes_on and plan8 == names.plan8)]
+    refuse_other_parts(store, names, plan, [name for name in present if name not in going])
+    for plan8 in plans(store):
+        rivals = epochs if plan8 == names.plan8 else Epochs(store, Layout(plan8), epochs.process, epochs.looks)
+        rivals.refuse_rival(takeover=terms.takeover)
+    return Survey(
+        "resumed" if goes_on else "new", anew=not goes_on, going=(*([SUCCESS] if success else []), *sorted(going))
+    )

@@ -119,15 +119,26 @@ def start(
     return Handle(_job(job, overrides), options, display, screen)
 
 
-def plan(job: Job | str | Path, *overrides: str, model_cache: str | None = None) -> Preflight:
-    """Bind the job to its model and its input, and cut it into shards. Starts nothing, writes nothing.
+def plan(
+    job: Job | str | Path,
+    *overrides: str,
+    in_process: bool = False,
+    overwrite: bool = False,
+    takeover: bool = False,
+    model_cache: str | None = None,
+) -> Preflight:
+    """Bind the job to its model and its input, cut it into shards, and look at the output. Starts and writes nothing.
 
+    in_process, overwrite, takeover: as for `run`; `Preflight.outlook` says what a run with them would meet.
     raises: JobError, with all that is wrong.
     """
     from connectors.models.cache import CacheSettings
+    from connectors.output.outlook import Terms
+    from runner.preflight.outlook import foreseen
     from runner.preflight.preflight import preflight
 
-    return preflight(_job(job, overrides), CacheSettings(model_cache))
+    ready = preflight(_job(job, overrides), CacheSettings(model_cache))
+    return foreseen(ready, Terms(overwrite, takeover), in_process=in_process)
 
 
 def inspect(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -28,7 +29,7 @@ from connectors.output.claim import (
 )
 from connectors.output.epoch import Ending, Epochs
 from connectors.output.layout import SUCCESS, Layout, decode, encode
-from connectors.output.outlook import Survey, Terms, survey
+from connectors.output.outlook import Outlook, Survey, Terms, survey
 from connectors.output.part import Losses, Part, Parts
 from connectors.output.receipts import Receipts
 from connectors.output.status import Status, read_status
@@ -37,15 +38,14 @@ from connectors.store.probe import WEAKER, Mode, Probe, mode_of, probe
 from connectors.store.retry import BEST_EFFORT
 from connectors.store.store import Store
 from jobs.attempt import Attempt, Failure, Receipt, Success
-from jobs.errors import OutputError, RunnerError, one_of
+from jobs.errors import OutputError, RunnerError
 from jobs.format import DEFAULT_FORMAT
 from jobs.job import OptionValue, Output
 from jobs.manifest import manifest, receipts_of, totals
 from jobs.numerics import Numerics
 from jobs.plan import PROTOCOL_VERSION, Plan
-from jobs.words import counted
 
-__all__ = ["Claim", "Losses", "OutputDirectory", "Part", "Status", "open_dataset", "read_status"]
+__all__ = ["Claim", "Losses", "Outlook", "OutputDirectory", "Part", "Status", "Terms", "open_dataset", "read_status"]
 
 
 class OutputDirectory:
@@ -125,10 +125,27 @@ class OutputDirectory:
             raise
         return Claim("new" if epoch == 1 or found.anew else "resumed", epoch, self.mode, warning)
 
+    def outlook(self, plan: Plan, terms: Terms) -> Outlook:
+        """What `claim`, and the run that goes on from there, would meet here. Writes nothing.
+
+        raises: nothing: what would refuse a run is part of the answer.
+        """
+        try:
+            found = survey(self.store, self._names, plan, replace(self.epochs, looks=True), terms)
+            if found.state == "finished":
+                done = self.finished(plan)
+            else:
+                done = {} if found.anew else self._receipts.done(plan) | self._promotable(plan)
+        except RunnerError as error:
+            return Outlook("refused", len(plan.shards), plan.rows, error=error)
+        rows = sum(plan.shards[shard].rows for shard in done)
+        return Outlook(found.state, len(plan.shards), plan.rows, len(done), rows, len(found.going))
+
     def done(self, plan: Plan) -> dict[int, Receipt]:
         """The shards that are done, for a schedule. Receipts may be provisional until `finish`; see `Receipts.done`."""
         if self.mode == "staged":
-            self._promote_committed(plan)
+            for receipt in self._promotable(plan).values():
+                self._parts.promote(receipt, self.epochs.require_held)
         return self._receipts.done(plan)
 
     def published(self, plan: Plan) -> dict[int, Receipt]:
@@ -143,7 +160,9 @@ class OutputDirectory:
         receipts = receipts_of(read_manifest(self.store, read_success(self.store, plan)))
         listed = self.store.sizes("")
         parts = {name: size for name, size in listed.items() if is_read(name)}
-        self._check_parts(receipts, parts, "use the finished", "see 'runner verify'; --overwrite begins anew")
+        self._receipts.require_parts(
+            receipts, parts, "use the finished", "see 'runner verify'; --overwrite begins anew"
+        )
         return {receipt.shard: receipt for receipt in receipts}
 
     def record(self, success: Success, failures: Sequence[Failure]) -> Receipt:
@@ -208,7 +227,7 @@ class OutputDirectory:
         given = receipts.values() if isinstance(receipts, Mapping) else receipts
         complete = self._receipts.complete(plan, given, parts)
         again = "move away what is not of this job, and run the same command again to recompute what is missing"
-        self._check_parts(complete, parts, "finish", again)
+        self._receipts.require_parts(complete, parts, "finish", again)
         self._receipts.require_rejects(complete)
         require_plan(self.store, self._names, plan)
         document = manifest(plan, complete, epoch, parts)
@@ -258,26 +277,10 @@ class OutputDirectory:
         self.epochs.note(epoch, {"mode": probed.mode, "warning": probed.warning})
         return probed.warning
 
-    def _promote_committed(self, plan: Plan) -> None:
-        for receipt in self._receipts.uncommitted(plan):
-            if self.store.stat(receipt.staged) is not None:  # else it is lost, and the shard is computed again
-                self._parts.promote(receipt, self.epochs.require_held)
-
-    def _check_parts(self, receipts: Sequence[Receipt], listed: Mapping[str, int], doing: str, advice: str) -> None:
-        sizes = {receipt.part: receipt.size for receipt in receipts}
-        for what, names in (
-            ("is missing", sizes.keys() - listed.keys()),
-            ("was not written by this job", listed.keys() - sizes.keys()),
-            (
-                "has another size than its receipt says",
-                {n for n in sizes.keys() & listed.keys() if sizes[n] != listed[n]},
-            ),
-        ):
-            if names:
-                raise OutputError(
-                    f"cannot {doing} '{self.store.url}': {len(names)} of {counted(len(sizes), 'part is', 'parts are')}"
-                    f" not as they should be: {one_of(sorted(names))} {what}; {advice}"
-                )
+    def _promotable(self, plan: Plan) -> dict[int, Receipt]:
+        """Staged parts that a driver recorded and died before it gave them their names. One that is lost is no more."""
+        waiting = self._receipts.uncommitted(plan)
+        return {receipt.shard: receipt for receipt in waiting if self.store.stat(receipt.staged) is not None}
 
 
 def open_dataset(urls: Sequence[str], options: Mapping[str, OptionValue] | None = None) -> Any:

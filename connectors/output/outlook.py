@@ -6,8 +6,8 @@ so that a plan that says what a run would meet and the run itself cannot disagre
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 from connectors.output.claim import (
     own_parts,
@@ -21,6 +21,7 @@ from connectors.output.claim import (
 from connectors.output.epoch import Epochs
 from connectors.output.layout import SUCCESS, Layout
 from connectors.store.store import Store
+from jobs.errors import RunnerError
 from jobs.plan import Plan
 
 State = Literal["new", "resumed", "finished"]
@@ -55,6 +56,43 @@ class Survey:
     planned: bool = False
     anew: bool = False
     going: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a run would meet in its output.
+
+    state:   new: nothing of the job is there, or it goes; resumed: what is done stays, and the rest is computed;
+             finished: a run would do nothing; refused: it would end with `error`.
+    shards_done, rows_done:  what a run would not compute again.
+    removed: files that it would remove first.
+    """
+
+    state: State | Literal["refused"]
+    shards: int = 0
+    rows: int = 0
+    shards_done: int = 0
+    rows_done: int = 0
+    removed: int = 0
+    error: RunnerError | None = None
+
+    @property
+    def story(self) -> str:
+        """In a sentence, for people."""
+        first = f"; {self.removed:,} files of earlier runs are removed first" if self.removed else ""
+        done = f"{self.shards_done:,} of {self.shards:,} shards ({self.rows_done:,} of {self.rows:,} rows)"
+        match self.state:
+            case "new":
+                return f"new: nothing of this job is there{first}" if not first else f"new{first}"
+            case "resumed":
+                return f"continues: {done} are done{first}"
+            case "finished":
+                return f"already done: {self.rows:,} rows in {self.shards:,} parts; a run would do nothing"
+        return f"would be refused: {self.error}"
+
+    def document(self) -> dict[str, Any]:
+        facts = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "error"}
+        return facts | {"error": self.error.document() if self.error is not None else None}
 
 
 def survey(store: Store, names: Layout, plan: Plan, epochs: Epochs, terms: Terms) -> Survey:

@@ -16,8 +16,9 @@ from connectors.output.layout import Layout, decode, encode, shard_of_receipt
 from connectors.output.part import Parts
 from connectors.store.store import Store
 from jobs.attempt import Failure, Receipt, Success
-from jobs.errors import OutputError, RunnerError, StorageError
+from jobs.errors import OutputError, RunnerError, StorageError, one_of
 from jobs.plan import Plan, Shard
+from jobs.words import counted
 from jobs.words import counted
 
 _THREADS = 16  # receipts and headers are small: reading them is waiting
@@ -68,6 +69,24 @@ class Receipts:
         present = [plan.shards[r.shard] for r in given if provisional(r) and r.part in listed]
         read = {receipt.shard: receipt for receipt in self._read(present, listed)}
         return [read.get(receipt.shard, receipt) if provisional(receipt) else receipt for receipt in given]
+
+    def require_parts(self, receipts: Sequence[Receipt], listed: Mapping[str, int], doing: str, advice: str) -> None:
+        """raises: OutputError where a part of `receipts` is not listed with its size, or another one is."""
+        sizes = {receipt.part: receipt.size for receipt in receipts}
+        for what, names in (
+            ("is missing", sizes.keys() - listed.keys()),
+            ("was not written by this job", listed.keys() - sizes.keys()),
+            (
+                "has another size than its receipt says",
+                {n for n in sizes.keys() & listed.keys() if sizes[n] != listed[n]},
+            ),
+        ):
+            if names:
+                raise OutputError(
+                    f"cannot {doing} '{self.store.url}': {len(names)} of"
+                    f" {counted(len(sizes), 'part is', 'parts are')} not as they should be:"
+                    f" {one_of(sorted(names))} {what}; {advice}"
+                )
 
     def require_rejects(self, receipts: Iterable[Receipt]) -> None:
         """raises: OutputError where a reject file that is named is gone: a part cannot be published once more."""

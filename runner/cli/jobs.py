@@ -217,7 +217,9 @@ def _follow(api: RayJobs, id: str, write: Callable[[str], None]) -> None:
         print(f"job '{id}' goes on; 'runner jobs stop {id}' ends it", file=sys.stderr)  # noqa: T201
         raise
     written = jobs_of.verdict(submission)
-    write(f"{submission.id}: complete and proven, {counted(written.rows, 'row')} in {counted(written.shards, 'part')}\n")
+    write(
+        f"{submission.id}: complete and proven, {counted(written.rows, 'row')} in {counted(written.shards, 'part')}\n"
+    )
 
 
 def _folder(

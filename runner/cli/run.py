@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobs.errors import JobError, one_of
+from jobs.job import Job
 from runner.cli.cache import cache_settings
 from runner.cli.command import to_continue
 from runner.cli.options import AsJson, JobFlags, flattened, seconds_of
 from runner.cli.terminal import console, event_log, print_json, printer, say
 
 if TYPE_CHECKING:
+    from runner.driver.launch import RunOptions
     from runner.driver.result import Result
 
 
@@ -65,32 +67,41 @@ class RunFlags:
 
 
 @flattened
-def plan(flags: JobFlags, as_json: AsJson = False) -> None:
-    """Bind and shard, and say what would be done. Starts nothing, writes nothing."""
+def plan(flags: JobFlags, how: RunFlags, as_json: AsJson = False) -> None:
+    """Bind and shard, and say what `run` would do and meet in the output. Starts nothing, writes nothing.
+
+    Takes the flags of `run`. Where the output would refuse it, the exit code is that of `run`.
+    """
+    from connectors.output.outlook import Terms
     from runner.cli.view.plan import plan_document, render_plan
+    from runner.preflight.outlook import foreseen
     from runner.preflight.preflight import preflight
 
-    ready = preflight(flags.read(), cache_settings())
+    job, options = _wanted(flags, how), _options(how)
+    terms = Terms(options.overwrite, options.takeover)
+    ready = foreseen(preflight(job, options.cache), terms, in_process=options.in_process)
     if as_json:
         print_json(plan_document(ready))
     else:
         console().print(render_plan(ready))
+    if ready.outlook is not None and ready.outlook.error is not None:
+        raise typer.Exit(ready.outlook.error.ends_with)
 
 
-@flattened
-def run(flags: JobFlags, how: RunFlags, as_json: AsJson = False) -> None:
-    """Run the job, or continue it where it stopped."""
-    from runner.driver.launch import RunOptions, launch
-    from runner.engine.quiet import NativeNotes
-    from runner.report.display import NoDisplay, display_for
-
+def _wanted(flags: JobFlags, how: RunFlags) -> Job:
+    """The job that is to be run so. raises: JobError for flags that no run takes."""
     if how.log_format not in ("text", "json"):
         raise JobError(f"cannot log in the format '{how.log_format}': choose 'text' or 'json'")
     if missing := [name for name in how.require_env or [] if name not in os.environ]:
         raise JobError(f"cannot begin: environment variable {one_of(missing)} is not set on this machine")
     only = [f"input.only_rejects={json.dumps(how.only_rejects)}"] if how.only_rejects is not None else []
-    job = flags.read(*only)
-    options = RunOptions(
+    return flags.read(*only)
+
+
+def _options(how: RunFlags) -> RunOptions:
+    from runner.driver.launch import RunOptions
+
+    return RunOptions(
         in_process=how.in_process,
         address=how.address,
         overwrite=how.overwrite,
@@ -100,6 +111,16 @@ def run(flags: JobFlags, how: RunFlags, as_json: AsJson = False) -> None:
         metrics_file=how.metrics_file,
         command=to_continue(JobFlags, RunFlags),
     )
+
+
+@flattened
+def run(flags: JobFlags, how: RunFlags, as_json: AsJson = False) -> None:
+    """Run the job, or continue it where it stopped."""
+    from runner.driver.launch import launch
+    from runner.engine.quiet import NativeNotes
+    from runner.report.display import NoDisplay, display_for
+
+    job, options = _wanted(flags, how), _options(how)
     log, warn = event_log(), partial(say, prefix="warning: ")
     NativeNotes.as_event = log is not None
     # A descriptor of its own: loading a model in this process redirects the shared one for a moment.

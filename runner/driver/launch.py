@@ -16,7 +16,7 @@ from connectors.models.cache import CacheSettings
 from connectors.output.directory import OutputDirectory
 from connectors.store.store import Store
 from jobs.attempt import ODD, Receipt
-from jobs.errors import CapacityError, JobError, OutputError, RunnerError, SupersededError
+from jobs.errors import CapacityError, JobError, RunnerError, SupersededError
 from jobs.job import Job, Workers
 from jobs.numerics import Numerics, differences
 from jobs.rejection import Rejections
@@ -37,6 +37,7 @@ from runner.model.planned import ModelWatch
 from runner.pool.gate import TrialGate
 from runner.pool.inline import InlinePool
 from runner.pool.pool import Pool
+from runner.preflight.place import require_shared
 from runner.preflight.preflight import Preflight, complete, examine
 from runner.report.display import Display, NoDisplay, Shown
 from runner.report.event_log import EventLog
@@ -178,11 +179,7 @@ def _ready(job: Job, options: RunOptions, pool: Pool) -> Preflight:
     """What there is to do; the pool connects meanwhile, unless all is done."""
     examined = examine(job, options.cache)
     store = Store(job.output.url, job.output.options)
-    if store.kind.in_process and not options.in_process:
-        raise OutputError(
-            f"cannot write to '{store.url}' from workers: each process has a {store.scheme}:// of its own, and the"
-            " rows would vanish; choose another output url, or run in this process"
-        )
+    require_shared(store, in_process=options.in_process)
     if options.overwrite or store.stat("_SUCCESS") is None:
         pool.connect()  # Ray starts while footers are read and the plan is made
     return complete(examined)

@@ -11,6 +11,7 @@ from connectors.secret import redact
 from connectors.store.connect import below, scheme_of
 from connectors.store.listing import Pattern, has_wildcard, hidden
 from connectors.store.scratch import scratch_home
+from connectors.store.store import Store
 from jobs.errors import JobError, OutputError
 from jobs.job import Job
 
@@ -31,6 +32,15 @@ def refuse_mixed_places(job: Job, cache: CacheSettings) -> None:
         raise JobError(
             f"cannot keep parts in '{scratch_home()}' until they are published: it lies in the model '{model}', whose"
             " files would be others then; set TMPDIR to a folder of its own"
+        )
+
+
+def require_shared(store: Store, *, in_process: bool) -> None:
+    """raises: OutputError for an output that only this process has, where others are to write it."""
+    if store.kind.in_process and not in_process:
+        raise OutputError(
+            f"cannot write to '{store.url}' from workers: each process has a {store.scheme}:// of its own, and the"
+            " rows would vanish; choose another output url, or run in this process"
         )
 
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from connectors.formats.base import Source
 from connectors.models.cache import CacheSettings
+from connectors.output.outlook import Outlook
 from connectors.store.scratch import expanded
 from connectors.store.store import FileStat, Store
 from jobs import notebook
@@ -101,6 +102,7 @@ class Preflight:
     inputs: Listed
     skipped: tuple[str, ...] = ()  # what is wrong with the files that are left out
     notes: tuple[str, ...] = ()  # which columns are written as something else than they were
+    outlook: Outlook | None = None  # what a run would meet in its output, where somebody looked
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -146,7 +148,8 @@ class Preflight:
         rows = self.binding.describe()
         heads = list(rows[0]) if rows else []
         columns = notebook.table(heads, ([row.get(name, "") for name in heads] for row in rows))
-        return columns + self.plan._repr_html_()
+        met = notebook.facts("A run", {"": self.outlook.story}) if self.outlook is not None else ""
+        return met + columns + self.plan._repr_html_()
 
     def spec(self, output: Output) -> WorkerSpec:
         """What workers know. output: with an absolute url, which means the same place to all of them."""

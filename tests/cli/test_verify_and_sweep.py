@@ -58,6 +58,38 @@ def test_a_finished_job_that_lost_a_part_does_not_exit_0(command: Command, done:
     assert "runner verify" in again.stderr
 
 
+def test_plan_says_what_run_would_meet_takes_its_flags_and_ends_as_it_would(command: Command, done: Path) -> None:
+    def planned(*flags: str) -> tuple[int, dict[str, object]]:
+        said = command("plan", "job.yaml", "--json", *flags)
+        return said.returncode, json.loads(said.stdout)["outlook"]
+
+    before = {path: path.stat().st_mtime_ns for path in done.rglob("*")}
+    assert planned()[1]["state"] == "finished"
+    flags = (
+        "--in-process",
+        "--quiet",
+        "--require-env",
+        "PATH",
+        "--log-format",
+        "text",
+        "--address",
+        "h:1",
+        "--takeover",
+    )
+    code, outlook = planned("--overwrite", *flags)
+    assert (code, outlook["state"], outlook["removed"], outlook["error"]) == (0, "new", 5, None)
+    code, outlook = planned("--set", "columns.keep=[]")
+    assert (code, outlook["state"]) == (2, "refused")
+    told = command("plan", "job.yaml", "--set", "columns.keep=[]")
+    ran = command("run", "job.yaml", "--set", "columns.keep=[]", "--in-process")
+    assert (told.returncode, ran.returncode, told.stderr) == (2, 2, "")
+    refused = ran.stderr.removeprefix("error: ").strip()
+    assert refused in " ".join(told.stdout.split())
+    assert "2,000 rows in 20 row groups" in told.stdout, "the rest of its answer is there, too"
+    assert command("plan", "job.yaml", "--require-env", "NOT_SET_HERE").returncode == 2
+    assert before == {path: path.stat().st_mtime_ns for path in done.rglob("*")}
+
+
 def test_an_output_that_is_not_there_is_an_error_of_the_user(command: Command, tmp_path: Path) -> None:
     missing = command("verify", "nowhere")
     assert missing.returncode == 2

@@ -21,6 +21,7 @@ from connectors.output import claim, outlook, part
 from connectors.output.directory import OutputDirectory
 from connectors.output.epoch import Epochs
 from connectors.output.layout import SUCCESS, decode
+from connectors.output.receipts import Receipts
 from jobs.attempt import Receipt
 from jobs.errors import InternalError, StorageError
 from jobs.schedule.event import Dispatch
@@ -155,7 +156,7 @@ def mutations() -> tuple[Mutation, ...]:
         Mutation("the plan that is there is not compared", _patched((claim, "check_plan", _nothing))),
         Mutation(
             "no verification before the manifest",
-            _patched((OutputDirectory, "_check_parts", _nothing), (jobs.manifest, "_names", lambda *_: ())),
+            _patched((Receipts, "require_parts", _nothing), (jobs.manifest, "_names", lambda *_: ())),
         ),
         Mutation("a superseded driver is not stopped", _patched((Epochs, "require_newest", _nothing))),
         Mutation("an unclear answer is taken for success", _patched((SimulatedStore, "publish", _believed))),

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from jobs.words import counted
 from runner.preflight.preflight import Preflight
+from runner.report.console import printable
 from runner.report.text import byte_count
 
 
@@ -42,6 +43,7 @@ def plan_document(ready: Preflight) -> dict[str, Any]:
         "batching": None if ready.scanned.batching is None else ready.scanned.batching.document(),
         "output": ready.job.output.url,
         "not_written": list(ready.left_out),
+        "outlook": ready.outlook.document() if ready.outlook is not None else None,
     }
 
 
@@ -70,6 +72,8 @@ def render_plan(ready: Preflight) -> Group:
     if ready.left_out:
         head.add_row("not written", Text(", ".join(ready.left_out)))
     head.add_row("plan", facts["plan_id"])
+    if ready.outlook is not None:
+        head.add_row("run", Text(printable(ready.outlook.story), style="red" if ready.outlook.error else ""))
     if ready.scanned.trusted:
         head.add_row(
             "trusted", Text(f"{', '.join(ready.scanned.trusted)}: only because this job trusts the model", "yellow")

@@ -27,9 +27,12 @@ on the class or the text of a message. Every class survives pickling.
 
 from __future__ import annotations
 
+import os
 import re
+import traceback
 from collections.abc import Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 FailureClass = Literal["config", "data", "model", "memory", "transient", "infrastructure", "poison", "full", "stopped"]
@@ -102,6 +105,10 @@ class RunnerError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.message, self.facts)
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows of it."""
+        return _in_short(self)
 
 
 def _plain(value: object) -> object:
@@ -212,6 +219,31 @@ class StoppedError(RunnerError):
 
     exit_code = 130
     failure_class = "stopped"
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run in a notebook or a script was interrupted; its message says how to continue. No `Exception`, as Ctrl-C."""
+
+    def _render_traceback_(self) -> list[str]:
+        return _in_short(self)
+
+
+_HOME = Path(__file__).resolve().parents[1]
+
+
+def _in_short(error: BaseException) -> list[str]:
+    """The user's own lines that led to `error`, and its message; with RUNNER_TRACEBACK=1 all of it."""
+    if os.environ.get("RUNNER_TRACEBACK") == "1":
+        return "".join(traceback.format_exception(error)).splitlines()
+    lines = []
+    for frame in traceback.extract_tb(error.__traceback__):
+        path = Path(frame.filename)
+        if path.is_relative_to(_HOME) and path.relative_to(_HOME).parts[0] in ("jobs", "connectors", "runner"):
+            break
+        if not {"IPython", "contextlib.py"} & set(path.parts):
+            where = "" if "ipy" in frame.filename else f"{path.name}, "
+            lines.append(f"{where}line {frame.lineno}: {frame.line}")
+    return [*lines, f"{type(error).__name__}: {error}"]
 
 
 def out_of_threads(error: BaseException) -> CapacityError | None:

@@ -158,7 +158,7 @@ Change = str | Mapping[str, Any]  # 'limits.shard_rows=1000', or {'limits.shard_
 class Reader(Protocol):
     """Makes jobs of text, and says what is wrong with one: `jobs.load`, which this module may not import."""
 
-    def read(self, source: str | Path, overrides: Sequence[str]) -> Job: ...
+    def read(self, source: str | Path, overrides: Sequence[str], vars: Mapping[str, object]) -> Job: ...
 
     def changed(self, job: Job, changes: Sequence[Change]) -> Job: ...
 
@@ -642,14 +642,15 @@ class Job(Section):
         ) -> None: ...
 
     @classmethod
-    def from_yaml(cls, source: str | Path, *overrides: str) -> Job:
+    def from_yaml(cls, source: str | Path, *overrides: str, vars: Mapping[str, object] | None = None) -> Job:
         """The job of a job file.
 
         source:    its path, or its text: what has several lines, or begins with `{`.
         overrides: 'limits.shard_rows=1000' and the like.
+        vars:      variable -> value, for `${variable}` in the texts of the job.
         raises:    JobError listing every problem.
         """
-        return _readers[0].read(source, overrides)
+        return _readers[0].read(source, overrides, vars or {})
 
     def with_(self, *changes: Change) -> Job:
         """This job with other values: `job.with_("workers.count=2", {"output.url": path})`. It is checked as a whole.

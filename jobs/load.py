@@ -103,12 +103,12 @@ def read_text(path: str | Path) -> str:
 class _Reader:
     """See `jobs.job.Reader`."""
 
-    def read(self, source: str | Path, overrides: Sequence[str]) -> Job:
+    def read(self, source: str | Path, overrides: Sequence[str], vars: Mapping[str, object]) -> Job:
         if isinstance(source, str) and ("\n" in source or source.lstrip().startswith("{")):
-            return load_job(source, _PYTHON, overrides)
+            return load_job(source, _PYTHON, overrides, vars=vars)
         if not isinstance(source, str | Path):
             raise JobError(f"cannot read a job from {_kind(source)}: expected the path of a job file, or its text")
-        return load_job(read_text(source), str(source), overrides)
+        return load_job(read_text(source), str(source), overrides, vars=vars)
 
     def changed(self, job: Job, changes: Sequence[Change]) -> Job:
         document = job.model_dump(mode="json", exclude_unset=True, by_alias=True)

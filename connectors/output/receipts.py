@@ -19,7 +19,6 @@ from jobs.attempt import Failure, Receipt, Success
 from jobs.errors import OutputError, RunnerError, StorageError, one_of
 from jobs.plan import Plan, Shard
 from jobs.words import counted
-from jobs.words import counted
 
 _THREADS = 16  # receipts and headers are small: reading them is waiting
 _AT_ONCE = 4096  # read together: a million futures would cost more memory than the receipts

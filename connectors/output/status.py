@@ -24,6 +24,7 @@ from connectors.store.store import Store
 from jobs.attempt import ODD
 from jobs.errors import OutputError
 from jobs.job import Output
+from jobs.notebook import facts
 from jobs.plan import Plan
 from jobs.words import counted
 
@@ -33,7 +34,7 @@ _MOST_RECEIPTS = 10_000  # read for the causes of retries and rejects: a glance 
 State = Literal["absent", "running", "stopped", "finished"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Status:
     """An output directory at a glance.
 
@@ -103,6 +104,30 @@ class Status:
 
     def document(self) -> dict[str, Any]:
         return asdict(self) | {"failures": list(self.failures)}
+
+    def __repr__(self) -> str:
+        told = "".join(f", {name} {value}" for name, value in self._facts().items() if name != "output")
+        return f"<Status of '{self.output}':{told[1:]}>"
+
+    def _repr_html_(self) -> str:
+        return facts("Status", self._facts(), share=self.share)
+
+    def _facts(self) -> dict[str, str]:
+        if self.state == "absent":
+            return {"output": self.output, "state": "absent: nothing is written there yet"}
+        told = {
+            "output": self.output,
+            "state": self.state,
+            "rows": f"{self.rows_done:,} of {self.rows:,} ({self.share:.0%})",
+            "shards": f"{self.shards_done:,} of {self.shards:,}",
+            "rejected": ", ".join(f"{count:,} {code}" for code, count in self.codes.items()),
+            "retried": f"{self.retries:,}" if self.retries else "",
+            "driver": f"{self.epoch} on '{self.host}' (pid {self.pid})" if self.epoch else "",
+            "waits for": self.waits_for if self.state == "running" else "",
+            "ended": self.ended,
+            "bad files": ", ".join(f"'{url}' ({why})" for url, why in self.bad_files.items()),
+        }
+        return {name: value for name, value in told.items() if value}
 
 
 def read_status(output: Output, seen: dict[str, dict[str, Any]] | None = None) -> Status:

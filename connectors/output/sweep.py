@@ -35,7 +35,7 @@ class Leftover:
     kept: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Sweep:
     output: str
     dry_run: bool
@@ -47,6 +47,10 @@ class Sweep:
 
     def document(self) -> dict[str, Any]:
         return asdict(self) | {"leftovers": [asdict(one) for one in self.leftovers]}
+
+    def __repr__(self) -> str:
+        what = "would be removed" if self.dry_run else "removed"
+        return f"<Sweep of '{self.output}': {len(self.removed):,} of {len(self.leftovers):,} leftovers {what}>"
 
 
 def sweep(output: Output, *, dry_run: bool = False) -> Sweep:

@@ -17,6 +17,7 @@ from connectors.output.layout import PART_PREFIX, RUN, SUCCESS, Layout, decode, 
 from connectors.output.part import stated
 from connectors.output.status import current_layout
 from connectors.store.store import Store
+from jobs import notebook
 from jobs.attempt import InputSlice
 from jobs.errors import DataError, OutputError, RunnerError
 from jobs.format import DEFAULT_FORMAT
@@ -38,7 +39,7 @@ class Problem:
     story: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Verification:
     """rows: of the plan. rows_found: in parts that are as they should be. unchecked: parts without a known SHA-256.
 
@@ -65,6 +66,27 @@ class Verification:
 
     def document(self) -> dict[str, Any]:
         return {"holds": self.holds, **asdict(self), "problems": [asdict(problem) for problem in self.problems]}
+
+    def __repr__(self) -> str:
+        first = "".join(f": {one.kind} '{one.name}': {one.story}" for one in self.problems[:1])
+        more = f"; and {len(self.problems) - 1:,} more" if len(self.problems) > 1 else ""
+        return f"<Verification of '{self.output}': {self._verdict()}{first}{more}>"
+
+    def _repr_html_(self) -> str:
+        rejected = f", and {self.rows_rejected:,} rejected" if self.rows_rejected else ""
+        shown = {
+            "output": self.output,
+            "verdict": self._verdict(),
+            "rows": f"{self.rows_found:,} of {self.rows:,} in parts{rejected}",
+            "parts": f"{self.parts_found:,} of {self.parts:,}" + (", each read again" if self.deep else ""),
+            "files left out": ", ".join(self.files_skipped),
+        }
+        listed = ((problem.kind, problem.name, problem.story) for problem in self.problems)
+        below = notebook.table(("problem", "file", ""), listed) if self.problems else ""
+        return notebook.facts("Verification", shown, below=below)
+
+    def _verdict(self) -> str:
+        return "holds" if self.holds else "does not hold"
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ def job_schema() -> Schema:
         )
     properties: Schema = {
         VARIABLES: {
-            "description": "variable: value, for `${variable}` in the texts of the job; `--var` wins",
+            "description": "variable: value, for `${variable}` in the texts of the job; those that a command gives win",
             "type": "object",
             "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_-]*$"},
             "additionalProperties": {"type": ["string", "number", "boolean", "null"]},

@@ -55,8 +55,8 @@ def resolved(document: dict[str, Any], given: Mapping[str, Any], used: set[str])
     if made.missing:
         flags = " ".join(f"--var {name}=..." for name in made.missing)
         problems.append(
-            f"no value for variable {one_of(list(made.missing))}: give {flags} (in Python `vars={{...}}`), or a"
-            f" default under {VARIABLES!r}; a text that is meant as it stands is written '$${{'"
+            f"no value for variable {one_of(list(made.missing))}: give {flags}, or a default"
+            f" under {VARIABLES!r}; a text that is meant as it stands is written '$${{'"
         )
     named = names(document) | used
     if unused := [name for name in dict.fromkeys([*given, *(defaults or {})]) if name not in named]:

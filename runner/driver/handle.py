@@ -11,8 +11,9 @@ from jobs.notebook import facts
 from runner.driver.launch import RunOptions, Stopper, launch
 from runner.driver.result import Result
 from runner.measure.snapshot import Snapshot
-from runner.report.display import Display, NotebookDisplay
+from runner.report.display import Display, NotebookDisplay, in_notebook
 from runner.report.text import progress_line
+from runner.report.wording import in_python, python_words
 
 
 class Handle:
@@ -25,7 +26,9 @@ class Handle:
         self, job: Job, options: RunOptions, display: Callable[[], Display], screen: NotebookDisplay | None = None
     ) -> None:
         self.progress: Snapshot | None = None
-        self._job, self._options, self._display, self._screen = job, options, display, screen
+        self._job, self._options, self._display = job, options, display
+        self._screens = [] if screen is None else [screen]  # that show how it ends
+        self._shown: list[NotebookDisplay] = []  # that show how far it is, beside that of `display`
         self._stopper = Stopper()
         self._result: Result | None = None
         self._error: BaseException | None = None
@@ -36,6 +39,7 @@ class Handle:
     def running(self) -> bool:
         return self._thread.is_alive()
 
+    @python_words("interrupted; the run goes on, and `cancel()` stops it")
     def wait(self, timeout_s: float | None = None) -> Result:
         """The Result. raises: the error that ended the run; TimeoutError if it still runs after `timeout_s`."""
         self._thread.join(timeout_s)
@@ -57,7 +61,7 @@ class Handle:
         if self._error is not None:
             return f"{type(self._error).__name__}: {self._error}"
         if self._result is not None:
-            return self._result.summary()
+            return in_python(self._result.summary())
         return progress_line(self.progress) if self.progress else "starting"
 
     def __repr__(self) -> str:
@@ -67,15 +71,29 @@ class Handle:
         share = self.progress.share if self.progress else 1.0 if self._result else 0.0
         return facts("Run", {"output": self._job.output.url, "": self.story}, share=share)
 
+    def _ipython_display_(self) -> None:
+        """In a notebook each display of a handle goes on with the run; elsewhere it is one line."""
+        if not in_notebook():
+            print(repr(self))  # noqa: T201  # what IPython in a terminal shows of it
+            return
+        screen = NotebookDisplay(self._repr_html_())
+        self._shown.append(screen)
+        self._screens.append(screen)
+        if not self.running:  # it may have ended before that
+            screen.end(self._repr_html_())
+
     def _run(self) -> None:
         try:
-            self._result = launch(
-                self._job, self._options, display=self._display, watch=self._watch, stopper=self._stopper
-            )
+            with python_words():
+                self._result = launch(
+                    self._job, self._options, display=self._display, watch=self._watch, stopper=self._stopper
+                )
         except BaseException as error:  # raised again where the run is waited for
             self._error = error
-        if self._screen is not None:
-            self._screen.end(self._repr_html_())
+        for screen in list(self._screens):
+            screen.end(self._repr_html_())
 
     def _watch(self, at: Snapshot) -> None:
         self.progress = at
+        for screen in list(self._shown):
+            screen.show(at)

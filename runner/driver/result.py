@@ -16,9 +16,10 @@ from jobs.numerics import Difference
 from jobs.words import counted
 from runner.measure.account import Account
 from runner.report.text import account_lines, byte_count, differing_line, duration, odd_inputs, rate
+from runner.report.wording import in_python
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """A finished job.
 
@@ -94,8 +95,11 @@ class Result:
         """The rejected rows as a pyarrow.Table, in the order of the input; see `connectors.output.reject`."""
         return read_rejected(Output(url=self.output, options=dict(self.options))).table()
 
+    def __repr__(self) -> str:
+        return f"<Result of '{self.output}': {self.summary().splitlines()[0]}>"
+
     def _repr_html_(self) -> str:
-        return facts("Result", {"": self.summary()}, share=1.0)
+        return facts("Result", {"": in_python(self.summary())}, share=1.0)
 
     def summary(self) -> str:
         """A few lines for a person."""

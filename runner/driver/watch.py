@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from connectors.output.status import Status, read_status
-from jobs.errors import RunnerError
+from jobs.errors import OutputError, RunnerError
 from jobs.job import Output
 from jobs.notebook import facts
 from jobs.words import counted
 from runner.report.text import byte_count, duration, rate
+from runner.report.wording import python_words
 
 _EVERY_S = 2.0
+_BEGIN_S = 60.0  # how long a run may take until it writes: it starts Ray, and looks at each file first
 _WINDOW_S = 60.0  # the rate is that of the last minute
 
 
@@ -100,12 +102,26 @@ class Watch:
             self._sleep(self._every_s)
             yield self.look()
 
-    def wait(self, timeout_s: float | None = None) -> Status:
-        """The status at the end. raises: RunnerError where not everything was written; TimeoutError."""
+    @python_words("interrupted; the run that was waited for goes on")
+    def wait(self, timeout_s: float | None = None, begin_s: float = _BEGIN_S) -> Status:
+        """The status at the end.
+
+        timeout_s: how long to wait; None: as long as it runs.
+        begin_s:   how long an output may hold nothing: a run that has just been started writes nothing yet.
+        raises:    OutputError where nothing is written there after `begin_s`; RunnerError where the run ended and not
+                   everything was written; TimeoutError.
+        """
         began = self._clock()
         for _ in self:
-            if timeout_s is not None and not self.ended and self._clock() - began >= timeout_s:
-                raise TimeoutError(f"the job still runs after {timeout_s} s: {self.line}")
+            waited = self._clock() - began
+            if timeout_s is not None and not self.ended and waited >= timeout_s:
+                raise TimeoutError(f"the job still runs after {timeout_s:g} s: {self.line}")
+            if self.status.state == "absent" and waited >= begin_s:
+                raise OutputError(
+                    f"cannot wait for a run in '{self.status.output}': nothing was written there within {begin_s:g} s;"
+                    " expected the output of a run that has begun: look at the address, or wait longer for the"
+                    " beginning with `begin_s`"
+                )
         if self.status.state != "finished":
             raise RunnerError(self.end)
         return self.status

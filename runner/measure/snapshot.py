@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from jobs.notebook import facts
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Snapshot:
     """A run at one moment. rows_before: done by earlier runs of the same job. waits_for: room in the cluster, or ""."""
 
@@ -40,3 +42,21 @@ class Snapshot:
 
     def document(self) -> dict[str, Any]:
         return asdict(self) | {"rows_per_s": round(self.rows_per_s, 1)}
+
+    def __repr__(self) -> str:
+        told = ", ".join(f"{name} {value}" for name, value in self._facts().items())
+        return f"<Snapshot: {told}>"
+
+    def _repr_html_(self) -> str:
+        return facts("Progress", self._facts(), share=self.share)
+
+    def _facts(self) -> dict[str, str]:
+        told = {
+            "rows": f"{self.rows_done:,} of {self.rows_total:,} ({self.share:.0%})",
+            "shards": f"{self.shards_done:,} of {self.shards_total:,}",
+            "rows/s": f"{self.rows_per_s:,.0f}" if self.rows_per_s else "",
+            "retried": f"{self.retries:,}" if self.retries else "",
+            "workers": f"{self.workers_ready} of {self.workers}",
+            "waits for": self.waits_for,
+        }
+        return {name: value for name, value in told.items() if value}

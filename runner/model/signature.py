@@ -97,7 +97,7 @@ class MetaGraph:
     tensorflow_version: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ModelSpec:
     """What a SavedModel says of itself.
 
@@ -118,6 +118,10 @@ class ModelSpec:
     fingerprint: dict[str, int | str]
     files: dict[str, int]
     remote: RemoteModel | None = None
+
+    def __repr__(self) -> str:
+        named = ", ".join(repr(name) for metagraph in self.metagraphs for name in metagraph.signatures)
+        return f"<ModelSpec of '{self.url}': signatures {named or 'none'}>"
 
     def _repr_html_(self) -> str:
         rows = [

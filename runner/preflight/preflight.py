@@ -83,7 +83,7 @@ class Scanned:
         return not (self.effects.writes or self.trusted)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Preflight:
     """A job that is known to fit: what was seen, and what will be done."""
 
@@ -143,6 +143,11 @@ class Preflight:
             said = "`nonfinite: reject` or `nonfinite: pass`"
             return [f"`nan_output: reject` may miss a NaN in {one_of(inputs)}: {ops}; `run` then asks for {said}"]
         return []
+
+    def __repr__(self) -> str:
+        plan = self.plan
+        size = f"{plan.rows:,} rows of {len(plan.files):,} files, shards: {len(plan.shards):,}"
+        return f"<Preflight of plan {plan.id[:8]}: {size}, signature {self.signature.name!r} of '{self.model.url}'>"
 
     def _repr_html_(self) -> str:
         rows = self.binding.describe()

@@ -78,13 +78,13 @@ class LogDisplay:
 
 
 class NotebookDisplay:
-    """A bar that is redrawn in place, at most twice a second."""
+    """A bar that is redrawn in place, at most twice a second. first: HTML that is shown before it."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: str = "starting") -> None:
         from IPython.display import HTML, display  # only where a notebook runs
 
         self._html = HTML
-        self._handle = display(HTML("starting"), display_id=True)
+        self._handle = display(HTML(first), display_id=True)
         self._drawn = float("-inf")
         self._last: Snapshot | None = None
 

@@ -113,6 +113,71 @@ except KeyboardInterrupt:
 ]
 
 
+HANDLES = [
+    CELLS[0],
+    "handle = runner.start(job('out', 'slow'), in_process=True)\nhandle",
+    "handle",
+    "threading.Timer(1, _thread.interrupt_main).start()\nhandle.wait()",
+    "done = handle.wait()\nhandle",
+    "done, runner.status('out'), runner.verify('out'), handle.progress",
+]
+MISTAKES = [
+    CELLS[0],
+    "wanted = job('out', 'nothing')\nrunner.run(wanted, in_process=True)",
+    "def score():\n    return runner.verify('nowhere')\n\nscore()",
+    "runner.Job(model='m', input='i', output='o', limits={'shard_rows': 0})",
+    "threading.Timer(2, _thread.interrupt_main).start()\nrunner.run(job('out', 'slow'), in_process=True)",
+]
+
+
+@pytest.fixture
+def executed(
+    execute: Callable[[Path], Any], tmp_path: Path, half_plus_two: Path, write_numbers: Callable[..., Path]
+) -> Callable[[list[str]], Any]:
+    """executed(cells): they run in a new kernel, those that fail too."""
+    write_numbers(tmp_path / "in", files=2, rows=2000)
+
+    def call(cells: list[str]) -> Any:
+        sources = [cell.strip().replace("MODEL", str(half_plus_two)) for cell in cells]
+        tags = {"tags": ["raises-exception"]}
+        made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(one, metadata=tags) for one in sources])
+        nbformat.write(made, tmp_path / "cells.ipynb")
+        return execute(tmp_path / "cells.ipynb")
+
+    return call
+
+
+def test_each_display_of_a_handle_goes_on_with_the_run(executed: Callable[[list[str]], Any]) -> None:
+    _, first, second, waited, last, shown = executed(HANDLES).cells
+    bars = [output for cell in (first, second, last) for output in cell.outputs]
+    assert len(bars) == 4
+    assert all("done: 4,000 rows" in bar["data"]["text/html"] for bar in bars)
+    assert waited.outputs[0]["ename"] == "Interrupted"
+    assert waited.outputs[0]["evalue"] == "interrupted; the run goes on, and `cancel()` stops it"
+    text = shown.outputs[0]["data"]["text/plain"]
+    for part in (
+        "<Result of 'out': done: 4,000 rows",
+        "<Status of",
+        "<Verification of",
+        "': holds>",
+        "<Snapshot: rows",
+    ):
+        assert part in text
+
+
+def test_an_error_is_the_line_that_met_it_and_its_message(executed: Callable[[list[str]], Any]) -> None:
+    _, *cells = executed(MISTAKES).cells
+    traces = [output["traceback"] for cell in cells for output in cell.outputs if output["output_type"] == "error"]
+    run, nested, made, interrupted = traces
+    assert run[0] == "line 2: runner.run(wanted, in_process=True)"
+    assert run[1].startswith("ModelError: no signature 'nothing' in model")
+    assert len(run) == 2
+    assert nested[:2] == ["line 4: score()", "line 2: return runner.verify('nowhere')"]
+    assert made[-1] == "JobError: cannot use the job: 'limits.shard_rows' is 0; expected a number of at least 1"
+    assert interrupted[-1].startswith("Interrupted: interrupted, and the workers are stopped: ")
+    assert interrupted[-1].endswith("of 4,000 rows are written in 'out'; make the same call again to continue")
+
+
 def test_runs_in_a_kernel_are_awaited_repeated_and_interrupted(
     execute: Callable[[Path], Any], tmp_path: Path, half_plus_two: Path, write_numbers: Callable[..., Path]
 ) -> None:

@@ -88,9 +88,13 @@ MAY: dict[str, tuple[str, ...]] = {
         *("runner/measure", "runner/report", "connectors/output", "connectors/models", "connectors/store"),
         *("connectors/secret.py", "connectors/failpoint.py", "jobs/schedule", "jobs"),
     ),
+    "runner/api.py": (
+        *("runner/driver", "runner/cluster", "runner/preflight", "runner/model", "runner/measure"),
+        *("runner/report", "connectors/output", "connectors/models", "connectors/store", "jobs/load.py", "jobs"),
+    ),
     "runner/__init__.py": (
-        *("runner/driver", "runner/preflight", "runner/model", "runner/report", "connectors/output"),
-        *("connectors/models", "jobs/load.py", "jobs"),
+        *("runner/api.py", "runner/driver", "runner/cluster", "runner/preflight", "runner/model", "runner/measure"),
+        *("connectors/output", "jobs/load.py", "jobs"),
     ),
     "runner/__main__.py": ("runner/cli",),
     "runner/cli": (

@@ -116,7 +116,7 @@ def test_other_values_make_another_job_and_leave_this_one_as_it_is() -> None:
     [
         ("workers.count=x", "cannot use the job: 'workers.count' is 'x'; expected 'auto' or a whole number"),
         ({"workers.cont": 1}, "cannot use the job: 'cont' is no key of 'workers'; did you mean 'count'?"),
-        ("workers", "cannot use the override 'workers': no key and value; expected KEY=VALUE"),
+        ("workers", "cannot use the override 'workers': no '=' is in it; expected KEY=VALUE"),
         (3, "cannot change the job by a number: expected 'KEY=VALUE', or {KEY: value}"),
     ],
 )

@@ -11,7 +11,7 @@ from jobs.document.variables import variables_of
 from jobs.errors import JobError
 from jobs.job import Job, Output
 from jobs.load import job_from, load_job
-from runner.cli.options import JobFlags, output_of
+from runner.cli.options import JobFlags, OutputFlags
 
 JOB = """
 vars: {dt: "2026-11-01", region: eu}
@@ -185,18 +185,18 @@ def test_flags_alone_hold_variables_too_and_an_output_that_is_no_job_file_does_n
     job = JobFlags(model="m", input_=["in/${dt}"], output="out/${dt}", var=["dt=1"]).read()
     assert (job.input.url, job.output.url) == (("in/1",), "out/1")
     assert job_from("m", ["i"], "o/${dt}").output.url == "o/${dt}"
-    assert output_of("o/${dt}", None) == Output(url="o/${dt}")
-    with pytest.raises(JobError, match=r"cannot use --var for 'scores': it is no job file"):
-        output_of("scores", None, ["dt=1"])
+    assert OutputFlags("o/${dt}").read() == Output(url="o/${dt}")
+    with pytest.raises(JobError, match=r"cannot use --var with 'scores': that is no job file"):
+        OutputFlags("scores", var=["dt=1"]).read()
 
 
 def test_every_command_that_takes_a_job_file_for_its_output_takes_its_variables(tmp_path: Path) -> None:
     file = tmp_path / "job.yaml"
     file.write_text(JOB.replace('dt: "2026-11-01", ', ""))
-    assert output_of(str(file), None, ["dt=9"]).url == "scores/9"
+    assert OutputFlags(str(file), var=["dt=9"]).read().url == "scores/9"
     assert JobFlags(job=file, var=["dt=9"]).read().output.url == "scores/9"
     with pytest.raises(JobError, match="no value for variable 'dt'"):
-        output_of(str(file), None)
+        OutputFlags(str(file)).read()
 
 
 def test_the_document_that_is_read_is_not_changed_for_the_next_one() -> None:

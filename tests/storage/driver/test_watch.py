@@ -13,7 +13,7 @@ from three_shards import PLAN, finish_all, killed, opened, work
 import runner
 from connectors.output.directory import OutputDirectory, read_status
 from jobs.attempt import Failure, Success
-from jobs.errors import RunnerError, StorageError
+from jobs.errors import OutputError, RunnerError, StorageError
 from jobs.job import Output
 from runner.cli.view.follow import follow
 from runner.driver.watch import Watch
@@ -48,6 +48,17 @@ def publish(directory: OutputDirectory, shard: int, failures: int = 0) -> None:
     receipt = work(directory, shard)
     tries = [Failure(shard, f"e1-a{n}-0", n, "w1", StorageError("slow")) for n in range(failures)]
     directory.record(Success(receipt), tries)
+
+
+def test_nobody_waits_for_ever_for_a_run_that_was_never_begun(out: Output) -> None:
+    nothing: list[Callable[[], object]] = [lambda: None] * 100
+    with pytest.raises(OutputError, match=r"nothing was written there within 60 s; .* wait longer .* `begin_s`"):
+        watch_of(out, [*nothing]).wait()
+    with pytest.raises(OutputError, match="within 5 s"):
+        watch_of(out, [*nothing]).wait(begin_s=5)
+    with pytest.raises(TimeoutError, match="still runs after 20 s"):
+        watch_of(out, [*nothing]).wait(timeout_s=20)
+    assert watch_of(out, [*nothing[:4], lambda: finish_all(opened(out))]).wait().state == "finished"
 
 
 def test_it_waits_for_the_first_driver_and_sees_the_end(out: Output) -> None:

@@ -112,6 +112,8 @@ class _Reader:
 
     def changed(self, job: Job, changes: Sequence[Change]) -> Job:
         document = job.model_dump(mode="json", exclude_unset=True, by_alias=True)
+        if job.input.held is not None:
+            document["input"] = job.input
         paths = []
         for change in changes:
             if isinstance(change, str):
@@ -323,7 +325,10 @@ def _problem(path: Key, details: Sequence[Any], document: Any) -> str:
         return f"cannot use {key!r}: {detail['ctx']['error']}"
     expected = " or ".join(dict.fromkeys(_expected(alternative) for alternative in details))
     if detail["type"] == "model_type" and path in (("model",), ("input",), ("output",)):
-        expected = f"its url, or {expected}"
+        table = path == ("input",) and not isinstance(value, str | int | float | list | dict | None)
+        expected = (
+            f"its url, {expected}, or a table of pandas, Polars or pyarrow" if table else f"its url, or {expected}"
+        )
     if detail["type"] == "string_type" and not isinstance(value, dict | list | None):
         expected += ", in quotes"
     return f"{key!r} is {_kind(value) if 'options' in path else _shown(value)}; expected {expected}"
@@ -430,9 +435,9 @@ def _shown(value: Any) -> str:
 
 
 def _kind(value: Any) -> str:
-    if value is None or value == "":
+    if value is None or (isinstance(value, str) and not value):
         return "empty"
-    if value == [] or value == {}:
+    if isinstance(value, list | dict) and not value:
         return "an empty list" if isinstance(value, list) else "an empty section"
     kinds = {dict: "a section", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
     return kinds.get(type(value), f"a {type(value).__name__}")

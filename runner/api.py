@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.errors import Interrupted, JobError
-from jobs.job import Job, OptionValue, Output
+from jobs.job import Input, Job, OptionValue, Output
 from runner.report.wording import python_words
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ def run(
 ) -> Result:
     """Run a job and wait for it.
 
-    job:        a Job, the path or the text of a job file, or a dict of its sections.
+    job:        a Job, the path or the text of a job file, or a dict of its sections. An input in memory (a table of
+                pandas, Polars or pyarrow, or a dataset) is first written below the output, once, of 256 MiB at most.
     overrides:  'limits.max_attempts=2' and the like, see `Job.with_`.
     in_process: work in this process, without Ray.
     address:    of a running Ray cluster; None: a Ray that is initialised here already, else a local one.
@@ -115,7 +116,9 @@ def plan(
     takeover: bool = False,
     model_cache: str | None = None,
 ) -> Preflight:
-    """Bind the job to its model and its input, cut it into shards, and look at the output. Starts and writes nothing.
+    """Bind the job to its model and its input, cut it into shards, and look at the output.
+
+    Starts nothing; writes nothing but rows that lie in memory.
 
     in_process, overwrite, takeover: as for `run`; `Preflight.outlook` says what a run with them would meet.
     raises: JobError, with all that is wrong.
@@ -271,11 +274,16 @@ def sweep(output: Place, *, dry_run: bool = False, options: dict[str, OptionValu
 
 
 def _job(job: AnyJob, overrides: Sequence[str]) -> Job:
+    """The job, with rows that it holds in memory written below its output: a file that every worker reaches."""
     if isinstance(job, Mapping):
         job = Job(**job)
-    if isinstance(job, Job):
-        return job.with_(*overrides) if overrides else job
-    return Job.from_yaml(job, *overrides)
+    made = Job.from_yaml(job, *overrides) if not isinstance(job, Job) else job.with_(*overrides) if overrides else job
+    if made.input.held is None:
+        return made
+    from connectors.output.held import put
+
+    url = put(made.input.held, made.output)
+    return made.model_copy(update={"input": Input(url=url, options=made.output.options)})
 
 
 def _output(place: Place, options: Mapping[str, OptionValue] | None) -> Output:

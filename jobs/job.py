@@ -160,7 +160,7 @@ Change = str | Mapping[str, Any]  # 'limits.shard_rows=1000', or {'limits.shard_
 class Reader(Protocol):
     """Makes jobs of text, and says what is wrong with one: `jobs.load`, which this module may not import."""
 
-    def read(self, source: str | Path, overrides: Sequence[str], vars: Mapping[str, object]) -> Job: ...
+    def read(self, source: str | Path, overrides: Sequence[Change], vars: Mapping[str, object]) -> Job: ...
 
     def changed(self, job: Job, changes: Sequence[Change]) -> Job: ...
 
@@ -681,11 +681,11 @@ class Job(Section):
         ) -> None: ...
 
     @classmethod
-    def from_yaml(cls, source: str | Path, *overrides: str, vars: Mapping[str, object] | None = None) -> Job:
+    def from_yaml(cls, source: str | Path, *overrides: Change, vars: Mapping[str, object] | None = None) -> Job:
         """The job of a job file.
 
         source:    its path, or its text: what has several lines, or begins with `{`.
-        overrides: 'limits.shard_rows=1000' and the like.
+        overrides: 'limits.shard_rows=1000' or {'limits.shard_rows': 1000}, and the like.
         vars:      variable -> value, for `${variable}` in the texts of the job.
         raises:    JobError listing every problem.
         """

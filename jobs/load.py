@@ -32,7 +32,7 @@ Key = tuple[str | int, ...]
 def load_job(
     text: str,
     name: str,
-    overrides: Sequence[str] = (),
+    overrides: Sequence[Change] = (),
     base: str | None = None,
     vars: Mapping[str, object] | None = None,
 ) -> Job:
@@ -42,7 +42,7 @@ def load_job(
     name:      of the file, for messages; "": it is in none.
     overrides: 'KEY=VALUE' with a dotted key (see `dotted`) and a YAML value: 'workers.count=2', 'columns.keep=[a, b]'.
                The last one wins. A short form on the way is the section that it stands for: `age: years` is
-               `age: {column: years}`.
+               `age: {column: years}`. In Python also {dotted key: value}.
     base:      folder or URL that relative URLs start from; None: they stay as written.
     vars:      variable -> value, for `${variable}` in a text of the job; it wins over a default under 'vars'.
     raises:    JobError listing every problem with its key path.
@@ -103,7 +103,7 @@ def read_text(path: str | Path) -> str:
 class _Reader:
     """See `jobs.job.Reader`."""
 
-    def read(self, source: str | Path, overrides: Sequence[str], vars: Mapping[str, object]) -> Job:
+    def read(self, source: str | Path, overrides: Sequence[Change], vars: Mapping[str, object]) -> Job:
         if isinstance(source, str) and ("\n" in source or source.lstrip().startswith("{")):
             return load_job(source, _PYTHON, overrides, vars=vars)
         if not isinstance(source, str | Path):
@@ -114,15 +114,7 @@ class _Reader:
         document = job.model_dump(mode="json", exclude_unset=True, by_alias=True)
         if job.input.held is not None:
             document["input"] = job.input
-        paths = []
-        for change in changes:
-            if isinstance(change, str):
-                paths.append(_override(document, change))
-            elif isinstance(change, Mapping):
-                paths += [_put(document, _split(f"{key}=")[0], value) for key, value in change.items()]
-            else:
-                raise JobError(f"cannot change the job by {_kind(change)}: expected 'KEY=VALUE', or {{KEY: value}}")
-        return _validated(document, _PYTHON, paths)
+        return _validated(document, _PYTHON, _changed(document, changes))
 
     def refusal(self, section: type[Section], error: ValidationError, given: Mapping[str, Any]) -> JobError:
         place = next((tuple(home.split(".")) for home in _places(section)), ())
@@ -146,19 +138,32 @@ def job_document(job: Job) -> dict[str, Any]:
 
 
 def _job(
-    document: dict[str, Any], name: str, overrides: Sequence[str], given: Mapping[str, object] | None = None
+    document: dict[str, Any], name: str, overrides: Sequence[Change], given: Mapping[str, object] | None = None
 ) -> Job:
     """given: the values of variables; None: a text holds none."""
     used = variables.names(document)
     for section in ("model", "input", "output"):
         if section in document:
             document[section] = long_form(document[section])
-    changed = [_override(document, override) for override in overrides]
+    changed = _changed(document, overrides)
     if given is not None:
         document, problems = variables.resolved(document, given, used)
         if problems:
             raise _refused(problems, name)
     return _validated(document, name, changed)
+
+
+def _changed(document: dict[str, Any], changes: Sequence[Change]) -> list[Key]:
+    """Put all of them into `document`; returns their key paths."""
+    paths = []
+    for change in changes:
+        if isinstance(change, str):
+            paths.append(_override(document, change))
+        elif isinstance(change, Mapping):
+            paths += [_put(document, _split(f"{key}=")[0], value) for key, value in change.items()]
+        else:
+            raise JobError(f"cannot change the job by {_kind(change)}: expected 'KEY=VALUE', or {{KEY: value}}")
+    return paths
 
 
 def _validated(document: dict[str, Any], name: str, changed: Sequence[Key]) -> Job:

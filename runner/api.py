@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.errors import Interrupted, JobError
-from jobs.job import Input, Job, OptionValue, Output
+from jobs.job import Change, Input, Job, OptionValue, Output
 from runner.report.wording import python_words
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ Place = Job | str | Path
 @python_words()
 def run(
     job: AnyJob,
-    *overrides: str,
+    *overrides: Change,
     in_process: bool = False,
     address: str | None = None,
     progress: bool = True,
@@ -51,7 +51,7 @@ def run(
 
     job:        a Job, the path or the text of a job file, or a dict of its sections. An input in memory (a table of
                 pandas, Polars or pyarrow, or a dataset) is first written below the output, once, of 256 MiB at most.
-    overrides:  'limits.max_attempts=2' and the like, see `Job.with_`.
+    overrides:  'limits.max_attempts=2', or {'input': frame}: see `Job.with_`.
     in_process: work in this process, without Ray.
     address:    of a running Ray cluster; None: a Ray that is initialised here already, else a local one.
     progress:   show how far it is.
@@ -86,7 +86,7 @@ def run(
 @python_words()
 def start(
     job: AnyJob,
-    *overrides: str,
+    *overrides: Change,
     in_process: bool = False,
     address: str | None = None,
     progress: bool = True,
@@ -110,7 +110,7 @@ def start(
 @python_words()
 def plan(
     job: AnyJob,
-    *overrides: str,
+    *overrides: Change,
     in_process: bool = False,
     overwrite: bool = False,
     takeover: bool = False,
@@ -135,7 +135,7 @@ def plan(
 @python_words()
 def submit(
     job: AnyJob,
-    *overrides: str,
+    *overrides: Change,
     address: str,
     env: Sequence[str] = (),
     wheel: bool = False,
@@ -185,7 +185,7 @@ def submit(
 
 
 @python_words()
-def load_job(source: str | Path, *overrides: str, vars: Mapping[str, object] | None = None) -> Job:
+def load_job(source: str | Path, *overrides: Change, vars: Mapping[str, object] | None = None) -> Job:
     """The job of a job file, by its path or its text: see `Job.from_yaml`."""
     return Job.from_yaml(source, *overrides, vars=vars)
 
@@ -273,7 +273,7 @@ def sweep(output: Place, *, dry_run: bool = False, options: dict[str, OptionValu
     return remove(_output(output, options), dry_run=dry_run)
 
 
-def _job(job: AnyJob, overrides: Sequence[str]) -> Job:
+def _job(job: AnyJob, overrides: Sequence[Change]) -> Job:
     """The job, with rows that it holds in memory written below its output: a file that every worker reaches."""
     if isinstance(job, Mapping):
         job = Job(**job)

@@ -16,7 +16,7 @@ from jobs.numerics import Difference
 from jobs.words import counted
 from runner.measure.account import Account
 from runner.report.text import account_lines, byte_count, differing_line, duration, odd_inputs, rate
-from runner.report.wording import in_python
+from runner.report.wording import in_python, python_words
 
 
 @dataclass(frozen=True, repr=False)
@@ -91,6 +91,7 @@ class Result:
             )
         return self.dataset().to_table().to_pandas()
 
+    @python_words()
     def rejects(self) -> Any:
         """The rejected rows as a pyarrow.Table, in the order of the input; see `connectors.output.reject`."""
         return read_rejected(Output(url=self.output, options=dict(self.options))).table()

@@ -51,6 +51,7 @@ def test_a_job_is_read_from_a_file_and_from_text(tmp_path: Path) -> None:
     assert Job.from_yaml(file) == Job.from_yaml(str(file)) == Job.from_yaml(file.read_text()) == _job()
     assert Job.from_yaml(json.dumps(LONG)) == _job()
     assert Job.from_yaml(file, "workers.count=2").workers.count == 2
+    assert Job.from_yaml("model: m\noutput: o", {"input": ["a#1", "b"]}).input.url == ("a#1", "b")
 
 
 @pytest.mark.parametrize(

@@ -43,3 +43,10 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_rows(half_plus_two: Path, 
     result = runner.run(job, "limits.max_rejected_rows=1", "limits.on_bad_row=reject", in_process=True, progress=False)
     assert (result.rows, result.rows_rejected) == (99, 1)
     assert pc.sum(result.dataset().to_table()["id"]).as_py() == sum(range(99))
+
+
+def test_a_job_file_is_given_the_rows(half_plus_two: Path, frame: pd.DataFrame, tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text(f"model: {half_plus_two}\noutput: {tmp_path / 'out'}\n")
+    result = runner.run(file, {"input": frame}, in_process=True, progress=False)
+    assert result.rows == 100

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from canaries import CANARIES
 
+import runner
 from connectors.output.status import read_status
 from jobs.job import Job, Output
 from jobs.load import load_job
@@ -60,6 +61,20 @@ def test_a_job_runs_on_the_cluster_once_and_leaves_no_secret(
 
     known = command("jobs", "list", "--json").stdout + raw_jobs(there)
     require_no_canary(there.cluster.session, output_of(file), first.stdout + first.stderr + logs.stdout + known)
+
+
+def test_a_job_is_submitted_from_python_and_found_again(
+    job_file: JobFile, there: Any, as_the_cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", there.environment["RAY_AUTH_TOKEN"])
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    job = runner.load_job(job_file(), "output.url=s3://lake/from-python")
+    wanted = {"address": there.cluster.dashboard, "env": ["LAKE_ACCESS", "AWS_REGION=us-east-1"]}
+    first = runner.submit(job, **wanted)
+    assert first.state == "new"
+    assert runner.attach(job).wait(timeout_s=100).rows_done == 2000
+    assert runner.verify(job).holds
+    assert runner.submit(job, **wanted) == runner.Submitted("finished", first.id)
 
 
 def raw_jobs(there: Any) -> str:

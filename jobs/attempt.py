@@ -9,6 +9,7 @@ from typing import Any
 from jobs.errors import RunnerError
 from jobs.numerics import UNKNOWN, Numerics
 from jobs.plan import Plan, Shard, Slice
+from jobs.versions import UNRECORDED, Versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class Receipt:
     nan_rows:   rows written with a NaN in an output.
     nonfinite_rows: rows written with NaN or infinity in an input.
     unseen_rows: of these, rows whose outputs are all finite: nothing in them shows it.
-    numerics:   of the process that called the model.
+    numerics:   of the process that called the model. versions: of the process that wrote the part.
     """
 
     shard: int
@@ -92,12 +93,17 @@ class Receipt:
     nonfinite_rows: int = 0
     unseen_rows: int = 0
     numerics: Numerics = UNKNOWN
+    versions: Versions = UNRECORDED
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Receipt:
         """The receipt in the document of a Success. raises: TypeError where a key is missing or not known."""
         known = {key: value for key, value in document.items() if key not in _BESIDE}
-        return cls(**known | {"numerics": Numerics.from_document(document.get("numerics"))})
+        values = {
+            "numerics": Numerics.from_document(document.get("numerics")),
+            "versions": Versions.from_document(document.get("versions")),
+        }
+        return cls(**known | values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +142,8 @@ class Success:
 
     def document(self) -> dict[str, Any]:
         """As plain JSON values, all on one level; `Receipt.from_document` reads the receipt back."""
-        receipt = asdict(self.receipt) | {"numerics": self.receipt.numerics.document()}
-        return receipt | asdict(self.measured) | asdict(self.advice)
+        values = {"numerics": self.receipt.numerics.document(), "versions": self.receipt.versions.document()}
+        return asdict(self.receipt) | values | asdict(self.measured) | asdict(self.advice)
 
 
 @dataclass(frozen=True, slots=True)

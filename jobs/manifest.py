@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from jobs.attempt import ODD, Receipt
 from jobs.errors import InternalError, offenders
 from jobs.numerics import UNKNOWN, Numerics
 from jobs.plan import PROTOCOL_VERSION, Plan, Shard
+from jobs.versions import UNRECORDED, Versions
 from jobs.words import counted
+
+_Value = TypeVar("_Value")
 
 
 def manifest(plan: Plan, receipts: Iterable[Receipt], epoch: int, part_names: Iterable[str]) -> dict[str, Any]:
@@ -28,19 +31,27 @@ def manifest(plan: Plan, receipts: Iterable[Receipt], epoch: int, part_names: It
             f"cannot finish plan '{plan.id}': the output is not proven complete:\n{offenders(problems)}"
         )
     ordered = sorted(given, key=lambda receipt: receipt.shard)
-    numerics = {one: at for at, one in enumerate(dict.fromkeys(receipt.numerics for receipt in ordered))}
+    numerics = _numbered(receipt.numerics for receipt in ordered)
+    versions = _numbered(receipt.versions for receipt in ordered)
     return {
         "v": PROTOCOL_VERSION,
         "plan_id": plan.id,
         "epoch": epoch,
         "totals": totals(ordered),
         "numerics": [one.document() for one in numerics],
+        "versions": [one.document() for one in versions],
         "parts": [
             _part(plan, plan.shards[receipt.shard], receipt)
             | ({"numerics": at} if (at := numerics[receipt.numerics]) else {})  # most often there is but one
+            | ({"versions": at} if (at := versions[receipt.versions]) else {})
             for receipt in ordered
         ],
     }
+
+
+def _numbered(values: Iterable[_Value]) -> dict[_Value, int]:
+    """Each once, in the order in which they come, with its place in that order."""
+    return {value: at for at, value in enumerate(dict.fromkeys(values))}
 
 
 def totals(receipts: Sequence[Receipt]) -> dict[str, int]:
@@ -56,6 +67,7 @@ def totals(receipts: Sequence[Receipt]) -> dict[str, int]:
 def receipts_of(document: Mapping[str, Any]) -> list[Receipt]:
     """The receipts that a manifest was made of, as far as it tells; its parts are in the order of the shards."""
     numerics = [Numerics.from_document(one) for one in document.get("numerics", [])] or [UNKNOWN]
+    versions = [Versions.from_document(one) for one in document.get("versions", [])] or [UNRECORDED]
     return [
         Receipt(
             shard=index,
@@ -74,6 +86,7 @@ def receipts_of(document: Mapping[str, Any]) -> list[Receipt]:
             bad_files=part.get("bad_files", {}),
             **{name: part.get(name, 0) for name in ODD},
             numerics=numerics[part.get("numerics", 0)],
+            versions=versions[part.get("versions", 0)],
         )
         for index, part in enumerate(document["parts"])
     ]

@@ -20,6 +20,7 @@ from typing import Any, Literal
 from connectors.output.layout import Layout, decode, encode, epoch_of_name
 from connectors.store.store import Store
 from jobs.errors import BusyError, RunnerError, StorageError, SupersededError
+from jobs.versions import installed
 
 FRESH_S = 300.0  # a driver renews every 30 s: ten renewals missed are no accident
 
@@ -151,6 +152,7 @@ class Epochs:
             "driver": secrets.token_hex(6),  # no two documents are equal: the store may ask whose one is
             **asdict(self.process),
             "started": _now(),
+            "versions": installed().document(),
             **facts,
         }
         taken = 0

@@ -25,6 +25,7 @@ from jobs.attempt import ODD, Attempt, Receipt
 from jobs.errors import DataError, InternalError, OutputError, StorageError
 from jobs.numerics import UNKNOWN, Numerics
 from jobs.plan import PROTOCOL_VERSION
+from jobs.versions import Versions, installed
 
 OTHER_WAY = "choose another output url, or run the job that began here"
 
@@ -251,6 +252,7 @@ class Part:
             nonfinite_rows=self._losses.nonfinite_rows,
             unseen_rows=self._losses.unseen_rows,
             numerics=self._numerics,
+            versions=installed(),
         )
 
     @property
@@ -319,6 +321,7 @@ class Part:
             "model_digest": self._model_digest,
             "writer": self._worker,
             "numerics": self._numerics.document(),
+            "versions": installed().document(),
         }
 
     def _read_back(self) -> None:
@@ -345,7 +348,7 @@ def stated(store: Store, names: Layout, shard: int, size: int) -> dict[str, obje
     receipt = decode(store.read(names.receipt(shard))) or {}
     if receipt.get("size") != size or receipt.get("shard") != shard:
         return None
-    counts = ("rows_in", "rows_out", "rows_rejected", "reject_file", "codes", "bad_files", *ODD, "numerics")
+    counts = ("rows_in", "rows_out", "rows_rejected", "reject_file", "codes", "bad_files", *ODD, "numerics", "versions")
     kept = ("shard", "attempt", "number", "epoch", *counts)
     return {"plan_id": names.plan_id, "writer": receipt.get("worker", ""), **{key: receipt.get(key) for key in kept}}
 
@@ -375,6 +378,7 @@ def _receipt(header: Mapping[str, Any], names: Layout, shard: int, size: int) ->
             nonfinite_rows=int(header.get("nonfinite_rows") or 0),
             unseen_rows=int(header.get("unseen_rows") or 0),
             numerics=Numerics.from_document(header.get("numerics")),
+            versions=Versions.from_document(header.get("versions")),
         )
     except (KeyError, TypeError, ValueError):
         return None

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import pickle
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from jobs.attempt import Attempt
-from jobs.errors import RunnerError
+from jobs.errors import CapacityError, RunnerError
 from jobs.job import Workers
+from jobs.versions import Versions, installed
 from runner.cluster.metrics import WorkerMetrics
 from runner.cluster.quiet import ray
 from runner.cluster.words import Home, home
@@ -36,8 +39,15 @@ class WorkerActor:
     def home(self) -> Home:
         return home()
 
-    def start(self, spec: WorkerSpec, isolated: bool) -> WorkerFacts | RunnerError:
-        """Load the model; returns what is known of this worker."""
+    def start(self, driver: Mapping[str, str], pickled: bytes, isolated: bool) -> WorkerFacts | RunnerError:
+        """Load the model; returns what is known of this worker.
+
+        driver:  its versions, as plain values.
+        pickled: a WorkerSpec, which is unpickled once it is certain that it means the same here.
+        """
+        if (refusal := _refusal(self._name, driver)) is not None:
+            return refusal
+        spec: WorkerSpec = pickle.loads(pickled)  # noqa: S301 (of our own driver)
         share = self._workers.gpus if 0 < self._workers.gpus < 1 else None
         options = EngineOptions(
             threads=max(1, int(self._workers.cpus)), gpu=self._workers.gpus > 0, gpu_memory_fraction=share
@@ -79,3 +89,16 @@ class WorkerActor:
     def progress(self) -> Progress:
         progress = self._worker.progress if self._worker is not None else Progress()
         return dataclasses.replace(progress, waits=waits())
+
+
+def _refusal(name: str, driver: Mapping[str, str]) -> CapacityError | None:
+    """Where the runner of this machine is not the driver's: what they hand each other may mean something else."""
+    here, there = installed().runner, Versions.from_document(driver).runner
+    if not here or not there or here == there:
+        return None
+    node = ray.util.get_node_ip_address()
+    return CapacityError(
+        f"worker {name} cannot work for this driver: runner {here} is installed on node {node}, and the driver is"
+        f" runner {there}; install one version on all machines, or send the job with `runner submit`, which takes its"
+        " own along"
+    )

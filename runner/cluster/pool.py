@@ -9,6 +9,7 @@ in a thread that can be left behind.
 from __future__ import annotations
 
 import dataclasses
+import pickle
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from jobs.schedule.event import (
     WorkerLost,
     WorkerReady,
 )
+from jobs.versions import installed
 from runner.cluster.actor import WorkerActor
 from runner.cluster.capacity import fits, needs, outlook, roomiest, shortage
 from runner.cluster.connection import Connection
@@ -73,7 +75,7 @@ class RayPool:
         self._workers, self._clock = workers, clock
         self._needs = needs(workers)
         self._connection = Connection(address)
-        self._spec: WorkerSpec | None = None
+        self._spec = b""  # pickled: a worker of another version refuses before it reads it
         self._live: dict[str, _Live] = {}
         self._calls: dict[Any, tuple[str, str]] = {}  # object ref -> (what was called, worker)
         self._watch: NodeWatch | None = None
@@ -89,7 +91,7 @@ class RayPool:
 
     def serve(self, spec: WorkerSpec) -> None:
         """What the workers are to load; known when the plan is."""
-        self._spec = spec
+        self._spec = pickle.dumps(spec)
 
     def capacity(self) -> int:
         self._connection.wait()
@@ -128,7 +130,7 @@ class RayPool:
             )
             live = _Live(actor.remote(worker, self._workers))
             self._calls[live.handle.home.remote()] = ("home", worker)
-            self._calls[live.handle.start.remote(self._spec, isolated)] = ("start", worker)
+            self._calls[live.handle.start.remote(installed().document(), self._spec, isolated)] = ("start", worker)
             self._live[worker] = live
         except Exception as error:
             failed = WorkerError(f"worker {worker} could not be started: {cause(error)}")

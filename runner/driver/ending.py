@@ -12,6 +12,7 @@ from connectors.output.epoch import Ending
 from connectors.secret import redact
 from jobs.attempt import ODD
 from jobs.errors import StoppedError, SupersededError
+from jobs.versions import installed
 from runner.driver.driver import Driver
 from runner.measure.account import Account, Heading, account
 from runner.pool.pool import Pool
@@ -88,4 +89,5 @@ def _heading(ready: Preflight, driver: Driver, ending: str, seconds: float) -> H
         seconds=seconds,
         retries=driver.schedule.shards.retries,
         **{name: driver.history.odd[name] for name in ODD},
+        versions=installed(),
     )

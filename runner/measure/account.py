@@ -11,6 +11,7 @@ from typing import Any
 
 from jobs.job import Job, reader_threads
 from jobs.numerics import Difference, Numerics, differences
+from jobs.versions import UNRECORDED, Versions
 from runner.measure.ceiling import Bottleneck, Ceilings, Settings, Use, bottleneck, ceilings, together, waits
 from runner.measure.history import History
 from runner.measure.place import Place
@@ -23,6 +24,7 @@ class Heading:
 
     rows, shards: of the plan. rows_run: that this run worked on itself; rows_before: done by earlier runs.
     nan_rows, nonfinite_rows, unseen_rows: of those that this run wrote, as in a Receipt.
+    versions: of the driver.
     """
 
     plan_id: str
@@ -42,9 +44,10 @@ class Heading:
     nan_rows: int = 0
     nonfinite_rows: int = 0
     unseen_rows: int = 0
+    versions: Versions = UNRECORDED
 
     def document(self) -> dict[str, Any]:
-        return asdict(self) | {"seconds": round(self.seconds, 3)}
+        return asdict(self) | {"seconds": round(self.seconds, 3), "versions": self.versions.document()}
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Account:
     busy_s:       from the first dispatch to the last commit, without tuning.
     warm_up_s:    of all workers together, before any row was counted.
     first_part_s: from the start to the first commit; None: nothing was committed.
-    numerics:     what changes numbers -> the workers of which that is so.
+    numerics:     what changes numbers -> the workers of which that is so. versions: the same of what is installed.
     """
 
     uses: Mapping[str, Use]
@@ -65,6 +68,7 @@ class Account:
     warm_up_s: float = 0.0
     first_part_s: float | None = None
     numerics: Mapping[Numerics, Iterable[str]] = field(default_factory=dict)
+    versions: Mapping[Versions, Iterable[str]] = field(default_factory=dict)
 
     @property
     def differences(self) -> list[Difference]:
@@ -103,6 +107,7 @@ class Account:
             "first_part_s": None if self.first_part_s is None else round(self.first_part_s, 3),
             "numerics": [one.document() | {"workers": list(who)} for one, who in self.numerics.items()],
             "differences": list(map(str, self.differences)),
+            "worker_versions": [one.document() | {"workers": list(who)} for one, who in self.versions.items()],
         }
 
 
@@ -125,7 +130,8 @@ def account(
         gpus=workers.gpus,
     )
     held_by = bottleneck(use, reached, settings)
-    return Account(uses, places, reached, held_by, history.busy_s, warm_up_s, first_part_s, history.numerics)
+    seen = history.numerics, history.versions
+    return Account(uses, places, reached, held_by, history.busy_s, warm_up_s, first_part_s, *seen)
 
 
 def _worker(use: Use, place: Place | None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Literal
 from jobs.attempt import ODD, Failure, Success
 from jobs.numerics import Numerics
 from jobs.schedule.event import AttemptFailed, AttemptSucceeded, Event, WorkerLost
+from jobs.versions import Versions
 from runner.measure.ceiling import Use, computing_s
 
 Outcome = Literal["published", "adopted", "failed", "lost"]
@@ -68,6 +69,7 @@ class History:
         self._first: float | None = None  # dispatch
         self._last = 0.0  # commit
         self.numerics: dict[Numerics, dict[str, None]] = {}  # of parts that were computed -> by which workers
+        self.versions: dict[Versions, dict[str, None]] = {}  # of such parts -> by which workers
         self.odd = Counter[str]()  # rows that were written and yet are odd, by the words of `jobs.attempt.ODD`
         self.first_part: float | None = None  # when the first of this run was committed, by the driver's clock
 
@@ -103,6 +105,7 @@ class History:
             self._end(now, receipt.attempt, "adopted")
             return
         self.numerics.setdefault(receipt.numerics, {})[worker] = None
+        self.versions.setdefault(receipt.versions, {})[worker] = None
         self.odd.update({name: getattr(receipt, name) for name in ODD})
         tally = self._tally(worker)
         tally.rows += receipt.rows_in

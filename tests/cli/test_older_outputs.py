@@ -22,6 +22,8 @@ import pytest
 import yaml
 from store_servers import moto_server, new_bucket
 
+from jobs.versions import installed
+
 DATA = Path(__file__).parents[1] / "data"
 BEGUN, REJECTS = DATA / "begun_by_faa9e72", DATA / "rejects_of_faa9e72"
 PLAN = "385fd042583615a6d7acb087eacbc0d7"
@@ -66,6 +68,17 @@ def test_a_run_begun_by_commit_faa9e72_is_continued_where_it_stopped(lake: Any, 
     table = pa.concat_tables(parts)
     assert table["id"].to_pylist() == list(range(400))
     np.testing.assert_array_equal(table["y"].to_numpy(), np.arange(400, dtype=np.float32) / 2 + 2)
+
+    success = json.loads(lake.cat_file("lake/scores/_SUCCESS"))
+    manifest = json.loads(lake.cat_file(f"lake/scores/{success['manifest']}"))
+    assert manifest["versions"] == [{}, installed().document()], "what the old version did not record stays unknown"
+    assert [part.get("versions", 0) for part in manifest["parts"]] == [0] + [1] * 7
+    report = json.loads(lake.cat_file(f"lake/scores/_run/{PLAN[:8]}/report.json"))
+    assert (report["rows_run"], report["rows_before"]) == (350, 50)
+    assert report["worker_versions"] == [installed().document() | {"workers": ["w1"]}]
+    assert report["versions"] == installed().document()
+    again = json.loads(lake.cat_file(f"lake/scores/_run/{PLAN[:8]}/epochs/000002.json"))
+    assert again["versions"] == installed().document()
 
     proven = command("verify", "job.yaml", "--deep", "--json", **KEYS)
     assert proven.returncode == 0, proven.stdout + proven.stderr

@@ -28,7 +28,7 @@ RECEIPT = Receipt(3, "e1-a1-x", 1, 1, "part-3", 99, "ab", 10, 9, 1, "w1", adopte
 KEYS = (  # of receipts/*.json; a reader of an older version that meets another key reads the commit header instead
     *("shard", "attempt", "number", "epoch", "part", "size", "sha256", "rows_in", "rows_out", "rows_rejected"),
     *("worker", "seconds", "figures", "adopted", "staged", "reject_file", "codes", "bad_files", "nan_rows"),
-    *("safe_rows", "recycle", "numerics", "nonfinite_rows", "unseen_rows"),
+    *("safe_rows", "recycle", "numerics", "nonfinite_rows", "unseen_rows", "versions"),
 )
 
 
@@ -42,7 +42,7 @@ def test_a_receipt_round_trips_through_json() -> None:
 
 
 @pytest.mark.parametrize(
-    "missing", ["seconds", "figures", "safe_rows", "recycle", "nan_rows", "nonfinite_rows", "numerics"]
+    "missing", ["seconds", "figures", "safe_rows", "recycle", "nan_rows", "nonfinite_rows", "numerics", "versions"]
 )
 def test_a_receipt_is_read_without_what_its_worker_measured_and_advised(missing: str) -> None:
     document = Success(RECEIPT).document()

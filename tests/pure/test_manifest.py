@@ -17,6 +17,7 @@ from jobs.job import Limits
 from jobs.manifest import manifest
 from jobs.numerics import UNKNOWN, Numerics
 from jobs.plan import InputFile, Plan, RowGroup, plan
+from jobs.versions import UNRECORDED, Versions
 
 IDENTITY = {"model": {"digest": "aa", "signature": "serving_default"}, "columns": {"keep": ["id"]}}
 
@@ -62,6 +63,20 @@ def test_a_manifest_lists_each_kind_of_numerics_once_and_gives_them_back() -> No
     del found["numerics"]
     old = found | {"parts": [{k: v for k, v in part.items() if k != "numerics"} for part in found["parts"]]}
     assert {receipt.numerics for receipt in manifests.receipts_of(old)} == {UNKNOWN}
+
+
+def test_a_manifest_lists_each_kind_of_versions_once_and_gives_them_back() -> None:
+    planned = plan_of(3, 5)
+    new, newer = Versions(runner="0.1.0", python="3.11.9"), Versions(runner="0.2.0", python="3.12.1")
+    of_shards = (new, newer, new, UNRECORDED)  # the last one was published by an older version
+    receipts = [dataclasses.replace(r, versions=one) for r, one in zip(receipts_of(planned), of_shards, strict=True)]
+    found = json.loads(json.dumps(manifest(planned, receipts, 7, names_of(receipts))))
+    assert found["versions"] == [new.document(), newer.document(), {}]
+    assert [part.get("versions") for part in found["parts"]] == [None, 1, None, 2]
+    assert [receipt.versions for receipt in manifests.receipts_of(found)] == list(of_shards)
+    del found["versions"]
+    old = found | {"parts": [{k: v for k, v in part.items() if k != "versions"} for part in found["parts"]]}
+    assert {receipt.versions for receipt in manifests.receipts_of(old)} == {UNRECORDED}
 
 
 def test_a_rejected_row_is_accounted_for() -> None:

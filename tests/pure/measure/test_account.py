@@ -9,6 +9,7 @@ from jobs.attempt import Measured, Receipt, Success
 from jobs.job import Job
 from jobs.numerics import Numerics
 from jobs.schedule.event import AttemptSucceeded
+from jobs.versions import Versions
 from runner.measure.account import Account, Heading, account
 from runner.measure.history import History
 from runner.measure.place import Place
@@ -16,7 +17,7 @@ from runner.report.text import account_lines
 
 JOB = Job.model_validate({"model": {"url": "m"}, "input": {"url": "i"}, "output": {"url": "o"}})
 KEYS = ["working_s", "speed", "bottleneck", "stage_seconds", "workers", "warm_up_seconds", "first_part_s"]
-KEYS += ["numerics", "differences"]
+KEYS += ["numerics", "differences", "worker_versions"]
 WORKER = (
     *("rows", "shards", "bytes", "cpus", "batch_rows", "stage_seconds", "waited_for", "cpu_seconds"),
     *("ceiling_rows_per_s", "peak_rss_bytes"),
@@ -118,4 +119,17 @@ def test_the_keys_of_a_heading() -> None:
         "nan_rows": 0,
         "nonfinite_rows": 0,
         "unseen_rows": 0,
+        "versions": {},
     }
+
+
+def test_what_is_installed_is_told_of_the_driver_and_once_for_all_workers_that_share_it() -> None:
+    old, new = Versions(runner="0.1.0", pyarrow="25.0.0"), Versions(runner="0.1.0", pyarrow="26.0.1")
+    history = history_of("w1", "w2", "w3")
+    history.versions = {old: {"w1": None, "w3": None}, new: {"w2": None}}
+    assert document_of(account(JOB, history, {}))["worker_versions"] == [
+        {"runner": "0.1.0", "pyarrow": "25.0.0", "workers": ["w1", "w3"]},
+        {"runner": "0.1.0", "pyarrow": "26.0.1", "workers": ["w2"]},
+    ]
+    heading = Heading("id", 2, "/out", "m", "s", "", "finished", 1, 1, 0, 1, 1, 1.0, 0, versions=new)
+    assert heading.document()["versions"] == {"runner": "0.1.0", "pyarrow": "26.0.1"}

@@ -37,6 +37,7 @@ from jobs.errors import BusyError, InternalError, OutputError, StorageError, Sup
 from jobs.job import Output
 from jobs.numerics import Numerics
 from jobs.plan import Plan
+from jobs.versions import installed
 
 
 @pytest.fixture(params=["parquet", "arrow"])
@@ -100,6 +101,20 @@ def test_a_part_says_what_changed_its_numbers_and_its_receipt_is_rebuilt_with_it
     rebuilt = directory.adopt(1)
     assert rebuilt is not None
     assert rebuilt.numerics == numerics
+
+
+def test_versions_stand_in_the_epoch_each_part_and_the_manifest_and_not_in_the_plan(out: Output) -> None:
+    directory, ours = opened(out), installed().document()
+    finish_all(directory)
+    documents = {name: content or b"" for name, content in snapshot(directory).items() if name.endswith(".json")}
+    (epoch,) = [json.loads(content) for name, content in documents.items() if "/epochs/" in name]
+    (listed,) = [json.loads(content) for name, content in documents.items() if "/manifest-" in name]
+    (planned,) = [content for name, content in documents.items() if name.endswith("/plan.json")]
+    assert (epoch["versions"], listed["versions"]) == (ours, [ours])
+    assert b"versions" not in planned
+    rebuilt = directory.adopt(1)
+    assert rebuilt is not None
+    assert rebuilt.versions == installed()
 
 
 def test_the_numerics_of_the_first_worker_are_those_of_the_plan(out: Output) -> None:

@@ -18,7 +18,7 @@ import yaml
 from reading_lines import reading_lines
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
-Read = Callable[[str], list[list[object]]]
+Read = Callable[..., list[list[object]]]  # (library, line)
 
 ROWS = 60
 REJECTED = (3, 41)
@@ -78,13 +78,14 @@ def outputs(tmp_path_factory: pytest.TempPathFactory, half_plus_two: Path) -> Pa
 
 
 @pytest.fixture
-def read(outputs: Path) -> Callable[[str, str], list[list[object]]]:
-    """read(library, line): its rows, as [id, y]."""
+def read(outputs: Path) -> Read:
+    """read(library, line): its rows, as [id, y]. each: an expression that makes such a row of `row`."""
 
-    def call(library: str, line: str) -> list[list[object]]:
+    def call(library: str, line: str, each: str = "row") -> list[list[object]]:
         pytest.importorskip(library, reason=f"{library} is not installed")
         names = _NEEDED.get(library, f"{library} glob")
-        script = [sys.executable, "-c", _SCRIPT, library, line, _ROWS[library], names]
+        rows_of = f"[{each} for row in {_ROWS[library]}]"
+        script = [sys.executable, "-c", _SCRIPT, library, line, rows_of, names]
         done = subprocess.run(script, cwd=outputs, capture_output=True, text=True, timeout=110)
         assert done.returncode == 0, f"{line}\n{done.stderr}"
         rows: list[list[object]] = json.loads(done.stdout.splitlines()[-1])
@@ -104,7 +105,7 @@ def test_the_first_page_has_a_line_for_each_of_the_libraries_that_people_read_ta
 
 @pytest.mark.parametrize(("library", "line"), _lines("README.md", "reads scores"))
 def test_the_line_of_the_first_page_reads_the_rows_of_the_parts_and_no_other(
-    library: str, line: str, read: Callable[[str, str], list[list[object]]]
+    library: str, line: str, read: Read
 ) -> None:
     assert read(library, line) == EXPECTED
 
@@ -114,7 +115,7 @@ def test_the_line_of_the_first_page_reads_the_rows_of_the_parts_and_no_other(
     [*_lines("connectors/README.md", "reads Arrow"), *_lines("connectors/README.md", "reads TFRecord")],
 )
 def test_the_line_for_another_format_reads_the_rows_of_the_parts_and_no_other(
-    library: str, line: str, read: Callable[[str, str], list[list[object]]]
+    library: str, line: str, read: Read
 ) -> None:
     assert read(library, line) == EXPECTED
 
@@ -130,8 +131,14 @@ def test_the_line_for_another_format_reads_the_rows_of_the_parts_and_no_other(
     ],
 )
 def test_readers_that_look_into_all_folders_find_no_rejected_rows_and_no_spools(
-    library: str, line: str, read: Callable[[str, str], list[list[object]]], outputs: Path
+    library: str, line: str, read: Read, outputs: Path
 ) -> None:
     for name in ("scores", "scores-arrow"):
         assert list((outputs / name / "_run").rglob("rejects/*")), "there are rejected rows"
     assert read(library, line) == EXPECTED
+
+
+@pytest.mark.parametrize(("library", "line"), _lines("connectors/README.md", "reads rejected"))
+def test_the_line_for_rejected_rows_reads_those_that_were_rejected(library: str, line: str, read: Read) -> None:
+    found = read(library, line, each="{'id': row['kept']['id'], 'y': row['row']}")
+    assert found == [[id, id % 20] for id in REJECTED]

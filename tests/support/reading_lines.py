@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-_BLOCK = re.compile(r"^<!-- (?P<mark>reads [^,>]+),.*?-->\n```python\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(
+    r"^<!-- not run: (?P<mark>reads [^;>]+);.*?-->\n```python\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL
+)
 
 
 def reading_lines(page: str, mark: str) -> list[tuple[str, str]]:

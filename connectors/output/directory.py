@@ -210,9 +210,9 @@ class OutputDirectory:
         before = self.epochs.document(epoch - 1) if epoch > 1 else {}
         return [] if before.get("ended") else [shard for shard in before.get("in_hand", ()) if isinstance(shard, int)]
 
-    def end(self, epoch: int, how: Ending) -> None:
-        """Say that this driver writes no more. Best effort: without it, the next driver on another host waits."""
-        self.epochs.end(epoch, how)
+    def end(self, epoch: int, how: Ending, facts: Mapping[str, object] | None = None) -> None:
+        """Say that this driver writes no more, and why. Best effort: without it, the next one on another host waits."""
+        self.epochs.end(epoch, how, facts or {})
 
     def finish(self, plan: Plan, receipts: Mapping[int, Receipt] | Iterable[Receipt], epoch: int) -> dict[int, Receipt]:
         """Prove that every row is in exactly one part, list the parts, and say so with `_SUCCESS`.

@@ -191,13 +191,13 @@ class Epochs:
             "finished stays, and this driver stops"
         )
 
-    def end(self, epoch: int, how: Ending) -> None:
-        """Say that this driver writes no more, so that the next need not wait. Best effort."""
+    def end(self, epoch: int, how: Ending, facts: Mapping[str, object] | None = None) -> None:
+        """Say that this driver writes no more, so that the next need not wait. Best effort. facts: see `note`."""
         with suppress(RunnerError):
             name = self.names.epoch(epoch)
             document = self.document(epoch) or self._document(epoch)
             if document.get("driver") == self._facts.get("driver"):
-                self.store.replace(name, encode(document | {"ended": how, "heartbeat": _now()}))
+                self.store.replace(name, encode(document | dict(facts or {}) | {"ended": how, "heartbeat": _now()}))
 
     def require_held(self) -> None:
         """As `require_newest` of the epoch that this driver began; nothing where it began none."""

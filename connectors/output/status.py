@@ -47,6 +47,7 @@ class Status:
     host, pid, started, heartbeat:  of the driver that wrote last; times in UTC, by its own clock, "" where none did.
     heartbeat_age_s:  by the clock of the store; None where it does not tell, or where that driver has ended.
     ended:      how that driver ended, "" where it did not say.
+    error:      what ended it, where it failed.
     command:    what that driver was started with, and what continues; "" where that is not known.
     waits_for:  what it had no room for in the cluster, when it was last heard.
     mode:       how parts get their names. warning: what this store cannot promise.
@@ -90,6 +91,8 @@ class Status:
     def rows_seen(self) -> int:
         """Those that are done, and those in hand: what grows while a shard is worked on."""
         return self.rows_done + self.rows_in_hand
+
+    error: str = ""
 
     @property
     def share(self) -> float:
@@ -176,6 +179,7 @@ def read_status(output: Output, seen: dict[str, dict[str, Any]] | None = None) -
         command=str(beat.get("command", "")),
         waits_for=str(beat.get("waits_for", "")),
         rows_in_hand=_rows_in_hand(plan, done, beat) if state == "running" else 0,
+        error=str(beat.get("error", "")),
         rows_rejected=sum(one.get("rows_rejected", 0) for one in receipts),
         codes=dict(sum((Counter(one.get("codes", {})) for one in receipts), Counter[str]()).most_common()),
         **{name: sum(one.get(name, 0) for one in receipts) for name in ODD},

@@ -32,7 +32,9 @@ class RunFlags:
     """How a job is run, and how that is shown."""
 
     in_process: Annotated[bool, typer.Option("--in-process", help="Work in this process, without Ray.")] = False
-    address: Annotated[str | None, typer.Option(help="Address of a running Ray cluster.")] = None
+    address: Annotated[
+        str | None, typer.Option(help="Of a running Ray cluster, HOST:6379; `local`: a Ray for this run.")
+    ] = None
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False
     overwrite: Annotated[
         bool,
@@ -125,7 +127,7 @@ def run(flags: JobFlags, how: RunFlags, as_json: AsJson = False) -> None:
     NativeNotes.as_event = log is not None
     # A descriptor of its own: loading a model in this process redirects the shared one for a moment.
     with printer(os.dup(2), sys.stderr.encoding, owned=True) as terminal:
-        display = NoDisplay if how.quiet else lambda: log or display_for(terminal)
+        display = NoDisplay if how.quiet else lambda: log.screen() if log else display_for(terminal)
         result = launch(job, options, display=display, warn=warn, log=log)
     if log is not None:
         log.say("done", **_done(result))

@@ -22,6 +22,7 @@ from runner.cluster.fault import bounded
 from runner.cluster.nodes import known_nodes
 from runner.cluster.quiet import get_node_ip_address, ray
 from runner.cluster.token import mode, own_token, set_mode, speak_as_wanted
+from runner.pool.pool import Waited
 
 _STORE_BYTES = 80 * 2**20  # Ray's smallest object store: nothing of ours goes through it
 _START_S = 120.0  # how long a local Ray may take to start on a busy machine
@@ -29,6 +30,7 @@ _KNOCK_S = 5.0  # how long the head's machine may take to accept a connection; i
 _KINDS = ("gcs_server", "raylet")  # processes without which a Ray is none
 _LOOK_S = 0.5  # how often a Ray that starts is looked at
 _SHUTDOWN_S = 15.0
+_WITHOUT = "work without Ray: `--in-process` (in Python `in_process=True`)"
 _REASON_S = 2.0  # how long the head may take to say why the node died; it takes milliseconds, if it is there
 
 
@@ -49,7 +51,7 @@ class Connection:
         self._owned = not ray.is_initialized()
         self._refusal: Exception | None = None
         self._thread: threading.Thread | None = None
-        self._began = 0.0
+        self._began = self._took = 0.0
         self._settled = threading.Event()  # connected, or refused
         self._closed = threading.Event()
         self._dead = False  # a process of the local Ray ended while it started
@@ -84,22 +86,27 @@ class Connection:
         self._settled, self._refusal = threading.Event(), None
         self._spawn(gone)
 
-    def wait(self) -> None:
-        """Begin, unless that was done, and return when Ray answers. raises: CapacityError where it does not."""
+    def wait(self, waited: Waited = lambda what, seconds, over: None) -> None:
+        """Begin, unless that was done, and return when Ray answers. raises: CapacityError where it does not.
+
+        waited: called while it does not.
+        """
         self.begin()
         target = f"Ray at '{self._address}'" if self._address else "a local Ray"
+        what = f"connecting to {target}" if self._address or not self._owned else f"starting {target}"
+        advice = f"; try again, or {_WITHOUT}" if self.local else "; look at its logs, or name another address"
         while not self._settled.wait(_LOOK_S):
+            waited(what, time.monotonic() - self._began, False)
             if self.local and (ended := _ended() or _ended_child()):
                 self._dead = True
-                raise CapacityError(f"the local Ray is gone before it answered: {ended}", resumable=True)
+                raise CapacityError(f"the local Ray is gone before it answered: {ended}{advice}", resumable=True)
             if time.monotonic() - self._began >= _START_S and not self._settled.is_set():
-                raise CapacityError(
-                    f"{target} did not answer within {_START_S:.0f} s; look at its logs, or name another address",
-                    resumable=True,
-                )
+                raise CapacityError(f"{target} did not answer within {_START_S:.0f} s{advice}", resumable=True)
         if self._refusal is not None:
             reason = str(self._refusal).strip().splitlines()[0] if str(self._refusal).strip() else repr(self._refusal)
-            raise CapacityError(f"cannot connect to {target}: {reason}", resumable=True) from self._refusal
+            advice = advice if self.local else ""
+            raise CapacityError(f"cannot connect to {target}: {reason}{advice}", resumable=True) from self._refusal
+        waited(what, self._took, True)
         if threading.current_thread() is threading.main_thread():
             # Ray's core installs a handler that prints a stack and aborts; ours stops the workers first.
             signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
@@ -157,6 +164,7 @@ class Connection:
                 self._refusal = self._stranger()
         except Exception as error:  # `wait` raises it
             self._refusal = error
+        self._took = time.monotonic() - self._began
         settled.set()
         closed.wait()
 

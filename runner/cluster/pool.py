@@ -41,7 +41,7 @@ from runner.cluster.quiet import NodeAffinitySchedulingStrategy, OutOfMemoryErro
 from runner.cluster.words import Home, last_words_of
 from runner.measure.snapshot import Snapshot
 from runner.pool.facts import WorkerFacts
-from runner.pool.pool import Clock
+from runner.pool.pool import Clock, Waited
 from runner.worker.spec import Progress, WorkerSpec
 
 _IN_HAND = 2  # attempts of a worker: the Schedule gives out no more
@@ -93,8 +93,8 @@ class RayPool:
         """What the workers are to load; known when the plan is."""
         self._spec = pickle.dumps(spec)
 
-    def capacity(self) -> int:
-        self._connection.wait()
+    def capacity(self, waited: Waited = lambda what, seconds, over: None) -> int:
+        self._connection.wait(waited)
         if self._watch is None:
             self._look_out()
         nodes = list(known_nodes()[0].values())

@@ -23,9 +23,13 @@ _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def ending(output: OutputDirectory, epoch: int, pool: Pool) -> Iterator[None]:
-    """Say how this driver ended, after its workers are stopped: from then on another one may write at once."""
+def ending(output: OutputDirectory, epoch: int, pool: Pool, command: str = "") -> Iterator[None]:
+    """Say how this driver ended, after its workers are stopped: from then on another one may write at once.
+
+    command: that continues; kept with the error that ended it, which may come before the first heartbeat.
+    """
     how: Ending = "failed"
+    facts: dict[str, object] = {}
     try:
         yield
         how = "finished"
@@ -35,7 +39,8 @@ def ending(output: OutputDirectory, epoch: int, pool: Pool) -> Iterator[None]:
     except StoppedError:
         how = "interrupted"
         raise
-    except Exception:
+    except Exception as error:
+        facts = {"error": redact(str(error) or type(error).__name__), "command": command}
         raise
     except BaseException:  # Ctrl-C, a signal
         how = "interrupted"
@@ -44,7 +49,7 @@ def ending(output: OutputDirectory, epoch: int, pool: Pool) -> Iterator[None]:
         try:
             pool.close()
         finally:
-            output.end(epoch, how)
+            output.end(epoch, how, facts)
 
 
 def accounted(driver: Driver, ready: Preflight, began: float, ending: str) -> Account | None:

@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from connectors.models.cache import CacheSettings
 from connectors.output.directory import OutputDirectory
@@ -25,6 +25,7 @@ from jobs.schedule.elastic import Demand
 from jobs.schedule.event import Action, Event, RestartCluster, WorkerFailedToStart, WorkersDiffer
 from jobs.schedule.policy import Policy
 from jobs.schedule.schedule import Schedule
+from runner.driver.alone import LOCAL, TOLD, is_alone, may_be_alone
 from runner.driver.driver import Driver, Listeners
 from runner.driver.ending import accounted, ending
 from runner.driver.result import Result
@@ -63,7 +64,8 @@ class RunOptions:
     """How a job is run; none of it changes the rows that are written.
 
     in_process: work in this process, without Ray.
-    address:    of a running Ray cluster; None: a Ray that is initialised here already, else a local one.
+    address:    of a running Ray cluster; 'local': a local Ray, whatever the size of the plan; None: a Ray that is
+                initialised here already, else a local one, or none for a plan of one shard: `runner.driver.alone`.
     overwrite, takeover: see `connectors.output.outlook.Terms`.
     wait_for_driver_s: how long at most to wait for another driver that writes there; see `runner.driver.waiting`.
     cache:      where remote models are copied to, here and on the machines of the workers.
@@ -106,9 +108,8 @@ def launch(
     raises: the RunnerError that ended it; what was finished stays, and the same call continues.
     """
     began = time.monotonic()
-    pool = _pool(job, options)
+    ready, pool = _ready(job, options)
     try:
-        ready = _ready(job, options, pool)
         output = OutputDirectory(job.output, ready.plan.id, len(ready.plan.shards))
         stop, meters = stopper or Stopper(), Meters()
         waiting = Waiting(options.wait_for_driver_s, _teller(ready, warn, log), stop.requested)
@@ -120,15 +121,19 @@ def launch(
         for story in (claim.warning, *ready.warnings):
             if story and not (ready.scanned.repeatable and story in ready.suspicions):  # a worker tries, and tells
                 warn(story)
-        with exporting(exported), ending(output, claim.epoch, pool), closing(ModelWatch(ready.planned)) as model:
+        if log is not None:
+            log.run = f"{ready.plan.id[:8]}-{claim.epoch}"
+        with (
+            exporting(exported),
+            ending(output, claim.epoch, pool, options.command),
+            closing(ModelWatch(ready.planned)) as model,
+            closing(_screen(display, options, pool)) as screen,
+        ):
             done = _done(ready, output)
             fragile = options.in_process and ready.job.limits.may_lose
             spec = ready.spec(output.output)
             pool.serve(spec)
-            schedule = _schedule(ready, pool, output, claim.epoch, done, fragile)
-            if log is not None:
-                log.run = f"{ready.plan.id[:8]}-{claim.epoch}"
-            screen = Shown(display)
+            schedule = _schedule(ready, pool, output, claim.epoch, done, fragile, screen)
             driver = Driver(
                 *(schedule, pool, output, claim.epoch, ready.plan.rows),
                 gate=TrialGate(pool, spec, warn),
@@ -148,6 +153,13 @@ def launch(
     run = {shard: receipt for shard, receipt in receipts.items() if shard not in done}
     seconds = time.monotonic() - began
     return _result(job, ready, output, receipts, driver.schedule.shards.retries, run, seconds, account)
+
+
+def _screen(display: Callable[[], Display], options: RunOptions, pool: Pool) -> Display:
+    screen = Shown(display)
+    if isinstance(pool, InlinePool) and not options.in_process:
+        screen.say(TOLD)
+    return screen
 
 
 def told(warn: Callable[[str], None]) -> Callable[[Event | Action], None]:
@@ -175,14 +187,32 @@ def _teller(ready: Preflight, warn: Callable[[str], None], log: EventLog | None)
     return log.tell
 
 
-def _ready(job: Job, options: RunOptions, pool: Pool) -> Preflight:
-    """What there is to do; the pool connects meanwhile, unless all is done."""
+def _ready(job: Job, options: RunOptions) -> tuple[Preflight, Pool]:
+    """What there is to do, and where; the pool connects meanwhile, unless all is done."""
     examined = examine(job, options.cache)
     store = Store(job.output.url, job.output.options)
     require_shared(store, in_process=options.in_process)
-    if options.overwrite or store.stat("_SUCCESS") is None:
-        pool.connect()  # Ray starts while footers are read and the plan is made
-    return complete(examined)
+    unfinished = options.overwrite or store.stat("_SUCCESS") is None
+    if may_be_alone(examined, options.in_process, options.address):
+        ready = complete(examined)
+        alone = is_alone(ready)
+        return ready, _connected(_pool(job, replace(options, in_process=alone)), unfinished)
+    pool = _connected(_pool(job, options), unfinished)  # Ray starts while footers are read and the plan is made
+    try:
+        return complete(examined), pool
+    except BaseException:
+        pool.close()
+        raise
+
+
+def _connected(pool: Pool, wanted: bool) -> Pool:
+    try:
+        if wanted:
+            pool.connect()
+    except BaseException:
+        pool.close()
+        raise
+    return pool
 
 
 def _done(ready: Preflight, output: OutputDirectory) -> dict[int, Receipt]:
@@ -200,10 +230,11 @@ def _schedule(
     epoch: int,
     done: dict[int, Receipt],
     fragile: bool,
+    screen: Display,
 ) -> Schedule:
     workers = ready.job.workers
     left = len(ready.plan.shards) - len(done)
-    fits = pool.capacity() if left else 0
+    fits = pool.capacity(screen.wait) if left else 0
     limits = ready.job.limits
     rejections = Rejections.of(ready.plan, limits)
     for receipt in done.values():
@@ -254,7 +285,7 @@ def _pool(job: Job, options: RunOptions) -> Pool:
         return InlinePool(EngineOptions(threads=max(1, cpus), gpu=workers.gpus > 0), count)
     from runner.cluster.pool import RayPool  # imports Ray: not for jobs that run in this process
 
-    return RayPool(job.workers, options.address)
+    return RayPool(job.workers, None if options.address == LOCAL else options.address)
 
 
 def _result(

@@ -17,7 +17,7 @@ from runner.engine.quiet import NativeNotes
 from runner.measure.place import Place
 from runner.measure.snapshot import Snapshot
 from runner.pool.facts import WorkerFacts
-from runner.pool.pool import Clock, as_runner_error
+from runner.pool.pool import Clock, Waited, as_runner_error
 from runner.worker.spec import Progress, WorkerSpec
 from runner.worker.trial import Trial
 from runner.worker.worker import Worker
@@ -43,7 +43,7 @@ class InlinePool:
     def serve(self, spec: WorkerSpec) -> None:
         self._spec = spec
 
-    def capacity(self) -> int:
+    def capacity(self, waited: Waited = lambda what, seconds, over: None) -> int:
         return self._capacity
 
     def restart(self) -> None: ...

@@ -16,6 +16,7 @@ from runner.pool.facts import WorkerFacts
 from runner.worker.spec import Progress, WorkerSpec
 
 Clock = Callable[[], float]
+Waited = Callable[[str, float, bool], None]  # for what, how many seconds, and whether it is over
 
 
 class Pool(Protocol):
@@ -29,8 +30,12 @@ class Pool(Protocol):
         """What the workers are to load; called once, before the first `start`."""
         ...
 
-    def capacity(self) -> int:
-        """How many workers fit. raises: CapacityError if not even one does."""
+    def capacity(self, waited: Waited = lambda what, seconds, over: None) -> int:
+        """How many workers fit.
+
+        waited: called several times a second while that takes time, and once when it is over.
+        raises: CapacityError if not even one does.
+        """
         ...
 
     def restart(self) -> None:

@@ -21,15 +21,24 @@ from rich.text import Text
 from jobs.notebook import progress_bar
 from runner.measure.snapshot import Snapshot
 from runner.report.console import Console, printable
-from runner.report.text import progress_line
+from runner.report.text import progress_line, waited_line, waiting_line
 
 _log = logging.getLogger(__name__)
 
 _LOG_EVERY_S = 10.0
+_TOLD_S = 1.0  # what took less is not told when it is over
 
 
 class Display(Protocol):
     """Shows snapshots while it is open; closing it leaves the last one on the screen."""
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+        ...
+
+    def wait(self, what: str, seconds: float, over: bool) -> None:
+        """What is waited for, 'starting a local Ray', before there is a snapshot; for how long, whether it is over."""
+        ...
 
     def show(self, at: Snapshot) -> None: ...
 
@@ -42,6 +51,15 @@ class TerminalDisplay:
     def __init__(self, console: Console) -> None:
         self._live = Live(Text("starting"), console=console, refresh_per_second=5)
         self._live.start()
+
+    def say(self, line: str) -> None:
+        self._live.console.print(Text(printable(line)), soft_wrap=True)
+
+    def wait(self, what: str, seconds: float, over: bool) -> None:
+        if not over:
+            self._live.update(Text(printable(waiting_line(what, seconds)), no_wrap=True))
+        elif seconds >= _TOLD_S:
+            self.say(waited_line(what, seconds))
 
     def show(self, at: Snapshot) -> None:
         row = Table.grid(padding=(0, 1))
@@ -62,6 +80,16 @@ class LogDisplay:
         self._said = clock()
         self._last: Snapshot | None = None
 
+    def say(self, line: str) -> None:
+        print(printable(line), file=self._stream, flush=True)
+
+    def wait(self, what: str, seconds: float, over: bool) -> None:
+        if over and seconds >= _TOLD_S:
+            self.say(waited_line(what, seconds))
+        elif not over and self._clock() - self._said >= self._every_s:
+            self._said = self._clock()
+            self.say(waiting_line(what, seconds))
+
     def show(self, at: Snapshot) -> None:
         self._last = at
         if self._clock() - self._said >= self._every_s:
@@ -74,7 +102,7 @@ class LogDisplay:
 
     def _say(self, at: Snapshot) -> None:
         self._said = self._clock()
-        print(printable(progress_line(at)), file=self._stream, flush=True)  # this is the log
+        self.say(progress_line(at))
 
 
 class NotebookDisplay:
@@ -87,6 +115,17 @@ class NotebookDisplay:
         self._handle = display(HTML(first), display_id=True)
         self._drawn = float("-inf")
         self._last: Snapshot | None = None
+        self._lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self._lines.append(line)
+        self._write("")
+
+    def wait(self, what: str, seconds: float, over: bool) -> None:
+        if not over:
+            self._write(waiting_line(what, seconds))
+        elif seconds >= _TOLD_S:
+            self.say(waited_line(what, seconds))
 
     def show(self, at: Snapshot) -> None:
         self._last = at
@@ -104,7 +143,11 @@ class NotebookDisplay:
 
     def _draw(self, at: Snapshot) -> None:
         self._drawn = time.monotonic()
-        self._handle.update(self._html(f"<div>{progress_bar(at.share)} {escape(progress_line(at))}</div>"))
+        self._write(progress_line(at), progress_bar(at.share))
+
+    def _write(self, line: str, bar: str = "") -> None:
+        lines = "".join(f"<div>{escape(one)}</div>" for one in self._lines)
+        self._handle.update(self._html(f"{lines}<div>{bar} {escape(line)}</div>"))
 
 
 class Shown:
@@ -115,6 +158,14 @@ class Shown:
         self._told = False
         with self._harmless():
             self._display = opened()
+
+    def say(self, line: str) -> None:
+        with self._harmless():
+            self._display.say(line)
+
+    def wait(self, what: str, seconds: float, over: bool) -> None:
+        with self._harmless():
+            self._display.wait(what, seconds, over)
 
     def show(self, at: Snapshot) -> None:
         with self._harmless():
@@ -154,6 +205,10 @@ class _Unfailing:
 
 
 class NoDisplay:
+    def say(self, line: str) -> None: ...
+
+    def wait(self, what: str, seconds: float, over: bool) -> None: ...
+
     def show(self, at: Snapshot) -> None: ...
 
     def close(self) -> None: ...

@@ -44,7 +44,10 @@ def _utc() -> str:
 
 
 class EventLog:
-    """Also a display: progress is an event every 10 s of the run, and one at its end. run: the plan and the epoch."""
+    """Also what a display shows: progress is an event every 10 s of the run, and one at its end.
+
+    run: the plan and the epoch.
+    """
 
     def __init__(self, stream: TextIO, now: Callable[[], str] = _utc) -> None:
         self.run = ""
@@ -79,6 +82,10 @@ class EventLog:
         event, level = ("interrupted", "warning") if stopped else ("error", "error")
         self.say(event, level, **told_error(error), **facts)
 
+    def screen(self) -> EventScreen:
+        """It as a display."""
+        return EventScreen(self)
+
     def show(self, at: Snapshot) -> None:
         self._last = at
         if at.seconds - self._said_s >= _EVERY_S:
@@ -96,6 +103,24 @@ def told_error(error: RunnerError) -> dict[str, Any]:
     document = error.document()
     facts = {name: redact(value) if isinstance(value, str) else value for name, value in document["facts"].items()}
     return document | {"message": redact(document["message"]), "facts": facts}
+
+
+class EventScreen:
+    """An event log as a display."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self.show, self.close = log.show, log.close
+        self._waits = False
+
+    def say(self, line: str) -> None:
+        self._log.say("note", message=redact(line))
+
+    def wait(self, what: str, seconds: float, over: bool) -> None:
+        """An event when it begins, one when it is over."""
+        if over or not self._waits:
+            self._waits = True
+            self._log.say("waited" if over else "waiting", what=what, seconds=round(seconds, 1))
 
 
 def _facts(what: Event | Action) -> dict[str, Any]:

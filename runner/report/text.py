@@ -41,6 +41,16 @@ def duration(seconds: float) -> str:
     )
 
 
+def waiting_line(what: str, seconds: float) -> str:
+    """'starting a local Ray ... 3 s'"""
+    return f"{what} ... {seconds:.0f} s"
+
+
+def waited_line(what: str, seconds: float) -> str:
+    """'starting a local Ray took 3.4 s'"""
+    return f"{what} took {duration(seconds)}"
+
+
 def byte_count(size: float) -> str:
     for unit in ("B", "KiB", "MiB", "GiB"):
         if size < 1024:

@@ -27,7 +27,7 @@ home = {
     "cache list": (("cache", "list"), (0, 2)),
     "plan": (("plan", *job), (0,)),
     "run": (("run", *job, "--in-process", "--quiet"), (0,)),
-    "run on Ray": (("run", *job[:-1], ROOT / "ray", "--quiet", "--set", "workers.count=1"), (0, 2, 69)),
+    "run on Ray": (("run", *job[:-1], ROOT / "ray", "--quiet", "--address", "local"), (0, 2, 69)),
     "plan of ~": (("plan", *job[:-1], "~/out"), (2,)),
 }
 for name, (command, codes) in home.items():

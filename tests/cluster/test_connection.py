@@ -27,7 +27,44 @@ def test_a_local_ray_that_ends_while_it_starts_is_given_up_at_once(kind: str, mo
             starting.wait()
         starting.close()
     assert gone.value.facts["resumable"]
+    assert "or work without Ray: `--in-process` (in Python `in_process=True`)" in gone.value.message
     never.set()
+
+
+def test_a_start_that_fails_says_what_to_try_and_where_it_takes_time_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = threading.Event()
+
+    def refuse(**options: object) -> None:
+        looked.wait()
+        raise RuntimeError("no space for a session")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    starting, told = Connection(), list[tuple[str, float, bool]]()
+
+    def waited(what: str, seconds: float, over: bool) -> None:
+        told.append((what, seconds, over))
+        looked.set()
+
+    with pytest.raises(
+        CapacityError, match="cannot connect to a local Ray: no space for a session; try again, or work"
+    ):
+        starting.wait(waited)
+    starting.close()
+    assert [(what, over) for what, _, over in told] == [("starting a local Ray", False)]
+    assert told[0][1] > 0
+
+
+def test_the_end_of_the_wait_is_told_with_what_the_start_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "init", lambda **options: None)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    started, told = Connection(), list[tuple[str, float, bool]]()
+    started.begin()
+    started._settled.wait()
+    took = started._took
+    started.wait(lambda *wait: told.append(wait))
+    started.close()
+    assert told == [("starting a local Ray", took, True)], "not how long others worked meanwhile"
 
 
 def test_a_ray_that_answers_while_its_processes_are_looked_at_is_connected(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,9 +90,8 @@ def drive(
     history.world.note(f"run{' --takeover' if takeover else ''}{' --overwrite' if overwrite else ''}")
     first = len(history.pools)
     try:
-        launch(
-            Job.model_validate(document), RunOptions(takeover=takeover, overwrite=overwrite), warn=history.world.note
-        )
+        options = RunOptions(address="local", takeover=takeover, overwrite=overwrite)
+        launch(Job.model_validate(document), options, warn=history.world.note)
     except RunnerError as error:
         history.world.note(f"ends: {type(error).__name__}: {error.message}")
         history.ends.append(type(error).__name__)

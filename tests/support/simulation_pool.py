@@ -76,7 +76,7 @@ class SimulatedPool:
     def serve(self, spec: Any) -> None:
         self._output = spec
 
-    def capacity(self) -> int:
+    def capacity(self, waited: object = None) -> int:
         return self._capacity
 
     def restart(self) -> None:

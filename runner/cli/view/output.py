@@ -34,6 +34,8 @@ def render_status(status: Status) -> Group:
     table = Table.grid(padding=(0, 2))
     table.add_row("output", Text(status.output))
     table.add_row("state", Text(status.state, style=_STATE_STYLE[status.state]) + Text(_state_story(status)))
+    if status.error and status.state == "stopped":
+        table.add_row("cause", Text(printable(status.error), style="red"))
     table.add_row("rows", f"{status.rows_seen:,} of {status.rows:,} ({status.share:.0%}){in_hand}")
     table.add_row("shards", f"{status.shards_done:,} of {status.shards:,}, {byte_count(status.bytes)} in parts")
     table.add_row("attempts", f"{status.attempts:,}, {status.retries:,} failed and were or will be repeated")

@@ -36,6 +36,7 @@ from runner.driver.driver import Driver, Listeners
 from runner.measure.snapshot import Snapshot
 from runner.pool.facts import WorkerFacts
 from runner.pool.gate import TrialGate
+from runner.pool.pool import Waited
 from runner.worker.spec import Progress, WorkerSpec
 
 
@@ -57,7 +58,7 @@ class PuppetPool:
 
     def serve(self, spec: WorkerSpec) -> None: ...
 
-    def capacity(self) -> int:
+    def capacity(self, waited: Waited = lambda what, seconds, over: None) -> int:
         return 2
 
     def restart(self) -> None:

@@ -74,6 +74,35 @@ def test_a_log_gets_a_line_every_ten_seconds_and_one_at_the_end() -> None:
     assert [line.split(" of ")[0] for line in stream.getvalue().splitlines()] == ["10", "20", "24"]
 
 
+def test_a_log_has_one_line_of_a_wait_when_it_is_over_and_more_only_where_it_is_long() -> None:
+    now, stream = [0.0], io.StringIO()
+    display = LogDisplay(stream, clock=lambda: now[0])
+    for second in (0.5, 1.0, 2.0, 3.0):
+        now[0] = second
+        display.wait("starting a local Ray", second, False)
+    display.wait("starting a local Ray", 3.4, True)
+    assert stream.getvalue() == "starting a local Ray took 3.4 s\n"
+    now[0] = 11.0
+    display.wait("starting a local Ray", 11.0, False)
+    assert stream.getvalue().splitlines()[1:] == ["starting a local Ray ... 11 s"]
+    display.wait("connecting to Ray", 0.2, True)
+    display.say("a line")
+    assert stream.getvalue().splitlines()[2:] == ["a line"], "what took no time is not told"
+
+
+def test_a_terminal_shows_a_wait_live_and_keeps_what_it_took() -> None:
+    stream = io.StringIO()
+    display = TerminalDisplay(Console(file=stream, force_terminal=True, width=200))
+    display.wait("starting a local Ray", 3.0, False)
+    display._live.refresh()
+    assert "starting a local Ray ... 3 s" in stream.getvalue()
+    display.wait("starting a local Ray", 3.4, True)
+    display.say("1 shard")
+    display.close()
+    assert "starting a local Ray took 3.4 s\n" in stream.getvalue().replace("\r", "")
+    assert "1 shard" in stream.getvalue()
+
+
 def test_a_terminal_keeps_the_last_line_when_the_display_is_closed() -> None:
     stream = io.StringIO()
     display = TerminalDisplay(Console(file=stream, force_terminal=True, width=200))
@@ -130,6 +159,10 @@ def test_a_notebook_shows_one_bar_that_is_redrawn_and_ends_at_the_last_state(mon
     monkeypatch.setitem(sys.modules, "IPython.display", module)
     shown = display_for()
     assert isinstance(shown, NotebookDisplay)
+    shown.wait("starting a local Ray", 2.0, False)
+    assert "starting a local Ray ... 2 s" in handle.shown[-1]
+    shown.wait("starting a local Ray", 3.4, True)
+    shown.say("a <line>")
     for rows in range(0, 4_000_001, 1000):
         shown.show(snapshot(rows_done=rows, shards_done=8 if rows == 4_000_000 else 0))
     shown.close()
@@ -137,6 +170,8 @@ def test_a_notebook_shows_one_bar_that_is_redrawn_and_ends_at_the_last_state(mon
     assert len(handle.shown) < 100, "redrawn at most twice a second"
     assert 'value="1.0000"' in handle.shown[-1]
     assert "100%" in handle.shown[-1]
+    assert "starting a local Ray took 3.4 s" in handle.shown[-1], "it stays above the bar"
+    assert "a &lt;line&gt;" in handle.shown[-1]
 
 
 def test_ipython_without_a_kernel_is_no_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,6 +206,12 @@ def test_without_standard_error_nothing_is_shown(monkeypatch: pytest.MonkeyPatch
 class Failing(NoDisplay):
     """A notebook that does not answer."""
 
+    def say(self, line: str) -> None:
+        raise RuntimeError("the kernel is gone")
+
+    def wait(self, what: str, seconds: float, over: bool) -> None:
+        raise RuntimeError("the kernel is gone")
+
     def show(self, at: Snapshot) -> None:
         raise RuntimeError("the kernel is gone")
 
@@ -187,6 +228,8 @@ def test_a_display_that_fails_ends_nothing_and_is_told_once(
     opened: Callable[[], Display], caplog: pytest.LogCaptureFixture
 ) -> None:
     display = Shown(opened)
+    display.say("a line")
+    display.wait("starting a local Ray", 2.0, True)
     display.show(snapshot())
     display.show(snapshot())
     display.close()

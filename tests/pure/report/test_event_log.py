@@ -206,3 +206,19 @@ def test_a_warning_is_a_line_without_the_secrets_in_it() -> None:
     assert (line["event"], line["level"]) == ("warning", "warning")
     assert line["message"].startswith("still waiting after 10 s to read 'https://h/x")
     assert "hunter2" not in stream.getvalue()
+
+
+def test_a_wait_is_an_event_when_it_begins_and_one_when_it_is_over_and_a_line_is_a_note() -> None:
+    stream = io.StringIO()
+    screen = EventLog(stream, now=lambda: "then").screen()
+    for seconds in (0.5, 1.0, 1.5):
+        screen.wait("starting a local Ray", seconds, False)
+    screen.wait("starting a local Ray", 1.74, True)
+    screen.say("1 shard of 'https://h/x?sig=hunter2'")
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [(line["event"], line.get("what"), line.get("seconds")) for line in lines] == [
+        ("waiting", "starting a local Ray", 0.5),
+        ("waited", "starting a local Ray", 1.7),
+        ("note", None, None),
+    ]
+    assert "hunter2" not in stream.getvalue()

@@ -23,7 +23,7 @@ import typer
 from connectors.secret import redact
 from connectors.store.client_error import no_room
 from jobs.errors import InternalError, JobError, RunnerError, StoppedError, out_of_threads
-from runner.cli import about, cache, jobs, model, output, run
+from runner.cli import about, cache, init, jobs, model, output, run
 from runner.cli.command import to_continue
 from runner.cli.options import JobFlags
 from runner.cli.terminal import answering, event_log, hear, say, take_streams, wants_json
@@ -38,7 +38,7 @@ app = typer.Typer(
 )
 
 for command in (
-    *(answering(model.show), answering(run.plan), run.run),
+    *(answering(model.show), answering(init.init), answering(run.plan), run.run),
     *(answering(output.status), answering(output.verify), answering(output.rejects), output.sweep),
     *(answering(model.scan), answering(model.call), answering(about.schema), jobs.submit),
 ):

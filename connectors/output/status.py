@@ -42,7 +42,6 @@ class Status:
     rows_done:  rows of the shards whose parts are there.
     rows_in_hand: rows done of the shards that a living driver works on, when it was last heard.
     bytes:      of the parts that are there.
-    attempts:   those that published and those that failed.
     rows_per_s: of the last driver, as it said itself.
     host, pid, started, heartbeat:  of the driver that wrote last; times in UTC, by its own clock, "" where none did.
     heartbeat_age_s:  by the clock of the store; None where it does not tell, or where that driver has ended.
@@ -51,7 +50,7 @@ class Status:
     command:    what that driver was started with, and what continues; "" where that is not known.
     waits_for:  what it had no room for in the cluster, when it was last heard.
     mode:       how parts get their names. warning: what this store cannot promise.
-    failures:   attempts that failed and were or will be repeated; see `Failure.document`.
+    failures:   see `Failure.document`.
     rows_rejected, codes, nan_rows, nonfinite_rows, unseen_rows:  as the receipts of the shards that are done tell.
     bad_files:  files that were skipped, with the code, and files of which rows could not be read, with how many.
     """
@@ -64,8 +63,6 @@ class Status:
     rows: int = 0
     rows_done: int = 0
     bytes: int = 0
-    attempts: int = 0
-    retries: int = 0
     rows_per_s: float = 0.0
     epoch: int = 0
     host: str = ""
@@ -88,6 +85,16 @@ class Status:
     rows_in_hand: int = 0
 
     @property
+    def retries(self) -> int:
+        """Attempts that failed and were or will be repeated."""
+        return len(self.failures)
+
+    @property
+    def attempts(self) -> int:
+        """Those that published and those that failed."""
+        return self.shards_done + self.retries
+
+    @property
     def rows_seen(self) -> int:
         """Those that are done, and those in hand: what grows while a shard is worked on."""
         return self.rows_done + self.rows_in_hand
@@ -106,7 +113,7 @@ class Status:
         return self.state == "stopped" and self.epoch > 0 and not self.ended
 
     def document(self) -> dict[str, Any]:
-        return asdict(self) | {"failures": list(self.failures)}
+        return asdict(self) | {"attempts": self.attempts, "retries": self.retries, "failures": list(self.failures)}
 
     def __repr__(self) -> str:
         told = "".join(f", {name} {value}" for name, value in self._facts().items() if name != "output")
@@ -163,8 +170,6 @@ def read_status(output: Output, seen: dict[str, dict[str, Any]] | None = None) -
         rows=plan.rows,
         rows_done=sum(shard.rows for shard in plan.shards if shard.index in done),
         bytes=sum(done.values()),
-        attempts=len(done) + len(failures),
-        retries=len(failures),
         rows_per_s=float(rate) if isinstance(rate, int | float) else 0.0,
         epoch=int(beat.get("epoch", 0)),
         host=str(beat.get("host", "")),

@@ -118,9 +118,8 @@ def launch(
         if claim.state == "finished":
             exported.close(exit_code=0)
             return _result(job, ready, output, output.finished(ready.plan), retries=0, run={}, seconds=0.0)
-        for story in (claim.warning, *ready.warnings):
-            if story and not (ready.scanned.repeatable and story in ready.suspicions):  # a worker tries, and tells
-                warn(story)
+        for story in filter(None, (claim.warning, *_warnings(ready))):
+            warn(story)
         if log is not None:
             log.run = f"{ready.plan.id[:8]}-{claim.epoch}"
         with (
@@ -153,6 +152,11 @@ def launch(
     run = {shard: receipt for shard, receipt in receipts.items() if shard not in done}
     seconds = time.monotonic() - began
     return _result(job, ready, output, receipts, driver.schedule.shards.retries, run, seconds, account)
+
+
+def _warnings(ready: Preflight) -> list[str]:
+    """Without those that a worker tries, and tells."""
+    return [one for one in ready.warnings if not (ready.scanned.repeatable and one in ready.suspicions)]
 
 
 def _screen(display: Callable[[], Display], options: RunOptions, pool: Pool) -> Display:

@@ -20,9 +20,11 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     ModelWrapValidatorHandler,
     PrivateAttr,
+    Tag,
     ValidationError,
     field_validator,
     model_validator,
@@ -464,6 +466,13 @@ def misplaced(section: str, name: str) -> str:
     return f"{name!r} is a key of a tensor, whose name goes before it: `{section}: {{TENSOR: {{{name}: ...}}}}`"
 
 
+# Of `keep`: a name, a pattern, 'all', '-' and one of these, which takes columns out of patterns; or {new name: column}.
+Kept = Annotated[
+    Annotated[str, Tag("text")] | Annotated[dict[str, str], Tag("map"), Field(min_length=1)],
+    Discriminator(lambda value: "map" if isinstance(value, dict) else "text"),
+]
+
+
 class Columns(Section):
     """The mapping. Omitted `inputs`: columns of the same name. Omitted `outputs`: all, under their own names.
 
@@ -477,7 +486,9 @@ class Columns(Section):
 
     inputs: dict[str, InputColumn] = Field(default_factory=dict)
     outputs: Annotated[dict[str, OutputColumn], Field(min_length=1)] | None = None
-    keep: Names = ()
+    keep: Annotated[
+        tuple[Kept, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str | dict) else value)
+    ] = ()
 
     @field_validator("inputs", mode="before")
     @classmethod

@@ -72,6 +72,7 @@ def job_from(
              stands in double quotes, and so does the empty name.
     outputs: 'TENSOR', or 'TENSOR=COLUMN' to rename one; none: all.
     vars:    as for `load_job`; None: no text holds a variable.
+    keep:    what `columns.keep` lists, with commas between, as in CSV; 'NEW=COLUMN' to rename one.
     raises:  JobError listing every problem.
     """
     inputs: dict[str, Any] = {}
@@ -82,7 +83,7 @@ def job_from(
     document: dict[str, Any] = {
         "model": {"url": model} | ({"signature": signature} if signature is not None else {}),
         "input": {"url": list(input)},
-        "columns": {"inputs": inputs, "outputs": dict(_pairs(renamed)) or None, "keep": list(keep)},
+        "columns": {"inputs": inputs, "outputs": dict(_pairs(renamed)) or None, "keep": _kept(keep)},
         "output": {"url": output},
     }
     return _job(document, _FLAGS, overrides, vars)
@@ -190,6 +191,11 @@ def _pairs(flags: Sequence[str]) -> list[tuple[str, str]]:
             raise JobError(f"cannot use the mapping {flag!r}: tensor {tensor!r} is mapped twice; map it once")
         pairs.append((tensor, column))
     return pairs
+
+
+def _kept(flags: Sequence[str]) -> list[Any]:
+    kept = [item.partition("=") for flag in flags for item in _unquoted(flag)]
+    return [{name: column} if equals else name for name, equals, column in kept]
 
 
 def _unquoted(text: str) -> list[str]:

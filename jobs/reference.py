@@ -46,7 +46,8 @@ MEANINGS: dict[str, str] = {
     "columns.inputs": "tensor: column, or the keys below; what is not named is fed by the column of its name",
     "columns.outputs": "tensor: column, or a list of tensors; only these are computed, and the others with `...: true`;"
     " left out: all",
-    "columns.keep": "columns that are written beside the outputs, their values as they were read",
+    "columns.keep": "columns that are written beside the outputs, their values as they were read: names, patterns,"
+    " `all`, `-NAME` (but for one), `{NEW: COLUMN}`",
     "columns.inputs.TENSOR.column": "the column that feeds the tensor; a field of a struct with dots",
     "columns.inputs.TENSOR.stack": "several columns into one tensor: names, or patterns such as `f*`",
     "columns.inputs.TENSOR.example": "the tensor is filled with serialized tf.Examples made of columns: the keys below",

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from jobs.document.parsing import VARIABLES
-from jobs.job import Job, parse_budget, parse_bytes
+from jobs.job import REST, Job, parse_budget, parse_bytes
 from jobs.reference import MEANINGS, reads, sections, size
 
 Schema = dict[str, Any]
@@ -31,7 +31,9 @@ _FORMS: tuple[tuple[Any, str, Schema], ...] = (
     ("max", "string", {"const": "max"}),
     (["x"], "array", _TEXTS),
     (None, "null", _NULL),
+    (True, "boolean", {"const": True}),
     ({"multiple_of": 8}, "object", {"$ref": "#/$defs/Pad"}),
+    ({"x": "x"}, "object", {"type": "object", "additionalProperties": _TEXT}),
 )
 _SECTIONS = {
     "model": "which SavedModel, and how it is called",
@@ -93,6 +95,9 @@ def _property(section: type[BaseModel], name: str, field: Any, described: Schema
     else:
         forms = list(_forms(described))
         forms += [form for form in _short(section, name, forms) if form not in forms]
+        for form in forms:
+            if form.get("type") == "object" and _takes(section, name, {REST: True}):
+                form["properties"] = {REST: {"const": True}}
     if nullable and _NULL not in forms:
         forms.append(_NULL)
     shown = {} if default in (None, [], {}) else {"default": default}
@@ -141,11 +146,13 @@ def _short(section: type[BaseModel], name: str, forms: list[Schema]) -> list[Sch
         return []
     kinds = {"object" if "$ref" in form and form != _VARIABLE else form.get("type", "") for form in forms}
 
-    def takes(value: Any) -> bool:  # whatever the section misses beside it
-        error = _valid(section, {name: value})
-        return error is None or not any(detail["loc"][:1] == (name,) for detail in error.errors(include_url=False))
+    return _taken(lambda value: _takes(section, name, value), kinds)
 
-    return _taken(takes, kinds)
+
+def _takes(section: type[BaseModel], name: str, value: Any) -> bool:
+    """Whatever the section misses beside it."""
+    error = _valid(section, {name: value})
+    return error is None or not any(detail["loc"][:1] == (name,) for detail in error.errors(include_url=False))
 
 
 def _taken(takes: Callable[[Any], bool], kinds: set[str]) -> list[Schema]:

@@ -18,7 +18,18 @@ from runner.binding.constant import ConstantSource, mismatch
 from runner.binding.example import ExampleSource, example_source
 from runner.binding.feeding import feedable
 from runner.binding.fetching import Target
-from runner.binding.naming import Way, absent, count, features_of, named, paths, rules_of, with_fields
+from runner.binding.naming import (
+    Way,
+    absent,
+    count,
+    features_of,
+    kept,
+    named,
+    not_kept,
+    paths,
+    rules_of,
+    with_fields,
+)
 from runner.binding.nesting import Row, valued
 from runner.binding.padding import PadSource
 from runner.binding.source import ColumnSource, InputSource, StackSource
@@ -30,7 +41,8 @@ def wanted_columns(columns: Columns, signature: Signature, schema: pa.Schema) ->
 
     Names that `schema` lacks are included as they are, so that the code that looks for them can say so.
     """
-    return list(dict.fromkeys([*(column for column, *_ in _fed(columns, signature, schema)), *columns.keep]))
+    fed = (column for column, *_ in _fed(columns, signature, schema))
+    return list(dict.fromkeys([*fed, *(column for _, column in kept(columns.keep, schema))]))
 
 
 def fed_fields(columns: Columns, signature: Signature, schema: pa.Schema) -> dict[str, list[Way]]:
@@ -38,7 +50,8 @@ def fed_fields(columns: Columns, signature: Signature, schema: pa.Schema) -> dic
     used: dict[str, list[Way]] = {}
     for column, *way in _fed(columns, signature, schema):
         used.setdefault(column, []).append(tuple(way))
-    return {column: ways for column, ways in used.items() if () not in ways and column not in columns.keep}
+    whole = {column for _, column in kept(columns.keep, schema)}
+    return {column: ways for column, ways in used.items() if () not in ways and column not in whole}
 
 
 def _fed(columns: Columns, signature: Signature, schema: pa.Schema) -> list[Way]:
@@ -80,14 +93,17 @@ def bind(
     batch_rows = _batch_rows(inputs, batch, problems) or (_declared(columns, signature) if tried else None)
     padded = {bound.name: bound.source for bound in inputs if isinstance(bound.source, PadSource)}
     targets = _bind_outputs(columns, signature, batch_rows, tensor_encoding, padded, problems)
-    for name in columns.keep:
-        problems.note(absent(name, given), f"kept column {name!r}")
-    kept = [given.field(name) for name in columns.keep if count(name, given) == 1]
-    fields = [field.with_type(common_type(field.type)) for field in kept]
+    for name, error in not_kept(columns.keep, given):
+        problems.note(error, f"kept column {name!r}")
+    keep = [(name, column) for name, column in kept(columns.keep, given) if count(column, given) == 1]
+    fields = [_written(name, given.field(column)) for name, column in keep]
     fields += [target.field for target in targets]
     for name, columns_of in Counter(one.name for one in fields).items():
         if columns_of > 1:
-            advice = "rename an output (`outputs: {NAME: other_name}`) or keep fewer columns"
+            advice = (
+                f"rename an output (`outputs: {{NAME: other_name}}`) or a kept column (`keep: {{other_name: {name}}}`),"
+                " or keep fewer columns"
+            )
             problems.add(
                 "COLUMN_AMBIGUOUS", f"output column {name!r}: {columns_of} columns would have this name; {advice}"
             )
@@ -99,9 +115,14 @@ def bind(
         batch_rows=batch_rows,
         inputs=tuple(inputs),
         outputs=tuple(targets),
-        kept=columns.keep,
+        kept=dict(keep),
         paths=leads,
     )
+
+
+def _written(name: str, field: pa.Field) -> pa.Field:
+    """The field of a kept column in the output."""
+    return field.with_name(name).with_type(common_type(field.type))
 
 
 class _Problems:

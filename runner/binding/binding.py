@@ -86,6 +86,7 @@ class Binding:
     columns:       to read, in order; those that are fed, then those that are kept.
     fetches:       outputs to compute.
     output_schema: kept columns first, in the order of the job, then the outputs.
+    kept:          name in the output -> the column.
     batch_rows:    the fixed batch dimension of the model, None: any number of rows.
     paths:         of what is fed, what is a field of a struct, or of a type that only its metadata states.
     narrowed:      kept columns that are floats in some files and integers in others -> the type of narrower floats that
@@ -98,9 +99,14 @@ class Binding:
     batch_rows: int | None
     inputs: tuple[BoundInput, ...]
     outputs: tuple[Target, ...]
-    kept: tuple[str, ...]
+    kept: dict[str, str]
     paths: dict[str, Lead] = field(default_factory=dict)
     narrowed: dict[str, pa.DataType] = field(default_factory=dict)
+
+    @property
+    def kept_columns(self) -> list[str]:
+        """Those of the input, each once."""
+        return list(dict.fromkeys(self.kept.values()))
 
     @property
     def output_bytes_per_row(self) -> float:
@@ -118,9 +124,10 @@ class Binding:
                  ROW_INEXACT and ROW_OVERFLOW also for a kept value that the type of all files cannot hold.
         cost:    no copy for contiguous fixed-width columns without nulls, one for others and for stacks.
         """
-        for name in self.kept:
-            _refuse_torn_text(name, column_of(batch, name))
-            _refuse_unheld(name, column_of(batch, name), self._kept_as(name, column_of(batch, name).type))
+        for name, column in self.kept.items():
+            values = column_of(batch, column)
+            _refuse_torn_text(column, values)
+            _refuse_unheld(column, values, self._kept_as(name, values.type))
         if self.batch_rows is not None and not 0 < batch.num_rows <= self.batch_rows:
             raise InternalError(f"a batch of {batch.num_rows} rows for a model of 1 to {self.batch_rows} rows a call")
         feeds: dict[str, Tensor] = {}
@@ -148,7 +155,10 @@ class Binding:
                  signature promised, ROW_UTF8 where the job wants text.
         cost:    no copy for kept columns and numbers; bool, complex and bfloat16 are copied.
         """
-        columns = [_written(column_of(batch, name), self.output_schema.field(name).type) for name in self.kept]
+        columns = [
+            _written(column_of(batch, column), self.output_schema.field(name).type)
+            for name, column in self.kept.items()
+        ]
         fed, batch = self.batch_rows or batch.num_rows, with_columns(batch, self.paths)
         for target in self.outputs:
             if not outputs.keys() >= set(target.fetches):
@@ -317,8 +327,9 @@ class Binding:
             rows.append(
                 {"role": "output", "tensor": target.name, **_shape(target.dtype, (None, *target.row)), **described}
             )
-        for name in self.kept:
-            described = {"column": name, "type": type_text(self.output_schema.field(name).type), "note": ""}
+        for name, column in self.kept.items():
+            note = "" if name == column else f"the column {column!r}"
+            described = {"column": name, "type": type_text(self.output_schema.field(name).type), "note": note}
             rows.append({"role": "kept", "tensor": "", "dtype": "", "shape": "", **described})
         return rows
 
@@ -327,7 +338,7 @@ class Binding:
         return {
             "inputs": {bound.name: bound.source and bound.source.document() for bound in self.inputs},
             "outputs": {target.name: target.document() for target in self.outputs},
-            "keep": list(self.kept),
+            "keep": [name if name == column else {name: column} for name, column in self.kept.items()],
         }
 
 

@@ -16,12 +16,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.errors import BindingError, one_of
-from jobs.job import Columns, InputColumn
+from jobs.job import Columns, InputColumn, Kept
 from runner.binding.constant import mismatch
 from runner.binding.feeding import feedable
 from runner.binding.shaped import tensor_type, wrapped
 from runner.model.signature import Signature
 
+ALL = "all"  # of `keep`
+_MISSING = "COLUMN_MISSING"
 Way = tuple[str, ...]  # a column, and the names of fields down from it
 Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
 
@@ -77,6 +79,90 @@ def named(rule: InputColumn, schema: pa.Schema) -> list[str]:
         return list(features_of(rule.example.columns, schema).values())
     patterns = (rule.stack,) if isinstance(rule.stack, str) else rule.stack or ()
     return [name for pattern in patterns for name in _matching(pattern, schema)]
+
+
+def kept(keep: Sequence[Kept], schema: pa.Schema) -> list[tuple[str, str]]:
+    """The columns that are kept, in the order of the job: the name in the output, and the column.
+
+    A pattern, and `all`, leave out what the list itself names. What means no column is there as it is, so that someone
+    can say so.
+    """
+    found, named, out = list[tuple[str, str]](), _named_in(keep, schema), _taken_out(keep, schema)
+    taken = set(named) | {name for names in out.values() for name in names}
+    for entry in keep:
+        if isinstance(entry, Mapping):
+            found += entry.items()
+        elif entry in out:
+            continue
+        elif names := [] if count(entry, schema) else _globbed(entry, schema):
+            found += [(name, name) for name in names if name not in taken]
+            taken |= set(names)
+        else:
+            found.append((entry, entry))
+    return found
+
+
+def kept_alone(columns: Columns, schema: pa.Schema) -> Columns:
+    """The same, with the columns of `schema` that are kept by their own names, which mean the same in any other one."""
+    return columns.model_copy(update={"keep": tuple({name: column} for name, column in kept(columns.keep, schema))})
+
+
+def not_kept(keep: Sequence[Kept], schema: pa.Schema) -> Iterator[tuple[str, BindingError]]:
+    """What of a list of kept columns means none, or not a single one; and why."""
+    named, out = _named_in(keep, schema), _taken_out(keep, schema)
+    patterns = [one for one in keep if isinstance(one, str) and one not in named and one not in out]
+    for entry, names in out.items():
+        if error := _takes_nothing(entry, names, patterns, named, schema):
+            yield entry, error
+    for _, column in kept(keep, schema):
+        if (error := absent(column, schema)) is not None:
+            yield column, error
+
+
+def _takes_nothing(
+    entry: str, names: Sequence[str], patterns: Sequence[str], named: Sequence[str], schema: pa.Schema
+) -> BindingError | None:
+    """Why `entry`, which matches `names`, takes nothing out of what the `patterns` mean."""
+    if not names:
+        return mismatch("found no column to take out", f"the input has {one_of(schema.names, entry[1:])}", _MISSING)
+    if not patterns:
+        return mismatch("found nothing to take it out of", f"expected `keep: [all, {entry!r}]`", _MISSING)
+    matched = {name for pattern in patterns for name in _globbed(pattern, schema)}
+    if any(name in matched and name not in named for name in names):
+        return None
+    itself = [name for name in names if name in named]
+    found = f"found {one_of(itself)}, which `keep` names" if itself else f"found {one_of(names)}, which nothing keeps"
+    return mismatch(found, "expected a column that `all` or a pattern means", _MISSING)
+
+
+def both_ways(keep: Sequence[Kept], schema: pa.Schema) -> Iterator[str]:
+    """Sentences about what is the name of a column here, and elsewhere means others."""
+    for entry in keep:
+        if entry == ALL and count(ALL, schema) and len(schema) > 1:
+            yield f"{ALL!r} in `keep` is the column of this name; '*' means all columns"
+        elif isinstance(entry, str) and entry[:1] == "-" and count(entry, schema) and _globbed(entry[1:], schema):
+            other = f"-[{entry[1:2]}]{entry[2:]}"
+            yield f"{entry!r} in `keep` is the column of this name; {other!r} takes {entry[1:]!r} out"
+
+
+def _named_in(keep: Sequence[Kept], schema: pa.Schema) -> list[str]:
+    """The columns that a list names itself, also those that are renamed."""
+    texts = [entry for entry in keep if isinstance(entry, str) and count(entry, schema)]
+    return [*texts, *(column for entry in keep if isinstance(entry, Mapping) for column in entry.values())]
+
+
+def _taken_out(keep: Sequence[Kept], schema: pa.Schema) -> dict[str, list[str]]:
+    """'-x' -> the columns that it matches; not where it is itself one."""
+    texts = [entry for entry in keep if isinstance(entry, str) and entry[:1] == "-" and not count(entry, schema)]
+    return {entry: _globbed(entry[1:], schema) for entry in texts}
+
+
+def _globbed(pattern: str, schema: pa.Schema) -> list[str]:
+    """The columns that a name or a pattern means, in the order of the file."""
+    if count(pattern, schema):
+        return [pattern]
+    matches = (name for name in schema.names if pattern == ALL or fnmatchcase(name, pattern))
+    return list(dict.fromkeys(matches))
 
 
 def features_of(columns: Mapping[str, str] | Sequence[str], schema: pa.Schema) -> dict[str, str]:

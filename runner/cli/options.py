@@ -88,7 +88,12 @@ class JobFlags:
         list[str] | None, typer.Option("--fetch", metavar="TENSOR[=COLUMN]", help="Keep only these outputs.")
     ] = None
     keep: Annotated[
-        list[str] | None, typer.Option("--keep", metavar="COLUMN", help="Pass an input column through.")
+        list[str] | None,
+        typer.Option(
+            "--keep",
+            metavar="COLUMN[,COLUMN]",
+            help="Pass input columns through: names, patterns, `all`, `-COLUMN` but for one, `NEW=COLUMN`; repeatable.",
+        ),
     ] = None
     trust_model: Annotated[
         bool,

@@ -149,8 +149,7 @@ def launch(
             receipts, account = _finish(driver, screen, ready, began)
     finally:
         pool.close()
-    run = {shard: receipt for shard, receipt in receipts.items() if shard not in done}
-    seconds = time.monotonic() - began
+    run, seconds = {shard: one for shard, one in receipts.items() if shard not in done}, time.monotonic() - began
     return _result(job, ready, output, receipts, driver.schedule.shards.retries, run, seconds, account)
 
 

@@ -19,7 +19,7 @@ from jobs.words import counted
 from runner.binding.bind import bind, fed_fields, wanted_columns
 from runner.binding.binding import Binding
 from runner.binding.cast.kind import NATURAL
-from runner.binding.naming import count, named, rules_of
+from runner.binding.naming import count, kept_alone, named, not_kept, rules_of
 from runner.model.signature import Signature
 from runner.preflight.files import first_schema, inspect
 from runner.preflight.input import with_folders
@@ -32,19 +32,19 @@ _FEW_FILES = 100  # whose footers are looked at to say more about a mistake in a
 
 def bound_first(
     job: Job, signature: Signature, source: Source, store: Store, files: Sequence[FileStat], tried: bool
-) -> tuple[Binding, pa.Schema]:
-    """The binding as far as the first file tells, and the schema that it was agreed on with.
+) -> Binding:
+    """The binding as far as the first file tells.
 
     raises: BindingError. What other files could mend is refused only when they do not.
     cost:   one footer; those of all files where the first is refused and the others may matter.
     """
 
-    def bound(schema: pa.Schema) -> Binding:
-        return bind(job.columns, schema, signature, job.output.tensor_encoding, job.model.batch, tried=tried)
+    def bound(columns: Columns, schema: pa.Schema) -> Binding:
+        return bind(columns, schema, signature, job.output.tensor_encoding, job.model.batch, tried=tried)
 
     first = first_schema(source, store, files, job.limits)
     try:
-        return bound(first), first
+        return bound(job.columns, first)
     except BindingError as plain:
         error = with_folders(plain, wanted_columns(job.columns, signature, first), first, files)
         if "COLUMN_" not in str(error.facts.get("codes")) or len(files) == 1:
@@ -60,14 +60,15 @@ def bound_first(
         if len(distinct(schemas)) == 1:
             raise error from plain
         whole = overview(schemas)
-        wanted = wanted_columns(job.columns, signature, whole)
+        columns = kept_alone(job.columns, whole)
+        wanted = wanted_columns(columns, signature, whole)
         there = [name for name in wanted if count(name, whole)]  # what no file has is told by the error itself
-        schema, problems = unify(schemas, there, fed_fields(job.columns, signature, whole))
+        schema, problems = unify(schemas, there, fed_fields(columns, signature, whole))
         if problems:
             raise BindingError(f"{error.message}\n{offenders(problems)}", **error.facts) from plain
-        if len(there) < len(wanted):
+        if len(there) < len(wanted) or any(not_kept(job.columns.keep, whole)):
             raise error from plain
-        return bound(schema), schema
+        return bound(columns, schema)
 
 
 def agreed(columns: Columns, signature: Signature, schemas: Schemas) -> tuple[pa.Schema, list[str]]:
@@ -101,7 +102,10 @@ def varying(schemas: Schemas, kept: Sequence[str]) -> dict[str, str]:
 
 
 def _may_be_mended(columns: Columns, signature: Signature, schema: pa.Schema) -> bool:
-    """Whether a column that feeds an input may have another type over all files that feeds it better."""
+    """Whether a column that feeds an input may have another type over all files that feeds it better, or one that is
+    to be taken out may be in another file."""
+    if any(name.startswith("-") for name, _ in not_kept(columns.keep, schema)):
+        return True
     for name, rule in rules_of(columns, signature, schema).items():
         for column in named(rule, schema) if rule is not None else ():
             steps = column.split(".")

@@ -31,7 +31,7 @@ def narrowed(output: Output, binding: Binding, schema: pa.Schema) -> Binding:
 
     schema: of the columns that are read.
     """
-    mixed = [name for name in binding.kept if common_type(schema.field(name).type) != schema.field(name).type]
+    mixed = [name for name, column in binding.kept.items() if _is_mixed(schema.field(column))]
     fields = pa.schema([binding.output_schema.field(name) for name in mixed])
     found: dict[str, pa.DataType] = {}
     for name, kind in (rehearse(make_encoder(output.format), fields).changed if mixed else {}).items():
@@ -67,7 +67,7 @@ def written(
     if empty := [field.name for field in schema if pa.types.is_null(field.type)]:
         notes.append(f"{_columns(empty)} {_are(empty)} of type null in all files: no row has a value")
     notes += _unread(encoder.unread, binding, found)
-    if job.limits.may_lose and (lost := left_out(schema, binding.kept, job.limits.reject_input)):
+    if job.limits.may_lose and (lost := left_out(schema, binding.kept_columns, job.limits.reject_input)):
         notes.append(f"{_columns(lost)} of rejected rows {_are(lost)} not in reject files, which are Parquet")
     return tuple(notes)
 
@@ -100,21 +100,27 @@ def _changes(
     before, said = stated
     groups: dict[tuple[str, str, str], list[str]] = {}
     for field in binding.output_schema:
-        kept, after = field.name in binding.kept, found.changed.get(field.name, field.type)
-        given = unregistered(before.field(field.name)).type if kept else field.type
-        if given != after or field.name in varying:
-            checked = kept and common_type(schema.field(field.name).type) != schema.field(field.name).type
+        column, after = binding.kept.get(field.name), found.changed.get(field.name, field.type)
+        given = field.type if column is None else unregistered(before.field(column)).type
+        if given != after or column in varying:
+            checked = column is not None and _is_mixed(schema.field(column))
             written_as = type_text(after) + "; a value that this cannot hold is a bad row" * checked
-            key = ("kept " * kept, varying.get(field.name, type_text(given)), written_as)
+            key = ("kept " * (column is not None), varying.get(column or "", type_text(given)), written_as)
             groups.setdefault(key, []).append(field.name)
     changes = [
         f"{kept}{_columns(names)} ({given}) {_are(names)} written as {after}"
         for (kept, given, after), names in groups.items()
     ]
     lost = [
-        f"kept column {name!r} loses its {said[name]}: only values are kept" for name in binding.kept if name in said
+        f"kept column {name!r} loses its {said[name]}: only values are kept"
+        for name in binding.kept_columns
+        if name in said
     ]
     return [*changes, *lost]
+
+
+def _is_mixed(field: pa.Field) -> bool:
+    return bool(common_type(field.type) != field.type)
 
 
 def _unread(unread: Sequence[Unread], binding: Binding, found: Rehearsal) -> Iterator[str]:

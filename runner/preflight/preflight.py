@@ -14,18 +14,21 @@ from pathlib import Path
 import pyarrow as pa
 
 from connectors.formats.base import Source
+from connectors.formats.schema import overview
 from connectors.models.cache import CacheSettings
 from connectors.output.outlook import Outlook
+from connectors.output.reject import Rejected
 from connectors.store.scratch import expanded
 from connectors.store.store import FileStat, Store
 from jobs import notebook
 from jobs import plan as plans
-from jobs.errors import ModelError, one_of
-from jobs.job import Job, Model, Output, allowed
+from jobs.errors import ModelError, RunnerError, one_of
+from jobs.job import Columns, Job, Model, Output, allowed
 from jobs.plan import InputFile, Plan
 from runner.batch.batches import auto_batch_rows, most_batch_rows, planned_batch_rows
-from runner.binding.bind import bind, wanted_columns
+from runner.binding.bind import bind
 from runner.binding.binding import Binding
+from runner.binding.naming import both_ways, kept_alone
 from runner.binding.source import Span
 from runner.engine import EngineOptions, ModelOptions
 from runner.model.planned import PlannedModel, planned_model
@@ -39,7 +42,7 @@ from runner.model.signature import (
     corrections,
 )
 from runner.preflight.columns import bound_first, require_agreed, varying
-from runner.preflight.files import inspect
+from runner.preflight.files import Inspected, inspect
 from runner.preflight.identity import identity_of, model_identity
 from runner.preflight.input import Listed, listed, refuse_own_output
 from runner.preflight.only_rejects import only_files, only_rows, rejected_before
@@ -239,13 +242,13 @@ def examine(job: Job, cache: CacheSettings | None = None) -> Examined:
     scanned = Scanned(trusted, made, swallowing(program, signature.name), batching(program, signature.name))
     tried = scanned.repeatable
     assumed = with_shapes(signature, dict.fromkeys(open_ranks(job.columns, signature) if tried else [], (None,)))
-    binding, seen = bound_first(job, assumed, source, store, files, tried)
+    binding = bound_first(job, assumed, source, store, files, tried)
     require_fed(program, signature, [target.name for target in binding.outputs], model.url)
     flow = Flow(program, program.output_tensors(signature.name, [target.name for target in binding.outputs]))
     spans = {name: Span(found.lowest, found.highest, found.table) for name, found in lookups(flow, signature).items()}
     changed = compiled(flow, signature, binding.within(spans).spanned) if options.xla else None
-    columns = wanted_columns(job.columns, signature, seen)
     scanned = replace(scanned, spans=spans, compiled=changed)
+    columns = binding.columns
     return Examined(job, model, metagraph, signature, source, store, files, columns, cache, options, scanned, inputs)
 
 
@@ -253,19 +256,11 @@ def complete(examined: Examined) -> Preflight:
     """The rest: every footer, one schema over all files, the plan."""
     job = examined.job
     rejected = rejected_before(job)
-    places = rejected.places() if rejected else {}
-    files = only_files(examined.files, places, rejected) if rejected else examined.files
-    schema = pa.schema([(name, pa.null()) for name in examined.columns])
-    while True:
-        columns = schema.names
-        inspected, skipped = inspect(examined.source, examined.store, files, columns, job.limits)
-        if rejected:
-            inspected = only_rows(inspected, places, rejected)
-        schemas = [(file.url, file_schema) for file, file_schema in inspected]
-        schema = require_agreed(job.columns, examined.signature, schemas)
-        if schema.names == columns:
-            break  # else the first file lacked some
-
+    inspected, skipped, meant, schema = _agreed(examined, rejected)
+    schemas = [(file.url, file_schema) for file, file_schema in inspected]
+    ambiguous = both_ways(job.columns.keep, overview(schemas))
+    job = job.model_copy(update={"columns": meant})
+    examined = replace(examined, job=job)
     signature, shapes = _settled(examined, schema, [file for file, _ in inspected])
 
     def bound(encoding: str) -> Binding:
@@ -279,7 +274,7 @@ def complete(examined: Examined) -> Preflight:
         bound,
         schema,
         lambda: examined.source.stated(examined.store, FileStat(first.url, first.size, first.version)),
-        varying(schemas, binding.kept),
+        varying(schemas, binding.kept_columns),
     )
     if job.limits.nonfinite == "reject":
         binding = binding.finite()
@@ -307,8 +302,27 @@ def complete(examined: Examined) -> Preflight:
         scanned=examined.scanned,
         inputs=examined.inputs,
         skipped=tuple(map(str, skipped)),
-        notes=(*corrections(signature), *shapes, *notes),
+        notes=(*corrections(signature), *shapes, *ambiguous, *notes),
     )
+
+
+def _agreed(
+    examined: Examined, rejected: Rejected | None
+) -> tuple[Inspected, Sequence[RunnerError], Columns, pa.Schema]:
+    """The files, those that are left out, which columns of all files the job means, and their one schema."""
+    job, places = examined.job, rejected.places() if rejected else {}
+    files = only_files(examined.files, places, rejected) if rejected else examined.files
+    columns = list(examined.columns)
+    while True:
+        inspected, skipped = inspect(examined.source, examined.store, files, columns, job.limits)
+        if rejected:
+            inspected = only_rows(inspected, places, rejected)
+        schemas = [(file.url, file_schema) for file, file_schema in inspected]
+        meant = kept_alone(job.columns, overview(schemas))
+        schema = require_agreed(meant, examined.signature, schemas)
+        if schema.names == columns:
+            return inspected, skipped, meant, schema
+        columns = schema.names  # the first file lacked some
 
 
 def _settled(examined: Examined, schema: pa.Schema, files: Sequence[InputFile]) -> tuple[Signature, Sequence[str]]:

@@ -82,7 +82,7 @@ class AttemptRun:
         self._bench, self._attempt, self._number = bench, attempt, number
         self._binding, self._limits = spec.binding, spec.limits
         self._clock = StageClock()
-        self._rejects = Rejects(spec.input_schema, spec.binding.kept, spec.limits, spec.max_rejected_rows)
+        self._rejects = Rejects(spec.input_schema, spec.binding.kept_columns, spec.limits, spec.max_rejected_rows)
         self._part = bench.output.open_part(attempt, spec.binding.output_schema, spec.model.digest, bench.worker)
 
     @property

@@ -101,6 +101,8 @@ def test_text_that_is_no_job_is_refused_with_the_place(text: str, says: str) -> 
         ("workers: {count: lots}", "job.yaml: 'workers.count' is 'lots'; expected 'auto' or a whole number"),
         ("workers:", "job.yaml: 'workers' is empty; expected keys and values"),
         ("columns: {keep: [no]}", "job.yaml: 'columns.keep.0' is false; expected text, in quotes"),
+        ("columns: {keep: {id: 1}}", "job.yaml: 'columns.keep.id' is 1; expected text, in quotes"),
+        ("columns: {keep: [{}]}", "job.yaml: 'columns.keep.0' is an empty section; expected at least 1"),
         (
             "columns: {inputs: {x: {column: a, null: {fil: 1}}}}",
             "job.yaml: 'fil' is no key of 'columns.inputs.x.null'; did you mean 'fill'?",
@@ -269,6 +271,14 @@ def test_short_forms_are_opened_where_an_override_goes_into_them() -> None:
 def test_a_mistake_in_a_quoted_name_is_told_as_it_is_to_be_written() -> None:
     says = _refusal(SMALL, ['columns.inputs."user.age".cast=x'])
     assert """--set: 'columns.inputs."user.age".cast' is 'x'; expected 'safe', 'nearest' or 'unsafe'""" in says
+
+
+def test_one_list_of_kept_columns_has_one_fingerprint_however_it_is_written() -> None:
+    ways = ["id", "[id]", "{a: id}", "[{a: id}]", "[all, -raw]"]
+    made = [load_job(f"{SMALL}columns: {{keep: {way}}}", "job.yaml") for way in ways]
+    assert [job.columns.keep for job in made] == [("id",), ("id",), ({"a": "id"},), ({"a": "id"},), ("all", "-raw")]
+    assert [Job.model_validate(job_document(job)) for job in made] == made
+    assert len({job.fingerprint for job in made}) == 3
 
 
 def test_urls_stay_as_written_unless_a_base_is_given() -> None:

@@ -247,7 +247,7 @@ def test_all_offenders_are_listed_at_once() -> None:
         " (names are case-sensitive: 'user_id' is there);"
         " the input has 'f', 'ids', 'user_id', 'd', 'd'",
         "  - COLUMN_AMBIGUOUS: output column 'user_id': 2 columns would have this name;"
-        " rename an output (`outputs: {NAME: other_name}`)"
+        " rename an output (`outputs: {NAME: other_name}`) or a kept column (`keep: {other_name: user_id}`),"
         " or keep fewer columns",
     ]
     assert codes == [

@@ -15,6 +15,7 @@ from jobs.errors import BindingError, DataError
 from jobs.job import Columns
 from runner.binding.bind import bind, wanted_columns
 from runner.binding.binding import Binding
+from runner.binding.naming import both_ways, kept_alone, not_kept
 from runner.model.signature import Signature, TensorSpec
 from runner.tensor import Strings
 
@@ -47,6 +48,98 @@ def test_5000_columns_are_bound_one_look_up_each(saw: Callable[[str], None]) -> 
         binding = bound(inputs, schema, inputs=rules)
         saw(f"{width:,} columns in one stack: bound in {time.process_time() - began:.2f} s of CPU")
         assert binding.columns == tuple(f"f{at}" for at in range(width))
+
+
+# kept columns
+
+MANY = pa.schema([("x", pa.float32()), ("raw", pa.binary()), ("user_id", pa.int64()), ("user_name", pa.string())])
+
+
+@pytest.mark.parametrize(
+    ("keep", "kept"),
+    [
+        (["user_id", "x"], {"user_id": "user_id", "x": "x"}),
+        ("all", {"x": "x", "raw": "raw", "user_id": "user_id", "user_name": "user_name"}),
+        ("*", {"x": "x", "raw": "raw", "user_id": "user_id", "user_name": "user_name"}),
+        ("user_*", {"user_id": "user_id", "user_name": "user_name"}),
+        (["all", "-raw"], {"x": "x", "user_id": "user_id", "user_name": "user_name"}),
+        (["-raw", "all", "-user_*"], {"x": "x"}),
+        ({"id": "user_id", "who": "user_name"}, {"id": "user_id", "who": "user_name"}),
+        (["all", "-raw", "-x", {"id": "user_id"}], {"user_name": "user_name", "id": "user_id"}),
+        (["user_id", {"id": "user_id"}], {"user_id": "user_id", "id": "user_id"}),
+        (["user_*", "*_id", "raw"], {"user_id": "user_id", "user_name": "user_name", "raw": "raw"}),
+        (["all", "-user_*", "user_id"], {"x": "x", "raw": "raw", "user_id": "user_id"}),
+        ([], {}),
+    ],
+    ids=str,
+)
+def test_names_patterns_all_and_but_for_mean_columns(keep: Any, kept: dict[str, str]) -> None:
+    binding = bound([tensor("x")], MANY, keep=keep)
+    assert list(binding.kept.items()) == list(kept.items())
+    assert binding.output_schema.names == [*kept, "y"]
+    assert [binding.output_schema.field(name).type for name in kept] == [MANY.field(one).type for one in kept.values()]
+
+
+def test_a_kept_column_is_written_under_its_new_name() -> None:
+    binding = bound([tensor("x")], MANY, keep=[{"id": "user_id"}, "user_id", "raw"])
+    batch = pa.RecordBatch.from_pydict({"x": [1.0], "raw": [b"r"], "user_id": [7], "user_name": ["n"]}, schema=MANY)
+    rows = binding.fetch(batch, {"y": np.array([2.0], np.float32)})
+    assert rows.to_pylist() == [{"id": 7, "user_id": 7, "raw": b"r", "y": 2.0}]
+    assert binding.identity()["keep"] == [{"id": "user_id"}, "user_id", "raw"]
+    assert binding.kept_columns == ["user_id", "raw"]
+    assert [row["note"] for row in binding.describe() if row["role"] == "kept"] == ["the column 'user_id'", "", ""]
+
+
+def test_the_identity_of_plain_names_is_what_it_was() -> None:
+    assert bound([tensor("x")], MANY, keep=["user_id", "raw"]).identity()["keep"] == ["user_id", "raw"]
+    assert bound([tensor("x")], MANY, keep="user_*").identity()["keep"] == ["user_id", "user_name"]
+
+
+@pytest.mark.parametrize(
+    ("keep", "line"),
+    [
+        ("usr_*", "COLUMN_MISSING: kept column 'usr_*': found no such column; the input has 'user_id'"),
+        (["all", "-rw"], "COLUMN_MISSING: kept column '-rw': found no column to take out; the input has 'raw'"),
+        (["-raw"], "kept column '-raw': found nothing to take it out of; expected `keep: [all, '-raw']`"),
+        (["raw", "-raw"], "kept column '-raw': found nothing to take it out of"),
+        (["all", "raw", "-raw"], "kept column '-raw': found 'raw', which `keep` names; expected a column that `all`"),
+        (["user_*", "-raw"], "kept column '-raw': found 'raw', which nothing keeps; expected a column that `all`"),
+        ({"id": "user"}, "COLUMN_MISSING: kept column 'user': found no such column"),
+        (["raw", "raw"], "COLUMN_AMBIGUOUS: output column 'raw': 2 columns would have this name"),
+        (["raw", {"raw": "x"}], "COLUMN_AMBIGUOUS: output column 'raw': 2 columns would have this name"),
+        ({"y": "raw"}, "COLUMN_AMBIGUOUS: output column 'y': 2 columns would have this name; rename an output"),
+    ],
+    ids=str,
+)
+def test_what_means_no_column_and_what_clashes_is_told(keep: Any, line: str) -> None:
+    assert line in refused([tensor("x")], MANY, keep=keep)
+
+
+def test_columns_that_are_called_like_the_words_of_keep_can_be_reached() -> None:
+    schema = pa.schema([(name, pa.float32()) for name in ("x", "all", "-x", "a*b", "ab", "*")])
+    others = {
+        "all": ["all"],
+        "-x": ["-x"],
+        "a*b": ["a*b"],
+        "[*]": ["*"],
+        ("[a-]*", "-[a]ll"): ["-x", "a*b", "ab"],
+    }
+    for keep, kept in others.items():
+        entries = [keep] if isinstance(keep, str) else list(keep)
+        assert list(bound([tensor("x")], schema, keep=entries).kept) == kept, keep
+    assert list(bound([tensor("x")], schema, keep=[{"n": "all"}, {"m": "-x"}]).kept.values()) == ["all", "-x"]
+    assert [*both_ways(("all", "-x", "ab"), schema)] == [
+        "'all' in `keep` is the column of this name; '*' means all columns",
+        "'-x' in `keep` is the column of this name; '-[x]' takes 'x' out",
+    ]
+    assert not [*both_ways(("all", "-x"), MANY)]
+
+
+def test_columns_that_were_resolved_mean_the_same_beside_other_ones() -> None:
+    rules = Columns.model_validate({"keep": ["all", "-raw", {"id": "user_id"}]})
+    alone = kept_alone(rules, MANY)
+    assert kept_alone(alone, pa.schema([*MANY, ("more", pa.int8())])) == alone
+    assert [*not_kept(alone.keep, MANY)] == []
 
 
 # paths

@@ -95,6 +95,15 @@ def test_flags_alone_make_a_job() -> None:
     assert job.columns.keep == ("id",)
 
 
+def test_kept_columns_stand_with_commas_on_the_command_line() -> None:
+    def kept(*flags: str) -> tuple[object, ...]:
+        return JobFlags(model="m", input_=["a"], output="o", keep=[*flags]).read().columns.keep
+
+    assert kept("id,label", "user_*") == ("id", "label", "user_*")
+    assert kept('"a,b",c') == ("a,b", "c")
+    assert kept("all,-raw", "user=user_id") == ("all", "-raw", {"user": "user_id"})
+
+
 def test_changes_of_the_command_come_after_those_of_the_user() -> None:
     flags = JobFlags(model="m", input_=["a"], output="o", set_=["output.url=p", "model.trust=false"], trust_model=True)
     job = flags.read("output.url=q")

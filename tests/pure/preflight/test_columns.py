@@ -10,11 +10,14 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from connectors.formats.schema import overview
 from connectors.store.store import FileStat
 from jobs.errors import BindingError, InputError
 from jobs.job import Columns, Job
 from jobs.plan import InputFile, RowGroup
 from runner.binding.bind import bind
+from runner.binding.binding import Binding
+from runner.binding.naming import kept_alone
 from runner.model.signature import Signature, TensorSpec
 from runner.preflight.columns import agreed, bound_first, varying
 from runner.tensor import type_text
@@ -45,11 +48,11 @@ class Footers:
     def inspect(self, store: Any, file: FileStat, columns: Sequence[str]) -> tuple[InputFile, pa.Schema]:
         return InputFile(file.url, 1, "", (RowGroup(1, 1),)), self.schema(store, file)
 
-    def first(self, model: Signature, **columns: Any) -> pa.Schema:
+    def first(self, model: Signature, **columns: Any) -> Binding:
         job = {"model": {"url": "m"}, "input": {"url": "i"}, "output": {"url": "o"}, "columns": columns}
         store: Any = SimpleNamespace(kind=SimpleNamespace(local=True))
         source: Any = self
-        return bound_first(Job.model_validate(job), model, source, store, self.files, True)[1]
+        return bound_first(Job.model_validate(job), model, source, store, self.files, True)
 
 
 def over_all(schemas: Sequence[pa.Schema], model: Signature, **columns: Any) -> tuple[pa.Schema, list[str]]:
@@ -184,3 +187,22 @@ def test_which_kept_columns_change_is_said() -> None:
     differ = "int64 in 2 files, double in 1 file"
     assert varying(schemas, ["v", "w", "x"]) == {"w": differ, "x": differ}
     assert varying(schemas[:1], ["x"]) == {}
+
+
+@pytest.mark.parametrize("files", [2, MANY])
+def test_a_column_that_only_other_files_have_may_be_taken_out(files: int) -> None:
+    narrow, wide = (pa.schema([(name, pa.float32()) for name in names]) for names in (("x", "id"), ("x", "id", "raw")))
+    for first, last in ((narrow, wide), (wide, narrow)):
+        footers = Footers(*[first] * (files - 1), last)
+        assert list(footers.first(signature(tensor("x")), keep=["all", "-raw"]).kept) == ["x", "id"]
+        with pytest.raises(BindingError, match="'-rw': found no column to take out"):
+            footers.first(signature(tensor("x")), keep=["all", "-rw"])
+
+
+def test_all_means_the_columns_of_all_files_in_the_order_of_the_first() -> None:
+    schemas = [pa.schema([(name, pa.float32()) for name in names]) for names in (("b", "x", "a"), ("a", "b", "x", "c"))]
+    rules = Columns.model_validate({"keep": "all"})
+    kept = kept_alone(rules, overview([(str(at), one) for at, one in enumerate(schemas)])).keep
+    assert kept == ({"b": "b"}, {"x": "x"}, {"a": "a"}, {"c": "c"})
+    _, problems = over_all(schemas, signature(tensor("x")), keep="all")
+    assert [problem.partition(", not")[0] for problem in problems] == ["COLUMN_MISSING: column 'c' is in 1 of 2 files"]

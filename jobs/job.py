@@ -410,6 +410,7 @@ class InputColumn(Section, populate_by_name=True):
     example: ExampleColumns | None = None
     constant: Plain = None
     cast: CastRule = "safe"
+    exact: bool = False  # a value that is rounded is an error
     timestamp: TimeUnit | None = None  # in which timestamps, dates, times and durations become numbers
     null: Literal["error", "nan"] | NullFill = "error"
     # The input is one of several tensors, filled from lists. None: it is where nothing else can be meant.
@@ -428,6 +429,9 @@ class InputColumn(Section, populate_by_name=True):
         if len(given) != 1:
             listed = " and ".join(repr(name) for name in given) or "none of them"
             raise ValueError(f"give exactly one of {', '.join(map(repr, FEEDS))}; found {listed}")
+        if self.exact and (self.cast != "safe" or given[0] == "constant"):
+            other = "constant" if self.cast == "safe" else f"cast: {self.cast}"
+            raise ValueError(f"'exact: true' is for columns whose values may not be rounded; found it beside {other!r}")
         if self.timestamp is not None and given[0] not in ("column", "stack"):
             raise ValueError(f"'timestamp' is for the values of columns; found it beside {given[0]!r}")
         return self
@@ -748,6 +752,8 @@ class Job(Section):
         for rule in document["columns"]["inputs"].values():
             if rule["timestamp"] is None:
                 rule.pop("timestamp")
+            if not rule["exact"]:
+                rule.pop("exact")
             if rule["example"] and rule["example"]["empty"] == "missing":
                 rule["example"].pop("empty")
         for name in _PATIENCE:

@@ -55,6 +55,7 @@ MEANINGS: dict[str, str] = {
     "columns.inputs.TENSOR.example.empty": "an empty list leaves its feature out, as a null does, or stays `empty`",
     "columns.inputs.TENSOR.constant": "the same value for every row, or a scalar the model wants",
     "columns.inputs.TENSOR.cast": "`nearest` rounds to a float; `unsafe` lets a cast lose digits and overflow",
+    "columns.inputs.TENSOR.exact": "a value that would be rounded is a bad row",
     "columns.inputs.TENSOR.timestamp": "in which timestamps, dates, times and durations become numbers",
     "columns.inputs.TENSOR.null": "`error`: a null makes a bad row; `nan`: it becomes NaN; or the key below",
     "columns.inputs.TENSOR.null.fill": "what a null becomes: one value, or a list in the shape of a row",

@@ -18,12 +18,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from jobs.errors import DataError, InternalError
+from jobs.errors import DataError, InternalError, one_of
 from runner.binding.blame import RowError
 from runner.binding.cast.cast import as_type, unheld
 from runner.binding.cast.view import as_arrow
 from runner.binding.composite import PartsSource
 from runner.binding.constant import ConstantSource
+from runner.binding.example import ExampleSource
 from runner.binding.fetching import OutputTarget, Target
 from runner.binding.naming import Lead, with_columns
 from runner.binding.nesting import peel
@@ -34,6 +35,7 @@ from runner.binding.source import (
     InputSource,
     Span,
     column_of,
+    columns_in,
     fills_nan,
     finite,
     is_within,
@@ -252,6 +254,18 @@ class Binding:
     def nan_filled(self) -> list[str]:
         """The inputs in which a null row becomes NaN."""
         return [bound.name for bound in self.inputs if fills_nan(bound.source)]
+
+    @property
+    def rounded(self) -> dict[str, str]:
+        """Inputs whose values may be rounded: the first of a kind -> all of it, in words."""
+        groups: dict[tuple[str, str], list[str]] = {}
+        for bound in self.inputs:
+            kinds = {type_text(peel(part.type)[1]) for part in columns_in(bound.source) if part.cast.rounds}
+            if isinstance(bound.source, ExampleSource) and bound.source.rounds:
+                groups.setdefault(("double", "the float32 of tf.Examples"), []).append(bound.name)
+            elif kinds and not bound.twin:
+                groups.setdefault((", ".join(sorted(kinds)), bound.dtype), []).append(bound.name)
+        return {names[0]: f"{one_of(names)} ({kinds}) to {dtype}" for (kinds, dtype), names in groups.items()}
 
     def finite(self) -> Binding:
         """The same binding, for which NaN and infinity in an input are bad rows."""

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from connectors.formats.tfrecord.example import RowsError, encode, kind_of
+from connectors.formats.tfrecord.example import RowsError, Rule, encode, kind_of
 from connectors.formats.widening import common_type
 from jobs.job import InputColumn
 from runner.binding.blame import Blame
 from runner.binding.cast.agreement import advice
 from runner.binding.cast.cast import as_type, unheld
+from runner.binding.cast.reading import rule_key
 from runner.binding.constant import mismatch
 from runner.binding.nesting import peel, plain
 from runner.binding.source import typed_column
@@ -28,7 +29,7 @@ class ExampleSource:
 
     name: str  # of the input
     features: dict[str, tuple[str, pa.DataType]]
-    unsafe: bool = False  # numbers that do not fit are written as they come out
+    rule: Rule = "safe"  # of numbers, see `encode`
     without_empty: bool = True  # an empty list leaves its feature out
 
     @property
@@ -38,18 +39,26 @@ class ExampleSource:
     def describe(self) -> dict[str, str]:
         named = ", ".join(self.columns[:3]) + (", ..." if len(self.columns) > 3 else "")
         types = ", ".join(dict.fromkeys(type_text(kind) for _, kind in self.features.values()))
-        return {"column": named, "type": types, "note": f"tf.Example of {len(self.features)} features"}
+        rounded = "; rounded to float32" if self.rounds else ""
+        return {"column": named, "type": types, "note": f"tf.Example of {len(self.features)} features{rounded}"}
+
+    @property
+    def rounds(self) -> bool:
+        """Whether a value may be rounded: floats of a tf.Example are float32."""
+        leaves = [peel(common_type(kind))[1] for _, kind in self.features.values()]
+        return self.rule == "safe" and any(leaf is not None and pa.types.is_float64(leaf) for leaf in leaves)
 
     def document(self) -> dict[str, Any]:
         features = [[name, column, kind_of(common_type(kind))] for name, (column, kind) in self.features.items()]
-        empty = {} if self.without_empty else {"empty": "empty"}
-        return {"example": features, "cast": "unsafe" if self.unsafe else "safe"} | empty
+        more: dict[str, Any] = {} if self.without_empty else {"empty": "empty"}
+        more |= {"exact": True} if self.rule == "exact" else {}
+        return {"example": features, "cast": "unsafe" if self.rule == "unsafe" else "safe"} | more
 
     def feed(self, batch: pa.RecordBatch) -> Strings:
-        """(rows,) serialized Examples. raises: DataError ROW_NULL, ROW_OVERFLOW naming column and row."""
+        """(rows,) serialized Examples. raises: DataError ROW_NULL, ROW_OVERFLOW, ROW_INEXACT naming column and row."""
         made = {name: self._values(batch, column, kind) for name, (column, kind) in self.features.items()}
         try:
-            messages = encode([*made.items()], batch.num_rows, self.unsafe, self.without_empty)
+            messages = encode([*made.items()], batch.num_rows, self.rule, self.without_empty)
             return Strings(messages, (batch.num_rows,))
         except RowsError:
             for name, values in made.items():  # once more, to say which column it is
@@ -61,17 +70,18 @@ class ExampleSource:
         values, common = plain(typed_column(batch, column, kind, self.name)), common_type(kind)
         if common == kind:
             return values
-        if not self.unsafe and (failed := unheld(values, common)):
+        if self.rule != "unsafe" and (failed := unheld(values, common)):
             holds = f"a value that {type_text(common)}, its type over all files, cannot hold"
-            at, expected = np.array(failed), "expected one that fits, or 'cast: unsafe'"
+            at, expected = np.array(failed), f"expected one that fits, or `{rule_key(self.name)}.cast: unsafe`"
             raise Blame(self.name, column).row_error("ROW_INEXACT", [holds] * len(at), expected, at)
-        return as_type(values, common, safe=not self.unsafe)
+        return as_type(values, common, safe=self.rule != "unsafe")
 
     def _check(self, name: str, values: pa.Array) -> None:
         try:
-            encode([(name, values)], len(values))
+            encode([(name, values)], len(values), self.rule)
         except RowsError as error:
-            expected = f"{error.expected}, or 'cast: unsafe'" if error.code == "ROW_OVERFLOW" else error.expected
+            advice = "" if error.code == "ROW_NULL" else f", or `{rule_key(self.name)}.cast: unsafe`"
+            expected = error.expected + advice
             column, _ = self.features[name]
             holds = [error.found] * len(error.at)
             raise Blame(self.name, column).row_error(error.code, holds, expected, error.at) from error
@@ -96,7 +106,8 @@ def example_source(spec: TensorSpec, rule: InputColumn, fields: Mapping[str, pa.
             raise mismatch(column, expected if leaf is None or nested else advice(leaf, "int64"))
     features = {name: (field.name, field.type) for name, field in fields.items()}
     assert rule.example is not None  # it is why this is called
-    return ExampleSource(spec.name, features, rule.cast == "unsafe", rule.example.empty == "missing")
+    numbers: Rule = "exact" if rule.exact else "unsafe" if rule.cast == "unsafe" else "safe"
+    return ExampleSource(spec.name, features, numbers, rule.example.empty == "missing")
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

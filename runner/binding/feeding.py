@@ -67,6 +67,8 @@ def column_source(spec: TensorSpec, field: pa.Field, declared: Row | None, rule:
     cast = agree(leaf, spec.dtype, rule.cast, rule.timestamp)
     if cast is None:
         raise mismatch(f"found {named}", advice(leaf, spec.dtype, spec.name))
+    if rule.exact:
+        cast = cast.exactly()
     merged = merge(levels, declared)
     if merged is None:
         raise mismatch(f"found {named}", f"expected {wanted(declared or ())}")

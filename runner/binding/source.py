@@ -179,7 +179,7 @@ class ColumnSource:
         cast = self.cast.of(values.type)
         array, failed = cast.apply(values)
         if failed is not None:
-            blame.among(rows).refuse(failed.code, failed.holds, failed.expected, failed.mask)
+            blame.among(rows).refuse(failed.code, failed.holds, failed.wanted(self.name), failed.mask)
         if self.finite and (odd := self._nonfinite(array)) is not None:
             expected = "expected a finite number: the job says 'nonfinite: reject'"
             blame.among(rows).refuse("ROW_NONFINITE", "NaN or infinity", expected, odd)
@@ -287,15 +287,21 @@ def within(source: S, span: Span) -> S:
     return _each(source, lambda part: replace(part, span=span) if _has_numbers(part.dtype) else part)
 
 
-def is_within(source: object) -> bool:
-    """Whether all that a source feeds lies in a span: its values, and what it fills in."""
-    parts = list[ColumnSource]()
+def columns_in(source: object) -> list[ColumnSource]:
+    """The columns in a source; none in one that is made of no column, or of tf.Examples."""
+    found = list[ColumnSource]()
 
     def note(part: ColumnSource) -> ColumnSource:
-        parts.append(part)
+        found.append(part)
         return part
 
     _each(source, note)
+    return found
+
+
+def is_within(source: object) -> bool:
+    """Whether all that a source feeds lies in a span: its values, and what it fills in."""
+    parts = columns_in(source)
     fills = [fill for part in parts for fill in (part.fill, getattr(source, "value", None))]
     places = [np.ravel(fill) for fill in fills if fill is not None and not isinstance(fill, Strings)]
     spans = [part.span for part in parts]

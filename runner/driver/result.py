@@ -29,6 +29,7 @@ class Result:
     rows_run:  rows this run worked on itself; the others were there already.
     codes:     code -> rows rejected with it. bad_files: url -> its code, or how many of its rows could not be read.
     nan_rows, nonfinite_rows, unseen_rows:  of the rows written, as in a Receipt.
+    rounded:   inputs whose values were rounded, in words.
     differences: in what the workers differ that changes numbers, over all parts.
     """
 
@@ -46,6 +47,7 @@ class Result:
     nan_rows: int = 0
     nonfinite_rows: int = 0
     unseen_rows: int = 0
+    rounded: tuple[str, ...] = ()
     differences: tuple[Difference, ...] = ()
     account: Account | None = field(default=None, repr=False)  # None: nothing was done, or it could not be written
     page: str = ""  # URL of the same for people, as HTML
@@ -67,6 +69,7 @@ class Result:
             "nan_rows": self.nan_rows,
             "nonfinite_rows": self.nonfinite_rows,
             "unseen_rows": self.unseen_rows,
+            "rounded": list(self.rounded),
             "seconds": round(self.seconds, 3),
             "rows_per_s": round(self.rows_run / self.seconds, 1) if self.seconds else 0.0,
             "retries": self.retries,
@@ -135,6 +138,8 @@ class Result:
             lines.append(f"NaN: in {self.nan_rows:,} of the rows written")
         if self.nonfinite_rows:
             lines.append(f"inputs: {odd_inputs(self.nonfinite_rows, self.unseen_rows)}")
+        if self.rounded:
+            lines.append(f"rounded: {'; '.join(self.rounded)}")
         if self.differences:
             lines.append(differing_line(self.differences))
         return lines

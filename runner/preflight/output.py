@@ -19,6 +19,7 @@ from jobs.errors import OutputError, offenders, one_of
 from jobs.job import Job, Output
 from jobs.words import counted
 from runner.binding.binding import Binding
+from runner.binding.cast.reading import rule_key
 from runner.binding.nesting import peel
 from runner.tensor import type_text
 
@@ -49,7 +50,8 @@ def written(
     stated: Callable[[], Stated],
     varying: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[str, ...]:
-    """Sentences for people: which columns are written as something else than they were, and which hold nothing.
+    """Sentences for people: which columns are written as something else than they were, which hold nothing, and which
+    are fed as something else.
 
     bound:   the binding under another `tensor_encoding`.
     schema:  of the columns that are read. stated: of one file of the input; called where columns are kept.
@@ -67,6 +69,8 @@ def written(
     if empty := [field.name for field in schema if pa.types.is_null(field.type)]:
         notes.append(f"{_columns(empty)} {_are(empty)} of type null in all files: no row has a value")
     notes += _unread(encoder.unread, binding, found)
+    for name, story in binding.rounded.items():
+        notes.append(f"rounded: {story}; `{rule_key(name)}.exact: true` makes each value that changes a bad row")
     if job.limits.may_lose and (lost := left_out(schema, binding.kept_columns, job.limits.reject_input)):
         notes.append(f"{_columns(lost)} of rejected rows {_are(lost)} not in reject files, which are Parquet")
     return tuple(notes)

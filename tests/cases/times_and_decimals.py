@@ -23,12 +23,12 @@ model = saved_model(
     *(tf.TensorSpec([None], dtype, name) for name, dtype in names.items()),
 )
 refused = score(model, ROOT / "in.parquet")
-told = all(key in refused.told for key in ("timestamp: us", "timestamp: d", "cast: nearest"))
+told = all(key in refused.told for key in ("columns.inputs.at.timestamp: us", "columns.inputs.day.timestamp: d"))
 check(refused.code == 2 and told, "the lines that help are not all named", refused)
 
 rules = [
     ("--set", f"columns.inputs.{name}={{column: {name}, {key}}}")
-    for name, key in (("at", "timestamp: us"), ("day", "timestamp: d"), ("price", "cast: nearest"))
+    for name, key in (("at", "timestamp: us"), ("day", "timestamp: d"))
 ]
 fixed = [word for rule in rules for word in rule]
 bad = score(model, ROOT / "in.parquet", *fixed)

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 Array = npt.NDArray[Any]
 Kind = Literal["bytes_list", "float_list", "int64_list"]
+Rule = Literal["safe", "exact", "unsafe"]  # what becomes of numbers
 _FIELD: dict[Kind, bytes] = {"bytes_list": b"\x0a", "float_list": b"\x12", "int64_list": b"\x1a"}  # 1, 2, 3 of Feature
 _FIRST, _SECOND = b"\x0a", b"\x12"  # a field of bytes, by its number: number << 3 | 2
 _TEXT = (
@@ -66,14 +67,15 @@ def kind_of(column: pa.DataType) -> Kind | None:
 
 
 def encode(
-    features: Sequence[tuple[str, pa.Array]], rows: int, unsafe: bool = False, without_empty: bool = False
+    features: Sequence[tuple[str, pa.Array]], rows: int, rule: Rule = "safe", without_empty: bool = False
 ) -> pa.LargeBinaryArray:
     """`rows` serialized Examples.
 
     features: names and columns, of types that `kind_of` knows, without dictionaries, runs and views.
-    unsafe:   numbers that do not fit are written as they come out.
+    rule:     'unsafe': numbers that do not fit are written as they come out; 'exact': no float is rounded.
     without_empty: an empty list leaves its feature out, as a null does.
-    raises:   RowsError ROW_NULL for a null inside of a list, ROW_OVERFLOW for a number that does not fit.
+    raises:   RowsError ROW_NULL for a null inside of a list, ROW_OVERFLOW for a number that does not fit, ROW_INEXACT
+              for one that would be rounded.
     """
     pieces: list[pa.Array] = []
     sizes = np.zeros(rows, np.int64)  # sizes: (rows,) bytes of the features
@@ -81,7 +83,7 @@ def encode(
         kind = kind_of(column.type)
         assert kind is not None
         missing = column.is_null().to_numpy(zero_copy_only=False) if column.null_count else None
-        content, framed = _content(kind, column, unsafe)
+        content, framed = _content(kind, column, rule)
         if without_empty and pa.types.is_nested(_storage(column).type):
             empty = _lengths(content) == 0  # empty: (rows,) lists without values: each takes a byte at least
             if empty.any():
@@ -93,7 +95,7 @@ def encode(
     return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
 
 
-def _content(kind: Kind, column: pa.Array, unsafe: bool) -> tuple[pa.LargeBinaryArray, bool]:
+def _content(kind: Kind, column: pa.Array, rule: Rule) -> tuple[pa.LargeBinaryArray, bool]:
     """The values of each row as bytes, nothing where there are none; and whether a field has to be put around them."""
     counts, values, listed = _opened(column)  # counts: (rows,) values in each
     if kind == "bytes_list":
@@ -106,9 +108,9 @@ def _content(kind: Kind, column: pa.Array, unsafe: bool) -> tuple[pa.LargeBinary
         return _cut(framed, counts), False
     numbers = values.to_numpy(zero_copy_only=not pa.types.is_boolean(values.type))
     if kind == "float_list":
-        return binary(_floats(numbers, counts, unsafe), counts * 4), True
-    if numbers.dtype == np.uint64 and not unsafe and len(numbers) and numbers.max() > np.iinfo(np.int64).max:
-        raise _misfit("int64", numbers > np.iinfo(np.int64).max, counts)
+        return binary(_floats(numbers, counts, rule), counts * 4), True
+    if numbers.dtype == np.uint64 and rule != "unsafe" and len(numbers) and numbers.max() > np.iinfo(np.int64).max:
+        raise _misfit("ROW_OVERFLOW", "a value that int64 cannot hold", numbers > np.iinfo(np.int64).max, counts)
     content, lengths = varints(numbers.astype(np.int64).view(np.uint64))
     if not listed and len(lengths) == len(counts):
         return binary(content, lengths), True
@@ -117,19 +119,21 @@ def _content(kind: Kind, column: pa.Array, unsafe: bool) -> tuple[pa.LargeBinary
     return binary(content, np.diff(edges)), True
 
 
-def _floats(numbers: Array, counts: Array, unsafe: bool) -> Array:
+def _floats(numbers: Array, counts: Array, rule: Rule) -> Array:
     with np.errstate(all="ignore"):  # an overflow is found below
         floats = numbers.astype("<f4")
-    if floats.dtype.itemsize < numbers.dtype.itemsize and not unsafe:
+    if floats.dtype.itemsize < numbers.dtype.itemsize and rule != "unsafe":
         failed = np.isinf(floats) & np.isfinite(numbers)
         if failed.any():
-            raise _misfit("float32", failed, counts)
+            raise _misfit("ROW_OVERFLOW", "a value that float32 cannot hold", failed, counts)
+        if rule == "exact" and (failed := (floats != numbers) & ~np.isnan(numbers)).any():
+            raise _misfit("ROW_INEXACT", "a value that float32 cannot hold exactly", failed, counts)
     return floats
 
 
-def _misfit(dtype: str, failed: Array, counts: Array) -> RowsError:
+def _misfit(code: str, found: str, failed: Array, counts: Array) -> RowsError:
     at = np.unique(np.repeat(np.arange(len(counts)), counts)[failed])
-    return RowsError("ROW_OVERFLOW", f"a value that {dtype} cannot hold", "expected one that fits", at)
+    return RowsError(code, found, "expected one that fits", at)
 
 
 def _opened(column: pa.Array) -> tuple[Array, pa.Array, bool]:

@@ -13,7 +13,7 @@ from connectors.formats.widening import common_type, is_mixed, members
 from jobs.job import CastRule, TimeUnit
 from runner.binding.cast.cast import Cast, How
 from runner.binding.cast.kind import NATURAL, is_text, is_time
-from runner.binding.cast.reading import NANOSECONDS, Decimals, Ticks, WholeDecimals, unit_of
+from runner.binding.cast.reading import NANOSECONDS, Decimals, Ticks, WholeDecimals, rule_key, unit_of
 from runner.tensor import AS_BITS, DTYPES, natural
 
 # Bits of the significand: integers up to 2**bits are exact.
@@ -108,31 +108,27 @@ def _agree_decimal(source: pa.DataType, dtype: str, rule: CastRule) -> Cast | No
     if target.kind != "f":
         return None
     if source.scale == 0 and 10**source.precision <= 2 ** _SIGNIFICAND.get(dtype, 0):
-        return Cast(dtype, "exact", reading=Decimals())
-    if rule == "safe":
-        return None
-    how = _agree_numeric(np.dtype(np.float64), dtype, rule)
-    return how and Cast(dtype, "nearest" if rule == "nearest" else "unsafe", reading=Decimals())
+        return Cast(dtype, "exact", reading=Decimals(exact=True))
+    if rule != "safe":
+        return Cast(dtype, "nearest" if rule == "nearest" else "unsafe", reading=Decimals())
+    cast = _agree_numeric(np.dtype(np.float64), dtype, rule)
+    # Whole numbers are checked as integers are; others are rounded as floats are, where these may be.
+    whole = source.scale <= 0 or (cast is not None and cast.how == "lossless")
+    return cast and Cast(dtype, "lossless" if whole else cast.how, reading=Decimals(exact=whole))
 
 
 def advice(source: pa.DataType, dtype: str, name: str = "") -> str:
     """What to do about a type that `agree` refused. name: of the input whose rule in the job may help; "": none may."""
     source, types = common_type(source), pa.types
     if types.is_temporal(source) or types.is_decimal(source):
-        key = ""
         if name and is_time(source) and agree(source, dtype, "safe", "s"):
-            key = f"timestamp: {unit_of(source)}"
-            meaning = "in which unit they become numbers"
-        elif name and types.is_decimal(source) and agree(source, dtype, "nearest"):
-            key, meaning = "cast: nearest", "that they become the nearest float"
-        if key:
-            return f"say {meaning}: `inputs: {{{name}: {{column: ..., {key}}}}}`"
+            return f"say in which unit they become numbers: `{rule_key(name)}.timestamp: {unit_of(source)}`"
         return f"convert the column to {NATURAL[dtype]} before the job"
     if types.is_struct(source) and dtype not in _PARTS:
         names = [source.field(index).name for index in range(source.num_fields)]
         return f"name the field that is meant, as COLUMN.FIELD (it has {', '.join(map(repr, names[:10]))})"
     rules: tuple[CastRule, ...] = ("nearest", "unsafe")
-    helps = [f"'cast: {rule}'" for rule in rules if agree(source, dtype, rule)]
+    helps = [f"`{rule_key(name)}.cast: {rule}`" for rule in rules if name and agree(source, dtype, rule)]
     if helps:
         return f"expected {NATURAL[dtype]}, a type that fits into it without loss, or {' or '.join(helps)}"
     return f"expected {'string or binary' if dtype == 'string' else NATURAL[dtype]}"

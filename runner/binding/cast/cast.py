@@ -1,18 +1,19 @@
 """Values of one Arrow type -> the carrier of one TensorFlow dtype: the conversion, as it was agreed on.
 
-Knows nothing of rows, lists or nulls. The invariant: without `unsafe` no value changes; what the types alone
-cannot promise is checked value by value, and the caller learns which values failed.
+Knows nothing of rows, lists or nulls. The invariant: without `unsafe` and `nearest` no value changes, but for what a
+tensor of narrower floats rounds (`rounds`); what the types alone cannot promise is checked value by value, and the
+caller learns which values failed.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
-from runner.binding.cast.reading import Failed, Reading
+from runner.binding.cast.reading import ROUNDED, Decimals, Failed, Reading
 from runner.binding.cast.view import as_arrow, as_numpy
 from runner.tensor import Array, bits_of, carrier, integer_range, natural, type_text, values_of
 
@@ -37,6 +38,27 @@ class Cast:
     parts: tuple[Cast, ...] = ()  # of a complex number: re, im
     reading: Reading | None = None  # of times and decimals: what comes before
     kinds: tuple[tuple[pa.DataType, Cast], ...] = ()  # of a mixed type: of each of its members
+    exact: bool = False  # as the job says: nothing is rounded
+
+    def exactly(self) -> Cast:
+        """The same conversion, in which a value that would be rounded fails."""
+        return replace(
+            self,
+            how="lossless" if self.how == "finite" or isinstance(self.reading, Decimals) else self.how,
+            parts=tuple(part.exactly() for part in self.parts),
+            reading=Decimals(exact=True) if isinstance(self.reading, Decimals) else self.reading,
+            kinds=tuple((kind, cast.exactly()) for kind, cast in self.kinds),
+            exact=True,
+        )
+
+    @property
+    def rounds(self) -> bool:
+        """Whether a value may be rounded; what `unsafe` does is counted instead."""
+        inside = [*self.parts, *(cast for _, cast in self.kinds)]
+        if inside:
+            return any(cast.rounds for cast in inside)
+        read = isinstance(self.reading, Decimals) and not self.reading.exact and self.how == "same"
+        return self.how in ("finite", "nearest") or read
 
     def of(self, kind: pa.DataType) -> Cast:
         """The conversion of values of one member, where the type that was agreed on is mixed."""
@@ -46,7 +68,8 @@ class Cast:
         """For the plan: what decides the values that come out, as plain JSON values."""
         said = self.how if self.how in ("nearest", "unsafe") else "safe"
         readings = [cast.reading.document() for cast in (self, *(cast for _, cast in self.kinds)) if cast.reading]
-        return {"cast": said} | dict(item for reading in readings for item in reading.items())
+        exact = {"exact": True} if self.exact else {}
+        return {"cast": said} | dict(item for reading in readings for item in reading.items()) | exact
 
     @property
     def note(self) -> str:
@@ -93,8 +116,10 @@ class Cast:
     def _failed(self, code: Literal["ROW_INEXACT", "ROW_OVERFLOW"], mask: Array) -> Failed | None:
         if not mask.any():
             return None
-        exactly = " exactly" if code == "ROW_INEXACT" else ""
-        return Failed(code, mask, f"a value that {self.dtype} cannot hold{exactly}")
+        if code == "ROW_OVERFLOW":
+            return Failed(code, mask, f"a value that {self.dtype} cannot hold")
+        holds, may_round = f"a value that {self.dtype} cannot hold exactly", natural(self.dtype).kind == "f"
+        return Failed(code, mask, holds, ROUNDED) if may_round else Failed(code, mask, holds)
 
     def _complex(self, values: pa.StructArray) -> tuple[Array, Failed | None]:
         converted = np.empty(len(values), carrier(self.dtype))

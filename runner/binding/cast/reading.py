@@ -6,6 +6,7 @@ The invariant: a number is the value, or its place is told, but for what the job
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.job import TimeUnit
+from jobs.load import dotted
 from runner.binding.cast.kind import NATURAL
 from runner.binding.cast.view import as_arrow, as_numpy
 from runner.tensor import Array
@@ -21,17 +23,31 @@ from runner.tensor import Array
 NANOSECONDS: dict[TimeUnit, int] = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "d": 86_400 * 10**9}
 
 
+def rule_key(name: str) -> str:
+    """The key of the rule of an input, as a job file and an override have it."""
+    return dotted("columns", "inputs", name)
+
+
+RULE = "\0"  # no text of ours holds it
+ROUNDED = f"expected one that fits, or `{RULE}.cast: nearest`, which rounds"
+
+
 @dataclass(frozen=True)
 class Failed:
     """Values that could not be converted.
 
-    code: of the error. mask: (values,) which. holds: what stands there. expected: what should.
+    code: of the error. mask: (values,) which. holds: what stands there.
+    expected: what should; RULE stands for the key of the input's rule.
     """
 
     code: Literal["ROW_INEXACT", "ROW_OVERFLOW"]
     mask: Array
     holds: str
-    expected: str = "expected one that fits, or 'cast: unsafe'"
+    expected: str = f"expected one that fits, or `{RULE}.cast: unsafe`"
+
+    def wanted(self, name: str) -> str:
+        """What is expected of the values of an input, with the key to write."""
+        return self.expected.replace(RULE, rule_key(name))
 
 
 class Reading(Protocol):
@@ -85,15 +101,14 @@ class Ticks:
             whole, rest = np.divmod(ticks, self.per)
             if self.cut or not rest.any():
                 return whole, None
-            expected = (
-                f"expected whole {self.unit}: a finer 'timestamp:' holds all of it, or 'cast: unsafe' cuts it off"
-            )
+            finer = f"a finer `{RULE}.timestamp` holds all of it"
+            expected = f"expected whole {self.unit}: {finer}, or `{RULE}.cast: unsafe` cuts it off"
             return whole, Failed("ROW_INEXACT", rest != 0, f"a time with digits below 1 {self.unit}", expected)
         most = (2**63 - 1) // self.times
         beyond = (ticks > most) | (ticks < -most)
         if self.times == 1 or not beyond.any():
             return ticks * self.times, None
-        expected = f"expected one that 64 bits hold in {self.unit}: a coarser 'timestamp:' reaches farther"
+        expected = f"expected one that 64 bits hold in {self.unit}: a coarser `{RULE}.timestamp` reaches farther"
         return ticks * self.times, Failed("ROW_OVERFLOW", beyond, f"a time beyond what {self.unit} reach", expected)
 
 
@@ -119,7 +134,7 @@ class WholeDecimals:
             return integers, None
         broken = as_numpy(pc.not_equal(pc.trunc(values), values))
         if broken.any():
-            expected = "expected whole numbers, or 'cast: unsafe', which cuts the rest off"
+            expected = f"expected whole numbers, or `{RULE}.cast: unsafe`, which cuts the rest off"
             return integers, Failed("ROW_INEXACT", broken, "a decimal with digits behind the point", expected)
         lost = as_numpy(pc.not_equal(as_arrow(integers).cast(pa.decimal128(20, 0)), whole))
         if lost.any():
@@ -129,13 +144,33 @@ class WholeDecimals:
 
 @dataclass(frozen=True)
 class Decimals:
-    """Decimals, each as the float64 that is nearest to it."""
+    """Decimals, each as the float64 that is nearest to it. exact: others than it are told."""
 
-    note = ""
+    exact: bool = False
+
+    @property
+    def note(self) -> str:
+        return "" if self.exact else "the nearest float64"
 
     def document(self) -> dict[str, Any]:
         return {"decimal": "nearest"}
 
     def apply(self, values: pa.Array) -> tuple[Array, Failed | None]:
         # By way of text: pyarrow (26.0) itself gives the second nearest for one value in eight.
-        return as_numpy(values.cast(pa.string()).cast(pa.float64())), None
+        floats = as_numpy(values.cast(pa.string()).cast(pa.float64()))  # floats: (len(values),)
+        if not self.exact:
+            return floats, None
+        lost = self._lost(values, floats)
+        if not lost.any():
+            return floats, None
+        return floats, Failed("ROW_INEXACT", lost, "a decimal that no float64 is exactly", ROUNDED)
+
+    @staticmethod
+    def _lost(values: pa.Array, floats: Array) -> Array:
+        """(len(values),) where a float is not its decimal."""
+        # Whole numbers below 2**53 are what a float64 holds; only the others are looked at one by one.
+        doubtful = np.abs(floats) >= 2.0**53 if values.type.scale <= 0 else np.ones(len(floats), np.bool_)
+        at = np.flatnonzero(doubtful)  # at: (doubtful values,)
+        exact = values.take(as_arrow(at)).to_pylist()
+        doubtful[at] = [Decimal(number) != one for number, one in zip(floats[at].tolist(), exact, strict=True)]
+        return doubtful

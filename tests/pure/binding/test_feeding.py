@@ -234,7 +234,7 @@ def test_integers_become_floats_where_each_of_them_is_exact(source: str, target:
         code, row, rows, message = bad_row(target, (None,), pa.array(inexact, arrow))
         assert (code, row, rows) == ("ROW_INEXACT", 1, 2)
         assert "exactly" in message
-        assert "'cast: unsafe'" in message
+        assert "expected one that fits, or `columns.inputs.x.cast: nearest`, which rounds" in message
 
 
 @settings(deadline=None)
@@ -296,18 +296,22 @@ def test_an_unsafe_cast_is_what_numpy_does(source: pa.DataType, target: str, val
 @pytest.mark.parametrize(
     ("arrow", "dtype", "advice"),
     [
-        (pa.float32(), "int32", "expected int32, a type that fits into it without loss, or 'cast: unsafe'"),
-        (pa.bool_(), "float32", "'cast: unsafe'"),
-        (pa.int8(), "bool", "'cast: unsafe'"),
+        (
+            pa.float32(),
+            "int32",
+            "expected int32, a type that fits into it without loss, or `columns.inputs.x.cast: unsafe`",
+        ),
+        (pa.bool_(), "float32", "or `columns.inputs.x.cast: unsafe`"),
+        (pa.int8(), "bool", "or `columns.inputs.x.cast: unsafe`"),
         (pa.string(), "float32", "expected float"),
         (pa.int64(), "string", "expected string or binary"),
         (
             pa.timestamp("us"),
             "int64",
-            "say in which unit they become numbers: `inputs: {x: {column: ..., timestamp: us}}`",
+            "say in which unit they become numbers: `columns.inputs.x.timestamp: us`",
         ),
-        (pa.date32(), "int32", "{column: ..., timestamp: d}"),
-        (pa.decimal128(9, 2), "float64", "{column: ..., cast: nearest}"),
+        (pa.date32(), "int32", "`columns.inputs.x.timestamp: d`"),
+        (pa.decimal128(9, 2), "bool", "convert the column to bool before the job"),
         (pa.month_day_nano_interval(), "int64", "convert the column to int64 before the job"),
         (
             pa.struct([("a", pa.int32()), ("b", pa.int32())]),
@@ -315,7 +319,7 @@ def test_an_unsafe_cast_is_what_numpy_does(source: pa.DataType, target: str, val
             "name the field that is meant, as COLUMN.FIELD (it has 'a', 'b')",
         ),
         (pa.map_(pa.string(), pa.int32()), "int32", "expected int32"),
-        (pa.float32(), "complex64", "'cast: unsafe'"),
+        (pa.float32(), "complex64", "or `columns.inputs.x.cast: unsafe`"),
         (pa.struct([("re", pa.float32())]), "complex64", "expected struct<re: float not null, im: float not null>"),
     ],
     ids=str,

@@ -79,7 +79,7 @@ def test_integers_beside_doubles_are_fed_where_the_tensor_holds_them(dtype: str,
     assert [len(binding.feed(batch)["x"]) for batch in both.batches[:2]] == [2, 2]
     bad = error(binding, both.batches[2])
     assert (bad.facts["code"], bad.at.tolist()) == ("ROW_INEXACT", [1])
-    assert "'cast: unsafe'" in bad.message
+    assert "`columns.inputs.x.cast: nearest`, which rounds" in bad.message
     (fed, *_) = both.fed(model(dtype), inputs={"x": {"column": "x", "cast": "unsafe"}})
     assert len(fed["x"]) == 2
 

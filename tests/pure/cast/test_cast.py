@@ -109,7 +109,7 @@ def test_nearest_and_unsafe_times_are_what_the_words_say() -> None:
     assert feed("int64", column, timestamp="s", cast="unsafe").tolist() == [1, -2]
     code, rows, message = bad_rows("int64", pa.array([2**62], pa.timestamp("s")), timestamp="ns", cast="unsafe")
     assert (code, rows) == ("ROW_OVERFLOW", [0]), "no rule makes another date of a date"
-    assert "coarser 'timestamp:'" in message
+    assert "a coarser `columns.inputs.x.timestamp` reaches farther" in message
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_padded_times_are_numbers() -> None:
 @pytest.mark.parametrize("cast", ["safe", "nearest", "unsafe"])
 def test_a_time_without_a_unit_is_refused_with_the_line_that_helps(arrow: pa.DataType, key: str, cast: str) -> None:
     message = refused("int64", arrow, cast=cast)
-    assert f"inputs: {{x: {{column: ..., {key}}}}}" in message
+    assert f"say in which unit they become numbers: `columns.inputs.x.{key}`" in message
     binding("int64", (None,), arrow, cast=cast, timestamp=key.split()[-1])
 
 
@@ -229,14 +229,108 @@ def test_an_unsafe_decimal_loses_what_is_behind_the_point() -> None:
 
 def test_decimals_that_are_small_integers_need_no_rule() -> None:
     assert feed("float32", pa.array([Decimal(9_999_999)], pa.decimal128(7, 0))).tolist() == [9_999_999.0]
-    assert "cast: nearest" in refused("float32", pa.decimal128(8, 0))
+    assert binding("float32", (None,), pa.decimal128(7, 0)).inputs[0].source.document()["cast"] == "safe"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+@settings(deadline=None)
+@given(data=st.data())
+def test_a_decimal_without_a_fraction_is_checked_as_an_integer_is(dtype: str, data: st.DataObject) -> None:
+    arrow = data.draw(st.sampled_from([pa.decimal128(38, 0), pa.decimal256(76, 0), pa.decimal64(18, 0)]))
+    near = st.sampled_from([2**8, 2**11, 2**24, 2**53, 2**55, 10**17]).flatmap(lambda at: st.integers(at - 3, at + 3))
+    whole = data.draw(st.lists(near | st.integers(-(10**arrow.precision) + 1, 10**arrow.precision - 1), min_size=1))
+    column = pa.array([Decimal(value) for value in whole], arrow)
+    bits = {"float64": 53, "float32": 24, "float16": 11, "bfloat16": 8}[dtype]
+    most = {"float64": 2**1024, "float32": 2**128, "float16": 2**16, "bfloat16": 2**128}[dtype]
+    lost = [row for row, one in enumerate(whole) if abs(one) >= most or one % 2 ** max(0, abs(one).bit_length() - bits)]
+    if lost:
+        code, rows, message = bad_rows(dtype, column)
+        assert (code, rows[0]) == ("ROW_INEXACT", rows[0])
+        assert set(rows) <= set(lost)
+        assert "`columns.inputs.x.cast: nearest`, which rounds" in message
+    else:
+        fed = feed(dtype, column)
+        assert [int(one) for one in (bfloat16_values(fed) if dtype == "bfloat16" else fed)] == whole
 
 
 @pytest.mark.parametrize("arrow", DECIMALS[:4], ids=str)
-def test_a_decimal_without_a_rule_is_no_float_and_the_line_that_helps_is_named(arrow: pa.DataType) -> None:
-    message = refused("float32", arrow)
-    assert "inputs: {x: {column: ..., cast: nearest}}" in message
-    binding("float32", (None,), arrow, cast="nearest")
+def test_a_decimal_with_a_fraction_is_rounded_as_a_float_is(arrow: pa.DataType) -> None:
+    column = pa.array([Decimal("0.10"), Decimal("2.50"), Decimal("-7.01")], arrow)
+    for dtype in ("float64", "float32", "float16"):
+        assert feed(dtype, column).tolist() == np.array([0.1, 2.5, -7.01]).astype(dtype).tolist()
+    assert bad_rows("bfloat16", column)[:2] == ("ROW_INEXACT", [0, 2]), "which is never rounded without a rule"
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("arrow", DECIMALS[:4], ids=str)
+def test_an_exact_decimal_is_not_rounded(arrow: pa.DataType, dtype: str) -> None:
+    column = pa.array([Decimal("0.25"), Decimal("0.10"), Decimal("-7.50"), None], arrow)
+    code, rows, message = bad_rows(dtype, column.slice(0, 3), exact=True)
+    assert (code, rows) == ("ROW_INEXACT", [1])
+    assert "found a decimal that no float64 is exactly" in message or "holds a decimal that no float64 is" in message
+    assert feed(dtype, column.take(pa.array([0, 2])), exact=True).tolist() == [0.25, -7.5]
+
+
+# -- exact -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values", "bad"),
+    [
+        ("float32", pa.array([0.5, 0.1, float("nan"), float("inf"), 2**24 + 1], pa.float64()), [1, 4]),
+        ("float16", pa.array([0.5, 0.1], pa.float32()), [1]),
+        ("float32", pa.array([2**24, 2**24 + 1], pa.int64()), [1]),
+        ("float32", pa.array([0.1, 0.2], pa.float32()), []),
+        ("int32", pa.array([1, 2], pa.int64()), []),
+        (
+            "complex64",
+            pa.array(
+                [{"re": 0.5, "im": 1.0}, {"re": 0.5, "im": 0.1}],
+                pa.struct([("re", pa.float64()), ("im", pa.float64())]),
+            ),
+            [1],
+        ),
+    ],
+    ids=str,
+)
+def test_what_may_not_be_rounded_is_a_bad_row(dtype: str, values: pa.Array, bad: list[int]) -> None:
+    feed(dtype, values.take(pa.array([at for at in range(len(values)) if at not in bad])), exact=True)
+    if bad:
+        assert bad_rows(dtype, values, exact=True)[:2] == ("ROW_INEXACT", bad)
+    elif not pa.types.is_integer(values.type):
+        feed(dtype, values, exact=True)
+
+
+def test_exact_is_part_of_the_identity_only_where_it_is_said() -> None:
+    def said(**rule: Any) -> Any:
+        return binding("float32", (None,), pa.float64(), **rule).identity()["inputs"]["x"]
+
+    assert said(exact=True) == said() | {"exact": True}
+    assert "exact" not in said()
+
+
+@pytest.mark.parametrize("rule", [{"cast": "nearest"}, {"cast": "unsafe"}])
+def test_exact_excludes_rules_that_round(rule: dict[str, str]) -> None:
+    with pytest.raises(
+        ValueError, match="'exact: true' is for columns whose values may not be rounded; found it beside 'c"
+    ):
+        Columns.model_validate({"inputs": {"x": {"column": "c", "exact": True, **rule}}})
+
+
+def test_examples_of_exact_floats_hold_none_that_was_rounded() -> None:
+    inputs = {"x": TensorSpec("x", "string", (None,), "x:0")}
+    outputs = {"y": TensorSpec("y", "float32", (None,), "y:0")}
+    batch = pa.RecordBatch.from_pydict({"c": pa.array([0.5, 0.1, None])})
+
+    def bound(**rule: Any) -> Binding:
+        columns = Columns.model_validate({"inputs": {"x": {"example": {"columns": ["c"]}, **rule}}})
+        return bind(columns, batch.schema, Signature("s", "", inputs, outputs), "list")
+
+    assert bound().feed(batch)["x"].shape == (3,)
+    with pytest.raises(DataError, match=r"float32 cannot hold exactly.*or `columns.inputs.x.cast: unsafe`") as caught:
+        bound(exact=True).feed(batch)
+    assert (caught.value.facts["code"], caught.value.at.tolist()) == ("ROW_INEXACT", [1])  # type: ignore[attr-defined]
+    assert bound(exact=True).identity()["inputs"]["x"]["exact"]
 
 
 def test_decimals_in_lists_and_dictionaries_are_numbers_too() -> None:
@@ -259,4 +353,20 @@ def test_nearest_rounds_integers_and_bfloat16_and_makes_no_infinity() -> None:
     assert np.array_equal(bfloat16_values(fed), np.array([0.10009765625, np.inf, np.nan], np.float32), equal_nan=True)
     assert bad_rows("bfloat16", pa.array([3.4e38], pa.float32()), cast="nearest")[:2] == ("ROW_OVERFLOW", [0])
     assert bad_rows("int32", pa.array([2**40], pa.int64()), cast="nearest")[:2] == ("ROW_OVERFLOW", [0])
-    assert "'cast: unsafe'" in refused("int32", pa.float64(), cast="nearest")
+    assert "`columns.inputs.x.cast: unsafe`" in refused("int32", pa.float64(), cast="nearest")
+
+
+def test_what_is_rounded_without_a_rule_is_said_once_for_all_inputs() -> None:
+    def rounded(given: dict[str, tuple[pa.DataType, str]], **rule: Any) -> dict[str, str]:
+        inputs = {name: TensorSpec(name, dtype, (None,), f"{name}:0") for name, (_, dtype) in given.items()}
+        outputs = {"y": TensorSpec("y", "float32", (None,), "y:0")}
+        columns = Columns.model_validate({"inputs": {name: {"column": name, **rule} for name in given}})
+        schema = pa.schema([(name, kind) for name, (kind, _) in given.items()])
+        return bind(columns, schema, Signature("s", "", inputs, outputs), "list").rounded
+
+    floats = {"a": (pa.float64(), "float32"), "b": (pa.float64(), "float32"), "c": (pa.float32(), "float32")}
+    more = {"d": (pa.decimal128(9, 2), "float64"), "e": (pa.decimal128(20, 0), "float64"), "f": (pa.int64(), "float32")}
+    assert rounded(floats | more) == {"a": "'a', 'b' (double) to float32", "d": "'d' (decimal128(9, 2)) to float64"}
+    for rule in ({"exact": True}, {"cast": "unsafe"}):
+        assert rounded(floats | more, **rule) == {}
+    assert list(rounded(floats | more, cast="nearest")) == ["a", "d", "e", "f"]

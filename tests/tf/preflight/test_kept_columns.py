@@ -104,4 +104,9 @@ def test_files_of_other_types_are_scored_each_in_its_own_way(half_plus_two: Path
     notes = preflight(Job.model_validate(asked)).notes
     found = "kept column 'x' (null in 1 file, int64 in 1 file, double in 1 file)"
     assert f"{found} is written as double; a value that this cannot hold is a bad row" in notes
-    assert len([note for note in notes if "'x'" in note]) == 1
+    rounded = "rounded: 'x' (int64 or double) to float32"
+    assert f"{rounded}; `columns.inputs.x.exact: true` makes each value that changes a bad row" in notes
+    assert len([note for note in notes if "'x'" in note]) == 2
+    assert result.summary().count("rounded") == 1
+    assert rounded in result.summary().splitlines()
+    assert result.report["rounded"] == [rounded.removeprefix("rounded: ")]

@@ -58,7 +58,12 @@ class Attempt:
     safe_rows: dict[str, int] = field(default_factory=dict)
 
 
-ODD = ("nan_rows", "nonfinite_rows", "unseen_rows")  # of a Receipt: counts of rows that are written and yet odd
+ODD = (
+    "nan_rows",
+    "nonfinite_rows",
+    "unseen_rows",
+    "changed_rows",
+)  # of a Receipt: counts of rows that are written and yet odd
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,7 @@ class Receipt:
     nan_rows:   rows written with a NaN in an output.
     nonfinite_rows: rows written with NaN or infinity in an input.
     unseen_rows: of these, rows whose outputs are all finite: nothing in them shows it.
+    changed_rows: rows written of which `cast: unsafe` changed a value of an input.
     numerics:   of the process that called the model. versions: of the process that wrote the part.
     """
 
@@ -92,6 +98,7 @@ class Receipt:
     nan_rows: int = 0
     nonfinite_rows: int = 0
     unseen_rows: int = 0
+    changed_rows: int = 0
     numerics: Numerics = UNKNOWN
     versions: Versions = UNRECORDED
 

@@ -145,9 +145,10 @@ class Losses:
     batches: Sequence[pa.RecordBatch] = ()
     codes: Mapping[str, int] = field(default_factory=dict)
     bad_files: Mapping[str, int] = field(default_factory=dict)
-    nan_rows: int = 0  # these three: as in a Receipt
+    nan_rows: int = 0  # these four: as in a Receipt
     nonfinite_rows: int = 0
     unseen_rows: int = 0
+    changed_rows: int = 0
 
     @property
     def rows(self) -> int:
@@ -251,6 +252,7 @@ class Part:
             nan_rows=self._losses.nan_rows,
             nonfinite_rows=self._losses.nonfinite_rows,
             unseen_rows=self._losses.unseen_rows,
+            changed_rows=self._losses.changed_rows,
             numerics=self._numerics,
             versions=installed(),
         )
@@ -318,6 +320,7 @@ class Part:
             "nan_rows": self._losses.nan_rows,
             "nonfinite_rows": self._losses.nonfinite_rows,
             "unseen_rows": self._losses.unseen_rows,
+            "changed_rows": self._losses.changed_rows,
             "model_digest": self._model_digest,
             "writer": self._worker,
             "numerics": self._numerics.document(),
@@ -377,6 +380,7 @@ def _receipt(header: Mapping[str, Any], names: Layout, shard: int, size: int) ->
             nan_rows=int(header.get("nan_rows") or 0),
             nonfinite_rows=int(header.get("nonfinite_rows") or 0),
             unseen_rows=int(header.get("unseen_rows") or 0),
+            changed_rows=int(header.get("changed_rows") or 0),
             numerics=Numerics.from_document(header.get("numerics")),
             versions=Versions.from_document(header.get("versions")),
         )

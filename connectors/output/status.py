@@ -51,7 +51,8 @@ class Status:
     waits_for:  what it had no room for in the cluster, when it was last heard.
     mode:       how parts get their names. warning: what this store cannot promise.
     failures:   see `Failure.document`.
-    rows_rejected, codes, nan_rows, nonfinite_rows, unseen_rows:  as the receipts of the shards that are done tell.
+    rows_rejected, codes, nan_rows, nonfinite_rows, unseen_rows, changed_rows:  as the receipts of the shards that are
+                done tell.
     bad_files:  files that were skipped, with the code, and files of which rows could not be read, with how many.
     """
 
@@ -79,6 +80,7 @@ class Status:
     nan_rows: int = 0
     nonfinite_rows: int = 0
     unseen_rows: int = 0
+    changed_rows: int = 0
     bad_files: dict[str, str] = field(default_factory=dict)
     command: str = ""
     waits_for: str = ""

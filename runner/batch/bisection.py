@@ -43,7 +43,7 @@ class Steps:
     feed: Callable[[pa.RecordBatch], Feeds]
     run: Callable[[Feeds], Outputs]
     fetch: Callable[[pa.RecordBatch, Outputs], pa.RecordBatch]
-    marks: Callable[[Feeds, Outputs, pa.RecordBatch], Marks | None] = lambda feeds, outputs, fetched: None
+    marks: Callable[[pa.RecordBatch, Feeds, Outputs, pa.RecordBatch], Marks | None] = lambda *fed: None
     check: Callable[[pa.RecordBatch], None] = lambda batch: None
     call: Callable[[int], AbstractContextManager[None]] = lambda rows: nullcontext()
     compare: Compare | None = None
@@ -224,7 +224,7 @@ class Bisection:
             fed = piece.rows if len(piece.batch) == len(piece.rows) else np.arange(len(piece.batch))
             self._steps.compare(piece.where, fed, piece.batch, feeds, outputs)
         fetched = self._steps.fetch(piece.batch, outputs)
-        return piece, fetched, self._steps.marks(feeds, outputs, fetched)
+        return piece, fetched, self._steps.marks(piece.batch, feeds, outputs, fetched)
 
     def _too_many(self, error: MemoryLimitError, rows: int) -> MemoryLimitError:
         if not self._in_place:

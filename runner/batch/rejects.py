@@ -22,13 +22,14 @@ from jobs.errors import DataError
 from jobs.job import Limits
 from jobs.words import counted
 from runner.batch.batches import Where
-from runner.binding.binding import NAN_ANSWER, ODD_INPUT, UNSEEN, Marks
+from runner.binding.binding import CHANGED, NAN_ANSWER, ODD_INPUT, UNSEEN, Marks
 from runner.binding.cast.cast import unheld
 
 T = TypeVar("T")
 
 # Of a file or a row group, where its bytes are at fault. FILE_CHANGED is none: what was planned is not there any more.
 _FILE_CODES = ("FILE_", "PAGE_", "ROWGROUP_", "BATCH_INVALID", "RECORD_CRC", "COLUMN_")
+_MARKS = (NAN_ANSWER, ODD_INPUT, UNSEEN, CHANGED)  # in the order of `jobs.attempt.ODD`
 _UNREAD_ROWS = 2**16  # rows of one record batch that stand for rows that could not be read
 
 
@@ -46,7 +47,7 @@ class Rejects:
         self._bad_files: Counter[str] = Counter()
         self._rows = 0
         self._lock = threading.Lock()
-        self._marked = dict.fromkeys((NAN_ANSWER, ODD_INPUT, UNSEEN), 0)
+        self._marked = dict.fromkeys(_MARKS, 0)
 
     def add(self, where: Where, batch: pa.RecordBatch, at: Sequence[int], stories: Sequence[str], **facts: Any) -> None:
         """Set rows of a batch aside.
@@ -109,7 +110,7 @@ class Rejects:
         """For `Part.publish`: sorted by place, which is the order of the input."""
         table = pa.Table.from_batches(self._batches, self._schema)
         ordered = table.sort_by([(name, "ascending") for name in ("file", "row_group", "row")])
-        rows = [self._marked[mark] for mark in (NAN_ANSWER, ODD_INPUT, UNSEEN)]
+        rows = [self._marked[mark] for mark in _MARKS]
         return Losses(self._schema, ordered.to_batches(), dict(self._codes), dict(self._bad_files), *rows)
 
     def _add_unread(self, inputs: InputSlice, row_group: int, error: DataError) -> None:

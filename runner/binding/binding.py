@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copyreg
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -34,6 +34,7 @@ from runner.binding.source import (
     ColumnSource,
     InputSource,
     Span,
+    checked,
     column_of,
     columns_in,
     fills_nan,
@@ -59,6 +60,7 @@ Marks = npt.NDArray[np.uint8]  # (rows,) a sum of these:
 NAN_ANSWER = 1  # an output holds a NaN
 ODD_INPUT = 2  # an input holds NaN or infinity
 UNSEEN = 4  # one does, and all outputs are finite
+CHANGED = 8  # `cast: unsafe` changed a value of an input
 
 
 def _reduced(arrow: pa.FixedSizeListType) -> tuple[Any, ...]:
@@ -185,19 +187,56 @@ class Binding:
         nans = [mask for mask in masks if mask is not None]
         return np.logical_or.reduce(nans) if nans else None
 
-    def marks(self, feeds: Feeds, outputs: Outputs, fetched: pa.RecordBatch) -> Marks | None:
-        """(rows,) what is odd about a row; None: nothing about any. feeds, fetched: as `feed` and `fetch` made them."""
+    def marks(self, batch: pa.RecordBatch, feeds: Feeds, outputs: Outputs, fetched: pa.RecordBatch) -> Marks | None:
+        """(rows,) what is odd about a row; None: nothing about any. feeds, fetched: what `feed` and `fetch` made of
+        `batch`."""
         nan, odd = self.nan_rows(outputs, fetched), self.odd_rows(feeds, fetched.num_rows)
-        if nan is None and odd is None:
+        changed = self.changed_rows(batch)
+        if nan is None and odd is None and changed is None:
             return None
         marks = np.zeros(fetched.num_rows, np.uint8)
+        if changed is not None:
+            marks[changed] = CHANGED
         if nan is not None:
-            marks[nan] = NAN_ANSWER
+            marks[nan] |= NAN_ANSWER
         if odd is not None:
             marks[odd] |= ODD_INPUT
             at = np.flatnonzero(odd)  # at: (rows that are odd,)
             marks[at[~self._nonfinite(outputs, fetched, at)]] |= UNSEEN
         return marks
+
+    def changed_rows(self, batch: pa.RecordBatch) -> npt.NDArray[np.bool_] | None:
+        """(rows,) where `cast: unsafe` changed a value of an input; None: nowhere. batch: one that was fed.
+
+        cost: as much as to feed those inputs; none without `unsafe`.
+        """
+        if not self._checked:
+            return None
+        batch, changed = with_columns(batch, self.paths), np.zeros(batch.num_rows, np.bool_)
+        for source in self._checked:
+            rows, left = np.arange(batch.num_rows), batch  # rows: (left.num_rows,)
+            while len(rows):  # of two reasons only one is told at a time
+                try:
+                    if isinstance(source, PartsSource):
+                        source.feed_parts(left, len(rows))
+                    else:
+                        source.feed(left)
+                    break
+                except RowError as error:
+                    changed[rows[error.at]] = True
+                    rows = np.delete(rows, error.at)
+                    left = batch.take(as_arrow(rows))
+        return changed if changed.any() else None
+
+    @cached_property
+    def _checked(self) -> list[InputSource | PartsSource]:
+        found: list[InputSource | PartsSource] = []
+        for bound in self.inputs:
+            if isinstance(bound.source, ExampleSource):
+                found += filter(None, [bound.source.checked()])
+            elif bound.source is not None and not bound.twin:
+                found += checked(bound.source)
+        return found
 
     def odd_rows(self, feeds: Feeds, rows: int) -> npt.NDArray[np.bool_] | None:
         """(rows,) where an input that follows the rows holds NaN or infinity; None: nowhere.
@@ -254,18 +293,6 @@ class Binding:
     def nan_filled(self) -> list[str]:
         """The inputs in which a null row becomes NaN."""
         return [bound.name for bound in self.inputs if fills_nan(bound.source)]
-
-    @property
-    def rounded(self) -> dict[str, str]:
-        """Inputs whose values may be rounded: the first of a kind -> all of it, in words."""
-        groups: dict[tuple[str, str], list[str]] = {}
-        for bound in self.inputs:
-            kinds = {type_text(peel(part.type)[1]) for part in columns_in(bound.source) if part.cast.rounds}
-            if isinstance(bound.source, ExampleSource) and bound.source.rounds:
-                groups.setdefault(("double", "the float32 of tf.Examples"), []).append(bound.name)
-            elif kinds and not bound.twin:
-                groups.setdefault((", ".join(sorted(kinds)), bound.dtype), []).append(bound.name)
-        return {names[0]: f"{one_of(names)} ({kinds}) to {dtype}" for (kinds, dtype), names in groups.items()}
 
     def finite(self) -> Binding:
         """The same binding, for which NaN and infinity in an input are bad rows."""
@@ -354,6 +381,18 @@ class Binding:
             "outputs": {target.name: target.document() for target in self.outputs},
             "keep": [name if name == column else {name: column} for name, column in self.kept.items()],
         }
+
+
+def rounded(inputs: Sequence[BoundInput]) -> dict[str, str]:
+    """Inputs whose values may be rounded: the first of a kind -> all of it, in words."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for bound in inputs:
+        kinds = {type_text(peel(part.type)[1]) for part in columns_in(bound.source) if part.cast.rounds}
+        if isinstance(bound.source, ExampleSource) and bound.source.rounds:
+            groups.setdefault(("double", "the float32 of tf.Examples"), []).append(bound.name)
+        elif kinds and not bound.twin:
+            groups.setdefault((", ".join(sorted(kinds)), bound.dtype), []).append(bound.name)
+    return {names[0]: f"{one_of(names)} ({kinds}) to {dtype}" for (kinds, dtype), names in groups.items()}
 
 
 def _refuse_torn_text(name: str, values: pa.Array) -> None:

@@ -94,3 +94,14 @@ class Blame:
             return DataError(message, code=code, column=self.column, row=int(at[0]), rows=len(at))
         stories = [f"{subject}: found {text}; {expected}" for text in holds]
         return RowError.of(message, at, stories, code=code, column=self.column)
+
+
+class Tally(Blame):
+    """For rows that are only counted: nothing is said of each."""
+
+    def row_error(
+        self, code: str, holds: Sequence[str], expected: str, at: Array, rejectable: bool = True
+    ) -> DataError:
+        if not rejectable:
+            return super().row_error(code, holds, expected, at, rejectable)
+        return RowError.of("", at, (), code=code, column=self.column)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,10 @@ class ExampleSource:
         types = ", ".join(dict.fromkeys(type_text(kind) for _, kind in self.features.values()))
         rounded = "; rounded to float32" if self.rounds else ""
         return {"column": named, "type": types, "note": f"tf.Example of {len(self.features)} features{rounded}"}
+
+    def checked(self) -> ExampleSource | None:
+        """The same, failing for the rows in which `cast: unsafe` changes a value; None where it is not said."""
+        return replace(self, rule="exact") if self.rule == "unsafe" else None
 
     @property
     def rounds(self) -> bool:

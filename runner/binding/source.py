@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from connectors.formats.widening import type_in
 from jobs.errors import DataError
 from jobs.words import counted
-from runner.binding.blame import Blame
+from runner.binding.blame import Blame, Tally
 from runner.binding.cast.cast import Cast
 from runner.binding.cast.kind import NATURAL
 from runner.binding.cast.view import as_arrow, as_numpy
@@ -109,6 +109,7 @@ class ColumnSource:
     finite: bool = False  # NaN and infinity are errors; what a null row becomes is none
     span: Span | None = None  # what else is an error, of numbers; what a null row becomes is none
     raw: bool = False  # the innermost level of lists is bytes
+    counts: bool = False  # errors are not told to people
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -132,7 +133,7 @@ class ColumnSource:
 
     @cached_property
     def blame(self) -> Blame:
-        return Blame(self.name, self.column)
+        return (Tally if self.counts else Blame)(self.name, self.column)
 
     def feed(self, batch: pa.RecordBatch) -> Tensor:
         values = plain(typed_column(batch, self.column, self.type, self.name))
@@ -297,6 +298,15 @@ def columns_in(source: object) -> list[ColumnSource]:
 
     _each(source, note)
     return found
+
+
+def checked(source: S) -> list[S]:
+    """Sources that feed the same, and fail for rows in which `cast: unsafe` changes a value; none where none may."""
+    if isinstance(source, StackSource):
+        return [found for part in source.parts for found in checked(part)]  # type: ignore[misc]
+    if not any(part.cast.unsafe for part in columns_in(source)):
+        return []
+    return [_each(source, lambda part: replace(part, cast=part.cast.checked(), finite=False, span=None, counts=True))]
 
 
 def is_within(source: object) -> bool:

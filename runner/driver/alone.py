@@ -15,7 +15,7 @@ from runner.preflight.preflight import Examined, Preflight
 from runner.report.display import in_notebook
 
 LOCAL = "local"  # the address of a Ray that is started for this run, whatever its size
-TOLD = f"1 shard: scored in this process, without Ray; `--address {LOCAL}` (in Python address={LOCAL!r}) starts one"
+TOLD = "1 shard: scored in this process, without Ray; `--address local` starts one"
 _MOST_FILES = 64  # whose footers are read before Ray is started; more are read while it starts
 
 

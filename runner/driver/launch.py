@@ -318,7 +318,7 @@ def _result(
         codes=dict(lost.codes.most_common()),
         bad_files=lost.named,
         **{name: sum(getattr(receipt, name) for receipt in ordered) for name in ODD},
-        rounded=tuple(ready.binding.rounded.values()),
+        rounded=ready.rounded,
         differences=tuple(differences(_numerics(ordered))),
         account=account,
         page=output.report_url,

@@ -15,7 +15,7 @@ from jobs.notebook import Report, facts
 from jobs.numerics import Difference
 from jobs.words import counted
 from runner.measure.account import Account
-from runner.report.text import account_lines, byte_count, differing_line, duration, odd_inputs, rate
+from runner.report.text import account_lines, byte_count, changed_inputs, differing_line, duration, odd_inputs, rate
 from runner.report.wording import in_python, python_words
 
 
@@ -28,7 +28,7 @@ class Result:
     rows:      written; those rejected are not among them.
     rows_run:  rows this run worked on itself; the others were there already.
     codes:     code -> rows rejected with it. bad_files: url -> its code, or how many of its rows could not be read.
-    nan_rows, nonfinite_rows, unseen_rows:  of the rows written, as in a Receipt.
+    nan_rows, nonfinite_rows, unseen_rows, changed_rows:  of the rows written, as in a Receipt.
     rounded:   inputs whose values were rounded, in words.
     differences: in what the workers differ that changes numbers, over all parts.
     """
@@ -47,6 +47,7 @@ class Result:
     nan_rows: int = 0
     nonfinite_rows: int = 0
     unseen_rows: int = 0
+    changed_rows: int = 0
     rounded: tuple[str, ...] = ()
     differences: tuple[Difference, ...] = ()
     account: Account | None = field(default=None, repr=False)  # None: nothing was done, or it could not be written
@@ -69,6 +70,7 @@ class Result:
             "nan_rows": self.nan_rows,
             "nonfinite_rows": self.nonfinite_rows,
             "unseen_rows": self.unseen_rows,
+            "changed_rows": self.changed_rows,
             "rounded": list(self.rounded),
             "seconds": round(self.seconds, 3),
             "rows_per_s": round(self.rows_run / self.seconds, 1) if self.seconds else 0.0,
@@ -138,6 +140,8 @@ class Result:
             lines.append(f"NaN: in {self.nan_rows:,} of the rows written")
         if self.nonfinite_rows:
             lines.append(f"inputs: {odd_inputs(self.nonfinite_rows, self.unseen_rows)}")
+        if self.changed_rows:
+            lines.append(f"changed: {changed_inputs(self.changed_rows)}")
         if self.rounded:
             lines.append(f"rounded: {'; '.join(self.rounded)}")
         if self.differences:

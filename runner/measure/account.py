@@ -23,7 +23,7 @@ class Heading:
     """Which run an account is of. ended_at: ISO time. ending: 'finished', or the error that ended it.
 
     rows, shards: of the plan. rows_run: that this run worked on itself; rows_before: done by earlier runs.
-    nan_rows, nonfinite_rows, unseen_rows: of those that this run wrote, as in a Receipt.
+    nan_rows, nonfinite_rows, unseen_rows, changed_rows: of those that this run wrote, as in a Receipt.
     versions: of the driver.
     """
 
@@ -44,6 +44,7 @@ class Heading:
     nan_rows: int = 0
     nonfinite_rows: int = 0
     unseen_rows: int = 0
+    changed_rows: int = 0
     versions: Versions = UNRECORDED
 
     def document(self) -> dict[str, Any]:

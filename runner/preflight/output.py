@@ -18,7 +18,7 @@ from connectors.output.reject import left_out
 from jobs.errors import OutputError, offenders, one_of
 from jobs.job import Job, Output
 from jobs.words import counted
-from runner.binding.binding import Binding
+from runner.binding.binding import Binding, rounded
 from runner.binding.cast.reading import rule_key
 from runner.binding.nesting import peel
 from runner.tensor import type_text
@@ -69,7 +69,7 @@ def written(
     if empty := [field.name for field in schema if pa.types.is_null(field.type)]:
         notes.append(f"{_columns(empty)} {_are(empty)} of type null in all files: no row has a value")
     notes += _unread(encoder.unread, binding, found)
-    for name, story in binding.rounded.items():
+    for name, story in rounded(binding.inputs).items():
         notes.append(f"rounded: {story}; `{rule_key(name)}.exact: true` makes each value that changes a bad row")
     if job.limits.may_lose and (lost := left_out(schema, binding.kept_columns, job.limits.reject_input)):
         notes.append(f"{_columns(lost)} of rejected rows {_are(lost)} not in reject files, which are Parquet")

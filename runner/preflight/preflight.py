@@ -27,7 +27,7 @@ from jobs.job import Columns, Job, Model, Output, allowed
 from jobs.plan import InputFile, Plan
 from runner.batch.batches import auto_batch_rows, most_batch_rows, planned_batch_rows
 from runner.binding.bind import bind
-from runner.binding.binding import Binding
+from runner.binding.binding import Binding, rounded
 from runner.binding.naming import both_ways, kept_alone
 from runner.binding.source import Span
 from runner.engine import EngineOptions, ModelOptions
@@ -116,6 +116,11 @@ class Preflight:
     @property
     def planned(self) -> PlannedModel:
         return planned_model(self.model, self.cache)
+
+    @property
+    def rounded(self) -> tuple[str, ...]:
+        """Inputs whose values may be rounded, in words."""
+        return tuple(rounded(self.binding.inputs).values())
 
     @property
     def warnings(self) -> list[str]:

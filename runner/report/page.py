@@ -17,7 +17,7 @@ from runner.measure.history import History, Span
 from runner.measure.place import Place
 from runner.measure.stage import COMPUTE
 from runner.report.chart import curve, rates, stacked, timeline
-from runner.report.text import byte_count, duration, odd_inputs, rate
+from runner.report.text import byte_count, changed_inputs, duration, odd_inputs, rate
 
 _BARS = ("run", "feed", "fetch", "wait_read", "wait_write", "idle")
 _MEANING = {
@@ -104,6 +104,8 @@ def _header(head: Heading) -> str:
     why = "" if done else f"<p>{escape(head.ending)}</p>"
     if head.nonfinite_rows:
         why += f"<p>Inputs: {escape(odd_inputs(head.nonfinite_rows, head.unseen_rows))}.</p>"
+    if head.changed_rows:
+        why += f"<p>Inputs: {escape(changed_inputs(head.changed_rows))}.</p>"
     facts = " · ".join(escape(fact) for fact in (head.ended_at, head.signature, head.model) if fact)
     return (
         f'<header><h1>Run {escape(head.plan_id[:8])} {badge}</h1>{why}<p class="soft">{facts}</p>'

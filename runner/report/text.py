@@ -96,6 +96,11 @@ def odd_inputs(rows: int, unseen: int) -> str:
     return f"NaN or infinity in {rows:,} of the rows written{hidden}"
 
 
+def changed_inputs(rows: int) -> str:
+    """Rows, of those written, that were fed something else than they hold."""
+    return f"`cast: unsafe` changed values in {rows:,} of the rows written"
+
+
 def differing_line(found: Sequence[Difference]) -> str:
     """That parts were computed in different ways, for the end of a summary."""
     return f"numbers may differ between parts, and where a NaN shows: {'; '.join(map(str, found))}"

@@ -20,7 +20,7 @@ FLAGS = {
     r"--wait-for-driver 6m": "wait_for_driver_s=360",
     r"--var ([^\s=]+)=\.\.\.": r"vars={'\1': ...}",
     r"--in-process": "in_process=True",
-    r"--address (HOST:6379|auto)": r"address='\1'",
+    r"--address (HOST:6379|auto|local)": r"address='\1'",
     r"--trust-model, or 'trust: true' under 'model',": "`trust=True` of the model",
     r"--set(?=:)": "override",
     r"--map '[^\n]*', or `column:` in a job file": "`column` of the input",

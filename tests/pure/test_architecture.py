@@ -58,7 +58,7 @@ MAY: dict[str, tuple[str, ...]] = {
         *("runner/tensor.py", "runner/proto", "jobs"),
     ),
     "runner/scan": ("runner/model", "runner/tensor.py", "runner/proto", "jobs"),
-    "runner/binding/cast": ("connectors/formats", "runner/tensor.py", "jobs"),
+    "runner/binding/cast": ("connectors/formats", "runner/tensor.py", "jobs/load.py", "jobs"),
     "runner/binding": (
         *("runner/binding/cast", "runner/model", "connectors/formats", "connectors/formats/tfrecord"),
         *("runner/tensor.py", "jobs"),

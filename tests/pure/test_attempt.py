@@ -28,7 +28,7 @@ RECEIPT = Receipt(3, "e1-a1-x", 1, 1, "part-3", 99, "ab", 10, 9, 1, "w1", adopte
 KEYS = (  # of receipts/*.json; a reader of an older version that meets another key reads the commit header instead
     *("shard", "attempt", "number", "epoch", "part", "size", "sha256", "rows_in", "rows_out", "rows_rejected"),
     *("worker", "seconds", "figures", "adopted", "staged", "reject_file", "codes", "bad_files", "nan_rows"),
-    *("safe_rows", "recycle", "numerics", "nonfinite_rows", "unseen_rows", "versions"),
+    *("safe_rows", "recycle", "numerics", "nonfinite_rows", "unseen_rows", "changed_rows", "versions"),
 )
 
 
@@ -68,3 +68,9 @@ def test_a_failure_keeps_its_error_between_processes_and_tells_its_kind_in_json(
     )
     assert told["code"] == "NULL"
     assert "code" not in Failure(3, "e1-a1-x", 1, "w1", DataError("row 4 is bad")).document()
+
+
+def test_a_receipt_of_a_version_that_did_not_count_has_none() -> None:
+    document = Success(RECEIPT).document()
+    del document["changed_rows"]
+    assert Receipt.from_document(document).changed_rows == 0

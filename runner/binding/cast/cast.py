@@ -17,7 +17,8 @@ from runner.binding.cast.reading import ROUNDED, Decimals, Failed, Reading
 from runner.binding.cast.view import as_arrow, as_numpy
 from runner.tensor import Array, bits_of, carrier, integer_range, natural, type_text, values_of
 
-How = Literal["same", "exact", "range", "finite", "lossless", "nearest", "unsafe"]
+# "checked": "unsafe", of which each value that changes fails.
+How = Literal["same", "exact", "range", "finite", "lossless", "nearest", "unsafe", "checked"]
 _NOTES: dict[How, str] = {
     "same": "",
     "exact": "widened",
@@ -25,7 +26,8 @@ _NOTES: dict[How, str] = {
     "finite": "rounded; a value that would become infinite is an error",
     "lossless": "exact values only",
     "nearest": "rounded to the nearest; a value that would become infinite is an error",
-    "unsafe": "cast: unsafe",
+    "unsafe": "cast: unsafe; the rows that it changes are counted",
+    "checked": "exact values only",
 }
 
 
@@ -49,6 +51,23 @@ class Cast:
             reading=Decimals(exact=True) if isinstance(self.reading, Decimals) else self.reading,
             kinds=tuple((kind, cast.exactly()) for kind, cast in self.kinds),
             exact=True,
+        )
+
+    @property
+    def unsafe(self) -> bool:
+        """Whether a value may change in any way."""
+        inside = (*self.parts, *(cast for _, cast in self.kinds))
+        cuts = self.reading is not None and self.reading.cuts
+        return cuts or self.how == "unsafe" or any(cast.unsafe for cast in inside)
+
+    def checked(self) -> Cast:
+        """The same conversion, in which the values fail that `unsafe` changes."""
+        return replace(
+            self,
+            how="checked" if self.how == "unsafe" else self.how,
+            parts=tuple(part.checked() for part in self.parts),
+            reading=self.reading and self.reading.checked(),
+            kinds=tuple((kind, cast.checked()) for kind, cast in self.kinds),
         )
 
     @property
@@ -109,7 +128,11 @@ class Cast:
         if self.how == "nearest":
             held = values_of(carried, self.dtype)
             return carried, self._failed("ROW_OVERFLOW", ~np.isfinite(held) & np.isfinite(values))
-        if self.how == "lossless":
+        if self.how == "checked" and values.dtype.kind in "iu" and natural(self.dtype).kind in "iu":
+            return carried, self._failed("ROW_OVERFLOW", _outside(values, self.dtype))
+        if self.how in ("lossless", "checked") and _small(values, self.dtype):
+            return carried, None
+        if self.how in ("lossless", "checked"):
             return carried, self._failed("ROW_INEXACT", _changed(values, values_of(carried, self.dtype)))
         return carried, None
 
@@ -166,6 +189,14 @@ def _changed(values: Array, held: Array) -> Array:
     else:
         changed = (held != values) & ~(np.isnan(held) & np.isnan(values))
     return changed
+
+
+def _small(values: Array, dtype: str) -> bool:
+    """Whether all are integers that the floats of a tensor hold, whichever they are. cost: two passes."""
+    if values.dtype.kind not in "iu" or dtype not in ("float16", "float32", "float64") or not len(values):
+        return False
+    most = 2 ** (int(np.finfo(dtype).nmant) + 1)
+    return bool(-most <= int(values.min()) and int(values.max()) <= most)
 
 
 def _within(floats: Array, dtype: np.dtype[Any]) -> Array:

@@ -5,7 +5,7 @@ The invariant: a number is the value, or its place is told, but for what the job
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Literal, Protocol
 
@@ -64,6 +64,15 @@ class Reading(Protocol):
         """For the plan: what decides the numbers, as plain JSON values."""
         ...
 
+    @property
+    def cuts(self) -> bool:
+        """Whether something of a value may be cut off."""
+        ...
+
+    def checked(self) -> Reading:
+        """The same, which tells what it would cut off."""
+        ...
+
 
 def unit_of(source: pa.DataType) -> TimeUnit:
     if pa.types.is_date(source):
@@ -92,6 +101,13 @@ class Ticks:
 
     def document(self) -> dict[str, Any]:
         return {"timestamp": self.unit, "cut": self.cut}
+
+    @property
+    def cuts(self) -> bool:
+        return self.cut and not self.parts
+
+    def checked(self) -> Ticks:
+        return replace(self, cut=False)
 
     def apply(self, values: pa.Array) -> tuple[Array, Failed | None]:
         ticks = as_numpy(values.view(pa.int32() if values.type.bit_width == 32 else pa.int64())).astype(np.int64)
@@ -123,6 +139,13 @@ class WholeDecimals:
     def document(self) -> dict[str, Any]:
         return {"decimal": "whole", "cut": self.cut}
 
+    @property
+    def cuts(self) -> bool:
+        return self.cut
+
+    def checked(self) -> WholeDecimals:
+        return replace(self, cut=False)
+
     def apply(self, values: pa.Array) -> tuple[Array, Failed | None]:
         if values.type.bit_width < 128:  # for which pyarrow (26.0) cannot do what is done below
             values = values.cast(pa.decimal128(38, values.type.scale))
@@ -147,6 +170,10 @@ class Decimals:
     """Decimals, each as the float64 that is nearest to it. exact: others than it are told."""
 
     exact: bool = False
+    cuts = False
+
+    def checked(self) -> Decimals:
+        return Decimals(exact=True)
 
     @property
     def note(self) -> str:

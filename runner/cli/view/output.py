@@ -19,7 +19,7 @@ from jobs.errors import RunnerError
 from jobs.words import counted
 from runner.report.console import printable
 from runner.report.event_log import told_error
-from runner.report.text import byte_count, duration, odd_inputs, rate
+from runner.report.text import byte_count, changed_inputs, duration, odd_inputs, rate
 
 EXIT_CODES = {"finished": 0, "running": 3, "stopped": 4, "incomplete": 4, "absent": 5}  # of `runner status`, by state
 _STATE_STYLE = {"finished": "bold green", "running": "bold cyan", "stopped": "bold yellow", "absent": "dim"}
@@ -48,6 +48,8 @@ def render_status(status: Status) -> Group:
         table.add_row("NaN", f"in {counted(status.nan_rows, 'row')}")
     if status.nonfinite_rows:
         table.add_row("odd inputs", Text(odd_inputs(status.nonfinite_rows, status.unseen_rows), style="yellow"))
+    if status.changed_rows:
+        table.add_row("changed", Text(changed_inputs(status.changed_rows), style="yellow"))
     if status.rows_per_s:
         table.add_row("rate", rate(status.rows_per_s))
     table.add_row("driver", Text(_driver_story(status)))

@@ -69,7 +69,7 @@ class Model:
         np.testing.assert_array_equal(-ids, np.asarray(outputs["y"]))
         return batch
 
-    def marks(self, feeds: Feeds, outputs: Outputs, fetched: pa.RecordBatch) -> Any:
+    def marks(self, batch: pa.RecordBatch, feeds: Feeds, outputs: Outputs, fetched: pa.RecordBatch) -> Any:
         ids = -np.asarray(outputs["y"])
         nan, odd = (np.isin(ids, list(one)) for one in (self.nan, self.odd))
         marks = NAN_ANSWER * nan + (ODD_INPUT + UNSEEN * ~nan) * odd

@@ -144,12 +144,12 @@ def test_a_row_whose_outputs_are_all_finite_is_marked(encoding: str) -> None:
         "n": np.zeros(6, np.int64),
     }
     feeds = binding.feed(batch)
-    marks = binding.marks(feeds, answers, binding.fetch(batch, answers))
+    marks = binding.marks(batch, feeds, answers, binding.fetch(batch, answers))
     assert marks is not None
     assert marks.tolist() == [ODD_INPUT | NAN_ANSWER, ODD_INPUT | UNSEEN, 0, NAN_ANSWER, ODD_INPUT, ODD_INPUT | UNSEEN]
     few = batch.slice(2, 1)
     fine = {name: np.asarray(answer)[2:3] for name, answer in answers.items()}
-    assert binding.marks(binding.feed(few), fine, binding.fetch(few, fine)) is None
+    assert binding.marks(few, binding.feed(few), fine, binding.fetch(few, fine)) is None
 
 
 def test_the_outputs_may_be_lists() -> None:
@@ -158,6 +158,6 @@ def test_the_outputs_may_be_lists() -> None:
     whole = TensorSpec("y", "float32", (None, None), "", "ragged", parts)
     binding = bound([tensor("x")], batch.schema, [whole])
     answers: Feeds = {"y": np.array([1, INF, 2], np.float32), "y_1": np.array([0, 1, 2, 3], np.int64)}
-    marks = binding.marks(binding.feed(batch), answers, binding.fetch(batch, answers))
+    marks = binding.marks(batch, binding.feed(batch), answers, binding.fetch(batch, answers))
     assert marks is not None
     assert marks.tolist() == [ODD_INPUT | UNSEEN, ODD_INPUT, 0]

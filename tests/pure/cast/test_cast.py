@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from jobs.errors import BindingError, DataError
 from jobs.job import Columns
 from runner.binding.bind import bind
-from runner.binding.binding import Binding
+from runner.binding.binding import Binding, rounded
 from runner.model.signature import Signature, TensorSpec
 from runner.tensor import bfloat16_values
 
@@ -357,16 +357,16 @@ def test_nearest_rounds_integers_and_bfloat16_and_makes_no_infinity() -> None:
 
 
 def test_what_is_rounded_without_a_rule_is_said_once_for_all_inputs() -> None:
-    def rounded(given: dict[str, tuple[pa.DataType, str]], **rule: Any) -> dict[str, str]:
+    def said(given: dict[str, tuple[pa.DataType, str]], **rule: Any) -> dict[str, str]:
         inputs = {name: TensorSpec(name, dtype, (None,), f"{name}:0") for name, (_, dtype) in given.items()}
         outputs = {"y": TensorSpec("y", "float32", (None,), "y:0")}
         columns = Columns.model_validate({"inputs": {name: {"column": name, **rule} for name in given}})
         schema = pa.schema([(name, kind) for name, (kind, _) in given.items()])
-        return bind(columns, schema, Signature("s", "", inputs, outputs), "list").rounded
+        return rounded(bind(columns, schema, Signature("s", "", inputs, outputs), "list").inputs)
 
     floats = {"a": (pa.float64(), "float32"), "b": (pa.float64(), "float32"), "c": (pa.float32(), "float32")}
     more = {"d": (pa.decimal128(9, 2), "float64"), "e": (pa.decimal128(20, 0), "float64"), "f": (pa.int64(), "float32")}
-    assert rounded(floats | more) == {"a": "'a', 'b' (double) to float32", "d": "'d' (decimal128(9, 2)) to float64"}
+    assert said(floats | more) == {"a": "'a', 'b' (double) to float32", "d": "'d' (decimal128(9, 2)) to float64"}
     for rule in ({"exact": True}, {"cast": "unsafe"}):
-        assert rounded(floats | more, **rule) == {}
-    assert list(rounded(floats | more, cast="nearest")) == ["a", "d", "e", "f"]
+        assert said(floats | more, **rule) == {}
+    assert list(said(floats | more, cast="nearest")) == ["a", "d", "e", "f"]

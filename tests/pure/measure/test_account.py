@@ -119,6 +119,7 @@ def test_the_keys_of_a_heading() -> None:
         "nan_rows": 0,
         "nonfinite_rows": 0,
         "unseen_rows": 0,
+        "changed_rows": 0,
         "versions": {},
     }
 

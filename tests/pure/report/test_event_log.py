@@ -93,6 +93,10 @@ def test_every_event_and_every_field_that_can_be_written_is_documented() -> None
     for sample in samples():
         log.note(sample)
     log.show(Snapshot(100, 10, 0, 10.0, 10, 1, 1, 0, 1, 1, "room"))
+    screen = log.screen()
+    screen.wait("starting a local Ray", 0.5, over=False)
+    screen.wait("starting a local Ray", 5.0, over=True)
+    screen.say("1 shard: scored in this process")
     log.warn("slow")
     log.fail(DataError("a null"), to_continue="runner run job.yaml", traceback="...")
     log.fail(StoppedError("interrupted"))

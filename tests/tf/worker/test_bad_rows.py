@@ -395,3 +395,27 @@ def test_rejects_are_kept_in_staged_mode_too(job: Callable[..., Job], tmp_path: 
     output.finish(found.plan, receipts, 1)
     assert read_rejected(Output(url=str(tmp_path / "out"))).codes() == {"ROW_NULL": 1}
     assert verify(Output(url=str(tmp_path / "out")), deep=True).holds
+
+
+def test_rows_that_an_unsafe_cast_changed_are_counted_wherever_the_run_is_looked_at(
+    job: Callable[..., Job], tmp_path: Path
+) -> None:
+    x: list[Any] = [float(at) for at in range(60)]
+    x[5], x[17] = 2.0**24 + 1, 1e300
+    rule = {"inputs": {"x": {"column": "x", "cast": "unsafe"}}, "keep": {"number": "id"}}
+    unsafe = job(x, {"shard_rows": 50}, columns=rule)
+    result = launch(unsafe, IN_PROCESS)
+    said = "`cast: unsafe` changed values in 2 of the rows written"
+    assert (result.rows, result.changed_rows, result.report["changed_rows"]) == (60, 2, 2)
+    assert f"changed: {said}" in result.summary().splitlines()
+    assert result.dataset().to_table()["number"].to_pylist() == list(range(60))
+    assert read_status(Output(url=str(tmp_path / "out"))).changed_rows == 2
+    (folder,) = (tmp_path / "out" / "_run").iterdir()
+    manifest = json.loads((folder / "manifest-000001.json").read_text())
+    assert [part.get("changed_rows") for part in manifest["parts"]] == [2, None]
+    assert said in (folder / "report.html").read_text()
+    assert json.loads((folder / "report.json").read_text())["changed_rows"] == 2
+    (folder / "receipts" / "00000.json").unlink()  # the header of the part tells it too
+    (tmp_path / "out" / "_SUCCESS").unlink()
+    again = launch(unsafe, IN_PROCESS)
+    assert (again.rows_run, again.changed_rows) == (0, 2)

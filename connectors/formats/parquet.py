@@ -7,6 +7,7 @@ does not match its checksum, or a row group with other rows than planned, is an 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -119,16 +120,34 @@ class ParquetSource:
 
 
 def _annotations(footer: Footer) -> dict[str, str]:
-    """Of geometries, which pyarrow delivers as binary: column -> their logical type, and GeoParquet's metadata."""
-    said: dict[str, list[str]] = {}
+    """Of geometries and Variants, which pyarrow delivers as binary: column -> their logical type, and GeoParquet's
+    metadata."""
+    said = {name: ["logical type VARIANT"] for name in variants(footer.schema.raw, lambda: str(footer.metadata.schema))}
     for field, leaves in zip(footer.schema.raw, footer.schema.leaves, strict=True):
         kinds = {footer.metadata.schema.column(leaf).logical_type.type for leaf in leaves} & _GEOMETRIES
         if kinds:
-            said[field.name] = [f"logical type {kind}" for kind in sorted(kinds)]
+            said[field.name] = said.get(field.name, []) + [f"logical type {kind}" for kind in sorted(kinds)]
     with suppress(ValueError, AttributeError, RecursionError):  # no JSON, or another one: nobody can read it
         for name in json.loads((footer.metadata.metadata or {}).get(b"geo", b"{}")).get("columns", {}):
             said.setdefault(name, []).append("GeoParquet metadata ('geo')")
     return {name: " and its ".join(words) for name, words in said.items()}
+
+
+def variants(raw: pa.Schema, text: Callable[[], str]) -> list[str]:
+    """The columns that are Variants. text: the schema as pyarrow (26.0) prints it, which alone tells them from structs.
+
+    cost: none where no column has the fields of one.
+    """
+    alike = [
+        field.name
+        for field in raw
+        if pa.types.is_struct(field.type)
+        and all(field.type.get_field_index(name) >= 0 for name in ("metadata", "value"))
+    ]
+    printed = text() if alike else ""
+    return [
+        name for name in alike if re.search(rf"^  \w+ group field_id=-?\d+ {re.escape(name)} \(Variant", printed, re.M)
+    ]
 
 
 def _row_group(file: BufferedFile, footer: Footer, index: int, columns: Sequence[str]) -> RowGroup:

@@ -65,7 +65,9 @@ def written(
         count = f"{counted(len(problems), 'column')}"
         message = f"cannot write {job.output.format} files: {count} cannot be held\n{offenders(problems)}"
         raise OutputError(message, code="COLUMN_TYPE", column=next(iter(found.refused)))
-    notes = [*_changes(binding, schema, found, stated() if binding.kept else (pa.schema([]), {}), varying)]
+    notes = [
+        *_changes(binding, schema, found, stated() if binding.kept else (pa.schema([]), {}), varying, job.output.format)
+    ]
     if empty := [field.name for field in schema if pa.types.is_null(field.type)]:
         notes.append(f"{_columns(empty)} {_are(empty)} of type null in all files: no row has a value")
     notes += _unread(encoder.unread, binding, found)
@@ -99,7 +101,7 @@ def _refused(name: str, field: pa.Field) -> bool:
 
 
 def _changes(
-    binding: Binding, schema: pa.Schema, found: Rehearsal, stated: Stated, varying: Mapping[str, str]
+    binding: Binding, schema: pa.Schema, found: Rehearsal, stated: Stated, varying: Mapping[str, str], format: str
 ) -> Sequence[str]:
     before, said = stated
     groups: dict[tuple[str, str, str], list[str]] = {}
@@ -108,12 +110,13 @@ def _changes(
         given = field.type if column is None else unregistered(before.field(column)).type
         if given != after or column in varying:
             checked = column is not None and _is_mixed(schema.field(column))
-            written_as = type_text(after) + "; a value that this cannot hold is a bad row" * checked
-            key = ("kept " * (column is not None), varying.get(column or "", type_text(given)), written_as)
-            groups.setdefault(key, []).append(field.name)
+            why = "" if column in varying else _why(given, after, format)
+            was = f"(was {varying.get(column or '', type_text(given))}{why})"
+            was += "; a value that this cannot hold is a bad row" * checked
+            groups.setdefault(("kept " * (column is not None), type_text(after), was), []).append(field.name)
     changes = [
-        f"{kept}{_columns(names)} ({given}) {_are(names)} written as {after}"
-        for (kept, given, after), names in groups.items()
+        f"{kept}{_columns(names)} {_are(names)} written as {after} {was}"
+        for (kept, after, was), names in groups.items()
     ]
     lost = [
         f"kept column {name!r} loses its {said[name]}: only values are kept"
@@ -121,6 +124,35 @@ def _changes(
         if name in said
     ]
     return [*changes, *lost]
+
+
+def _why(given: pa.DataType, after: pa.DataType, format: str) -> str:
+    """What is in a type that does not come back, in ordinary words; "" where the types say it themselves."""
+    types = pa.types
+    for holds, why in (
+        (types.is_dictionary, "categories are written as their values"),
+        (types.is_run_end_encoded, "runs are written as their values"),
+        (lambda kind: types.is_string_view(kind) or types.is_binary_view(kind), "views are written as plain texts"),
+        (lambda kind: types.is_list_view(kind) or types.is_large_list_view(kind), "views are written as plain lists"),
+    ):
+        if _any(given, holds) and not _any(after, holds):
+            return f"; {why}"
+    if format == "tfrecord":
+        return "; a tf.Example holds float32, int64, bytes, and lists of them"
+    if _any(given, lambda kind: types.is_time32(kind) or types.is_timestamp(kind), "s"):
+        return "; Parquet has no seconds"
+    return "; Parquet has dates of whole days only" if _any(given, types.is_date64) else ""
+
+
+def _any(kind: pa.DataType, holds: Callable[[pa.DataType], bool], unit: str = "") -> bool:
+    """Whether a type, or one inside of it, is such a one."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return _any(kind.storage_type, holds, unit)
+    if holds(kind):
+        return not unit or kind.unit == unit
+    inside = [kind.field(index).type for index in range(kind.num_fields)]
+    inside += [kind.value_type] if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind) else []
+    return any(_any(one, holds, unit) for one in inside)
 
 
 def _is_mixed(field: pa.Field) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from connectors.formats.plain import plain_field
 from connectors.output.reject import reject_schema
 from jobs.errors import OutputError
 from jobs.job import Job
@@ -139,13 +140,14 @@ def test_what_spark_reads_is_not_told(kind: pa.DataType) -> None:
 def test_what_a_reader_gets_instead_is_told() -> None:
     times = [("t", pa.time32("s")), ("u", pa.time32("s")), ("d", pa.date64())]
     assert notes({"y": ()}, times)[:2] == (
-        "kept columns 't', 'u' (time32[s]) are written as time32[ms]",
-        "kept column 'd' (date64[ms]) is written as date32[day]",
+        "kept columns 't', 'u' are written as time32[ms] (was time32[s]; Parquet has no seconds)",
+        "kept column 'd' is written as date32[day] (was date64[ms]; Parquet has dates of whole days only)",
     )
     assert notes({"y": ()}, times, format="arrow") == ()
     assert notes({"y": (2,)}, [("w", pa.float64())], format="tfrecord") == (
-        "kept column 'w' (double) is written as float",
-        "column 'y' (fixed_shape_tensor<float>[2]) is written as list<float>",
+        "kept column 'w' is written as float (was double; a tf.Example holds float32, int64, bytes, and lists of them)",
+        "column 'y' is written as list<float> (was fixed_shape_tensor<float>[2]; a tf.Example holds float32, int64,"
+        " bytes, and lists of them)",
     )
 
 
@@ -170,3 +172,61 @@ def test_reject_files_do_without_a_column_that_parquet_cannot_hold() -> None:
 def test_a_column_without_a_value_in_any_file_is_a_note() -> None:
     found = notes({"y": ()}, [("n", pa.null()), ("k", pa.int8())])
     assert found == ("column 'n' is of type null in all files: no row has a value",)
+
+
+LOSSES = {  # type -> what stands in the part, by format; None: the same; "": refused
+    pa.timestamp("s"): ("timestamp[ms]", None, ""),
+    pa.timestamp("s", "UTC"): ("timestamp[ms, tz=UTC]", None, ""),
+    pa.timestamp("ns"): (None, None, ""),
+    pa.time32("s"): ("time32[ms]", None, ""),
+    pa.date32(): (None, None, ""),
+    pa.date64(): ("date32[day]", None, ""),
+    pa.duration("s"): (None, None, ""),
+    pa.list_(pa.timestamp("s")): ("list<timestamp[ms]>", None, ""),
+    pa.dictionary(pa.int8(), pa.string(), ordered=True): ("string", "string", "binary"),
+    pa.run_end_encoded(pa.int32(), pa.float32()): ("float", "float", "float"),
+    pa.string_view(): ("string", "string", "binary"),
+    pa.list_view(pa.int64()): ("list<int64>", "list<int64>", "list<int64>"),
+    pa.large_string(): (None, None, "binary"),
+    pa.float16(): (None, None, "float"),
+    pa.uint8(): (None, None, "int64"),
+    pa.bool_(): (None, None, "int64"),
+    pa.decimal128(9, 2): (None, None, ""),
+    pa.uuid(): (None, None, "binary"),
+    pa.json_(): (None, None, "binary"),
+    pa.map_(pa.string(), pa.int64()): (None, None, ""),
+    pa.struct([("a", pa.binary())]): (None, None, ""),
+    pa.month_day_nano_interval(): ("", None, ""),
+}
+
+
+@pytest.mark.parametrize("at", range(3), ids=["parquet", "arrow", "tfrecord"])
+@pytest.mark.parametrize("kind", LOSSES, ids=str)
+def test_of_every_type_what_comes_out_is_the_same_or_said(kind: pa.DataType, at: int) -> None:
+    format, wanted = ("parquet", "arrow", "tfrecord")[at], LOSSES[kind][at]
+    plain = plain_field(pa.field("c", kind)).type
+    schema = pa.schema([("x", pa.float32()), ("c", plain)])
+    stated = pa.schema([("x", pa.float32()), ("c", kind)])
+    columns = {"keep": {"k": "c"}}
+    job = Job.model_validate(
+        {"model": {"url": "m"}, "input": {"url": "i"}, "columns": columns, "output": {"url": "o", "format": format}}
+    )
+    specs = {name: TensorSpec(name, "float32", (None,), f"{name}:0") for name in ("x", "y")}
+    signature = Signature("s", "", {"x": specs["x"]}, {"y": specs["y"]})
+
+    def bound(encoding: str) -> Binding:
+        return bind(job.columns, schema, signature, encoding)
+
+    def said() -> list[str]:
+        notes = written(job, bound("list"), bound, schema, lambda: (stated, {}))
+        return [note for note in notes if note.startswith("kept")]
+
+    if wanted == "":
+        with pytest.raises(OutputError, match="kept column 'k'"):
+            said()
+    elif wanted is None:
+        assert said() == []
+    else:
+        (note,) = said()
+        assert note.startswith(f"kept column 'k' is written as {wanted} (was ")
+        assert "; " in note, "why"

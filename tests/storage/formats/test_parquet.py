@@ -18,7 +18,7 @@ import pytest
 from memory_file import MemoryFile
 
 from connectors.formats import parquet
-from connectors.formats.parquet import ParquetEncoder, ParquetSource, dictionary_columns
+from connectors.formats.parquet import ParquetEncoder, ParquetSource, dictionary_columns, variants
 from connectors.store.store import FileStat, Store
 from jobs.attempt import InputSlice
 from jobs.errors import DataError, InputError
@@ -341,3 +341,20 @@ def test_tensors_stay_tensors_for_other_readers(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cut", [lambda content: content[:-1], lambda content: b"PAR1PAR1", lambda content: b"PAR1"])
 def test_a_file_without_its_end_is_truncated(cut: Callable[[bytes], bytes]) -> None:
     assert refused(cut(encoded())).facts["code"] == "FILE_TRUNCATED"
+
+
+def test_a_variant_is_told_from_a_struct_of_the_same_fields() -> None:
+    fields = [("metadata", pa.binary()), ("value", pa.binary())]
+    raw = pa.schema([("v", pa.struct(fields)), ("s (Variant", pa.struct(fields)), ("id", pa.int64())])
+    printed = """
+required group field_id=-1 table {
+  optional group field_id=2 v (Variant(1)) {
+    required binary field_id=-1 metadata;
+  }
+  optional group field_id=-1 s (Variant {
+  }
+  required int64 field_id=1 id;
+}
+"""
+    assert variants(raw, lambda: printed) == ["v"]
+    assert variants(raw.remove(0).remove(0), lambda: pytest.fail("it is not printed")) == []

@@ -66,7 +66,8 @@ def test_what_a_part_does_not_repeat_is_a_note_of_the_plan(half_plus_two: Path, 
     with pa.ipc.new_file(tmp_path / "in" / "a.arrow", table.schema) as writer:
         writer.write_table(table)
     assert preflight(job(half_plus_two, tmp_path, ["c"])).notes == (
-        "kept column 'c' (dictionary<values=int64, indices=int32, ordered=0>) is written as int64",
+        "kept column 'c' is written as int64 (was dictionary<values=int64, indices=int32, ordered=0>; categories are"
+        " written as their values)",
     )
     (tmp_path / "in" / "a.arrow").unlink()
     pq.write_table(table.select(["x", "g"]), tmp_path / "in" / "a.parquet")
@@ -102,8 +103,8 @@ def test_files_of_other_types_are_scored_each_in_its_own_way(half_plus_two: Path
         (2, "ROW_INEXACT", 2.0**24 + 1),
     ]
     notes = preflight(Job.model_validate(asked)).notes
-    found = "kept column 'x' (null in 1 file, int64 in 1 file, double in 1 file)"
-    assert f"{found} is written as double; a value that this cannot hold is a bad row" in notes
+    was = "(was null in 1 file, int64 in 1 file, double in 1 file)"
+    assert f"kept column 'x' is written as double {was}; a value that this cannot hold is a bad row" in notes
     rounded = "rounded: 'x' (int64 or double) to float32"
     assert f"{rounded}; `columns.inputs.x.exact: true` makes each value that changes a bad row" in notes
     assert len([note for note in notes if "'x'" in note]) == 2

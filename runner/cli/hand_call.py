@@ -21,7 +21,19 @@ from runner.cli import expression
 from runner.engine import EngineOptions, load
 from runner.engine.quiet import NativeNotes
 from runner.model.signature import ModelSpec, Signature, TensorSpec
-from runner.tensor import AS_BITS, DTYPES, Outputs, Strings, Tensor, bits_of, carrier, natural, tensor_text, values_of
+from runner.tensor import (
+    AS_BITS,
+    DTYPES,
+    Feeds,
+    Outputs,
+    Strings,
+    Tensor,
+    bits_of,
+    carrier,
+    natural,
+    tensor_text,
+    values_of,
+)
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -65,7 +77,11 @@ def call(model: ModelSpec, tags: Sequence[str], signature: Signature, given: Map
         raise JobError(
             f"no value for {one_of(missing)} of signature {signature}; give one by --inputs, --exprs or --examples"
         )
-    feeds = {key: tensor_of(value, signature.inputs[key]) for key, value in given.items()}
+    return run(model, tags, signature, {key: tensor_of(value, signature.inputs[key]) for key, value in given.items()})
+
+
+def run(model: ModelSpec, tags: Sequence[str], signature: Signature, feeds: Feeds) -> Outputs:
+    """As `call`, with the tensors themselves."""
     outputs = signature.outputs.values()
     fetches = [spec.name for spec in outputs if spec.encoding == "dense" and spec.dtype in DTYPES]
     with NativeNotes("loaded the model"):

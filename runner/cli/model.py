@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.errors import ModelError
+from jobs.errors import JobError, ModelError
 from jobs.words import counted
 from runner.cli.cache import cache_settings
 from runner.cli.options import AsJson, ModelPlace, Version, flattened
@@ -21,6 +21,7 @@ from runner.report.console import printable
 
 if TYPE_CHECKING:
     from runner.model.signature import ModelSpec
+    from runner.tensor import Outputs
 
 
 def show(
@@ -78,7 +79,7 @@ def scan(model: ModelPlace, version: Version = None, as_json: AsJson = False) ->
 
 @dataclass(frozen=True)
 class ArrayFlags:
-    """What is fed, in three forms; see `runner.cli.hand_call.inputs_of`."""
+    """What is fed: in three forms, see `runner.cli.hand_call.inputs_of`; or rows of a file, see `runner.cli.rows`."""
 
     inputs: Annotated[
         list[str] | None, typer.Option(metavar="KEY=FILE", help="A .npy file, file.npz[name], or a pickle.")
@@ -88,6 +89,14 @@ class ArrayFlags:
     ] = None
     examples: Annotated[
         list[str] | None, typer.Option(metavar="KEY=[{...}]", help='tf.Example: \'x=[{"age": [22], "job": ["BS"]}]\'.')
+    ] = None
+    rows: Annotated[
+        str | None,
+        typer.Option(metavar="FILE:FIRST-LAST", help="Rows of a file, from 0, the last one too: 'a.parquet:0-3'."),
+    ] = None
+    map_: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="TENSOR=COLUMN[,COLUMN]", help="Of --rows: feed a tensor, as `run` does."),
     ] = None
 
 
@@ -119,19 +128,28 @@ def call(
     from rich.text import Text
 
     from runner.cli import hand_call
+    from runner.cli.rows import Rows
     from runner.cli.view.model import plain_values
     from runner.model.signature import choose_metagraph, choose_signature
     from runner.scan.program import read_programs
     from runner.scan.trust import require_trust
     from runner.tensor import tensor_text
 
+    if arrays.rows and (arrays.inputs or arrays.exprs or arrays.examples):
+        raise JobError("cannot feed rows of a file and other values: give --rows, or --inputs, --exprs and --examples")
+    if arrays.map_ and not arrays.rows:
+        raise JobError("cannot use --map: it names columns of --rows, which is not there")
     given = hand_call.inputs_of(arrays.inputs or [], arrays.exprs or [], arrays.examples or [], allow_pickle)
     spec = _read(model, version)
     metagraph = choose_metagraph(spec, _tag_set(tags))
     chosen = choose_signature(metagraph, signature, spec.url)
     require_trust(read_programs(spec), spec.url, trust_model)
     files = hand_call.output_files(chosen, folder.outdir, folder.overwrite) if folder.outdir else {}
-    outputs = hand_call.call(spec, metagraph.tags, chosen, given)
+    if arrays.rows:
+        rows = Rows(arrays.rows, chosen, arrays.map_ or [], model)
+        outputs: Outputs = rows.cut(hand_call.run(spec, metagraph.tags, chosen, rows.feeds()))
+    else:
+        outputs = hand_call.call(spec, metagraph.tags, chosen, given)
     document = {}
     for name, tensor in outputs.items():
         dtype, file = chosen.outputs[name].dtype, files.get(name)

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 FileFormat = Literal["parquet", "arrow", "tfrecord"]
 Codec = Literal["zstd", "snappy", "lz4", "gzip", "none"]
+StringKind = Literal["text", "binary"]
 
 DEFAULT_FORMAT: FileFormat = "parquet"  # of parts
 EXAMPLES_FORMAT: FileFormat = "tfrecord"  # whose records may be tf.Examples
@@ -19,17 +20,20 @@ DEFAULT_CODEC: Codec = "zstd"
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """codecs: of parts. default: where the job names none. otherwise: what is true of a codec that is none of them."""
+    """codecs: of parts. default: where the job names none. otherwise: what is true of a codec that is none of them.
+    strings: what strings of the model become where the job does not say."""
 
     codecs: tuple[Codec, ...] = get_args(Codec)
     default: Codec = DEFAULT_CODEC
     otherwise: str = ""
+    strings: StringKind = "text"
 
 
 RULES: dict[FileFormat, Rules] = {
     "parquet": Rules(),
     "arrow": Rules(("zstd", "lz4", "none"), otherwise="is not part of Arrow IPC"),
-    "tfrecord": Rules(("gzip", "none"), default="none", otherwise="is not read with TFRecord files"),
+    # A feature of a tf.Example holds bytes, whatever is in them: there is no text to promise.
+    "tfrecord": Rules(("gzip", "none"), "none", otherwise="is not read with TFRecord files", strings="binary"),
 }
 
 

@@ -36,8 +36,10 @@ from jobs.format import (
     DEFAULT_CODEC,
     DEFAULT_FORMAT,
     EXAMPLES_FORMAT,
+    RULES,
     Codec,
     FileFormat,
+    StringKind,
     check_codec,
     default_codec,
 )
@@ -446,8 +448,9 @@ class OutputColumn(Section):
 
     column: str | None = None
     of: str | None = None  # the tensor, where the key names the column; None in a job that was read
-    decode: Literal["utf-8"] | None = None  # strings are binary unless decoded
-    shape: tuple[Dimension, ...] | None = None  # of one row; only for a tensor whose rank the signature leaves open
+    decode: Literal["utf-8"] | None = None  # text, although `output: {strings: binary}`
+    # Of one row: where the signature leaves it open, or to keep a tensor of one value. (): the one value of a row.
+    shape: tuple[Dimension, ...] | None = None
     cut: str | None = None  # the padded input that its second dimension follows: rows are cut to their own length
 
     @model_validator(mode="before")
@@ -572,6 +575,8 @@ class Output(Location):
     format: FileFormat = DEFAULT_FORMAT
     compression: Codec = DEFAULT_CODEC
     tensor_encoding: Literal["fixed_shape_tensor", "list", "binary"] = "fixed_shape_tensor"
+    # What strings of the model become; text is UTF-8, and a value that is none makes a bad row. None: by the format.
+    strings: StringKind | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -584,6 +589,11 @@ class Output(Location):
     def _codec_of_the_format(self) -> Output:
         check_codec(self.format, self.compression)
         return self
+
+    @property
+    def writes_text(self) -> bool:
+        """Whether strings of the model become text."""
+        return (self.strings or RULES[self.format].strings) == "text"
 
 
 # Each reader thread may have one row group in the making. More than four only pay where a store is slow to answer.
@@ -744,6 +754,8 @@ class Job(Section):
         for section in ("model", "input", "output"):
             document[section].pop("options")
         document["model"].pop("trust")
+        if self.output.strings in (None, RULES[self.output.format].strings):
+            document["output"].pop("strings")
         for rule in (document["columns"]["outputs"] or {}).values():
             rule.pop("of")
         # Keys that older jobs did not have are no part of it at their default.

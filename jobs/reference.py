@@ -69,14 +69,17 @@ MEANINGS: dict[str, str] = {
     "columns.outputs.TENSOR.column": "the name of the column; left out: that of the tensor",
     "columns.outputs.TENSOR.of": "the tensor, where the key is the column: `outputs: {p: {of: logits}}` says"
     " `outputs: {logits: p}`",
-    "columns.outputs.TENSOR.decode": "strings become text; they are binary otherwise",
-    "columns.outputs.TENSOR.shape": "of one row, where the signature leaves the rank open; left out, a call shows it",
+    "columns.outputs.TENSOR.decode": "text, where `output: {strings: binary}` says bytes",
+    "columns.outputs.TENSOR.shape": "of one row, where the signature leaves it open (left out, a call shows the rank);"
+    " `[1]` keeps a tensor of one value, `[]` says that a row is one value",
     "columns.outputs.TENSOR.cut": "the padded input that the second dimension follows: rows are cut to their length",
     "output.url": "the folder of the output",
     "output.options": _OPTIONS,
     "output.format": "of the parts",
     "output.compression": "of the parts; TFRecord: `none` (if left out) or `gzip`; Arrow: `zstd`, `lz4` or `none`",
-    "output.tensor_encoding": "how rows that hold a tensor become a column",
+    "output.tensor_encoding": "how rows that hold a tensor become a column; a row of exactly one value is that value",
+    "output.strings": "what strings of the model become; text is UTF-8, and a value that is none makes a bad row; left"
+    " out: `text`, in TFRecord `binary`",
     "workers.count": "how many workers; `auto`: one per GPU, or as many as the CPUs hold",
     "workers.min": "of an elastic run: how many there should be at least",
     "workers.max": "of an elastic run: as many as there is work and room for, up to this",

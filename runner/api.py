@@ -128,7 +128,7 @@ def plan(
     from runner.preflight.outlook import foreseen
     from runner.preflight.preflight import preflight
 
-    ready = preflight(_job(job, overrides), CacheSettings(model_cache))
+    ready = preflight(_job(job, overrides), CacheSettings(model_cache), overwrite=overwrite)
     return foreseen(ready, Terms(overwrite, takeover), in_process=in_process)
 
 

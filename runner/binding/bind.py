@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import pyarrow as pa
 
 from connectors.formats.widening import common_type
 from jobs.errors import BindingError, offenders, one_of
-from jobs.job import Columns, InputColumn, misplaced
+from jobs.job import Columns, InputColumn, OutputColumn, misplaced
 from jobs.words import counted
 from runner.binding.binding import Binding, BoundInput
 from runner.binding.cast.kind import NATURAL
@@ -17,7 +18,7 @@ from runner.binding.composite import PartsSource, grouped, source_of, target_of
 from runner.binding.constant import ConstantSource, mismatch
 from runner.binding.example import ExampleSource, example_source
 from runner.binding.feeding import feedable
-from runner.binding.fetching import Target
+from runner.binding.fetching import TODAY, Rules, Target
 from runner.binding.naming import (
     Way,
     absent,
@@ -77,6 +78,7 @@ def bind(
     batch: int | None = None,
     *,
     tried: bool = True,
+    rules: Rules = TODAY,
 ) -> Binding:
     """Agree on every input, output and kept column.
 
@@ -92,7 +94,8 @@ def bind(
     inputs = _bind_inputs(columns, schema, signature, problems)
     batch_rows = _batch_rows(inputs, batch, problems) or (_declared(columns, signature) if tried else None)
     padded = {bound.name: bound.source for bound in inputs if isinstance(bound.source, PadSource)}
-    targets = _bind_outputs(columns, signature, batch_rows, tensor_encoding, padded, problems)
+    target = partial(target_of, batch_rows=batch_rows, tensor_encoding=tensor_encoding, padded=padded, rules=rules)
+    targets = _bind_outputs(columns, signature, target, problems)
     for name, error in not_kept(columns.keep, given):
         problems.note(error, f"kept column {name!r}")
     keep = [(name, column) for name, column in kept(columns.keep, given) if count(column, given) == 1]
@@ -262,13 +265,9 @@ def _declared(columns: Columns, signature: Signature) -> int | None:
 
 
 def _bind_outputs(
-    columns: Columns,
-    signature: Signature,
-    batch_rows: int | None,
-    tensor_encoding: str,
-    padded: Mapping[str, PadSource],
-    problems: _Problems,
+    columns: Columns, signature: Signature, target: Callable[[TensorSpec, OutputColumn], Target], problems: _Problems
 ) -> list[Target]:
+    """target: what an output becomes by its rule, or raises a BindingError."""
     rules = columns.written(signature.outputs)
     leave_out = "; to leave it out, name the outputs to write in the job: `outputs: [NAME, NAME]`"
     if not rules:
@@ -280,7 +279,7 @@ def _bind_outputs(
             continue
         spec = signature.outputs[name]
         try:
-            targets.append(target_of(spec, rule, batch_rows, tensor_encoding, padded))
+            targets.append(target(spec, rule))
         except BindingError as error:
             advice = "" if name in (columns.outputs or ()) else leave_out
             problems.add(error.facts["code"], f"output {name!r} {spec}: {error.message}{advice}")

@@ -25,7 +25,7 @@ from jobs.errors import one_of
 from jobs.job import Columns, InputColumn, OutputColumn
 from runner.binding.constant import mismatch
 from runner.binding.feeding import input_source
-from runner.binding.fetching import Target, output_target
+from runner.binding.fetching import Rules, Target, output_target
 from runner.binding.naming import count
 from runner.binding.nesting import peel
 from runner.binding.padding import PadSource, cut_target, pad_source
@@ -79,18 +79,19 @@ def target_of(
     batch_rows: int | None,
     tensor_encoding: str,
     padded: Mapping[str, PadSource],
+    rules: Rules,
 ) -> Target:
     """See `fetching.output_target`; also of ragged and sparse outputs, and those that follow a padded input."""
     if rule.cut is not None:
         if rule.cut not in padded:
             expected = f"expected an input with 'pad'; there is {one_of(list(padded), rule.cut)}"
             raise mismatch(f"found 'cut: {rule.cut}'", expected, "MODEL_SIGNATURE")
-        return cut_target(spec, rule, padded[rule.cut])
+        return cut_target(spec, rule, padded[rule.cut], rules)
     if spec.encoding == "ragged":
-        return ragged_target(spec, rule)
+        return ragged_target(spec, rule, rules)
     if spec.encoding == "sparse":
-        return sparse_target(spec, rule)
-    return output_target(spec, rule, batch_rows, tensor_encoding)
+        return sparse_target(spec, rule, rules)
+    return output_target(spec, rule, batch_rows, tensor_encoding, rules)
 
 
 def _meant(whole: TensorSpec, columns: Columns, schema: pa.Schema, inputs: Specs) -> bool:

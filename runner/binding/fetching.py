@@ -3,7 +3,8 @@
 Refuses to know names of jobs, files or engines. The invariant: the type of the column is fixed before the first
 batch, and a tensor that does not fit it is an error, never a guess.
 
-How a tensor of more than one dimension becomes a column (`tensor_encoding` of the job):
+A row of exactly one value ([?], [?, 1], [?, 1, 1]) becomes that value. How a tensor of more becomes a column
+(`tensor_encoding` of the job):
 
 fixed_shape_tensor  the Arrow extension type, for numbers whose shape is known; otherwise as `list`.
 list                fixed-size lists, one level per dimension; a dimension of unknown size is a variable list.
@@ -37,26 +38,44 @@ MAX_OFFSET = 2**31 - 1  # of Arrow's string, binary and list types
 GUESS = 64  # bytes of a string, and values in a dimension of unknown size
 
 
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What becomes of outputs of which the job says nothing by name.
+
+    text:   strings become text; bytes otherwise.
+    single: a row of exactly one value becomes that value; a tensor that holds it otherwise.
+    """
+
+    text: bool = True
+    single: bool = True
+
+
+TODAY = Rules()
+
+
 def output_field(
     spec: TensorSpec,
     tensor_encoding: str = "fixed_shape_tensor",
     row_shape: Row | None = None,
     name: str | None = None,
     decode: str | None = None,
+    rules: Rules = TODAY,
 ) -> pa.Field | None:
     """The column that the output `spec` becomes; None where it cannot become one.
 
-    row_shape: of one row; without it the declared shape without its first dimension.
+    row_shape: of one row, as the column is to hold it; without it the declared shape without its first dimension, as
+               the rules have it.
     name:      of the column; without it that of the tensor.
-    decode:    'utf-8' makes strings of bytes.
+    decode:    'utf-8' makes text of strings whatever the rules.
     returns:   a field that is not nullable: a tensor has no nulls. None for resources and variants, sparse and
                composite tensors, scalars, and unknown rank without `row_shape`.
     """
     if row_shape is None:
         row_shape = spec.shape[1:] if spec.shape else None
+        row_shape = () if row_shape is not None and rules.single and is_single(row_shape) else row_shape
     if row_shape is None or spec.dtype not in NATURAL or spec.encoding != "dense":
         return None
-    value = pa.string() if decode and spec.dtype == "string" else NATURAL[spec.dtype]
+    value = pa.string() if (decode or rules.text) and spec.dtype == "string" else NATURAL[spec.dtype]
     arrow, metadata = _lists(value, row_shape), None
     if row_shape and pa.types.is_primitive(value):
         # Beside a dimension of 0 the length of the bytes would not tell an unknown one.
@@ -68,7 +87,9 @@ def output_field(
     return pa.field(name or spec.name, arrow, nullable=False, metadata=metadata)
 
 
-def output_target(spec: TensorSpec, rule: OutputColumn, batch_rows: int | None, tensor_encoding: str) -> OutputTarget:
+def output_target(
+    spec: TensorSpec, rule: OutputColumn, batch_rows: int | None, tensor_encoding: str, rules: Rules
+) -> OutputTarget:
     """Agree on the column that the output `spec` becomes.
 
     batch_rows: the fixed batch dimension of the inputs, None: any.
@@ -90,23 +111,30 @@ def output_target(spec: TensorSpec, rule: OutputColumn, batch_rows: int | None, 
         raise mismatch(shape, expected, "MODEL_SIGNATURE")
     if rule.decode is not None and spec.dtype != "string":
         raise mismatch(f"found 'decode: {rule.decode}'", f"only strings can be decoded, not {spec.dtype}")
-    row = _row(spec, rule)
-    field = output_field(spec, tensor_encoding, row, rule.column, rule.decode)
-    return OutputTarget(spec.name, spec.dtype, row, field)
+    row, single = _row(spec, rule, rules)
+    field = output_field(spec, tensor_encoding, () if single else row, rule.column, rule.decode, rules)
+    return OutputTarget(spec.name, spec.dtype, row, field, single)
 
 
-def _row(spec: TensorSpec, rule: OutputColumn) -> Row:
-    if spec.shape is None:
-        if rule.shape is None:
+def _row(spec: TensorSpec, rule: OutputColumn, rules: Rules) -> tuple[Row, bool]:
+    """Of the tensor; and whether the one value in it is written, without the dimensions around it."""
+    declared = spec.shape and spec.shape[1:]
+    if rule.shape is None:
+        if declared is None:
             expected = f"give the shape of one row in the job: `outputs: {{{spec.name}: {{shape: [...]}}}}`"
             raise mismatch("found unknown rank", expected, "MODEL_SIGNATURE")
-        return rule.shape
-    if rule.shape is None:
-        return spec.shape[1:]
-    if not fits(rule.shape, spec.shape[1:]):
+        return declared, rules.single and is_single(declared)
+    if rule.shape == () and rules.single and (declared is None or (declared and fits((1,) * len(declared), declared))):
+        return declared or (), True
+    if declared is not None and not fits(rule.shape, declared):
         expected = f"the signature says {tensor_text(spec.dtype, spec.shape)}"
         raise mismatch(f"found 'shape: {list(rule.shape)}' in the job", expected, "MODEL_SIGNATURE")
-    return rule.shape
+    return rule.shape, False
+
+
+def is_single(row: Row) -> bool:
+    """Whether a row has dimensions, and exactly one value in them."""
+    return set(row) == {1}
 
 
 class Target(Protocol):
@@ -149,6 +177,7 @@ class OutputTarget:
     dtype: str
     row: Row
     field: pa.Field
+    single: bool = False  # whether the one value of a row is written, whatever the dimensions around it
 
     @property
     def fetches(self) -> tuple[str, ...]:
@@ -166,10 +195,10 @@ class OutputTarget:
         cost:    none for numbers; bool, complex, bfloat16 and numbers of less than 8 bits are copied, float8 too.
         """
         self._check(tensor, fed)
-        shape = (rows, *tensor.shape[1:])
+        shape = (rows,) if self.single else (rows, *tensor.shape[1:])
         if isinstance(tensor, Strings):
             return self._wrapped(self._text(tensor.values.slice(0, math.prod(shape)), rows), self.field.type, shape)
-        kept = np.ascontiguousarray(tensor[:rows])  # kept: (rows, *row)
+        kept = np.ascontiguousarray(tensor[:rows])  # kept: (rows, *tensor.shape[1:])
         if pa.types.is_binary(self.field.type) or pa.types.is_fixed_size_binary(self.field.type):
             return self._binary(kept)
         return self._wrapped(_leaves(kept.reshape(-1), self.dtype), self.field.type, shape)
@@ -188,7 +217,8 @@ class OutputTarget:
     def document(self) -> dict[str, Any]:
         """For the plan: what decides the column, as plain JSON values."""
         decoded = self.dtype == "string" and pa.types.is_string(_innermost(self.field.type))
-        return {"column": self.field.name, "dtype": self.dtype, "row": list(self.row), "decoded": decoded}
+        row = [] if self.single else list(self.row)
+        return {"column": self.field.name, "dtype": self.dtype, "row": row, "decoded": decoded}
 
     def bytes_per_row(self) -> int:
         """An estimate: open dimensions and strings count as 64."""
@@ -205,7 +235,7 @@ class OutputTarget:
             raise self.refusal(
                 "MODEL_BATCH", f"{rows_text} for {counted(fed, 'row')} fed; expected one row of it for each"
             )
-        if not fits(tensor.shape[1:], self.row):
+        if not (math.prod(tensor.shape[1:]) == 1 if self.single else fits(tensor.shape[1:], self.row)):
             held = tensor_text(self.dtype, tensor.shape)
             raise self.refusal("MODEL_OUTPUT", f"it is {held}; the signature promised {expected}")
 
@@ -225,7 +255,7 @@ class OutputTarget:
             # One Python object per value, but only on the way out with an error.
             bad = sorted({at // per_row for at, value in enumerate(values.to_pylist()) if not _is_utf8(value)})
             subject = f"could not write output {self.name!r} to column {self.field.name!r}"
-            expected = "expected text, or leave out 'decode' to write bytes"
+            expected = "expected text, or `output: {strings: binary}` (and no 'decode' for it) to write bytes"
             count = f"{counted(len(bad), 'such row')} in this batch"
             raise RowError.of(
                 f"{subject}: row {bad[0]} of the batch is no UTF-8 ({count}); {expected}",

@@ -7,7 +7,7 @@ front of its row of the tensor, in their order, and everything behind them is th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from jobs.errors import BindingError
 from jobs.job import InputColumn, OutputColumn, Pad
 from runner.binding.cast.view import as_numpy
 from runner.binding.constant import constant, mismatch
-from runner.binding.fetching import MAX_OFFSET, OutputTarget, output_target
+from runner.binding.fetching import MAX_OFFSET, OutputTarget, Rules, output_target
 from runner.binding.nesting import Row, peel, plain
 from runner.binding.ragged import Lists, lists
 from runner.model.signature import TensorSpec
@@ -195,12 +195,13 @@ class CutTarget:
         return pa.Array.from_buffers(self.field.type, len(lengths), [None, pa.py_buffer(offsets)], children=children)
 
 
-def cut_target(spec: TensorSpec, rule: OutputColumn, source: PadSource) -> CutTarget:
+def cut_target(spec: TensorSpec, rule: OutputColumn, source: PadSource, rules: Rules) -> CutTarget:
     """Agree on the lists that an output becomes, each as long as the row of `source`. raises: BindingError."""
     if spec.encoding != "dense" or spec.shape is None or len(spec.shape) < 2:
         raise mismatch(f"found 'cut: {rule.cut}'", "expected an output of at least two known dimensions")
     if spec.shape[1] not in (None, source.widths[0]):
         raise mismatch(f"found 'cut: {rule.cut}'", f"its second dimension is always {spec.shape[1]}")
-    items = output_target(TensorSpec(spec.name, spec.dtype, (None, *spec.shape[2:]), ""), rule, None, "list")
+    item = TensorSpec(spec.name, spec.dtype, (None, *spec.shape[2:]), "")
+    items = output_target(item, rule, None, "list", replace(rules, single=False))
     kind = pa.list_(pa.field("item", items.field.type, nullable=False))
     return CutTarget(source, items, pa.field(items.field.name, kind, nullable=False))

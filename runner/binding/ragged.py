@@ -7,7 +7,7 @@ n rows n lists, whatever their lengths.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,7 @@ from runner.binding.blame import Blame
 from runner.binding.cast.view import as_numpy
 from runner.binding.constant import mismatch
 from runner.binding.feeding import column_source
-from runner.binding.fetching import MAX_OFFSET, OutputTarget, output_target
+from runner.binding.fetching import MAX_OFFSET, OutputTarget, Rules, output_target
 from runner.binding.nesting import Row, peel, plain
 from runner.binding.shaped import ShapedTensor
 from runner.binding.source import ColumnSource, nulls, typed_column
@@ -259,10 +259,11 @@ class RaggedTarget:
             raise self.items.refusal("MODEL_OUTPUT", "its row splits do not rise from 0")
 
 
-def ragged_target(spec: TensorSpec, rule: OutputColumn) -> RaggedTarget:
+def ragged_target(spec: TensorSpec, rule: OutputColumn, rules: Rules) -> RaggedTarget:
     """Agree on the column of lists that a ragged output becomes. raises: BindingError."""
     levels, shape = len(spec.parts) - 1, spec.shape or ()
-    items = output_target(TensorSpec(spec.name, spec.dtype, (None, *shape[1 + levels :]), ""), rule, None, "list")
+    item = TensorSpec(spec.name, spec.dtype, (None, *shape[1 + levels :]), "")
+    items = output_target(item, rule, None, "list", replace(rules, single=False))
     kind = items.field.type
     for _ in range(levels):
         kind = pa.list_(pa.field("item", kind, nullable=False))

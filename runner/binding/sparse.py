@@ -16,7 +16,7 @@ import pyarrow as pa
 from jobs.job import InputColumn, OutputColumn
 from runner.binding.constant import fits, mismatch
 from runner.binding.feeding import column_source
-from runner.binding.fetching import GUESS, MAX_OFFSET, OutputTarget, output_target
+from runner.binding.fetching import GUESS, MAX_OFFSET, OutputTarget, Rules, output_target
 from runner.binding.nesting import Row, peel
 from runner.binding.ragged import Lists, lists, note, origin
 from runner.binding.source import ColumnSource
@@ -192,12 +192,12 @@ class SparseTarget:
         return flat if kind == pa.int64() else pa.Array.from_buffers(kind, len(indices), [None], children=[flat])
 
 
-def sparse_target(spec: TensorSpec, rule: OutputColumn) -> SparseTarget:
+def sparse_target(spec: TensorSpec, rule: OutputColumn, rules: Rules) -> SparseTarget:
     """Agree on the column that a sparse output becomes. raises: BindingError saying what was found and expected."""
     if spec.shape is None or len(spec.shape) < 2:
         rank = "unknown rank" if spec.shape is None else f"{len(spec.shape)} dimensions"
         raise mismatch(f"found a sparse output of {rank}", "expected rows and at least one more", "MODEL_SIGNATURE")
-    items = output_target(TensorSpec(spec.name, spec.dtype, (None,), ""), rule, None, "list")
+    items = output_target(TensorSpec(spec.name, spec.dtype, (None,), ""), rule, None, "list", rules)
     row = spec.shape[1:]
     place = pa.int64() if len(row) == 1 else pa.list_(pa.field("item", pa.int64(), nullable=False), len(row))
     pair = [pa.field("index", place, nullable=False), pa.field("value", items.field.type, nullable=False)]

@@ -81,7 +81,7 @@ def plan(flags: JobFlags, how: RunFlags, as_json: AsJson = False) -> None:
 
     job, options = _wanted(flags, how), _options(how)
     terms = Terms(options.overwrite, options.takeover)
-    ready = foreseen(preflight(job, options.cache), terms, in_process=options.in_process)
+    ready = foreseen(preflight(job, options.cache, overwrite=options.overwrite), terms, in_process=options.in_process)
     if as_json:
         print_json(plan_document(ready))
     else:

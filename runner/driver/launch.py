@@ -197,12 +197,12 @@ def _ready(job: Job, options: RunOptions) -> tuple[Preflight, Pool]:
     require_shared(store, in_process=options.in_process)
     unfinished = options.overwrite or store.stat("_SUCCESS") is None
     if may_be_alone(examined, options.in_process, options.address):
-        ready = complete(examined)
+        ready = complete(examined, overwrite=options.overwrite)
         alone = is_alone(ready)
         return ready, _connected(_pool(job, replace(options, in_process=alone)), unfinished)
     pool = _connected(_pool(job, options), unfinished)  # Ray starts while footers are read and the plan is made
     try:
-        return complete(examined), pool
+        return complete(examined, overwrite=options.overwrite), pool
     except BaseException:
         pool.close()
         raise

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache as cache_of
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -28,6 +30,7 @@ from jobs.plan import InputFile, Plan
 from runner.batch.batches import auto_batch_rows, most_batch_rows, planned_batch_rows
 from runner.binding.bind import bind
 from runner.binding.binding import Binding, rounded
+from runner.binding.fetching import TODAY, Rules
 from runner.binding.naming import both_ways, kept_alone
 from runner.binding.source import Span
 from runner.engine import EngineOptions, ModelOptions
@@ -41,6 +44,7 @@ from runner.model.signature import (
     choose_signature,
     corrections,
 )
+from runner.preflight.begun import older_rules, rules_of, story
 from runner.preflight.columns import bound_first, require_agreed, varying
 from runner.preflight.files import Inspected, inspect
 from runner.preflight.identity import identity_of, model_identity
@@ -106,6 +110,8 @@ class Preflight:
     skipped: tuple[str, ...] = ()  # what is wrong with the files that are left out
     notes: tuple[str, ...] = ()  # which columns are written as something else than they were
     outlook: Outlook | None = None  # what a run would meet in its output, where somebody looked
+    rules: Rules = TODAY  # today's, or those of the version that began the output
+    begun: str = ""  # by an older version, in words
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -128,6 +134,7 @@ class Preflight:
         compiled = self.scanned.compiled.sentences() if self.scanned.compiled else []
         left_out = [f"a bad file is left out: {story}" for story in self.skipped]
         return [
+            *([self.begun] if self.begun else []),
             *self.scanned.effects.warnings(self.signature.name),
             *compiled,
             *left_out,
@@ -218,9 +225,30 @@ class Examined:
     inputs: Listed
 
 
-def preflight(job: Job, cache: CacheSettings | None = None) -> Preflight:
-    """Look at model and input, bind them, and plan. raises: any JobError, with all offenders of its kind at once."""
-    return complete(examine(job, cache))
+@dataclass(frozen=True)
+class Gathered:
+    """What all files together tell.
+
+    signature: with the shapes that calls showed. notes: sentences for people.
+    rejected:  id of the plan whose rejected rows are the input; "".
+    """
+
+    examined: Examined
+    schemas: Sequence[tuple[str, pa.Schema]]
+    files: Sequence[InputFile]
+    schema: pa.Schema
+    signature: Signature
+    notes: Sequence[str]
+    skipped: Sequence[RunnerError]
+    rejected: str
+
+
+def preflight(job: Job, cache: CacheSettings | None = None, *, overwrite: bool = False) -> Preflight:
+    """Look at model and input, bind them, and plan; overwrite: as of `complete`.
+
+    raises: any JobError, with all offenders of its kind at once.
+    """
+    return complete(examine(job, cache), overwrite=overwrite)
 
 
 def examine(job: Job, cache: CacheSettings | None = None) -> Examined:
@@ -257,39 +285,60 @@ def examine(job: Job, cache: CacheSettings | None = None) -> Examined:
     return Examined(job, model, metagraph, signature, source, store, files, columns, cache, options, scanned, inputs)
 
 
-def complete(examined: Examined) -> Preflight:
-    """The rest: every footer, one schema over all files, the plan."""
+def complete(examined: Examined, *, overwrite: bool = False) -> Preflight:
+    """The rest: every footer, one schema over all files, the plan.
+
+    What an older version began in the output goes on by its rules. overwrite: it is removed instead.
+    """
+    gathered, output = _gathered(examined), examined.job.output
+    agreed = cache_of(partial(_agreed, gathered))
+    ready = agreed(rules_of(output))
+    if overwrite:
+        return ready
+    older = older_rules(output, ready.binding, ready.plan.id, lambda rules: agreed(rules).plan.id)
+    return ready if older is None else replace(agreed(older), begun=story(agreed(older).binding, ready.binding))
+
+
+def _gathered(examined: Examined) -> Gathered:
     job = examined.job
     rejected = rejected_before(job)
-    inspected, skipped, meant, schema = _agreed(examined, rejected)
+    inspected, skipped, meant, schema = _looked_through(examined, rejected)
     schemas = [(file.url, file_schema) for file, file_schema in inspected]
     ambiguous = both_ways(job.columns.keep, overview(schemas))
-    job = job.model_copy(update={"columns": meant})
-    examined = replace(examined, job=job)
-    signature, shapes = _settled(examined, schema, [file for file, _ in inspected])
+    examined = replace(examined, job=job.model_copy(update={"columns": meant}))
+    found = [file for file, _ in inspected]
+    signature, shapes = _settled(examined, schema, found)
+    notes = (*corrections(signature), *shapes, *ambiguous)
+    plan_id = rejected.plan.id if rejected else ""
+    return Gathered(examined, schemas, found, schema, signature, notes, skipped, plan_id)
+
+
+def _agreed(gathered: Gathered, rules: Rules) -> Preflight:
+    """Bind, and plan."""
+    examined, schema, signature, found = gathered.examined, gathered.schema, gathered.signature, gathered.files
+    job, tried, batch = examined.job, examined.scanned.repeatable, examined.job.model.batch
 
     def bound(encoding: str) -> Binding:
-        return bind(job.columns, schema, signature, encoding, job.model.batch, tried=examined.scanned.repeatable)
+        return bind(job.columns, schema, signature, encoding, batch, tried=tried, rules=rules)
 
     binding = narrowed(job.output, bound(job.output.tensor_encoding), schema).within(examined.scanned.spans)
-    first = inspected[0][0]
+    first = found[0]
     notes = written(
         job,
         binding,
         bound,
         schema,
         lambda: examined.source.stated(examined.store, FileStat(first.url, first.size, first.version)),
-        varying(schemas, binding.kept_columns),
+        varying(gathered.schemas, binding.kept_columns),
     )
     if job.limits.nonfinite == "reject":
         binding = binding.finite()
-    found = [file for file, _ in inspected]
     if job.limits.reproducible:  # each bit depends on the size of a batch, which is part of the plan then
         binding = replace(binding, batch_rows=_planned_rows(examined, job, binding, found))
     model = model_identity(
         job, examined.model, examined.metagraph, signature, examined.options, examined.scanned.trusted
     )
-    identity = identity_of(job, model, binding, rejected.plan.id if rejected else "", skipped)
+    identity = identity_of(job, model, binding, gathered.rejected, gathered.skipped)
     plan = plans.plan(found, job.limits, identity.document())
     binding, rows, most = _batched(examined, job, binding, plan)
     return Preflight(
@@ -306,12 +355,13 @@ def complete(examined: Examined) -> Preflight:
         options=examined.options,
         scanned=examined.scanned,
         inputs=examined.inputs,
-        skipped=tuple(map(str, skipped)),
-        notes=(*corrections(signature), *shapes, *ambiguous, *notes),
+        skipped=tuple(map(str, gathered.skipped)),
+        notes=(*gathered.notes, *notes),
+        rules=rules,
     )
 
 
-def _agreed(
+def _looked_through(
     examined: Examined, rejected: Rejected | None
 ) -> tuple[Inspected, Sequence[RunnerError], Columns, pa.Schema]:
     """The files, those that are left out, which columns of all files the job means, and their one schema."""

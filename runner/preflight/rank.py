@@ -17,6 +17,7 @@ from jobs.errors import BindingError, ModelCallError, RunnerError, one_of
 from jobs.job import Columns, Job
 from jobs.plan import InputFile
 from runner.binding.bind import bind
+from runner.binding.fetching import is_single
 from runner.model.signature import Signature
 from runner.preflight.shape import sample_slice
 from runner.tensor import tensor_text
@@ -79,7 +80,8 @@ def settled(
 
 
 def _story(name: str, shape: Shape) -> str:
-    row = f"`outputs: {{{name}: {{shape: {list(shape[1:])}}}}}` in the job saves that"
+    written = [] if is_single(shape[1:]) else list(shape[1:])
+    row = f"`outputs: {{{name}: {{shape: {written}}}}}` in the job saves that"
     saved = f"; {row}" if None not in shape[1:] else ""
     return (
         f"the rank of output {name!r} is unknown; called with a few rows it was {tensor_text('', shape)}, for which the"

@@ -2,7 +2,8 @@
 
 `tests/data/begun_by_faa9e72` holds a model, its input and an output directory as commit faa9e72 left it, interrupted
 after the first of eight shards; `rejects_of_faa9e72` another input and output of that model, interrupted after two
-shards with a rejected row each. On an S3 server a file's version is its content, so the plan is the same anywhere.
+shards with a rejected row each; `begun_by_ae23959` the same of the last commit that wrote rows of one value as tensors
+and strings as bytes, after two. On an S3 server a file's version is its content, so the plan is the same anywhere.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,29 +30,45 @@ DATA = Path(__file__).parents[1] / "data"
 BEGUN, REJECTS = DATA / "begun_by_faa9e72", DATA / "rejects_of_faa9e72"
 PLAN = "385fd042583615a6d7acb087eacbc0d7"
 FIRST = "part-00000-of-00008-385fd042.parquet"
+SINGLES = Path(__file__).parents[1] / "data" / "begun_by_ae23959"
+SINGLES_PLAN = "958957143522423812181ae8358da534"
 KEYS = {"KEY": "test", "SECRET": "test", "AWS_EC2_METADATA_DISABLED": "true"}
 
 
 @pytest.fixture
 def lake(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
+    begun, limits = getattr(request, "param", (BEGUN, {}))
+    with left(begun, tmp_path, limits, signature="slow") as files:
+        yield files
+
+
+@pytest.fixture
+def singles(tmp_path: Path) -> Iterator[Any]:
+    with left(SINGLES, tmp_path, {}) as files:
+        yield files
+
+
+@contextmanager
+def left(begun: Path, folder: Path, limits: dict[str, Any], **model: str) -> Iterator[Any]:
     """A file system with the bucket `lake` as it was left; `job.yaml` names it."""
     pytest.importorskip("moto", reason="the S3 server for tests is not installed: moto[server]")
-    left, limits = getattr(request, "param", (BEGUN, {}))
     with moto_server(sys.executable) as endpoint:
         new_bucket(endpoint, "lake")
         files = fsspec.filesystem("s3", endpoint_url=endpoint, key="test", secret="test", skip_instance_cache=True)
-        for path in sorted(path for name in ("input", "output") for path in (left / name).rglob("*") if path.is_file()):
-            name = path.relative_to(left).as_posix().replace("output/", "scores/", 1)
+        for path in sorted(
+            path for name in ("input", "output") for path in (begun / name).rglob("*") if path.is_file()
+        ):
+            name = path.relative_to(begun).as_posix().replace("output/", "scores/", 1)
             files.pipe_file(f"lake/{name}", path.read_bytes())
         options = {"endpoint_url": endpoint, "key": "env:KEY", "secret": "env:SECRET"}
         job = {
-            "model": {"url": str(BEGUN / "model"), "signature": "slow"},
+            "model": {"url": str((begun if begun == SINGLES else BEGUN) / "model")} | model,
             "input": {"url": "s3://lake/input/*.parquet", "options": options},
             "columns": {"keep": ["id"]},
             "output": {"url": "s3://lake/scores", "options": options},
             "limits": {"shard_rows": 50, "batch_rows": 10} | limits,
         }
-        (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+        (folder / "job.yaml").write_text(yaml.safe_dump(job))
         yield files
 
 
@@ -140,3 +158,45 @@ def test_rejects_of_two_versions_stand_in_one_output(lake: Any, command: Callabl
     lake.invalidate_cache()
     parts = [pq.read_table(lake.open(name)) for name in sorted(lake.glob("lake/again/part-*"))]
     assert pa.concat_tables(parts)["id"].to_pylist() == BAD
+
+
+def written(lake: Any) -> pa.Table:
+    """raises: ArrowInvalid where two parts are of two schemas."""
+    lake.invalidate_cache()
+    return pa.concat_tables([pq.read_table(lake.open(name)) for name in sorted(lake.glob("lake/scores/part-*"))])
+
+
+def test_tensors_of_one_value_and_bytes_that_were_begun_go_on_as_they_were(
+    singles: Any, command: Callable[..., Any]
+) -> None:
+    planned = json.loads(command("plan", "job.yaml", "--json", **KEYS).stdout)
+    assert planned["plan_id"] == SINGLES_PLAN
+    assert "binary" in planned["output_schema"]["label"]
+    story = "an older version began this output, and it goes on by the rules of that version"
+    assert [story in warning for warning in planned["warnings"]] == [True]
+
+    ran = command("run", "job.yaml", "--in-process", "--json", **KEYS)
+    assert ran.returncode == 0, ran.stderr
+    assert "".join(ran.stderr.split()).count("".join(story.split())) == 1
+    result = json.loads(ran.stdout)
+    assert (result["plan_id"], result["rows"], result["rows_run"]) == (SINGLES_PLAN, 400, 300)
+    table = written(singles)
+    assert table.schema.types == [pa.int64(), pa.binary(), pa.fixed_shape_tensor(pa.float32(), (1,))]
+    assert table["label"].to_pylist() == [b"row %d" % row for row in range(400)]
+    assert command("verify", "job.yaml", "--deep", **KEYS).returncode == 0
+
+    again = command("run", "job.yaml", "--in-process", **KEYS)
+    assert "already done" in again.stdout
+    assert story not in " ".join(again.stderr.split())
+
+
+def test_overwriting_what_was_begun_takes_the_rules_of_today(singles: Any, command: Callable[..., Any]) -> None:
+    ran = command("run", "job.yaml", "--in-process", "--overwrite", "--json", **KEYS)
+    assert ran.returncode == 0, ran.stderr
+    result = json.loads(ran.stdout)
+    assert (result["plan_id"] == SINGLES_PLAN, result["rows_run"]) == (False, 400)
+    table = written(singles)
+    assert table.schema.types == [pa.int64(), pa.string(), pa.float32()]
+    assert table["y"].to_pylist() == [row / 2 + 2 for row in range(400)]
+    planned = json.loads(command("plan", "job.yaml", "--json", **KEYS).stdout)
+    assert (planned["plan_id"], planned["warnings"]) == (result["plan_id"], [])

@@ -148,6 +148,11 @@ def test_keys_that_older_jobs_did_not_have_are_no_part_of_the_fingerprint_at_the
     assert _job(columns={"outputs": outputs}).fingerprint == "0be15a7b8fcea2426fa96c059b9211a0"
     by_column = {"z": {"of": "y"}, "w": {"decode": "utf-8"}}
     assert _job(columns={"outputs": by_column}).fingerprint == "0be15a7b8fcea2426fa96c059b9211a0"
+    examples = {"url": "o", "format": "tfrecord"}
+    for strings in (None, "binary"):
+        assert _job(output=examples | {"strings": strings}).fingerprint == "e6b528025f536c7455656f93cf9887a0"
+    assert _job(output={"url": "o", "strings": "text"}).fingerprint == _job().fingerprint
+    assert _job(output={"url": "o", "strings": "binary"}).fingerprint != _job().fingerprint
 
 
 def test_what_is_named_is_written_and_three_dots_bring_the_others() -> None:

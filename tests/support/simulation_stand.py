@@ -173,7 +173,7 @@ def simulated(
         "TrialGate": lambda *_: None,  # there is no model that could be tried out
         "examine": lambda job, cache: job,
         "ModelWatch": lambda model: SimpleNamespace(error=lambda: None, close=lambda: None),
-        "complete": lambda job: _Ready(job, plan_of(job)),
+        "complete": lambda job, overwrite: _Ready(job, plan_of(job)),
         "_pool": lambda *_: pool(),
     }
     encoders = mock.patch.dict(registry.FORMATS, {"arrow": "simulation_store"})

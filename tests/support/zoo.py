@@ -18,10 +18,11 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.errors import RunnerError
-from jobs.job import Columns, InputColumn
+from jobs.job import Columns, InputColumn, OutputColumn
 from runner.binding.bind import bind
 from runner.binding.binding import Binding
-from runner.binding.fetching import OutputTarget, output_field
+from runner.binding.blame import RowError
+from runner.binding.fetching import TODAY, Rules, output_field, output_target
 from runner.engine import EngineOptions, load
 from runner.model.saved_model import read_model
 from runner.model.signature import (
@@ -127,19 +128,28 @@ def _row_wise(model: ZooModel, outputs: Outputs, run: Any) -> bool:
 
 
 def _through_arrow(model: ZooModel, outputs: Outputs | None) -> str | None:
-    """Tensors -> columns -> tensors, inputs and outputs, with the binding that a job would have.
+    """Tensors -> columns -> tensors, inputs and outputs, with the binding that a job would have: by today's rules, then
+    by those of older versions. Strings that are no text are then told by name, and written as bytes.
 
     returns: where something changed. raises: BindingError where a job would be refused.
     """
+    try:
+        changed = _there_and_back(model, outputs, TODAY)
+    except RowError as error:
+        changed = None if error.facts["code"] == "ROW_UTF8" else error.message
+    return changed or _there_and_back(model, outputs, Rules(text=False, single=False))
+
+
+def _there_and_back(model: ZooModel, outputs: Outputs | None, rules: Rules) -> str | None:
     follow = [spec for spec in dense(model.signature).inputs.values() if _follows(model, spec.name)]
     constants = {
         name: InputColumn(constant=value.tolist())
         for name, value in model.feeds.items()
         if not _follows(model, name) and isinstance(value, np.ndarray)
     }
-    fields = [output_field(spec, name=spec.name) or pa.field(spec.name, pa.null()) for spec in follow]
-    binding = bind(Columns(inputs=constants), pa.schema(fields), model.signature, "fixed_shape_tensor")
-    batch = _batch(follow, model.feeds)
+    fields = [output_field(spec, name=spec.name, rules=rules) or pa.field(spec.name, pa.null()) for spec in follow]
+    binding = bind(Columns(inputs=constants), pa.schema(fields), model.signature, "fixed_shape_tensor", rules=rules)
+    batch = _batch(follow, model.feeds, rules)
     fed = binding.feed(batch)
     if wrong := _difference({name: fed[name] for name in model.feeds}, model.feeds):
         return f"inputs: {wrong}"
@@ -149,13 +159,13 @@ def _through_arrow(model: ZooModel, outputs: Outputs | None) -> str | None:
     return (wrong := _difference(_read_again(binding, written), dict(outputs))) and f"outputs: {wrong}"
 
 
-def _batch(specs: Sequence[TensorSpec], feeds: Feeds) -> pa.RecordBatch:
+def _batch(specs: Sequence[TensorSpec], feeds: Feeds, rules: Rules) -> pa.RecordBatch:
     columns = []
     for spec in specs:
         value = feeds[spec.name]
-        target = OutputTarget(spec.name, spec.dtype, (spec.shape or (None,))[1:], output_field(spec))
+        target = output_target(spec, OutputColumn(), value.shape[0], "fixed_shape_tensor", rules)
         columns.append(target.fetch(value, value.shape[0], value.shape[0]))
-    return pa.RecordBatch.from_arrays(columns, schema=pa.schema([output_field(spec) for spec in specs]))
+    return pa.RecordBatch.from_arrays(columns, schema=pa.schema([output_field(spec, rules=rules) for spec in specs]))
 
 
 def _read_again(binding: Binding, written: pa.RecordBatch) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from jobs.errors import BindingError, InternalError
 from jobs.job import Columns, canonical
 from runner.binding.bind import bind, wanted_columns
 from runner.binding.binding import Binding
+from runner.binding.fetching import Rules
 from runner.model.signature import Signature, TensorSpec
 from runner.tensor import AS_BITS, DTYPES, Strings, bits_of, integer_range, natural, values_of
 
@@ -122,15 +123,20 @@ def _nested(draw: st.DrawFn, leaves: pa.Array, row: tuple[int, ...], total: int)
 
 @settings(deadline=None, max_examples=300)
 @given(
-    case=batch_and_model(), encoding=st.sampled_from(["fixed_shape_tensor", "list", "binary"]), fixed=st.integers(0, 7)
+    case=batch_and_model(),
+    encoding=st.sampled_from(["fixed_shape_tensor", "list", "binary"]),
+    fixed=st.integers(0, 7),
+    single=st.booleans(),
 )
-def test_what_goes_through_a_model_that_changes_nothing_comes_back(case: Any, encoding: str, fixed: int) -> None:
+def test_what_goes_through_a_model_that_changes_nothing_comes_back(
+    case: Any, encoding: str, fixed: int, single: bool
+) -> None:
     batch, model, dtype, values = case
     rows = batch.num_rows
     if model.inputs["x"].shape is not None and fixed >= rows:  # the same with a fixed batch dimension
         model = signature([_fixed(model.inputs["x"], fixed)], [_fixed(model.outputs["x"], fixed)])
     columns = Columns.model_validate({"keep": "id", "outputs": {"x": "out"}})
-    binding = bind(columns, batch.schema, model, encoding)
+    binding = bind(columns, batch.schema, model, encoding, rules=Rules(text=False, single=single))
     assert binding.batch_rows in (None, fixed)
 
     fed = binding.feed(batch)["x"]

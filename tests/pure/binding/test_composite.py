@@ -15,6 +15,7 @@ from jobs.errors import BindingError, DataError
 from jobs.job import Columns
 from runner.binding.bind import bind, wanted_columns
 from runner.binding.binding import Binding
+from runner.binding.fetching import Rules
 from runner.model.signature import Signature, TensorSpec, dense
 from runner.tensor import Strings
 
@@ -45,7 +46,8 @@ def whole(name: str, encoding: Any, parts: list[TensorSpec], shape: Any, dtype: 
 
 
 def bound(model: Signature, schema: Any, **columns: Any) -> Binding:
-    binding = bind(Columns.model_validate(columns), pa.schema(schema), model, "fixed_shape_tensor")
+    rules = Rules(text=False)  # lists of bytes go there and back
+    binding = bind(Columns.model_validate(columns), pa.schema(schema), model, "fixed_shape_tensor", rules=rules)
     again: Binding = pickle.loads(pickle.dumps(binding))  # noqa: S301  # our own bytes
     return again
 

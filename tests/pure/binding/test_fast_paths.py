@@ -18,6 +18,7 @@ from runner.batch.batches import Where, batches
 from runner.binding.bind import bind
 from runner.binding.binding import Binding
 from runner.binding.cast.view import as_arrow, as_numpy
+from runner.binding.fetching import Rules
 from runner.engine.tstring import records, strings
 from runner.model.signature import Signature, TensorSpec
 from runner.tensor import Strings
@@ -49,7 +50,8 @@ def drawn(data: st.DataObject, kind: pa.DataType, rows: int) -> pa.Array:
 def bound(spec: TensorSpec, arrow: pa.DataType, output: TensorSpec, rule: Any = "x") -> Binding:
     columns = Columns.model_validate({"inputs": {spec.name: rule}, "keep": ["id"]})
     signature = Signature("s", "predict", {spec.name: spec}, {output.name: output})
-    return bind(columns, pa.schema([("id", pa.int64()), ("x", arrow)]), signature, "fixed_shape_tensor")
+    rules = Rules(text=False, single=False)  # what is fed comes back as it was
+    return bind(columns, pa.schema([("id", pa.int64()), ("x", arrow)]), signature, "fixed_shape_tensor", rules=rules)
 
 
 @FAST

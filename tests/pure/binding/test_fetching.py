@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,11 @@ from jobs.errors import BindingError, DataError
 from jobs.job import Columns
 from runner.binding.bind import bind
 from runner.binding.binding import Binding
-from runner.binding.fetching import output_field
+from runner.binding.blame import RowError
+from runner.binding.cast.kind import NATURAL
+from runner.binding.fetching import TODAY, Rules, output_field
 from runner.model.signature import Signature, TensorSpec
+from runner.preflight.begun import ruled
 from runner.tensor import Strings
 
 BATCH = pa.RecordBatch.from_pydict({"x": np.arange(3, dtype=np.float32)})
@@ -26,14 +30,26 @@ def spec(dtype: str, shape: Any, encoding: Any = "dense") -> TensorSpec:
     return TensorSpec("y", dtype, shape, "y:0", encoding)
 
 
-def binding(output: TensorSpec, encoding: str = "fixed_shape_tensor", outputs: Any = None, rows: Any = None) -> Binding:
+def binding(
+    output: TensorSpec,
+    encoding: str = "fixed_shape_tensor",
+    outputs: Any = None,
+    rows: Any = None,
+    rules: Rules = TODAY,
+) -> Binding:
     inputs = {"x": TensorSpec("x", "float32", (rows,), "x:0")}
     columns = Columns.model_validate({"outputs": outputs})
-    return bind(columns, BATCH.schema, Signature("s", "", inputs, {"y": output}), encoding)
+    return bind(columns, BATCH.schema, Signature("s", "", inputs, {"y": output}), encoding, rules=rules)
 
 
-def fetched(output: TensorSpec, tensor: Any, encoding: str = "fixed_shape_tensor", outputs: Any = None) -> pa.Array:
-    column = binding(output, encoding, outputs).fetch(BATCH, {"y": tensor}).column("y")
+def fetched(
+    output: TensorSpec,
+    tensor: Any,
+    encoding: str = "fixed_shape_tensor",
+    outputs: Any = None,
+    rules: Rules = TODAY,
+) -> pa.Array:
+    column = binding(output, encoding, outputs, rules=rules).fetch(BATCH, {"y": tensor}).column("y")
     column.validate(full=True)
     return column
 
@@ -60,7 +76,15 @@ ELEMENT = pa.field("item", pa.float32(), nullable=False)
         ("uint2", (None,), "list", pa.uint8()),
         ("qint32", (None,), "list", pa.int32()),
         ("bool", (None,), "list", pa.bool_()),
-        ("string", (None,), "fixed_shape_tensor", pa.binary()),
+        ("string", (None,), "fixed_shape_tensor", pa.string()),
+        ("float32", (None, 1), "fixed_shape_tensor", pa.float32()),
+        ("float32", (None, 1), "list", pa.float32()),
+        ("int64", (None, 1, 1), "binary", pa.int64()),
+        ("bool", (None, 1), "fixed_shape_tensor", pa.bool_()),
+        ("string", (None, 1), "list", pa.string()),
+        ("complex64", (None, 1), "list", NATURAL["complex64"]),
+        ("float32", (None, 1, 2), "fixed_shape_tensor", pa.fixed_shape_tensor(pa.float32(), (1, 2))),
+        ("float32", (None, None, 1), "list", pa.list_(pa.field("item", pa.list_(ELEMENT, 1), nullable=False))),
         ("float32", (None, 4), "fixed_shape_tensor", pa.fixed_shape_tensor(pa.float32(), (4,))),
         ("float32", (None, 2, 3), "fixed_shape_tensor", pa.fixed_shape_tensor(pa.float32(), (2, 3))),
         ("float32", (None, 4), "list", pa.list_(ELEMENT, 4)),
@@ -71,7 +95,7 @@ ELEMENT = pa.field("item", pa.float32(), nullable=False)
         ("bool", (None, 5), "binary", pa.binary(5)),
         ("bfloat16", (None, 2), "binary", pa.binary(8)),
         ("int64", (None, None, 3), "binary", pa.binary()),
-        ("string", (None, 2), "binary", pa.list_(pa.field("item", pa.binary(), nullable=False), 2)),
+        ("string", (None, 2), "binary", pa.list_(pa.field("item", pa.string(), nullable=False), 2)),
         ("bool", (None, 2), "fixed_shape_tensor", pa.list_(pa.field("item", pa.bool_(), nullable=False), 2)),
     ],
     ids=str,
@@ -81,6 +105,75 @@ def test_the_column_of_an_output(dtype: str, shape: Any, encoding: str, expected
     assert field is not None
     assert (field.name, field.type, field.nullable) == ("y", expected, False)
     assert field.type.equals(expected)
+
+
+@pytest.mark.parametrize("encoding", ["fixed_shape_tensor", "list", "binary"])
+@pytest.mark.parametrize("shape", [(None, 1), (None, 1, 1)], ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int64", "bool", "complex128", "bfloat16", "string"])
+def test_a_row_of_exactly_one_value_becomes_that_value(dtype: str, shape: Any, encoding: str) -> None:
+    flat: Any = {
+        "bool": np.array([True, False, True]),
+        "bfloat16": (np.array([0, 1, 2], np.float32).view(np.uint32) >> 16).astype(np.uint16),
+        "string": Strings(pa.array([b"a", b"", "ä".encode()]), (3,)),
+    }.get(dtype)
+    flat = np.arange(3).astype(dtype) if flat is None else flat
+    tensor = replace(flat, shape=(3, *shape[1:])) if dtype == "string" else flat.reshape(3, *shape[1:])
+    column = fetched(spec(dtype, shape), tensor, encoding)
+    assert column.equals(fetched(spec(dtype, (None,)), flat, encoding))
+    bound = binding(spec(dtype, shape), encoding)
+    assert bound.identity()["outputs"]["y"]["row"] == [], "the plan says what is written"
+    assert bound.outputs[0].row == shape[1:], "and people are shown what the signature says"
+
+
+def test_a_number_of_one_value_rows_is_written_without_a_copy() -> None:
+    tensor = np.arange(3, dtype=np.float64).reshape(3, 1)
+    column = fetched(spec("float64", (None, 1)), tensor)
+    assert column.type == pa.float64()
+    assert column.buffers()[1].address == tensor.__array_interface__["data"][0]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "expected"),
+    [
+        ("fixed_shape_tensor", pa.fixed_shape_tensor(pa.float32(), (1,))),
+        ("list", pa.list_(ELEMENT, 1)),
+        ("binary", pa.binary(4)),
+    ],
+)
+def test_a_shape_of_the_job_keeps_the_tensor_of_one_value(encoding: str, expected: pa.DataType) -> None:
+    for outputs in ({"y": {"shape": [1]}}, {"y": {"of": "y", "shape": [1]}}):
+        column = fetched(spec("float32", (None, 1)), np.ones((3, 1), np.float32), encoding, outputs)
+        assert column.type == expected
+        assert len(column) == 3
+
+
+def test_the_empty_shape_says_that_each_row_is_one_value() -> None:
+    rule = {"y": {"shape": []}}
+    for shape, tensor in (
+        (None, np.ones((3, 1))),
+        (None, np.ones((3, 1, 1))),
+        (None, np.ones(3)),
+        ((None, None), np.ones((3, 1))),
+        ((None, 1), np.ones((3, 1))),
+        ((None,), np.ones(3)),
+    ):
+        assert fetched(spec("float64", shape), tensor, outputs=rule).to_pylist() == [1, 1, 1]
+    with pytest.raises(DataError, match="it is float64\\[3, 2\\]; the signature promised") as caught:
+        fetched(spec("float64", (None, None)), np.ones((3, 2)), outputs=rule)
+    assert caught.value.facts["code"] == "MODEL_OUTPUT"
+    assert "found 'shape: []' in the job; the signature says float64[?, 2]" in refused(
+        spec("float64", (None, 2)), outputs=rule
+    )
+
+
+def test_by_the_rules_of_older_versions_the_tensor_and_the_bytes_stay() -> None:
+    first = Rules(text=False, single=False)
+    kept = fetched(spec("float32", (None, 1)), np.ones((3, 1), np.float32), rules=first)
+    assert kept.type == pa.fixed_shape_tensor(pa.float32(), (1,))
+    said = fetched(spec("string", (None,)), Strings(pa.array([b"a", b"\xff", b""]), (3,)), rules=first)
+    assert said.type == pa.binary()
+    assert [ruled(binding(spec("float32", (None, 1)), rules=rules)) for rules in (Rules(), first)] == [True, False]
+    assert not ruled(binding(spec("float32", (None, 4))))
 
 
 def test_bytes_say_what_they_hold() -> None:
@@ -141,20 +234,23 @@ def test_every_column_reads_back_from_parquet(dtype: str, shape: Any, encoding: 
 
 def test_strings_of_wide_offsets_and_slices_become_plain_bytes() -> None:
     values = pa.array([b"skipped", b"a", b"\xff", b""], pa.large_binary()).slice(1)
-    column = fetched(spec("string", (None,)), Strings(values, (3,)))
+    column = fetched(spec("string", (None,)), Strings(values, (3,)), rules=Rules(text=False))
     assert column.type == pa.binary()
     assert column.to_pylist() == [b"a", b"\xff", b""]
 
 
-def test_decoded_strings_are_text_and_the_first_row_that_is_none_is_named() -> None:
-    rule = {"y": {"decode": "utf-8"}}
+@pytest.mark.parametrize(("outputs", "rules"), [(None, Rules()), ({"y": {"decode": "utf-8"}}, Rules(text=False))])
+def test_strings_are_text_and_the_rows_that_are_none_are_named(outputs: Any, rules: Rules) -> None:
     good = Strings(pa.array(["ä", "b", "c", "d", "e", "f"]).cast(pa.binary()), (3, 2))
-    column = fetched(spec("string", (None, 2)), good, outputs=rule)
+    column = fetched(spec("string", (None, 2)), good, outputs=outputs, rules=rules)
     assert column.to_pylist() == [["ä", "b"], ["c", "d"], ["e", "f"]]
     bad = Strings(pa.array([b"a", b"b", b"c", b"\xff", b"\xfe", b"\xfd"]), (3, 2))
-    with pytest.raises(DataError, match="output 'y' to column 'y': row 1 of the batch is no UTF-8 \\(2 such rows") as e:
-        fetched(spec("string", (None, 2)), bad, outputs=rule)
+    with pytest.raises(RowError, match="output 'y' to column 'y': row 1 of the batch is no UTF-8 \\(2 such rows") as e:
+        fetched(spec("string", (None, 2)), bad, outputs=outputs, rules=rules)
     assert e.value.facts == {"code": "ROW_UTF8", "column": "y", "row": 1, "rows": 2}
+    assert e.value.at.tolist() == [1, 2]
+    assert "`output: {strings: binary}`" in e.value.message
+    assert all("`output: {strings: binary}`" in story for story in e.value.stories)
 
 
 @pytest.mark.parametrize(

@@ -167,8 +167,7 @@ def test_an_output_that_follows_the_padded_width_is_cut_to_the_length_of_each_ro
     elif tail:
         out = np.stack([out, out], axis=2)
     found = binding.fetch(batch, {"y": out}).column(0).to_pylist()
-    expected = [[value.encode() if isinstance(value, str) else value for value in row] for row in rows]
-    assert found == [[[value] * 2 if tail else value for value in row] for row in expected]
+    assert found == [[[value] * 2 if tail else value for value in row] for row in rows]
 
 
 def test_an_output_of_another_width_is_not_cut_by_guess() -> None:

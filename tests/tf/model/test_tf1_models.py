@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.errors import ModelError
-from jobs.job import Job
+from jobs.job import Columns, Job
 from runner import engine
 from runner.driver.launch import RunOptions, launch
 from runner.engine import EngineOptions
@@ -104,11 +104,15 @@ def test_the_graph_and_a_call_say_what_a_signature_leaves_out(shapeless: Path, t
         }
     )
     done = launch(job, RunOptions(in_process=True))
-    assert [row["y"] for row in done.dataset().to_table().to_pylist()] == [[2 * value] for value in values.tolist()]
+    assert done.dataset().to_table()["y"].to_pylist() == (2 * values).tolist(), "one value a row, as the call showed"
     notes = preflight(job).notes
     assert [note.partition(" is ")[0] for note in notes] == ["input 'x'"] * (signature == "scalar") + [
         "the rank of output 'y'"
     ]
+    assert "`outputs: {y: {shape: []}}` in the job saves that" in notes[-1]
+    said = job.model_copy(update={"columns": Columns.model_validate({"outputs": {"y": {"shape": []}}})})
+    assert preflight(said).plan.id == done.plan_id, "it is the same plan without the call"
+    assert launch(said, RunOptions(in_process=True)).rows_run == 0
     np.testing.assert_array_equal(call(shapeless, None, signature, x=values[:, None]), 2 * values[:, None])
 
 

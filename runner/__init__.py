@@ -67,8 +67,8 @@ from runner.api import (  # noqa: E402
 )
 
 if _TYPES:
+    from connectors.output.look.sweep import Sweep
     from connectors.output.status import Status
-    from connectors.output.sweep import Sweep
     from connectors.output.verification import Verification
     from runner.cluster.submit import Submitted
     from runner.driver.handle import Handle
@@ -125,7 +125,7 @@ _RETURNED = {
     "Snapshot": "runner.measure.snapshot",
     "Status": "connectors.output.status",
     "Submitted": "runner.cluster.submit",
-    "Sweep": "connectors.output.sweep",
+    "Sweep": "connectors.output.look.sweep",
     "Verification": "connectors.output.verification",
     "Watch": "runner.driver.watch",
 }

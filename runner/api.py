@@ -18,8 +18,8 @@ from runner.report.wording import python_words
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from connectors.output.look.sweep import Sweep
     from connectors.output.status import Status
-    from connectors.output.sweep import Sweep
     from connectors.output.verification import Verification
     from runner.cluster.submit import Submitted
     from runner.driver.handle import Handle
@@ -44,6 +44,7 @@ def run(
     progress: bool = True,
     overwrite: bool = False,
     takeover: bool = False,
+    repair: bool = False,
     wait_for_driver_s: float = 0.0,
     model_cache: str | None = None,
 ) -> Result:
@@ -57,6 +58,7 @@ def run(
     progress:   show how far it is.
     overwrite:  remove what earlier jobs published in this output, and begin anew; what was begun so, goes on.
     takeover:   although another driver writes there; it stops when it next looks.
+    repair:     read every part, and compute again what is missing or damaged, also after all was done.
     wait_for_driver_s: how long at most to wait for another driver that writes there; then it goes on by itself.
     model_cache: folder for copies of remote models, on this machine and those of the workers; None: each user's own.
     raises:     RunnerError; Interrupted, a KeyboardInterrupt. What was finished stays, and the same call continues.
@@ -66,7 +68,7 @@ def run(
 
     wanted = _job(job, overrides)
     latest: dict[str, Snapshot] = {}
-    options = _options(in_process, address, overwrite, takeover, wait_for_driver_s, model_cache)
+    options = _options(in_process, address, overwrite, takeover, repair, wait_for_driver_s, model_cache)
     try:
         return launch(
             wanted,
@@ -92,6 +94,7 @@ def start(
     progress: bool = True,
     overwrite: bool = False,
     takeover: bool = False,
+    repair: bool = False,
     wait_for_driver_s: float = 0.0,
     model_cache: str | None = None,
 ) -> Handle:
@@ -100,7 +103,7 @@ def start(
     from runner.report.display import NoDisplay, NotebookDisplay, display_for, in_notebook
 
     wanted = _job(job, overrides)
-    options = _options(in_process, address, overwrite, takeover, wait_for_driver_s, model_cache)
+    options = _options(in_process, address, overwrite, takeover, repair, wait_for_driver_s, model_cache)
     # A notebook's display belongs to the cell that opened it: it must be opened here, not in the thread.
     screen = NotebookDisplay() if progress and in_notebook() else None
     display: Any = (lambda: screen) if screen else display_for if progress else NoDisplay
@@ -114,13 +117,14 @@ def plan(
     in_process: bool = False,
     overwrite: bool = False,
     takeover: bool = False,
+    repair: bool = False,
     model_cache: str | None = None,
 ) -> Preflight:
     """Bind the job to its model and its input, cut it into shards, and look at the output.
 
     Starts nothing; writes nothing but rows that lie in memory.
 
-    in_process, overwrite, takeover: as for `run`; `Preflight.outlook` says what a run with them would meet.
+    in_process, overwrite, takeover, repair: as for `run`; `Preflight.outlook` says what a run with them would meet.
     raises: JobError, with all that is wrong.
     """
     from connectors.models.cache import CacheSettings
@@ -129,7 +133,7 @@ def plan(
     from runner.preflight.preflight import preflight
 
     ready = preflight(_job(job, overrides), CacheSettings(model_cache), overwrite=overwrite)
-    return foreseen(ready, Terms(overwrite, takeover), in_process=in_process)
+    return foreseen(ready, Terms(overwrite, takeover, repair), in_process=in_process)
 
 
 @python_words()
@@ -268,7 +272,7 @@ def sweep(output: Place, *, dry_run: bool = False, options: dict[str, OptionValu
     output:  as for `attach`.
     dry_run: say what would go, and touch nothing.
     """
-    from connectors.output.sweep import sweep as remove
+    from connectors.output.look.sweep import sweep as remove
 
     return remove(_output(output, options), dry_run=dry_run)
 
@@ -299,6 +303,7 @@ def _options(
     address: str | None,
     overwrite: bool,
     takeover: bool,
+    repair: bool,
     wait_for_driver_s: float,
     model_cache: str | None,
 ) -> RunOptions:
@@ -310,6 +315,7 @@ def _options(
         address=address,
         overwrite=overwrite,
         takeover=takeover,
+        repair=repair,
         wait_for_driver_s=wait_for_driver_s,
         cache=CacheSettings(model_cache),
     )

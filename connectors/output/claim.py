@@ -1,7 +1,8 @@
 """Whether a directory may be taken for a plan: what is there already, whose it is, and what makes room for it.
 
 The invariant: nothing is removed but `_SUCCESS`, the parts that an old manifest lists, that have a receipt or that
-carry the header of an old plan, and the receipts of those; and only with `--overwrite`.
+carry the header of an old plan, and the receipts of those; and only with `--overwrite`, or with `--repair` what is
+damaged.
 """
 
 from __future__ import annotations
@@ -86,7 +87,10 @@ def _foreign(store: Store, name: str) -> OutputError:
 def _other(store: Store, plan: Plan, plan8: str, name: str) -> OutputError:
     then = decode(store.read(Layout(plan8).plan))
     differs = _difference(then, plan) if then else "its plan is not there any more"
-    return OutputError(f"cannot write into '{store.url}': it holds '{name}' of another job: {differs}; {OVERWRITE_WAY}")
+    return OutputError(
+        f"cannot write into '{store.url}': it holds '{name}' of another job: {differs}; {OVERWRITE_WAY}",
+        differs=differs,
+    )
 
 
 def _difference(then: dict[str, Any], plan: Plan) -> str:
@@ -116,8 +120,8 @@ def read_manifest(store: Store, success: Mapping[str, Any]) -> dict[str, Any]:
     if edited or manifest.get("plan_id") != success.get("plan_id") or not isinstance(manifest.get("parts"), list):
         what = "is not there" if content is None else "was changed after it was written"
         raise OutputError(
-            f"cannot use the output '{store.url}': its manifest '{name}' {what}; restore it, or replace the output "
-            "with --overwrite"
+            f"cannot use the output '{store.url}': its manifest '{name}' {what}; restore it, or write it again with "
+            "--repair, which reads all parts"
         )
     return manifest
 
@@ -140,7 +144,7 @@ def check_plan(store: Store, names: Layout, plan: Plan) -> None:
         differs = _difference(then, plan) if then else "it is torn or empty"
         raise OutputError(
             f"cannot go on in '{store.url}': '{names.plan}' was changed after it was written: {differs}"
-            "; restore it, or choose another output url"
+            "; restore it, write it again with --repair, or choose another output url"
         )
 
 

@@ -101,24 +101,24 @@ class OutputDirectory:
 
     # driver side
 
-    def claim(self, plan: Plan, *, overwrite: bool = False, takeover: bool = False) -> Claim:
+    def claim(self, plan: Plan, *, overwrite: bool = False, takeover: bool = False, repair: bool = False) -> Claim:
         """Take this directory for `plan`: the first time, again, or not at all.
 
-        overwrite, takeover: see `Terms`.
+        overwrite, takeover, repair: see `Terms`.
         raises:     BusyError where another driver writes; OutputError where it cannot be written, or where it holds a
                     table that is not of this job: of another job, naming what differs, or anybody's.
         """
-        terms = Terms(overwrite, takeover)
+        terms = Terms(overwrite, takeover, repair)
         found = survey(self.store, self._names, plan, self.epochs, terms)
         if not found.planned:
-            (write_plan if overwrite else require_plan)(self.store, self._names, plan)
+            (write_plan if overwrite or repair else require_plan)(self.store, self._names, plan)
         if found.state == "finished":
             return Claim("finished", found.epoch)
         failpoint("D3.after")
-        epoch = self.epochs.begin(takeover=takeover, **({"cleared": False} if found.anew else {}))
+        epoch = self.epochs.begin(takeover=takeover, **found.facts)
         failpoint("D4.after")
         try:
-            self._make_room(found, epoch, takeover)
+            self._make_room(found, epoch, terms)
             warning = self._probe_store(epoch)
         except BaseException:
             self.epochs.end(epoch, "failed")
@@ -135,11 +135,14 @@ class OutputDirectory:
             if found.state == "finished":
                 done = self.finished(plan)
             else:
-                done = {} if found.anew else self._receipts.done(plan) | self._promotable(plan)
+                done = {} if found.anew else self._receipts.done(plan, found.going) | self._promotable(plan)
+                done = {shard: receipt for shard, receipt in done.items() if shard not in (found.lost or ())}
         except RunnerError as error:
             return Outlook("refused", len(plan.shards), plan.rows, error=error)
         rows = sum(plan.shards[shard].rows for shard in done)
-        return Outlook(found.state, len(plan.shards), plan.rows, len(done), rows, len(found.going))
+        return Outlook(
+            found.state, len(plan.shards), plan.rows, len(done), rows, len(found.going), len(found.lost or ())
+        )
 
     def done(self, plan: Plan) -> dict[int, Receipt]:
         """The shards that are done, for a schedule. Receipts may be provisional until `finish`; see `Receipts.done`."""
@@ -160,9 +163,8 @@ class OutputDirectory:
         receipts = receipts_of(read_manifest(self.store, read_success(self.store, plan)))
         listed = self.store.sizes("")
         parts = {name: size for name, size in listed.items() if is_read(name)}
-        self._receipts.require_parts(
-            receipts, parts, "use the finished", "see 'runner verify'; --overwrite begins anew"
-        )
+        advice = "see 'runner verify'; --repair computes again what is missing or damaged, --overwrite begins anew"
+        self._receipts.require_parts(receipts, parts, "use the finished", advice)
         return {receipt.shard: receipt for receipt in receipts}
 
     def record(self, success: Success, failures: Sequence[Failure]) -> Receipt:
@@ -226,7 +228,10 @@ class OutputDirectory:
         parts = {name: size for name, size in listed.items() if is_read(name)}
         given = receipts.values() if isinstance(receipts, Mapping) else receipts
         complete = self._receipts.complete(plan, given, parts)
-        again = "move away what is not of this job, and run the same command again to recompute what is missing"
+        again = (
+            "move away what is not of this job, and run the same command again to recompute what is missing, with "
+            "--repair what is damaged, too"
+        )
         self._receipts.require_parts(complete, parts, "finish", again)
         self._receipts.require_rejects(complete)
         require_plan(self.store, self._names, plan)
@@ -258,11 +263,15 @@ class OutputDirectory:
     def _receipts(self) -> Receipts:
         return Receipts(self.store, self._names, self._parts)
 
-    def _make_room(self, found: Survey, epoch: int, takeover: bool) -> None:
+    def _make_room(self, found: Survey, epoch: int, terms: Terms) -> None:
         """Remove what was found to go. Until that is noted as done, a plan that begins anew begins anew again."""
         may = partial(self.epochs.require_newest, epoch)
-        if found.anew or found.going:
-            clear(self.store, found.going, self._names.plan8, may, keep=not found.anew, takeover=takeover)
+        if terms.repair:
+            for name in found.going:
+                may()
+                self.store.remove(name)
+        elif found.anew or found.going:
+            clear(self.store, found.going, self._names.plan8, may, keep=not found.anew, takeover=terms.takeover)
         if found.anew:
             may()
             self.epochs.note(epoch, {"cleared": True})

@@ -6,6 +6,7 @@ so that a plan that says what a run would meet and the run itself cannot disagre
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -20,8 +21,9 @@ from connectors.output.claim import (
 )
 from connectors.output.epoch import Epochs
 from connectors.output.layout import SUCCESS, Layout
+from connectors.output.repair import damage
 from connectors.store.store import Store
-from jobs.errors import RunnerError
+from jobs.errors import OutputError, RunnerError
 from jobs.plan import Plan
 
 State = Literal["new", "resumed", "finished"]
@@ -34,10 +36,13 @@ class Terms:
     overwrite: remove what earlier jobs published here, and begin anew; a plan that was begun so, and did not finish,
                goes on.
     takeover:  although another driver writes here; it stops when it next looks.
+    repair:    what is missing or damaged of this job is computed again, after `_SUCCESS` too: every part is read, and
+               those that are not as they should be go. The other parts stay.
     """
 
     overwrite: bool = False
     takeover: bool = False
+    repair: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,7 @@ class Survey:
     state:    new: nothing of it is there; resumed: an earlier driver began it; finished: all is done.
     epoch:    of the driver that finished; 0 where none did.
     planned:  its plan is there, whole.
+    lost:     of a repair: shards whose parts were there, and are to be computed again. None: it is no repair.
     anew:     all parts of the plan that are there go, too: --overwrite begins it.
     going:    names of the files that are removed first.
     """
@@ -54,8 +60,14 @@ class Survey:
     state: State
     epoch: int = 0
     planned: bool = False
+    lost: tuple[int, ...] | None = None
     anew: bool = False
     going: tuple[str, ...] = ()
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What the epoch of the driver says from its first moment."""
+        return ({"cleared": False} if self.anew else {}) | ({} if self.lost is None else {"repairs": list(self.lost)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +77,7 @@ class Outlook:
     state:   new: nothing of the job is there, or it goes; resumed: what is done stays, and the rest is computed;
              finished: a run would do nothing; refused: it would end with `error`.
     shards_done, rows_done:  what a run would not compute again.
-    removed: files that it would remove first.
+    removed: files that it would remove first. lost: shards that it would repair.
     """
 
     state: State | Literal["refused"]
@@ -74,6 +86,7 @@ class Outlook:
     shards_done: int = 0
     rows_done: int = 0
     removed: int = 0
+    lost: int = 0
     error: RunnerError | None = None
 
     @property
@@ -84,6 +97,8 @@ class Outlook:
         match self.state:
             case "new":
                 return f"new: nothing of this job is there{first}" if not first else f"new{first}"
+            case "resumed" if self.lost:
+                return f"repairs {self.lost:,} of {self.shards:,} shards; {done} stay"
             case "resumed":
                 return f"continues: {done} are done{first}"
             case "finished":
@@ -104,13 +119,39 @@ def survey(store: Store, names: Layout, plan: Plan, epochs: Epochs, terms: Terms
     present = store.names("")
     if terms.overwrite:
         return _overwriting(store, names, plan, epochs, terms, present)
-    refuse_other_parts(store, names, plan, present)
-    success = read_success(store, plan) if SUCCESS in present else None
+    try:
+        refuse_other_parts(store, names, plan, present)
+        success = read_success(store, plan) if SUCCESS in present else None
+    except OutputError as error:
+        if terms.repair and "differs" in error.facts:
+            raise _other_plan(store, str(error.facts["differs"])) from None
+        raise
+    if terms.repair:
+        return _repairing(store, names, plan, epochs, terms, success)
     whole = planned(store, names, plan)
     if success is not None:
         return Survey("finished", int(success["epoch"]), whole)
     before = epochs.refuse_rival(takeover=terms.takeover)
     return Survey("resumed" if before else "new", planned=whole)
+
+
+def _other_plan(store: Store, differs: str) -> OutputError:
+    return OutputError(
+        f"cannot repair '{store.url}': what is there is of another plan: {differs}; a part is computed again from the "
+        "same input, model and mapping only: bring these back, or begin anew with --overwrite",
+        differs=differs,
+    )
+
+
+def _repairing(
+    store: Store, names: Layout, plan: Plan, epochs: Epochs, terms: Terms, success: Mapping[str, Any] | None
+) -> Survey:
+    before = epochs.refuse_rival(takeover=terms.takeover)
+    found = damage(store, names, plan, success)
+    if success is not None and not found.going:
+        return Survey("finished", int(success["epoch"]))
+    state: State = "resumed" if before or success else "new"
+    return Survey(state, lost=found.shards, going=found.going)
 
 
 def _overwriting(store: Store, names: Layout, plan: Plan, epochs: Epochs, terms: Terms, present: list[str]) -> Survey:

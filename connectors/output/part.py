@@ -66,7 +66,8 @@ class Parts:
             if self.store.stat(name) is None:
                 return None
             raise OutputError(
-                f"cannot use '{self.store.child(name)}': {error.message}; it stays as it is; {OTHER_WAY}"
+                f"cannot use '{self.store.child(name)}': {error.message}; it stays as it is; compute it again with "
+                f"--repair, {OTHER_WAY}"
             ) from error
         receipt = _receipt(cast(Mapping[str, Any], header or {}), self.names, shard, size)
         if receipt is None or receipt.rows_out != rows:

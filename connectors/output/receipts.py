@@ -6,7 +6,7 @@ and that part is listed; any other is rebuilt from the header.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -35,14 +35,15 @@ class Receipts:
     names: Layout
     parts: Parts
 
-    def done(self, plan: Plan) -> dict[int, Receipt]:
+    def done(self, plan: Plan, without: Collection[str] = ()) -> dict[int, Receipt]:
         """The shards whose parts are listed: what is left to do, without reading a million documents.
 
+        without:  parts that are there and do not count.
         returns:  receipts; provisional ones, with the rows of the plan, where both part and receipt are listed:
                   `complete` reads them. Parts without a receipt are looked into now: what is not ours is an error.
         cost:     two listings; below 1 kB for each shard.
         """
-        listed = self.store.sizes("")
+        listed = {name: size for name, size in self.store.sizes("").items() if name not in without}
         noted = {shard_of_receipt(name) for name in self.store.names(self.names.receipts)}
         known: dict[int, Receipt] = {}
         unread: list[Shard] = []
@@ -96,8 +97,8 @@ class Receipts:
                 receipt = named[name]
                 raise OutputError(
                     f"cannot finish '{self.store.url}': the reject file '{name}' is gone, which held"
-                    f" {counted(receipt.rows_rejected, 'row')}; restore it, or delete '{receipt.part}' too and run the"
-                    " same command again to compute both"
+                    f" {counted(receipt.rows_rejected, 'row')}; restore it, or run the same command with --repair,"
+                    f" which computes '{receipt.part}' again, too"
                 )
 
     def drop_rejects(self, receipts: Iterable[Receipt]) -> None:

@@ -29,16 +29,18 @@ from jobs.plan import Plan
 from jobs.words import counted
 
 _THREADS = 16
+_MOST_NAMED = 10
 _MOST_RECEIPTS = 10_000  # read for the causes of retries and rejects: a glance must not take minutes
 
-State = Literal["absent", "running", "stopped", "finished"]
+State = Literal["absent", "running", "stopped", "incomplete", "finished"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Status:
     """An output directory at a glance.
 
-    state:      running: a driver was heard of lately, by the store's own times; stopped: none was, or it ended.
+    state:      incomplete: all was written, and something of it is not there any more, see `damage`;
+                running: a driver was heard of lately, by the store's own times; stopped: none was, or it ended.
     rows_done:  rows of the shards whose parts are there.
     rows_in_hand: rows done of the shards that a living driver works on, when it was last heard.
     bytes:      of the parts that are there.
@@ -49,9 +51,10 @@ class Status:
     error:      what ended it, where it failed.
     command:    what that driver was started with, and what continues; "" where that is not known.
     waits_for:  what it had no room for in the cluster, when it was last heard.
+    damage:     what is missing after all was written, in words; sizes and names only: `verify` reads the parts.
     mode:       how parts get their names. warning: what this store cannot promise.
     failures:   see `Failure.document`.
-    rows_rejected, codes, nan_rows, nonfinite_rows, unseen_rows, changed_rows:  as the receipts of the shards that are
+    codes, nan_rows, nonfinite_rows, unseen_rows, changed_rows:  as the receipts of the shards that are
                 done tell.
     bad_files:  files that were skipped, with the code, and files of which rows could not be read, with how many.
     """
@@ -75,7 +78,6 @@ class Status:
     mode: str = ""
     warning: str = ""
     failures: tuple[dict[str, Any], ...] = ()
-    rows_rejected: int = 0
     codes: dict[str, int] = field(default_factory=dict)
     nan_rows: int = 0
     nonfinite_rows: int = 0
@@ -85,6 +87,12 @@ class Status:
     command: str = ""
     waits_for: str = ""
     rows_in_hand: int = 0
+    error: str = ""
+    damage: str = ""
+
+    @property
+    def rows_rejected(self) -> int:
+        return sum(self.codes.values())
 
     @property
     def retries(self) -> int:
@@ -101,8 +109,6 @@ class Status:
         """Those that are done, and those in hand: what grows while a shard is worked on."""
         return self.rows_done + self.rows_in_hand
 
-    error: str = ""
-
     @property
     def share(self) -> float:
         """Done and in hand, from 0 to 1; by shards where there are no rows."""
@@ -115,7 +121,12 @@ class Status:
         return self.state == "stopped" and self.epoch > 0 and not self.ended
 
     def document(self) -> dict[str, Any]:
-        return asdict(self) | {"attempts": self.attempts, "retries": self.retries, "failures": list(self.failures)}
+        return asdict(self) | {
+            "rows_rejected": self.rows_rejected,
+            "attempts": self.attempts,
+            "retries": self.retries,
+            "failures": list(self.failures),
+        }
 
     def __repr__(self) -> str:
         told = "".join(f", {name} {value}" for name, value in self._facts().items() if name != "output")
@@ -156,16 +167,19 @@ def read_status(output: Output, seen: dict[str, dict[str, Any]] | None = None) -
     plan = _plan(store, names)
     done = {shard_of_part(name): size for name, size in listed.items() if plan8_of_part(name) == names.plan8}
     finished = SUCCESS in listed
+    damage = _damage(plan, names, listed, decode(store.read(SUCCESS)) or {}) if finished else ""
     last = Epochs(store, names).latest() if not finished else None
     beat = last.document if last else _last_document(store, names)
     receipts = _receipts(store, names, {} if seen is None else seen)
     failures = tuple({one["attempt"]: one for one in _failures(receipts, beat)}.values())
-    unread = sum((Counter(one.get("bad_files", {})) for one in receipts), Counter[str]())
+    told = _parts(store, names, len(plan.shards)) if finished and len(receipts) < len(plan.shards) else receipts
+    unread = sum((Counter(one.get("bad_files", {})) for one in told), Counter[str]())
     rate = beat.get("rows_per_s")
-    state = _state(finished, last)
+    state = _state(finished, last) if not damage else "incomplete"
     return Status(
         output=store.url,
         state=state,
+        damage=damage,
         plan_id=plan.id,
         shards=len(plan.shards),
         shards_done=len(done),
@@ -187,9 +201,8 @@ def read_status(output: Output, seen: dict[str, dict[str, Any]] | None = None) -
         waits_for=str(beat.get("waits_for", "")),
         rows_in_hand=_rows_in_hand(plan, done, beat) if state == "running" else 0,
         error=str(beat.get("error", "")),
-        rows_rejected=sum(one.get("rows_rejected", 0) for one in receipts),
-        codes=dict(sum((Counter(one.get("codes", {})) for one in receipts), Counter[str]()).most_common()),
-        **{name: sum(one.get(name, 0) for one in receipts) for name in ODD},
+        codes=dict(sum((Counter(one.get("codes", {})) for one in told), Counter[str]()).most_common()),
+        **{name: sum(one.get(name, 0) for one in told) for name in ODD},
         bad_files=plan.skipped | {file: f"{counted(rows, 'row')} could not be read" for file, rows in unread.items()},
     )
 
@@ -206,6 +219,19 @@ def current_layout(store: Store, listed: Mapping[str, int]) -> Layout | None:
         key=lambda names: (names.plan8 in with_parts, str(_last_document(store, names).get("heartbeat", ""))),
         default=None,
     )
+
+
+def _damage(plan: Plan, names: Layout, listed: Mapping[str, int], success: Mapping[str, Any]) -> str:
+    """What is not there although `_SUCCESS` says so, "" where all seems to be."""
+    parts = {shard_of_part(name): size for name, size in listed.items() if plan8_of_part(name) == names.plan8}
+    missing = [shard for shard in range(len(plan.shards)) if shard not in parts]
+    if missing:
+        few = ", ".join(map(str, missing[:_MOST_NAMED])) + (", ..." if len(missing) > _MOST_NAMED else "")
+        return f"{len(missing):,} of {len(plan.shards):,} parts are missing (of shards {few})"
+    found, written = sum(parts.values()), success.get("bytes")
+    if isinstance(written, int) and written != found:
+        return f"its parts have {found:,} bytes, {written:,} were written"
+    return ""
 
 
 def _state(finished: bool, last: Heartbeat | None) -> State:
@@ -240,6 +266,15 @@ def _receipts(store: Store, names: Layout, seen: dict[str, dict[str, Any]]) -> l
         read = threads.map(lambda name: decode(store.read(f"{names.receipts}/{name}")), new)
         seen |= {name: receipt for name, receipt in zip(new, read, strict=True) if receipt is not None}  # else torn
     return [seen[name] for name in listed if name in seen]
+
+
+def _parts(store: Store, names: Layout, shards: int) -> list[dict[str, Any]]:
+    """What the manifest says of the parts: a driver that ended at the wrong moment left a receipt out."""
+    if shards > _MOST_RECEIPTS:
+        return []
+    success = decode(store.read(SUCCESS)) or {}
+    manifest = decode(store.read(str(success.get("manifest", names.plan)))) or {}
+    return [part for part in manifest.get("parts", ()) if isinstance(part, dict)]
 
 
 def _failures(receipts: Sequence[Mapping[str, Any]], last: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

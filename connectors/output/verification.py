@@ -111,6 +111,11 @@ def verify(output: Output, *, deep: bool = False) -> Verification:
     store = Store(output.url, output.options)
     listed = store.sizes("")
     names, plan = read_plan(store, listed)
+    return prove(store, names, plan, listed, deep=deep)
+
+
+def prove(store: Store, names: Layout, plan: Plan, listed: Mapping[str, int], *, deep: bool) -> Verification:
+    """As `verify`, of a plan that is known. listed: the files directly in the output."""
     success = decode(store.read(SUCCESS)) if SUCCESS in listed else None
     manifest, problems = _manifest(store, plan, success) if SUCCESS in listed else ({}, [_unfinished(plan)])
     check = _Check(store, names, plan, manifest, deep)
@@ -153,7 +158,7 @@ def read_plan(store: Store, listed: Mapping[str, int]) -> tuple[Layout, Plan]:
     if document.get("plan_id") != digest(then) or digest(then)[:8] != names.plan8:
         raise OutputError(
             f"cannot read '{store.url}': '{names.plan}' was changed after it was written; restore it, or run again "
-            "with --overwrite"
+            "with --repair"
         )
     plan = Plan.from_document(then)
     kind = output_format(plan.identity)

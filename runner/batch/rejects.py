@@ -1,7 +1,7 @@
 """The rows of one attempt that are set aside, with their place and reason, until its part names them.
 
-Owns what becomes a row of a reject file (see `connectors.output.reject`) and the budget of the shard; refuses to know
-how rows were found to be bad. The invariant: with `on_bad_row: fail` the first row raises, with its place.
+Owns what becomes a row of a reject file (see `connectors.output.reject`) and the budget of the shard; refuses to
+know how rows were found to be bad. The invariant: with `on_bad_row: fail` the first row raises, with its place.
 """
 
 from __future__ import annotations

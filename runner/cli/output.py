@@ -16,7 +16,7 @@ from runner.cli.options import AsJson, OutputFlags, flattened
 from runner.cli.terminal import console, print_json, unread
 
 if TYPE_CHECKING:
-    from connectors.output.below import Below
+    from connectors.output.look.below import Below
     from jobs.job import Output
 
 
@@ -30,7 +30,7 @@ def status(
 
     Exit code: 0 finished, 3 running, 4 stopped, failed or incomplete, 5 nothing there; of several jobs the worst.
     """
-    from connectors.output.below import Below, outputs_below
+    from connectors.output.look.below import Below, outputs_below
     from connectors.output.status import read_status
     from runner.cli.view.output import EXIT_CODES, render_status
 
@@ -56,7 +56,7 @@ def status(
 
 
 def _several(parent: Output, below: Below, as_json: bool) -> int:
-    from connectors.output.below import statuses
+    from connectors.output.look.below import statuses
     from runner.cli.view.output import exit_code_of, render_statuses, statuses_document
 
     looks = [*statuses(parent, below.names)]
@@ -116,7 +116,7 @@ def sweep(
     as_json: AsJson = False,
 ) -> None:
     """Remove what dead attempts left in the output's staging folder, and nothing else."""
-    from connectors.output import sweep as sweeping
+    from connectors.output.look import sweep as sweeping
     from runner.cli.view.output import render_sweep
 
     swept = sweeping.sweep(place.read(), dry_run=dry_run)

@@ -47,6 +47,12 @@ class RunFlags:
     takeover: Annotated[
         bool, typer.Option("--takeover", help="Although another driver writes there; it stops when it next looks.")
     ] = False
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair", help="Read every part, and compute again what is missing or damaged, also after all was done."
+        ),
+    ] = False
     wait_for_driver: Annotated[
         str | None,
         typer.Option("--wait-for-driver", metavar="30s|6m|1h", help="At most, where another driver writes there."),
@@ -80,7 +86,7 @@ def plan(flags: JobFlags, how: RunFlags, as_json: AsJson = False) -> None:
     from runner.preflight.preflight import preflight
 
     job, options = _wanted(flags, how), _options(how)
-    terms = Terms(options.overwrite, options.takeover)
+    terms = Terms(options.overwrite, options.takeover, options.repair)
     ready = foreseen(preflight(job, options.cache, overwrite=options.overwrite), terms, in_process=options.in_process)
     if as_json:
         print_json(plan_document(ready))
@@ -108,6 +114,7 @@ def _options(how: RunFlags) -> RunOptions:
         address=how.address,
         overwrite=how.overwrite,
         takeover=how.takeover,
+        repair=how.repair,
         wait_for_driver_s=seconds_of("--wait-for-driver", how.wait_for_driver) if how.wait_for_driver else 0.0,
         cache=cache_settings(),
         metrics_file=how.metrics_file,

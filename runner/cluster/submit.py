@@ -217,7 +217,7 @@ def verdict(job: Submission) -> Status:
     raises: the error that says why it is not, with the exit code of the driver where that is one of ours.
     """
     status = read_status(job.output)
-    if status.state == "finished":
+    if status.state in ("finished", "incomplete"):
         proof = verify(job.output)
         if not proof.holds:
             problem = proof.problems[0]

@@ -66,7 +66,7 @@ class RunOptions:
     in_process: work in this process, without Ray.
     address:    of a running Ray cluster; 'local': a local Ray, whatever the size of the plan; None: a Ray that is
                 initialised here already, else a local one, or none for a plan of one shard: `runner.driver.alone`.
-    overwrite, takeover: see `connectors.output.outlook.Terms`.
+    overwrite, takeover, repair: see `connectors.output.outlook.Terms`.
     wait_for_driver_s: how long at most to wait for another driver that writes there; see `runner.driver.waiting`.
     cache:      where remote models are copied to, here and on the machines of the workers.
     command:    that continues this run, kept in the output for those who look at it.
@@ -77,13 +77,21 @@ class RunOptions:
     address: str | None = None
     overwrite: bool = False
     takeover: bool = False
+    repair: bool = False
     wait_for_driver_s: float = 0.0
     cache: CacheSettings | None = None
     command: str = ""
     metrics_file: str | None = None
 
+    @property
+    def terms(self) -> dict[str, bool]:
+        """What a claim is asked for."""
+        return {"overwrite": self.overwrite, "takeover": self.takeover, "repair": self.repair}
+
     def __post_init__(self) -> None:
-        """raises: JobError for a time to wait that is none, or that goes with `takeover`."""
+        """raises: JobError for a time to wait that is none, or that goes with `takeover`; `repair` with `overwrite`."""
+        if self.repair and self.overwrite:
+            raise JobError("cannot both repair the output and overwrite it: ask for one of the two")
         seconds = self.wait_for_driver_s
         if not 0 <= seconds < math.inf:
             raise JobError(f"cannot wait {seconds} s for another driver: expected a number of seconds from 0")
@@ -113,7 +121,7 @@ def launch(
         output = OutputDirectory(job.output, ready.plan.id, len(ready.plan.shards))
         stop, meters = stopper or Stopper(), Meters()
         waiting = Waiting(options.wait_for_driver_s, _teller(ready, warn, log), stop.requested)
-        claim = waiting.claim(output, ready.plan, overwrite=options.overwrite, takeover=options.takeover)
+        claim = waiting.claim(output, ready.plan, **options.terms)
         exported = exporters(options.metrics_file, job.output.url, ready.plan.id, meters)
         if claim.state == "finished":
             exported.close(exit_code=0)
@@ -195,7 +203,7 @@ def _ready(job: Job, options: RunOptions) -> tuple[Preflight, Pool]:
     examined = examine(job, options.cache)
     store = Store(job.output.url, job.output.options)
     require_shared(store, in_process=options.in_process)
-    unfinished = options.overwrite or store.stat("_SUCCESS") is None
+    unfinished = options.overwrite or options.repair or store.stat("_SUCCESS") is None
     if may_be_alone(examined, options.in_process, options.address):
         ready = complete(examined, overwrite=options.overwrite)
         alone = is_alone(ready)

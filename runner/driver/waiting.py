@@ -40,7 +40,9 @@ class Waiting:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
-    def claim(self, output: OutputDirectory, plan: Plan, *, overwrite: bool, takeover: bool) -> Claim:
+    def claim(
+        self, output: OutputDirectory, plan: Plan, *, overwrite: bool, takeover: bool, repair: bool = False
+    ) -> Claim:
         """As `OutputDirectory.claim`. What the other driver finished of this very plan meanwhile is not overwritten.
 
         raises: BusyError where it still writes when the time is over; the error that asked to stop.
@@ -48,7 +50,7 @@ class Waiting:
         until = self.clock() + self.allowed_s
         while True:
             try:
-                return output.claim(plan, overwrite=overwrite, takeover=takeover)
+                return output.claim(plan, overwrite=overwrite, takeover=takeover, repair=repair)
             except BusyError as busy:
                 if not self.allowed_s:
                     raise

@@ -64,7 +64,9 @@ class Watch:
     @property
     def ended(self) -> bool:
         """Finished, or without a driver that could finish it. A run that has not begun has not ended."""
-        return self.status.state == "finished" or (self.status.state == "stopped" and self.status.epoch > 0)
+        return self.status.state in ("finished", "incomplete") or (
+            self.status.state == "stopped" and self.status.epoch > 0
+        )
 
     @property
     def line(self) -> str:
@@ -91,6 +93,8 @@ class Watch:
         at = self.status
         if at.state == "finished":
             return f"finished: {counted(at.rows, 'row')} in {counted(at.shards, 'part')} ({byte_count(at.bytes)})"
+        if at.state == "incomplete":
+            return f"incomplete: {at.damage}; to repair: run the same job with --repair"
         who = f"driver {at.epoch} on '{at.host}' (pid {at.pid})"
         how = f"was lost, last heard {at.heartbeat}" if at.lost else f"ended: {at.ended}"
         done = f"{at.rows_done:,} of {counted(at.rows, 'row is', 'rows are')} written"
@@ -135,7 +139,7 @@ class Watch:
 
 
 def _writer(at: Status) -> str:
-    if not at.epoch or at.state == "finished":
+    if not at.epoch or at.state in ("finished", "incomplete"):
         return ""
     heard = f", heard {duration(at.heartbeat_age_s)} ago" if at.heartbeat_age_s is not None else ""
     return f"driver {at.epoch} on '{at.host}' (pid {at.pid}{heard})"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
-from connectors.output.tenant import others_begun, tenant
+from connectors.output.look.tenant import others_begun, tenant
 from connectors.store.store import Store
 from jobs.errors import RunnerError
 from jobs.job import Output

@@ -31,7 +31,7 @@ def _looked(ready: Preflight, terms: Terms, in_process: bool) -> Outlook:
     require_shared(Store(job.output.url, job.output.options), in_process=in_process)
     output = OutputDirectory(job.output, plan.id, len(plan.shards))
     found = output.outlook(plan, terms)
-    if found.state == "resumed" and job.limits.may_lose:
+    if found.state == "resumed" and job.limits.may_lose and not found.lost:  # what is lost counts when it is computed
         rejections = Rejections.of(plan, job.limits)
         for receipt in output.published(plan).values():
             rejections.note(receipt)

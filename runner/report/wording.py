@@ -16,6 +16,7 @@ from jobs.errors import Interrupted, RunnerError
 _START, _END = r"(?<![^\s(`'])", r"(?![\w-])"
 FLAGS = {
     r"--overwrite": "overwrite=True",
+    r"--repair": "repair=True",
     r"--takeover": "takeover=True",
     r"--wait-for-driver 6m": "wait_for_driver_s=360",
     r"--var ([^\s=]+)=\.\.\.": r"vars={'\1': ...}",

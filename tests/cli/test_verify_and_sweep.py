@@ -56,6 +56,32 @@ def test_a_finished_job_that_lost_a_part_does_not_exit_0(command: Command, done:
     assert again.returncode == 2
     assert lost.name in again.stderr
     assert "runner verify" in again.stderr
+    assert "--repair" in again.stderr
+
+
+def test_a_repair_computes_what_verify_misses_and_says_so_before(command: Command, done: Path) -> None:
+    lost, cut, *whole = sorted(done.glob("part-*"))
+    lost.unlink()
+    cut.write_bytes(cut.read_bytes()[:-9])
+    before = {part: part.stat().st_mtime_ns for part in whole}
+    shown = command("status", "out")
+    assert "incomplete" in shown.stdout
+    assert "finished" not in shown.stdout
+    assert "1 of 4 parts are missing" in shown.stdout
+    for said in (shown.stdout, command("verify", "out").stdout, command("plan", "job.yaml").stdout):
+        assert "--repair" in said
+    planned = json.loads(command("plan", "job.yaml", "--repair", "--json").stdout)["outlook"]
+    assert (planned["state"], planned["lost"], planned["shards_done"]) == ("resumed", 2, 2)
+    refused = command("run", "job.yaml", "--in-process", "--repair", "--overwrite")
+    assert refused.returncode == 2
+    repaired = command("run", "job.yaml", "--in-process", "--repair", "--json")
+    assert repaired.returncode == 0, repaired.stderr
+    assert json.loads(repaired.stdout)["rows_run"] == 1000
+    assert before == {part: part.stat().st_mtime_ns for part in whole}
+    assert command("verify", "out", "--deep").returncode == 0
+    assert json.loads(command("status", "out", "--json").stdout)["state"] == "finished"
+    again = command("run", "job.yaml", "--in-process", "--repair")
+    assert "already done" in again.stdout
 
 
 def test_plan_says_what_run_would_meet_takes_its_flags_and_ends_as_it_would(command: Command, done: Path) -> None:

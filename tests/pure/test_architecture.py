@@ -49,6 +49,9 @@ MAY: dict[str, tuple[str, ...]] = {
         *("connectors/formats", "connectors/formats/tfrecord", "connectors/store", "connectors/secret.py"),
         *("connectors/failpoint.py", "jobs"),
     ),
+    "connectors/output/look": (
+        *("connectors/output", "connectors/formats", "connectors/store", "connectors/secret.py", "jobs"),
+    ),
     "runner/tensor.py": (),
     "runner/proto": (),
     "runner/measure": ("jobs/schedule", "jobs"),
@@ -65,7 +68,13 @@ MAY: dict[str, tuple[str, ...]] = {
     ),
     "runner/engine": ("runner/scan", "runner/model", "runner/tensor.py", "runner/proto", "jobs"),
     "runner/batch": (
-        *("runner/binding", "runner/binding/cast", "connectors/output", "connectors/secret.py", "runner/tensor.py"),
+        *(
+            "runner/binding",
+            "runner/binding/cast",
+            "connectors/output",
+            "connectors/secret.py",
+            "runner/tensor.py",
+        ),
         "jobs",
     ),
     "runner/worker": (
@@ -75,7 +84,14 @@ MAY: dict[str, tuple[str, ...]] = {
     ),
     "runner/preflight": (
         *("runner/worker", "runner/batch", "runner/engine", "runner/binding", "runner/scan", "runner/model"),
-        *("connectors/output", "connectors/formats", "connectors/models", "connectors/store", "connectors/secret.py"),
+        *(
+            "connectors/output",
+            "connectors/output/look",
+            "connectors/formats",
+            "connectors/models",
+            "connectors/store",
+            "connectors/secret.py",
+        ),
         *("runner/binding/cast", "runner/tensor.py", "jobs"),
     ),
     "runner/pool": ("runner/worker", "runner/engine", "runner/measure", "jobs/schedule", "jobs"),
@@ -85,27 +101,48 @@ MAY: dict[str, tuple[str, ...]] = {
     ),
     "runner/driver": (
         *("runner/cluster", "runner/pool", "runner/preflight", "runner/worker", "runner/engine", "runner/model"),
-        *("runner/measure", "runner/report", "connectors/output", "connectors/models", "connectors/store"),
+        *(
+            "runner/measure",
+            "runner/report",
+            "connectors/output",
+            "connectors/models",
+            "connectors/store",
+        ),
         *("connectors/secret.py", "connectors/failpoint.py", "jobs/schedule", "jobs"),
     ),
     "runner/api.py": (
         *("runner/driver", "runner/cluster", "runner/preflight", "runner/model", "runner/measure"),
-        *("runner/report", "connectors/output", "connectors/models", "connectors/store", "jobs/load.py", "jobs"),
+        *(
+            "runner/report",
+            "connectors/output",
+            "connectors/output/look",
+            "connectors/models",
+            "connectors/store",
+            "jobs/load.py",
+            "jobs",
+        ),
     ),
     "runner/__init__.py": (
         *("runner/api.py", "runner/driver", "runner/cluster", "runner/preflight", "runner/model", "runner/measure"),
-        *("connectors/output", "jobs/load.py", "jobs"),
+        *("connectors/output", "connectors/output/look", "jobs/load.py", "jobs"),
     ),
     "runner/__main__.py": ("runner/cli",),
     "runner/cli": (
         *("runner/__init__.py", "runner/driver", "runner/cluster", "runner/preflight", "runner/engine", "runner/scan"),
-        *("runner/binding", "runner/model", "runner/report", "runner/tensor.py", "connectors/output"),
+        *(
+            "runner/binding",
+            "runner/model",
+            "runner/report",
+            "runner/tensor.py",
+            "connectors/output",
+            "connectors/output/look",
+        ),
         *("connectors/models", "connectors/formats", "connectors/formats/tfrecord", "connectors/store"),
         *("connectors/secret.py", "jobs/load.py", "jobs/document", "jobs"),
     ),
     "runner/cli/view": (
         *("runner/driver", "runner/preflight", "runner/scan", "runner/binding", "runner/model", "runner/report"),
-        *("runner/tensor.py", "connectors/output", "connectors/secret.py", "jobs"),
+        *("runner/tensor.py", "connectors/output", "connectors/output/look", "connectors/secret.py", "jobs"),
     ),
 }
 MAY["runner/cli"] += ("runner/cli/view",)

@@ -91,6 +91,7 @@ class _Ready:
     planned: Any = None
     warnings: tuple[str, ...] = ()
     suspicions: tuple[str, ...] = ()
+    rounded: tuple[str, ...] = ()
     scanned: Any = field(default_factory=lambda: SimpleNamespace(repeatable=True))
     signature: Signature = Signature("serving_default", "tensorflow/serving/predict", {}, {})  # noqa: RUF009 (frozen)
 

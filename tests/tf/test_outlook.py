@@ -125,7 +125,7 @@ def nothing(out: Path) -> None:
 
 
 SUCCESS = lambda out: out / "_SUCCESS"  # noqa: E731
-OVERWRITE = {"overwrite": True}
+OVERWRITE, REPAIR = {"overwrite": True}, {"repair": True}
 
 
 @dataclass(frozen=True)
@@ -176,6 +176,19 @@ CASES = {
     "the same, and taken over": Case(("resumed", 2), "half", alive, {"takeover": True}),
     "the same, overwritten and taken over": Case(("new", 0), "half", alive, OVERWRITE | {"takeover": True}),
     "half done, and its driver is silent": Case(("resumed", 2), "half", silent),
+    "finished, a part is lost, and repaired": Case(("resumed", 3), "finished", lose(part(2)), REPAIR),
+    "finished, a part is cut, and repaired": Case(("resumed", 3), "finished", cut(part(1)), REPAIR),
+    "finished, the rejects are lost, and repaired": Case(
+        ("resumed", 3), "finished", lose(below_run("rejects/*")), REPAIR
+    ),
+    "finished, the manifest is gone, and repaired": Case(
+        ("resumed", 4), "finished", lose(below_run("manifest-*")), REPAIR
+    ),
+    "finished, and repaired": Case(("finished", 4), "finished", how=REPAIR),
+    "half done, a part is cut, and repaired": Case(("resumed", 1), "half", cut(part(0)), REPAIR),
+    "half done, a driver lives, and repaired": Case(("refused", 0), "half", alive, REPAIR),
+    "nothing there, and repaired": Case(("new", 0), "", how=REPAIR),
+    "another job, and repaired": Case(("refused", 0), "other", how=REPAIR),
     "another job": Case(("refused", 0), "other"),
     "another job, and overwritten": Case(("new", 0), "other", how=OVERWRITE),
     "another job, and its driver lives": Case(

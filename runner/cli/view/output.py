@@ -10,9 +10,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from connectors.output.below import Below
+from connectors.output.look.below import Below
+from connectors.output.look.sweep import Sweep
 from connectors.output.status import Status
-from connectors.output.sweep import Sweep
 from connectors.output.verification import Verification
 from connectors.secret import redact
 from jobs.errors import RunnerError
@@ -22,7 +22,13 @@ from runner.report.event_log import told_error
 from runner.report.text import byte_count, changed_inputs, duration, odd_inputs, rate
 
 EXIT_CODES = {"finished": 0, "running": 3, "stopped": 4, "incomplete": 4, "absent": 5}  # of `runner status`, by state
-_STATE_STYLE = {"finished": "bold green", "running": "bold cyan", "stopped": "bold yellow", "absent": "dim"}
+_STATE_STYLE = {
+    "finished": "bold green",
+    "running": "bold cyan",
+    "stopped": "bold yellow",
+    "absent": "dim",
+    "incomplete": "bold red",
+}
 _MOST_FAILURES = 10
 _MOST_PROBLEMS = 50
 
@@ -117,6 +123,8 @@ def _state_story(status: Status) -> str:
     match status.state:
         case "running" if status.heartbeat_age_s is not None:
             return f", last heard {duration(status.heartbeat_age_s)} ago"
+        case "incomplete":
+            return f": {status.damage}; the same command with --repair computes it again, see also runner verify"
         case "stopped":
             return f" ({status.ended or 'no driver was heard of lately'}); run the same command to continue"
     return ""
@@ -162,6 +170,8 @@ def render_verification(verified: Verification) -> Group:
     lines = [Text(printable(f"  {one.kind:<10} {one.name}: {one.story}")) for one in verified.problems[:_MOST_PROBLEMS]]
     if len(verified.problems) > _MOST_PROBLEMS:
         lines.append(Text(f"  and {len(verified.problems) - _MOST_PROBLEMS:,} more; --json lists them all"))
+    if verified.finished and kinds.keys() & {"missing", "altered"}:
+        lines.append(Text("the same command with --repair computes again what is missing or altered"))
     return Group(Text.assemble(("does not hold: ", "bold red"), f"{said}; {counts}{rejected}"), *lines, *skipped)
 
 

@@ -12,9 +12,9 @@ import pytest
 from three_shards import PLAN, finish_all, killed, opened, snapshot, work
 
 from connectors.formats.spool import HEADER_KEY
+from connectors.output.look.sweep import sweep
 from connectors.output.reject import read_rejected
 from connectors.output.status import read_status
-from connectors.output.sweep import sweep
 from connectors.output.verification import verify
 from jobs.errors import RunnerError
 from jobs.job import Output

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from three_shards import PLAN, finish_all, opened
 
-from connectors.output import below
-from connectors.output.below import outputs_below, statuses
+from connectors.output.look import below
+from connectors.output.look.below import outputs_below, statuses
 from connectors.output.status import Status
 from jobs.errors import OutputError
 from jobs.job import Output

@@ -8,7 +8,7 @@ import pytest
 
 from connectors.output.epoch import Epochs
 from connectors.output.layout import SUCCESS, Layout, encode
-from connectors.output.tenant import others_begun, tenant
+from connectors.output.look.tenant import others_begun, tenant
 from connectors.store.store import Store
 
 NEW, OLD, OTHER = ("1" * 32, "2" * 32, "3" * 32)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from three_shards import PLAN, killed, opened, snapshot, work
 
-from connectors.output.sweep import sweep
+from connectors.output.look.sweep import sweep
 from jobs.attempt import Success
 from jobs.job import Output
 

@@ -7,7 +7,9 @@ from html import escape
 from typing import Any
 
 _MOST_ROWS = 50  # a notebook is to be read
-_CELL = 'style="text-align: left"'
+_MOST_LETTERS = 300  # of a cell of a table with heads
+_MOST_OF_A_FACT = 8_000  # a name in it may be a whole file
+_CELL = 'style="text-align: left; white-space: normal; overflow-wrap: anywhere"'
 
 
 def facts(title: str, values: Mapping[str, Any], *, share: float | None = None, below: str = "") -> str:
@@ -18,10 +20,13 @@ def facts(title: str, values: Mapping[str, Any], *, share: float | None = None, 
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """rows: as many cells each; long ones are cut."""
+    """rows: as many cells each. Long ones are cut where there are heads: without them each row is a fact of its own."""
+    most = _MOST_LETTERS if heads else _MOST_OF_A_FACT
     every = list(rows)
     head = f"<thead><tr>{''.join(f'<th {_CELL}>{escape(name)}</th>' for name in heads)}</tr></thead>" if heads else ""
-    lines = (f"<tr>{''.join(f'<td {_CELL}>{_text(cell)}</td>' for cell in row)}</tr>" for row in every[:_MOST_ROWS])
+    lines = (
+        f"<tr>{''.join(f'<td {_CELL}>{_text(cell, most)}</td>' for cell in row)}</tr>" for row in every[:_MOST_ROWS]
+    )
     more = f"<p>and {len(every) - _MOST_ROWS:,} more</p>" if len(every) > _MOST_ROWS else ""
     return f"<table>{head}<tbody>{''.join(lines)}</tbody></table>{more}"
 
@@ -40,6 +45,7 @@ class Report(dict[str, Any]):
         return facts("Report", flat, below=more)
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, most: int) -> str:
     text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-    return escape(text if len(text) <= 300 else f"{text[:300]}…").replace("\n", "<br>")
+    cut = text if len(text) <= most else f"{text[:most]}… ({len(text) - most:,} more letters)"
+    return escape(cut).replace("\n", "<br>")

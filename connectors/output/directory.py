@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -32,10 +31,10 @@ from connectors.output.layout import SUCCESS, Layout, decode, encode
 from connectors.output.outlook import Outlook, Survey, Terms, survey
 from connectors.output.part import Losses, Part, Parts
 from connectors.output.receipts import Receipts
+from connectors.output.reports import Reports
 from connectors.output.status import Status, read_status
 from connectors.secret import redact
 from connectors.store.probe import WEAKER, Mode, Probe, mode_of, probe
-from connectors.store.retry import BEST_EFFORT
 from connectors.store.store import Store
 from jobs.attempt import Attempt, Failure, Receipt, Success
 from jobs.errors import OutputError, RunnerError
@@ -65,6 +64,7 @@ class OutputDirectory:
         self._names = Layout(plan_id, shards, self._encoder.suffix)
         self._mode = mode
         self.epochs = Epochs(self.store, self._names)
+        self.reports = Reports(self.store, self._names, self.epochs)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return OutputDirectory, (self.output, self._names.plan_id, self._names.shards, self._mode)
@@ -189,23 +189,9 @@ class OutputDirectory:
         self.epochs.renew(epoch, progress)
 
     @property
-    def report_url(self) -> str:
-        """Where the account of the last run is, for people."""
-        return self.store.child(self._names.report("html"))
-
-    def report(self, document: Mapping[str, Any], page: str) -> None:
-        """Leave the account of this run beside its plan, in place of an earlier one's. Best effort.
-
-        By way of the staging folder: what a driver that is killed meanwhile leaves there, the next one removes.
-        """
-        staging = f"{self._names.staging}/report"
-        with suppress(RunnerError, OSError):
-            self.store.discard(staging)
-            folder = self.store.spool(staging)
-            for suffix, content in (("json", encode(dict(document))), ("html", page.encode())):
-                (folder / f"report.{suffix}").write_bytes(content)
-                self.store.upload(folder / f"report.{suffix}", self._names.report(suffix), BEST_EFFORT)
-        self.store.discard(staging)
+    def reject_files(self) -> str:
+        """The url of the folder of reject files."""
+        return self.store.child(self._names.rejects)
 
     def died_with(self, epoch: int) -> list[int]:
         """The shards that the driver before `epoch` had in hand, in its own process, when it died; none if it ended."""

@@ -87,9 +87,13 @@ class Layout:
     def manifest(self, epoch: int) -> str:
         return f"{self.folder}/manifest-{epoch:06d}.json"
 
-    def report(self, suffix: str) -> str:
-        """What the last run came to. suffix: 'json' or 'html'."""
-        return f"{self.folder}/report.{suffix}"
+    @property
+    def reports(self) -> str:
+        return f"{self.folder}/reports"
+
+    def report(self, suffix: str, epoch: int = 0) -> str:
+        """What a run came to; epoch 0: the last one. suffix: 'json' or 'html'."""
+        return f"{self.reports}/{epoch:06d}.{suffix}" if epoch else f"{self.folder}/report.{suffix}"
 
     def attempt(self, attempt_id: str) -> str:
         """The folder that belongs to one attempt alone."""

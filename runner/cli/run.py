@@ -128,6 +128,7 @@ def run(flags: JobFlags, how: RunFlags, as_json: AsJson = False) -> None:
     from runner.driver.launch import launch
     from runner.engine.quiet import NativeNotes
     from runner.report.display import NoDisplay, display_for
+    from runner.report.text import wrapped
 
     job, options = _wanted(flags, how), _options(how)
     log, warn = event_log(), partial(say, prefix="warning: ")
@@ -141,7 +142,9 @@ def run(flags: JobFlags, how: RunFlags, as_json: AsJson = False) -> None:
     if as_json:
         print_json(result.report)
     else:
-        console().print(result.summary(), highlight=False, soft_wrap=True, markup=False)
+        screen = console()
+        text = wrapped(result.summary(), screen.width) if screen.is_terminal else result.summary()
+        screen.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
 def _done(result: Result) -> dict[str, Any]:

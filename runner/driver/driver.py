@@ -73,6 +73,7 @@ class Driver:
     gate:    what workers pass before the first dispatch; None: those of `pool` are ready when they say so.
     command: that continues this run, for those who look at the output.
     fragile: what ends a worker ends this process: the shards in hand are noted for the next run.
+    began:   when the command did, by `clock`; None: with this run.
     """
 
     schedule: Schedule
@@ -87,6 +88,7 @@ class Driver:
     command: str = ""
     fragile: bool = False
     clock: Clock = time.monotonic
+    began: float | None = None
     history: History = field(default_factory=History, init=False)
     facts: dict[str, WorkerFacts] = field(default_factory=dict, init=False)  # of workers that live, or lived
     rows_before: int = field(default=0, init=False)  # done by earlier runs
@@ -100,7 +102,8 @@ class Driver:
 
     def run(self) -> dict[int, Receipt]:
         """Work until every shard has a receipt. raises: the RunnerError the Schedule gave up with."""
-        self._started = self.history.start = self.clock()
+        self._started = self.clock()
+        self.history.start = self._started if self.began is None else self.began
         self.rows_before = self._rows_committed = sum(receipt.rows_in for receipt in self.receipts.values())
         self._handle(Started(self._started))
         while not self._over:
@@ -146,6 +149,8 @@ class Driver:
         self._heard = heard
 
     def _carry_out(self, action: Action) -> None:
+        if isinstance(action, StartWorker):
+            self.history.starting(self.clock(), action.worker)
         match action:
             case StartWorker(worker, avoid, isolated) if isolated:
                 self.pool.start(worker, avoid, isolated)
@@ -219,6 +224,7 @@ class Driver:
             workers_ready=self.schedule.assignments.usable,
             workers=self.schedule.workers,
             waits_for=self.schedule.supply.waits_for,
+            working_s=0.0 if (first := self.history.first_dispatch) is None else self.clock() - first,
         )
 
     def _failures(self) -> list[dict[str, object]]:

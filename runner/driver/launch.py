@@ -27,11 +27,12 @@ from jobs.schedule.policy import Policy
 from jobs.schedule.schedule import Schedule
 from runner.driver.alone import LOCAL, TOLD, is_alone, may_be_alone
 from runner.driver.driver import Driver, Listeners
-from runner.driver.ending import accounted, ending
+from runner.driver.ending import Closing, accounted, ending
 from runner.driver.result import Result
 from runner.driver.waiting import Tell, Waiting
 from runner.engine import EngineOptions
 from runner.measure.account import Account
+from runner.measure.course import Course
 from runner.measure.meters import Meters
 from runner.measure.snapshot import Snapshot
 from runner.model.planned import ModelWatch
@@ -115,8 +116,8 @@ def launch(
     log:    notes every event, beside the display.
     raises: the RunnerError that ended it; what was finished stays, and the same call continues.
     """
-    began = time.monotonic()
-    ready, pool = _ready(job, options)
+    course = Course(time.monotonic())
+    ready, pool = _ready(job, options, course)
     try:
         output = OutputDirectory(job.output, ready.plan.id, len(ready.plan.shards))
         stop, meters = stopper or Stopper(), Meters()
@@ -125,14 +126,13 @@ def launch(
         exported = exporters(options.metrics_file, job.output.url, ready.plan.id, meters)
         if claim.state == "finished":
             exported.close(exit_code=0)
-            return _result(job, ready, output, output.finished(ready.plan), retries=0, run={}, seconds=0.0)
+            return _done_before(job, ready, output, claim.epoch)
         for story in filter(None, (claim.warning, *_warnings(ready))):
             warn(story)
-        if log is not None:
-            log.run = f"{ready.plan.id[:8]}-{claim.epoch}"
+        _name(log, f"{ready.plan.id[:8]}-{claim.epoch}")
         with (
             exporting(exported),
-            ending(output, claim.epoch, pool, options.command),
+            ending(output, claim.epoch, pool, options.command) as end,
             closing(ModelWatch(ready.planned)) as model,
             closing(_screen(display, options, pool)) as screen,
         ):
@@ -140,25 +140,33 @@ def launch(
             fragile = options.in_process and ready.job.limits.may_lose
             spec = ready.spec(output.output)
             pool.serve(spec)
+            course.mark("planned", time.monotonic())
             schedule = _schedule(ready, pool, output, claim.epoch, done, fragile, screen)
+            course.mark("connected", time.monotonic())
+            notes = [told(warn), meters.note, *([log.note] if log else [])]
             driver = Driver(
                 *(schedule, pool, output, claim.epoch, ready.plan.rows),
                 gate=TrialGate(pool, spec, warn),
-                listeners=Listeners(
-                    [told(warn), meters.note, *([log.note] if log else [])],
-                    [screen.show, pool.observe, exported.show, watch],
-                ),
+                listeners=Listeners(notes, [screen.show, pool.observe, exported.show, watch]),
                 stop_requested=lambda: stop.requested() or model.error(),
                 clock=time.monotonic,
                 receipts=dict(done),
                 command=options.command,
                 fragile=fragile,
+                began=course.began,
             )
-            receipts, account = _finish(driver, screen, ready, began)
+            receipts, account = _finish(driver, screen, ready, course, end)
     finally:
         pool.close()
-    run, seconds = {shard: one for shard, one in receipts.items() if shard not in done}, time.monotonic() - began
-    return _result(job, ready, output, receipts, driver.schedule.shards.retries, run, seconds, account)
+    run, seconds = {shard: one for shard, one in receipts.items() if shard not in done}, time.monotonic() - course.began
+    return _result(job, ready, output, receipts, driver.schedule.shards.retries, run, seconds, end.account or account)
+
+
+def _done_before(job: Job, ready: Preflight, output: OutputDirectory, epoch: int) -> Result:
+    """Of an output that the run with `epoch` finished: when that was, and where its report is."""
+    result = _result(job, ready, output, output.finished(ready.plan), retries=0, run={}, seconds=0.0)
+    ended = output.epochs.document(epoch).get("heartbeat")
+    return replace(result, finished_at=str(ended or ""), page=output.reports.page(epoch))
 
 
 def _warnings(ready: Preflight) -> list[str]:
@@ -194,11 +202,17 @@ def _teller(ready: Preflight, warn: Callable[[str], None], log: EventLog | None)
     """Says what happens before the run has an epoch."""
     if log is None:
         return lambda event, story, **facts: warn(story)
-    log.run = ready.plan.id[:8]
+    _name(log, ready.plan.id[:8])
     return log.tell
 
 
-def _ready(job: Job, options: RunOptions) -> tuple[Preflight, Pool]:
+def _name(log: EventLog | None, run: str) -> None:
+    """What the lines of the log are of, from now on."""
+    if log is not None:
+        log.run = run
+
+
+def _ready(job: Job, options: RunOptions, course: Course) -> tuple[Preflight, Pool]:
     """What there is to do, and where; the pool connects meanwhile, unless all is done."""
     examined = examine(job, options.cache)
     store = Store(job.output.url, job.output.options)
@@ -207,8 +221,8 @@ def _ready(job: Job, options: RunOptions) -> tuple[Preflight, Pool]:
     if may_be_alone(examined, options.in_process, options.address):
         ready = complete(examined, overwrite=options.overwrite)
         alone = is_alone(ready)
-        return ready, _connected(_pool(job, replace(options, in_process=alone)), unfinished)
-    pool = _connected(_pool(job, options), unfinished)  # Ray starts while footers are read and the plan is made
+        return ready, _connected(_pool(job, replace(options, in_process=alone)), unfinished, course)
+    pool = _connected(_pool(job, options), unfinished, course)  # Ray starts while the plan is made
     try:
         return complete(examined, overwrite=options.overwrite), pool
     except BaseException:
@@ -216,9 +230,11 @@ def _ready(job: Job, options: RunOptions) -> tuple[Preflight, Pool]:
         raise
 
 
-def _connected(pool: Pool, wanted: bool) -> Pool:
+def _connected(pool: Pool, wanted: bool, course: Course) -> Pool:
     try:
         if wanted:
+            if not isinstance(pool, InlinePool):
+                course.mark("connecting", time.monotonic())
             pool.connect()
     except BaseException:
         pool.close()
@@ -266,18 +282,21 @@ def _schedule(
 
 
 def _finish(
-    driver: Driver, screen: Display, ready: Preflight, began: float
+    driver: Driver, screen: Display, ready: Preflight, course: Course, end: Closing
 ) -> tuple[dict[int, Receipt], Account | None]:
     """Drive the run to its end: all receipts, and its account, which is left on storage however the run ends."""
     try:
         with closing(screen):
             receipts = driver.run()
-        account = accounted(driver, ready, began, "finished")  # before _SUCCESS: afterwards nothing is written
-        return driver.output.finish(ready.plan, receipts, driver.epoch), account
+        account = accounted(driver, ready, course, "finished")  # before _SUCCESS: it may be the last that is written
+        receipts = driver.output.finish(ready.plan, receipts, driver.epoch)
+        course.mark("finished", driver.clock())
+        end.last = lambda: accounted(driver, ready, course, "finished", "closed")  # now the shut-down is known
+        return receipts, account
     except SupersededError:  # the report is another driver's by now
         raise
     except BaseException as error:
-        accounted(driver, ready, began, str(error) or type(error).__name__)
+        accounted(driver, ready, course, str(error) or type(error).__name__)
         raise
 
 
@@ -329,7 +348,7 @@ def _result(
         rounded=ready.rounded,
         differences=tuple(differences(_numerics(ordered))),
         account=account,
-        page=output.report_url,
+        page=output.reports.url,
         options=job.output.options,
     )
 

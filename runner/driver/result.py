@@ -15,7 +15,7 @@ from jobs.notebook import Report, facts
 from jobs.numerics import Difference
 from jobs.words import counted
 from runner.measure.account import Account
-from runner.report.text import account_lines, byte_count, changed_inputs, differing_line, duration, odd_inputs, rate
+from runner.report.text import account_lines, byte_count, changed_inputs, differing_line, duration, odd_inputs
 from runner.report.wording import in_python, python_words
 
 
@@ -27,6 +27,7 @@ class Result:
     seconds:   of this run, planning and start included; 0 where everything was done before.
     rows:      written; those rejected are not among them.
     rows_run:  rows this run worked on itself; the others were there already.
+    finished_at: where everything was done before, when; by the clock of the driver that finished, "" if not known.
     codes:     code -> rows rejected with it. bad_files: url -> its code, or how many of its rows could not be read.
     nan_rows, nonfinite_rows, unseen_rows, changed_rows:  of the rows written, as in a Receipt.
     rounded:   inputs whose values were rounded, in words.
@@ -51,7 +52,8 @@ class Result:
     rounded: tuple[str, ...] = ()
     differences: tuple[Difference, ...] = ()
     account: Account | None = field(default=None, repr=False)  # None: nothing was done, or it could not be written
-    page: str = ""  # URL of the same for people, as HTML
+    page: str = ""  # URL of the same for people, as HTML; "" where a run that was done before left none
+    finished_at: str = ""
     options: Mapping[str, OptionValue] = field(default_factory=dict, repr=False)  # to reach the output again
 
     @property
@@ -73,7 +75,7 @@ class Result:
             "changed_rows": self.changed_rows,
             "rounded": list(self.rounded),
             "seconds": round(self.seconds, 3),
-            "rows_per_s": round(self.rows_run / self.seconds, 1) if self.seconds else 0.0,
+            "rows_per_s": round(self.account.reached.rows_per_s, 1) if self.account else 0.0,  # while working
             "retries": self.retries,
             **({} if self.account is None else self.account.document()),
             "differences": list(map(str, self.differences)),
@@ -105,24 +107,26 @@ class Result:
         return f"<Result of '{self.output}': {self.summary().splitlines()[0]}>"
 
     def _repr_html_(self) -> str:
-        return facts("Result", {"": in_python(self.summary())}, share=1.0)
+        lines = in_python(self.summary()).split("\n")
+        return facts("Result", dict(line.partition(": ")[::2] for line in lines), share=1.0)
 
     def summary(self) -> str:
-        """A few lines for a person."""
+        """A few lines for a person, each `what: ...`."""
         rows, parts = counted(self.rows, "row"), f"{counted(len(self.parts), 'part')} ({byte_count(self.bytes)})"
         if not self.rows_run and not self.seconds:
-            done = f"already done: {rows} in {parts}"
-            return "\n".join([done, *self._losses(), f"output: {self.output}"])
+            when = f", finished {self.finished_at}" if self.finished_at else ""
+            lines = [f"already done: {rows} in {parts}{when}", *self._losses()]
+            if self.page:
+                lines.append(f"report: {self.page}")
+            lines.append("to run it again: --overwrite, which removes these parts first")
+            return "\n".join([*lines, f"output: {self.output}"])
         earlier = self.rows + self.rows_rejected - self.rows_run
         before = f" ({counted(earlier, 'was', 'were')} done before)" if earlier else ""
-        speed = f", {rate(self.rows_run / self.seconds)}" if self.seconds else ""
-        lines = [
-            f"done: {rows}{before} in {parts}, {duration(self.seconds)}{speed}, {self.retries} retried",
-        ]
+        lines = [f"done: {rows}{before} in {parts}, {duration(self.seconds)}, {self.retries} retried", *self._losses()]
         if self.account is not None:
             lines += account_lines(self.account)
             lines.append(f"report: {self.page}")
-        return "\n".join([*lines, *self._losses(), f"output: {self.output}"])
+        return "\n".join([*lines, f"output: {self.output}"])
 
     def _losses(self) -> list[str]:
         """What a person must not overlook."""

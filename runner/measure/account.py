@@ -6,16 +6,19 @@ Owns the keys of the document; they are the same in every run. Refuses to know w
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from jobs.job import Job, reader_threads
 from jobs.numerics import Difference, Numerics, differences
 from jobs.versions import UNRECORDED, Versions
 from runner.measure.ceiling import Bottleneck, Ceilings, Settings, Use, bottleneck, ceilings, together, waits
+from runner.measure.course import Course
 from runner.measure.history import History
 from runner.measure.place import Place
 from runner.measure.stage import STAGES
+
+SHORT_S = 5.0  # of work: below it a start weighs more than what holds a run
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ class Account:
     warm_up_s:    of all workers together, before any row was counted.
     first_part_s: from the start to the first commit; None: nothing was committed.
     numerics:     what changes numbers -> the workers of which that is so. versions: the same of what is installed.
+    course:       of the whole command.
+    loads:        worker -> from when to when it started and loaded the model, in seconds since the command began.
     """
 
     uses: Mapping[str, Use]
@@ -70,6 +75,13 @@ class Account:
     first_part_s: float | None = None
     numerics: Mapping[Numerics, Iterable[str]] = field(default_factory=dict)
     versions: Mapping[Versions, Iterable[str]] = field(default_factory=dict)
+    course: Course = field(default_factory=Course)
+    loads: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def short(self) -> bool:
+        """Whether there was too little work to tell what held it."""
+        return self.busy_s < SHORT_S
 
     @property
     def differences(self) -> list[Difference]:
@@ -94,6 +106,7 @@ class Account:
     def document(self) -> dict[str, Any]:
         return {
             "working_s": round(self.busy_s, 3),
+            "phases": self.course.document(),
             "speed": self.reached.document(),
             "bottleneck": {
                 "is": self.bottleneck.culprit,
@@ -117,7 +130,7 @@ def account(
     history: History,
     places: Mapping[str, Place],
     warm_up_s: float = 0.0,
-    first_part_s: float | None = None,
+    course: Course | None = None,
 ) -> Account:
     """What the history of a run says of its speed. The rest is as in `Account`."""
     uses = history.uses()
@@ -131,8 +144,30 @@ def account(
         gpus=workers.gpus,
     )
     held_by = bottleneck(use, reached, settings)
-    seen = history.numerics, history.versions
-    return Account(uses, places, reached, held_by, history.busy_s, warm_up_s, first_part_s, *seen)
+    if history.busy_s < SHORT_S:
+        held_by = replace(held_by, sentence=_too_short(history.busy_s), suggestion="")
+    return Account(
+        *(uses, places, reached, held_by, history.busy_s, warm_up_s),
+        first_part_s=None if history.first_part is None else history.first_part - history.start,
+        numerics=history.numerics,
+        versions=history.versions,
+        course=_worked(course or Course(history.start), history),
+        loads=history.loads(),
+    )
+
+
+def _worked(course: Course, history: History) -> Course:
+    """The course, with the points that only the history of the run knows."""
+    points = dict(course.points)
+    if history.first_dispatch is not None:
+        points["first_dispatch"] = history.first_dispatch - course.began
+    if history.last_commit is not None:
+        points["last_commit"] = history.last_commit - course.began
+    return Course(course.began, points)
+
+
+def _too_short(work_s: float) -> str:
+    return f"too short to tell what held it: {work_s:.1f} s of work, and it takes {SHORT_S:g} s"
 
 
 def _worker(use: Use, place: Place | None) -> dict[str, Any]:

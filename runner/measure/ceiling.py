@@ -168,7 +168,7 @@ def bottleneck(use: Use, reached: Ceilings, settings: Settings) -> Bottleneck:
     shares = use.shares
     whole = sum(shares.values())
     if whole <= 0:
-        return Bottleneck("start", "the run was too short to tell what holds it", "")
+        return Bottleneck("start", "too short to tell what held it: no part was written", "")
     culprit = max(shares, key=lambda name: shares[name])
     share = shares[culprit] / whole
     if culprit == "model" and use.recompiles and use.compile_s > _COMPILING * use.seconds["run"]:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from jobs.attempt import ODD, Failure, Success
 from jobs.numerics import Numerics
-from jobs.schedule.event import AttemptFailed, AttemptSucceeded, Event, WorkerLost
+from jobs.schedule.event import AttemptFailed, AttemptSucceeded, Event, WorkerLost, WorkerReady
 from jobs.versions import Versions
 from runner.measure.ceiling import Use, computing_s
 
@@ -58,7 +58,7 @@ class _Tally:
 
 
 class History:
-    """Times are those of the driver's clock, less `start`."""
+    """Times of spans are those of the driver's clock, less `start`: when the command began."""
 
     def __init__(self) -> None:
         self.start = 0.0
@@ -66,8 +66,10 @@ class History:
         self._given: dict[str, tuple[float, str, int, int]] = {}  # attempt -> when, worker, shard, number
         self._times = array("d")  # began, computed, ended of each attempt
         self._facts = array("i")  # worker, shard, number, rows, outcome
-        self._first: float | None = None  # dispatch
-        self._last = 0.0  # commit
+        self._starts: dict[str, float] = {}  # worker -> when it was asked for
+        self._loads: dict[str, tuple[float, float]] = {}  # and until when it started, by the driver's clock
+        self.first_dispatch: float | None = None  # both by the driver's clock
+        self.last_commit: float | None = None
         self.numerics: dict[Numerics, dict[str, None]] = {}  # of parts that were computed -> by which workers
         self.versions: dict[Versions, dict[str, None]] = {}  # of such parts -> by which workers
         self.odd = Counter[str]()  # rows that were written and yet are odd, by the words of `jobs.attempt.ODD`
@@ -76,8 +78,13 @@ class History:
     def __len__(self) -> int:
         return len(self._times) // 3
 
+    def starting(self, now: float, worker: str) -> None:
+        self._starts[worker] = now
+
     def dispatched(self, now: float, worker: str, attempt: str, shard: int, number: int) -> None:
-        self._first = now if self._first is None else self._first
+        self.first_dispatch = now if self.first_dispatch is None else self.first_dispatch
+        if worker in self._starts:
+            self._loads[worker] = self._starts.pop(worker), now
         self._given[attempt] = now, worker, shard, number
 
     def note(self, event: Event) -> None:
@@ -87,6 +94,8 @@ class History:
                 self._note_success(now, worker, success)
             case AttemptFailed(now, worker, failure):
                 self._note_failure(now, worker, failure)
+            case WorkerReady(now, worker) if worker in self._starts:
+                self._loads[worker] = self._starts[worker], now
             case WorkerLost(now, worker):
                 self.stopped(now, worker)
 
@@ -97,7 +106,7 @@ class History:
 
     def _note_success(self, now: float, worker: str, success: Success) -> None:
         receipt, seconds, figures = success.receipt, success.measured.seconds, success.measured.figures
-        self._last = now
+        self.last_commit = now
         self.first_part = now if self.first_part is None else self.first_part
         if receipt.attempt not in self._given:  # it was published before: the attempt that did it is gone
             return
@@ -143,10 +152,14 @@ class History:
     @property
     def busy_s(self) -> float:
         """From the first dispatch to the last commit, less what each worker spent on tuning."""
-        if self._first is None:
+        if self.first_dispatch is None or self.last_commit is None:
             return 0.0
         tuned = [tally.seconds.get("tune", 0.0) for tally in self._workers.values() if tally.shards]
-        return max(0.0, self._last - self._first - sum(tuned) / max(1, len(tuned)))
+        return max(0.0, self.last_commit - self.first_dispatch - sum(tuned) / max(1, len(tuned)))
+
+    def loads(self) -> dict[str, tuple[float, float]]:
+        """Worker -> from when to when it started, loaded the model and waited until it was tried, as a Span's times."""
+        return {worker: (began - self.start, ended - self.start) for worker, (began, ended) in self._loads.items()}
 
     def uses(self) -> dict[str, Use]:
         """What each worker did; only those that published something."""

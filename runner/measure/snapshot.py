@@ -10,7 +10,10 @@ from jobs.notebook import facts
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Snapshot:
-    """A run at one moment. rows_before: done by earlier runs of the same job. waits_for: room in the cluster, or ""."""
+    """A run at one moment. rows_before: done by earlier runs of the same job. waits_for: room in the cluster, or "".
+
+    seconds: since the workers were asked for. working_s: since the first shard was given out; None: it is the same.
+    """
 
     rows_total: int
     rows_done: int
@@ -23,10 +26,13 @@ class Snapshot:
     workers_ready: int
     workers: int
     waits_for: str = ""
+    working_s: float | None = None
 
     @property
     def rows_per_s(self) -> float:
-        return (self.rows_done - self.rows_before) / self.seconds if self.seconds > 0 else 0.0
+        """While working: what a summary and a report mean by rows/s, too."""
+        seconds = self.seconds if self.working_s is None else self.working_s
+        return (self.rows_done - self.rows_before) / seconds if seconds > 0 else 0.0
 
     @property
     def eta_s(self) -> float | None:

@@ -21,12 +21,13 @@ from rich.text import Text
 from jobs.notebook import progress_bar
 from runner.measure.snapshot import Snapshot
 from runner.report.console import Console, printable
-from runner.report.text import progress_line, waited_line, waiting_line
+from runner.report.text import progress_line, progress_parts, waited_line, waiting_line
 
 _log = logging.getLogger(__name__)
 
 _LOG_EVERY_S = 10.0
 _TOLD_S = 1.0  # what took less is not told when it is over
+_BAR = 20  # columns
 
 
 class Display(Protocol):
@@ -46,7 +47,7 @@ class Display(Protocol):
 
 
 class TerminalDisplay:
-    """One live line."""
+    """A live line; in a narrow terminal as many as it takes, broken between facts, so that none is cut."""
 
     def __init__(self, console: Console) -> None:
         self._live = Live(Text("starting"), console=console, refresh_per_second=5)
@@ -63,11 +64,24 @@ class TerminalDisplay:
 
     def show(self, at: Snapshot) -> None:
         row = Table.grid(padding=(0, 1))
-        row.add_row(ProgressBar(total=1.0, completed=at.share, width=20), Text(progress_line(at), no_wrap=True))
+        width = self._live.console.width - _BAR - 2  # a terminal may wrap what fills its last column
+        row.add_row(ProgressBar(total=1.0, completed=at.share, width=_BAR), Text(_broken(at, width)))
         self._live.update(row)
 
     def close(self) -> None:
         self._live.stop()
+
+
+def _broken(at: Snapshot, width: int) -> str:
+    """The line of progress, broken before what would not fit into `width` letters."""
+    lines = [""]
+    for part in progress_parts(at):
+        longer = f"{lines[-1]} · {part}" if lines[-1] else part
+        if len(longer) <= width or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return "\n".join(lines)
 
 
 class LogDisplay:

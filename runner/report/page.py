@@ -6,20 +6,25 @@ escaped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 
 from jobs.attempt import Failure
 from jobs.numerics import Numerics
 from runner.measure.account import Account, Heading
-from runner.measure.ceiling import Bottleneck, Ceilings, Use
+from runner.measure.ceiling import Ceilings
+from runner.measure.course import PHASES, phase_sentence
 from runner.measure.history import History, Span
-from runner.measure.place import Place
 from runner.measure.stage import COMPUTE
-from runner.report.chart import curve, rates, stacked, timeline
-from runner.report.text import byte_count, changed_inputs, duration, odd_inputs, rate
+from runner.measure.subject import Earlier, Subject
+from runner.report.chart import Axis, curve, rates, stacked, timeline
+from runner.report.part import legend, note, section, table
+from runner.report.style import STYLE
+from runner.report.subject import about, earlier_runs, rejected, where
+from runner.report.text import changed_inputs, duration, odd_inputs, short_rate
 
-_BARS = ("run", "feed", "fetch", "wait_read", "wait_write", "idle")
+# Of the model's threads, in the order in which a row group meets them.
+_BARS = ("idle", "wait_read", "feed", "run", "fetch", "wait_write")
 _MEANING = {
     "read": "bytes of row groups fetched from the store, by the reader threads",
     "decode": "row groups decoded, by the reader threads",
@@ -34,71 +39,63 @@ _MEANING = {
     "wait_encode": "the rest of a part was encoded, while the next attempt ran",
     "publish": "parts closed, read back, hashed and given their names, while the next attempt ran",
 }
-
-_STYLE = """
-:root{color-scheme:light dark;--ground:#fbfbfa;--card:#fff;--ink:#1c2024;--soft:#667079;--line:#e3e6e8;--accent:#2f6fbb;
---good:#2f8f5b;--warn:#b7791f;--bad:#c0392b;--run:#2f6fbb;--feed:#5aa9c9;--fetch:#8cc7d8;--wait:#e0a33a;--write:#cf6a3d;
---idle:#b9c0c6}
-@media (prefers-color-scheme:dark){:root{--ground:#14171a;--card:#1c2024;--ink:#e7eaec;--soft:#98a2ab;--line:#2e343a;
---accent:#6aa7ec;--good:#5cc08a;--warn:#e2b055;--bad:#ef7a6c;--run:#6aa7ec;--feed:#4f97b4;--fetch:#7dbccd;--wait:#e2b055;
---write:#e08a5e;--idle:#59636c}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--ground);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif}
-main{max-width:1060px;margin:0 auto;padding:28px 20px 60px}
-h1{font-size:22px;margin:0 0 2px;letter-spacing:-.01em}h2{font-size:15px;margin:0 0 10px}
-p{margin:0}.soft,.axis,.lane{color:var(--soft);fill:var(--soft)}
-.mono{font:13px/1.5 ui-monospace,Menlo,monospace;overflow-wrap:anywhere}
-section{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:18px 20px;margin-top:16px}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin-top:16px}
-.tile{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:12px 16px}
-.tile b{display:block;font-size:19px;white-space:nowrap;font-weight:600;font-variant-numeric:tabular-nums}
-.tile span{color:var(--soft);font-size:13px}
-.call{border-left:4px solid var(--accent)}.call p+p{margin-top:4px;color:var(--soft)}
-.ended{display:inline-block;padding:1px 10px;border-radius:99px;font-size:13px;color:#fff;background:var(--good)}
-.ended.not{background:var(--bad)}
-svg{display:block;width:100%;height:auto}svg text{font-size:11px;font-family:inherit}
-.grid{stroke:var(--line)}.mark{stroke:var(--soft);stroke-dasharray:5 4}.area{fill:var(--accent);opacity:.75}
-.published{fill:var(--accent)}.retried{fill:var(--warn)}.failed,.lost{fill:var(--bad)}.adopted{fill:var(--idle)}.tail{opacity:.4}
-.s-run{fill:var(--run)}.s-feed{fill:var(--feed)}.s-fetch{fill:var(--fetch)}.s-wait_read{fill:var(--wait)}
-.s-wait_write{fill:var(--write)}.s-idle{fill:var(--idle)}
-.legend{display:flex;flex-wrap:wrap;gap:4px 16px;margin-top:8px;font-size:13px;color:var(--soft)}
-.legend svg{display:inline-block;width:11px;height:11px;margin-right:6px;vertical-align:-1px}
-.scroll{overflow-x:auto;margin-top:10px}table{border-collapse:collapse;width:100%;font-size:13.5px;font-variant-numeric:tabular-nums}
-th{text-align:left;color:var(--soft);font-weight:500}td.n,th.n{text-align:right}
-th,td{padding:5px 10px;border-bottom:1px solid var(--line);vertical-align:top}tr:last-child td{border-bottom:0}
-"""
+_BESIDE = (
+    "Stages stand in the order in which a row group meets them; times are those of all workers together. Shares are of"
+    " the time of the model's threads. Beside: other threads did it meanwhile, or it came before; it is no part of that"
+    " time."
+)
+_RATE = (
+    "rows/s, here and in the summary: the rows of this run, by the time from the first shard that was given out to the"
+    " last part that was committed, without what was spent on finding the batch size."
+)
+_LONG = 11  # letters of a figure that need a smaller type to fit their card
 
 
-def page(head: Heading, account: Account, history: History, failures: Sequence[Failure]) -> str:
-    """The page as HTML. failures: the last ones."""
-    spans = list(history.spans())
-    seconds = max([span.ended for span in spans] or [0.0])
+def page(
+    head: Heading,
+    account: Account,
+    subject: Subject,
+    history: History,
+    failures: Sequence[Failure] = (),
+    before: Sequence[Earlier] = (),
+    latest: bool = True,
+) -> str:
+    """The page as HTML.
+
+    failures: the last ones. before: the runs of this job before this one, the latest first.
+    latest:   it is to lie beside the plan, and not with the reports of all runs: links begin there.
+    """
     parts = [
-        _header(head),
+        _header(head, latest),
         _tiles(head, account.reached),
-        _call(account.bottleneck),
-        _section("Workers over time", timeline(spans, seconds) + _legend(_attempt_kinds(spans))) if spans else "",
-        _section("Rows per second", curve(rates(spans, seconds), seconds, _marks(account.reached))) if spans else "",
-        _section("Where the time of the model's threads went", _stages(account)) if account.uses else "",
-        _section("Workers", _workers(account.uses, account.places)) if account.uses else "",
-        _section("What changes numbers", _numerics(account)) if any(map(Numerics.document, account.numerics)) else "",
-        _section("Failed attempts", _failures(failures)) if failures else "",
+        _call(account),
+        rejected(subject, head.output),
+        *_over_time(account, list(history.spans())),
+        section("Where the time of the model's threads went", _stages(account)) if account.uses else "",
+        section("What ran where", where(account, subject)),
+        section("What changes numbers", _numerics(account)) if any(map(Numerics.document, account.numerics)) else "",
+        about(head, subject),
+        section("Failed attempts", _failures(failures)) if failures else "",
+        section("Earlier runs of this job", earlier_runs(before, "reports/" if latest else "")) if before else "",
     ]
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Run {escape(head.plan_id[:8])}</title><style>{_STYLE}</style></head>\n"
+        f"<title>{escape(_title(head))}</title><style>{STYLE}</style></head>\n"
         f"<body><main>{''.join(parts)}</main></body></html>\n"
     )
 
 
-def _section(title: str, content: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{content}</section>\n"
+def _title(head: Heading) -> str:
+    """`digits → scores`: the last names of model and output; a version is no name."""
+    names = [name for name in head.model.rstrip("/").split("/") if name]
+    model = "/".join(names[-2:] if names and names[-1].isdigit() else names[-1:])
+    return f"{model or head.model} → {head.output.rstrip('/').rpartition('/')[2] or head.output}"
 
 
-def _header(head: Heading) -> str:
+def _header(head: Heading, latest: bool) -> str:
     done = head.ending == "finished"
     badge = f'<span class="ended{"" if done else " not"}">{"finished" if done else "not finished"}</span>'
     why = "" if done else f"<p>{escape(head.ending)}</p>"
@@ -106,11 +103,15 @@ def _header(head: Heading) -> str:
         why += f"<p>Inputs: {escape(odd_inputs(head.nonfinite_rows, head.unseen_rows))}.</p>"
     if head.changed_rows:
         why += f"<p>Inputs: {escape(changed_inputs(head.changed_rows))}.</p>"
-    facts = " · ".join(escape(fact) for fact in (head.ended_at, head.signature, head.model) if fact)
-    return (
-        f'<header><h1>Run {escape(head.plan_id[:8])} {badge}</h1>{why}<p class="soft">{facts}</p>'
-        f'<p class="mono soft">{escape(head.output)}</p></header>\n'
+    ended = head.ended_at.replace("T", " ").replace("+00:00", " UTC")
+    facts = (f"plan {head.plan_id[:8]}, run {head.epoch}", f"ended {ended}", f"signature {head.signature}")
+    told = " · ".join(map(escape, facts))
+    link = "" if latest else ' · <a href="../report.html">the latest run</a>'
+    places = "".join(
+        f'<p class="mono soft">{name} {escape(url)}</p>'
+        for name, url in (("model", head.model), ("output", head.output))
     )
+    return f'<header><h1>{escape(_title(head))} {badge}</h1>{why}<p class="soft">{told}{link}</p>{places}</header>\n'
 
 
 def _tiles(head: Heading, reached: Ceilings) -> str:
@@ -118,21 +119,50 @@ def _tiles(head: Heading, reached: Ceilings) -> str:
     tiles = [
         (f"{head.rows_run:,}", "rows in this run" + (f", {before:,} before" if before else "")),
         (duration(head.seconds), "from start to end"),
-        (rate(reached.rows_per_s), "while working"),
+        (short_rate(reached.rows_per_s), "rows/s while working"),
         (f"{reached.of_compute:.0%}" if reached.compute else "not known", "of what the model reaches alone"),
         (f"{reached.of_machine:.0%}" if reached.machine else "not known", "of what the cores reach"),
-        (f"{head.shards_done:,} of {head.shards:,}", f"shards done, {head.retries} retried"),
+        (
+            f"{head.shards_done:,} of {head.shards:,}",
+            f"{'shard' if head.shards == 1 else 'shards'} done, {head.retries:,} retried",
+        ),
     ]
+    sizes = [' class="long"' if len(value) > _LONG else "" for value, _ in tiles]
     inside = "".join(
-        f'<div class="tile"><b>{escape(value)}</b><span>{escape(name)}</span></div>' for value, name in tiles
+        f'<div class="tile"><b{size}>{escape(value)}</b><span>{escape(name)}</span></div>'
+        for size, (value, name) in zip(sizes, tiles, strict=True)
     )
     return f'<div class="tiles">{inside}</div>\n'
 
 
-def _call(held_by: Bottleneck) -> str:
-    sentence, suggestion = (escape(text[:1].upper() + text[1:]) for text in (held_by.sentence, held_by.suggestion))
-    more = f"<p>{suggestion}.</p>" if suggestion else ""
-    return f'<section class="call"><p><b>{sentence}.</b></p>{more}</section>\n'
+def _call(account: Account) -> str:
+    """What took the time of the command, what held the work, and what would help."""
+    course = phase_sentence(account.course.document(), duration(sum(account.course.document().values())))
+    sentence, suggestion = account.bottleneck.sentence, account.bottleneck.suggestion
+    first, *more = [f"{text[:1].upper()}{text[1:]}." for text in (course, sentence, suggestion) if text]
+    rest = "".join(f"<p>{escape(text)}</p>" for text in more)
+    return f'<section class="call"><p><b>{escape(first)}</b></p>{rest}</section>\n'
+
+
+def _over_time(account: Account, spans: Sequence[Span]) -> list[str]:
+    """The command as a whole, and the work alone where it would be too small in that to be read."""
+    phases = account.course.phases()
+    end = max([span.ended for span in spans] + [phase.ended for phase in phases] or [0.0])
+    if not end:
+        return []
+    whole = Axis(0.0, end)
+    work = Axis(min((span.began for span in spans), default=0.0), max((span.ended for span in spans), default=end))
+    kinds = {f"p-{phase.name}": PHASES[phase.name][1] for phase in phases}
+    kinds |= {"p-load": "a worker starts, loads the model and waits until it is tried"} if account.loads else {}
+    apart = bool(spans) and work.seconds < whole.seconds / 2
+    drawn = timeline([] if apart else spans, whole, phases, account.loads)
+    parts = [section("The command over time", drawn + legend(kinds | ({} if apart else _attempt_kinds(spans))))]
+    if apart:
+        parts.append(section("The work, shard by shard", timeline(spans, work) + legend(_attempt_kinds(spans))))
+    if spans:
+        drawn = curve(rates(spans, work), work, _marks(account.reached))
+        parts.append(section("Rows per second", drawn + note(_RATE)))
+    return parts
 
 
 def _marks(reached: Ceilings) -> dict[str, float]:
@@ -145,7 +175,7 @@ def _attempt_kinds(spans: Iterable[Span]) -> dict[str, str]:
     outcomes = {span.outcome for span in spans}
     again = any(span.number > 1 and span.outcome == "published" for span in spans)
     names = {
-        "published": "computed, then (light) published",
+        "published": "a shard, by its number: computed, then (light) published",
         "retried": "computed by a later attempt",
         "failed": "failed",
     }
@@ -153,18 +183,10 @@ def _attempt_kinds(spans: Iterable[Span]) -> dict[str, str]:
     return {kind: name for kind, name in names.items() if kind in outcomes or (kind == "retried" and again)}
 
 
-def _legend(kinds: Mapping[str, str]) -> str:
-    swatch = '<svg viewBox="0 0 11 11"><rect width="11" height="11" rx="2" class="{}"/></svg>'
-    return (
-        f'<div class="legend">{"".join(f"<span>{swatch.format(k)}{escape(v)}</span>" for k, v in kinds.items())}</div>'
-    )
-
-
 def _stages(account: Account) -> str:
-    lanes = {
-        name: {stage: use.seconds.get(stage, 0.0) for stage in _BARS} for name, use in list(account.uses.items())[:60]
-    }
-    bars = stacked(lanes) + _legend({f"s-{stage}": stage for stage in _BARS})
+    uses = sorted(account.uses.items(), key=lambda pair: (len(pair[0]), pair[0]))  # w2 before w10
+    lanes = {name: {stage: use.seconds.get(stage, 0.0) for stage in _BARS} for name, use in uses[:60]}
+    bars = stacked(lanes) + legend({f"s-{stage}": stage for stage in _BARS})
     seconds = account.seconds
     whole = sum(seconds.get(stage, 0.0) for stage in ("idle", *COMPUTE)) or 1e-9
     rows = [
@@ -176,19 +198,8 @@ def _stages(account: Account) -> str:
         )
         for stage, meaning in _MEANING.items()
     ]
-    return bars + _table(("stage", "all workers", "share", "what was done"), rows, numbers=(1, 2))
-
-
-def _workers(uses: Mapping[str, Use], places: Mapping[str, Place]) -> str:
-    rows = []
-    for name, use in uses.items():
-        place = places.get(name, Place())
-        where = " ".join(str(part) for part in (place.node, place.pid) if part)
-        ceiling = rate(use.ceiling) if use.ceiling else "not known"
-        sizes = (f"{use.cpus:g}", f"{use.batch_rows:,}", byte_count(use.rss_bytes))
-        rows.append((name, where, f"{use.shards:,}", f"{use.rows:,}", ceiling, *sizes))
-    heads = ("worker", "node and pid", "shards", "rows", "the model alone", "cpus", "batch rows", "peak memory")
-    return _table(heads, rows, numbers=range(2, 8))
+    told = table(("stage", "all workers", "share", "what was done"), rows, numbers=(1, 2))
+    return bars + told + note(_BESIDE)
 
 
 def _numerics(account: Account) -> str:
@@ -199,7 +210,7 @@ def _numerics(account: Account) -> str:
         for fact in numerics.facts().items():
             shared.setdefault(fact, []).extend(workers)
     rows = [(name, value, _some(workers)) for (name, value), workers in shared.items()]
-    return told + _table(("what", "value", "workers"), rows)
+    return told + table(("what", "value", "workers"), rows)
 
 
 def _some(names: Sequence[str], most: int = 20) -> str:
@@ -208,14 +219,4 @@ def _some(names: Sequence[str], most: int = 20) -> str:
 
 def _failures(failures: Sequence[Failure]) -> str:
     rows = [(str(one.shard), str(one.number), one.worker, type(one.error).__name__, str(one.error)) for one in failures]
-    return _table(("shard", "attempt", "worker", "error", "message"), rows, numbers=(0, 1))
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[int] = ()) -> str:
-    kinds = [' class="n"' if at in set(numbers) else "" for at in range(len(heads))]
-    top = "".join(f"<th{kind}>{escape(head)}</th>" for kind, head in zip(kinds, heads, strict=True))
-    body = "".join(
-        "<tr>" + "".join(f"<td{kind}>{escape(cell)}</td>" for kind, cell in zip(kinds, row, strict=True)) + "</tr>"
-        for row in rows
-    )
-    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    return table(("shard", "attempt", "worker", "error", "message"), rows, numbers=(0, 1))

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 from jobs.numerics import Difference
 from jobs.words import counted
 from runner.measure.account import Account
 from runner.measure.ceiling import together
+from runner.measure.course import phase_sentence
 from runner.measure.snapshot import Snapshot
 from runner.measure.stage import COMPUTE
 
 
 def progress_line(at: Snapshot) -> str:
     """`1,200 of 4,000 rows · 30% · 120 rows/s · ETA 2 s · shards 3 done, 2 running, 0 retried of 8 · 2 of 2 workers`"""
+    return " · ".join(progress_parts(at))
+
+
+def progress_parts(at: Snapshot) -> list[str]:
+    """How far a run is, in sentences: first how fast it goes, then what it is made of."""
     eta = f"ETA {duration(at.eta_s)}" if at.eta_s is not None and at.share < 1 else ""
     parts = [
         f"{at.rows_done:,} of {counted(at.rows_total, 'row')}",
@@ -24,15 +31,22 @@ def progress_line(at: Snapshot) -> str:
         f"{at.workers_ready} of {counted(at.workers, 'worker')} ready",
         at.waits_for if at.workers_ready < at.workers else "",
     ]
-    return " · ".join(part for part in parts if part)
+    return [part for part in parts if part]
 
 
 def rate(rows_per_s: float) -> str:
-    return f"{rows_per_s / 1e6:.2f} M rows/s" if rows_per_s >= 1e6 else f"{rows_per_s:,.0f} rows/s"
+    return f"{short_rate(rows_per_s)} rows/s"
+
+
+def short_rate(rows_per_s: float) -> str:
+    """Without its unit: `12,381`, `2.45 M`."""
+    return f"{rows_per_s / 1e6:.2f} M" if rows_per_s >= 1e6 else f"{rows_per_s:,.0f}"
 
 
 def duration(seconds: float) -> str:
-    """`8.1 s`, `3 min 20 s`, `2 h 05 min`."""
+    """`45 ms`, `8.1 s`, `3 min 20 s`, `2 h 05 min`."""
+    if 0 < seconds < 0.0995:
+        return f"{seconds * 1e3:.0f} ms" if seconds >= 0.00095 else f"{seconds * 1e3:.1g} ms"
     if seconds < 100:
         return f"{seconds:.1f} s"
     minutes = round(seconds) // 60
@@ -61,18 +75,11 @@ def byte_count(size: float) -> str:
 
 def account_lines(account: Account) -> list[str]:
     """The account of a run for the end of a summary: speed, time, bottleneck."""
-    reached = account.reached
-    of = [
-        f"{share:.0%} of what {what} can do ({rate(ceiling)})"
-        for share, ceiling, what in (
-            (reached.of_compute, reached.compute, "the model alone"),
-            (reached.of_machine, reached.machine, "the cores"),
-        )
-        if ceiling
-    ]
-    lines = [f"while working: {rate(reached.rows_per_s)}" + (f", {' and '.join(of)}" if of else "")]
-    if sentence := stage_sentence(account.seconds):
-        lines.append(f"workers' time: {sentence}")
+    lines = [f"speed: {rate(account.reached.rows_per_s)} while working{_reached(account)}"]
+    if sentence := phase_sentence(account.course.document(), duration(sum(account.course.document().values()))):
+        lines.append(f"time: {sentence}")
+    if not account.short:
+        lines += stage_lines(account.seconds)
     use = together(account.uses.values())
     if use.shape_batches:
         each = use.shape_rows / use.shape_batches
@@ -84,10 +91,11 @@ def account_lines(account: Account) -> list[str]:
     if use.recompiles:
         shapes = counted(use.compiled_shapes, "shape")
         lines.append(
-            f"XLA compiled {counted(use.compilations, 'time')} ({duration(use.compile_s)}) for {shapes} of what was"
+            f"XLA: compiled {counted(use.compilations, 'time')} ({duration(use.compile_s)}) for {shapes} of what was"
             " fed: values decide shapes, see `runner plan`"
         )
-    return [*lines, str(account.bottleneck)]
+    held_by = str(account.bottleneck)
+    return [*lines, held_by if account.short else f"held by: {held_by}"]
 
 
 def odd_inputs(rows: int, unseen: int) -> str:
@@ -103,17 +111,40 @@ def changed_inputs(rows: int) -> str:
 
 def differing_line(found: Sequence[Difference]) -> str:
     """That parts were computed in different ways, for the end of a summary."""
-    return f"numbers may differ between parts, and where a NaN shows: {'; '.join(map(str, found))}"
+    return f"numbers: may differ between parts, and so may where a NaN shows: {'; '.join(map(str, found))}"
 
 
-def stage_sentence(seconds: Mapping[str, float]) -> str:
-    """Where the time of the workers went, largest first: `run 61 %, wait_read 20 %, ...` of the compute thread."""
+def _reached(account: Account) -> str:
+    """Of what could be reached, by name; nothing after too little work."""
+    reached = account.reached
+    of = [
+        f"{share:.0%} of what {what} can do"
+        for share, ceiling, what in (
+            (reached.of_compute, reached.compute, "the model alone"),
+            (reached.of_machine, reached.machine, "the cores"),
+        )
+        if ceiling and not account.short
+    ]
+    return f" ({' and '.join(of)})" if of else ""
+
+
+def stage_lines(seconds: Mapping[str, float]) -> list[str]:
+    """Where the time of the workers went: of the model's threads, largest first, and of the others beside them."""
     compute = {name: seconds.get(name, 0.0) for name in ("idle", *COMPUTE)}
     whole = sum(compute.values())
     if whole == 0:
-        return ""
+        return []
     ranked = sorted(compute.items(), key=lambda pair: -pair[1])
     shares = ", ".join(f"{name} {value / whole:.0%}" for name, value in ranked if value / whole >= 0.005)
     others = {name: seconds.get(name, 0.0) for name in ("read", "decode", "encode", "publish")}
     beside = ", ".join(f"{name} {duration(value)}" for name, value in others.items() if value)
-    return f"{shares} (beside it: {beside})"
+    return [f"model's threads: {shares}", *([f"other threads: {beside}"] if beside else [])]
+
+
+def wrapped(text: str, width: int) -> str:
+    """`text` in lines of at most `width` letters, broken between words; what goes on is indented. Words stay whole."""
+    lines = (
+        textwrap.wrap(line, max(20, width), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        for line in text.split("\n")
+    )
+    return "\n".join(part for line in lines for part in line or [""])

@@ -89,14 +89,22 @@ def test_a_job_runs_and_the_same_command_again_touches_nothing(
     assert "2,000 rows in 4 parts" in first.stdout
     require_half_plus_two(tmp_path / "out", 2000)
 
-    assert "bottleneck" in first.stdout or "too short" in first.stdout
+    assert "too short to tell what held it" in first.stdout
+    assert first.stdout.count("rows/s") == 1
     (page,) = (tmp_path / "out").glob("_run/*/report.html")
     assert str(page) in first.stdout
+    report = json.loads(page.with_suffix(".json").read_text())
+    assert ("ray" in report["phases"], list(report["phases"])[-1]) == (False, "stop")
+    assert (report["input"]["files"], report["columns"][0]["role"]) == (2, "input")
+    assert report["versions"]["tensorflow"]
 
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
     second = command("run", "job.yaml", "--in-process")
     assert second.returncode == 0, second.stderr
     assert "already done: 2,000 rows in 4 parts" in second.stdout
+    assert f", finished {report['ended_at'][:10]}" in second.stdout
+    assert f"report: {page.parent / 'reports' / '000001.html'}" in second.stdout
+    assert "to run it again: --overwrite" in second.stdout
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
 
     status = json.loads(command("status", "out", "--json").stdout)

@@ -66,7 +66,7 @@ def test_the_histories_meet_what_they_are_made_for() -> None:
     assert not [wanted for wanted in effects + others if not met[wanted]], "no history met these"
 
 
-def test_a_run_leaves_its_report_before_it_says_that_it_ended_well(tmp_path: Path) -> None:
+def test_a_run_leaves_its_report_before_it_says_that_it_ended_well_and_with_its_shut_down(tmp_path: Path) -> None:
     history = history_of(1, ((2, 1), (3,)), 2, 2, tmp_path, lambda *step: None, Nature())
     with history.simulated():
         history.world.spawn("driver", lambda: drive(history))
@@ -78,10 +78,13 @@ def test_a_run_leaves_its_report_before_it_says_that_it_ended_well(tmp_path: Pat
     assert report["shards_done"] == report["shards"] == len(history.plan.shards)
     assert b"<html" in history.objects.content[names.report("html")]
     written = [what for _, _, what in history.world.trace if what.startswith(("upload", "create"))]
-    assert written[-5:] == [
-        *(f"upload {names.report(suffix)}" for suffix in ("json", "html")),
+    reports = [f"upload {names.report(suffix, epoch)}" for epoch in (1, 0) for suffix in ("json", "html")]
+    assert written[-11:] == [
+        *reports,
         *(f"create {name}" for name in (names.plan, names.manifest(1), SUCCESS)),
+        *reports,  # once more, when the workers are stopped: it tells of that, too
     ]
+    assert list(report["phases"])[:3] == ["plan", "load", "work"]
 
 
 def test_an_exception_that_is_only_logged_fails_a_simulated_run(monkeypatch: pytest.MonkeyPatch) -> None:

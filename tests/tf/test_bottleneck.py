@@ -93,6 +93,7 @@ def test_a_slow_encoder_is_named(run: Run, tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_slow_store_of_the_output_is_named(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish = Part.publish
+    monkeypatch.setattr("runner.measure.account.SHORT_S", 0.0)
 
     def slow(part: Part, *given: Any) -> Receipt:
         time.sleep(3 * NAP_S)
@@ -128,7 +129,7 @@ def test_every_run_leaves_its_account_also_one_that_failed_and_one_that_went_on(
     assert second["rows_before"] >= first["rows_run"], "what was published when the run ended may not have been told"
     page = Path(result.page)
     assert page.exists()
-    assert "Workers over time" in page.read_text()
+    assert "The command over time" in page.read_text()
 
 
 def test_a_report_that_cannot_be_written_harms_nothing(

@@ -95,7 +95,7 @@ def _unfinished(store: Store, names: Layout) -> Iterator[Leftover]:
     """Documents that a killed process was writing. A driver that lives may be writing one now: then all stay."""
     uploads = [
         Leftover(f"{folder}/{name}", 1, size)
-        for folder in (names.folder, names.epochs, names.receipts)
+        for folder in (names.folder, names.epochs, names.receipts, names.reports)
         for name, size in store.sizes(folder).items()
         if is_temporary(name)
     ]

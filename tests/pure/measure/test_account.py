@@ -16,7 +16,7 @@ from runner.measure.place import Place
 from runner.report.text import account_lines
 
 JOB = Job.model_validate({"model": {"url": "m"}, "input": {"url": "i"}, "output": {"url": "o"}})
-KEYS = ["working_s", "speed", "bottleneck", "stage_seconds", "workers", "warm_up_seconds", "first_part_s"]
+KEYS = ["working_s", "phases", "speed", "bottleneck", "stage_seconds", "workers", "warm_up_seconds", "first_part_s"]
 KEYS += ["numerics", "differences", "worker_versions"]
 WORKER = (
     *("rows", "shards", "bytes", "cpus", "batch_rows", "stage_seconds", "waited_for", "cpu_seconds"),
@@ -76,7 +76,7 @@ def test_compilations_are_told_of_a_worker_that_had_any() -> None:
 
 def test_a_worker_is_told_with_its_place_as_far_as_that_is_known() -> None:
     places = {"w1": Place(("/device:CPU:0",)), "w2": Place(("/device:CPU:0",), 7, "10.0.0.1", "ab"), "w9": Place()}
-    document = document_of(account(JOB, history_of("w1", "w2", "w3"), places, 0.12345, 1.23456))
+    document = document_of(account(JOB, history_of("w1", "w2", "w3"), places, 0.12345))
     workers = {
         name: {key: worker[key] for key in worker.keys() - {*WORKER}} for name, worker in document["workers"].items()
     }
@@ -85,7 +85,7 @@ def test_a_worker_is_told_with_its_place_as_far_as_that_is_known() -> None:
         "w2": {"pid": 7, "node": "10.0.0.1", "devices": ["/device:CPU:0"]},
         "w3": {},
     }
-    assert (document["warm_up_seconds"], document["first_part_s"]) == (0.123, 1.235)
+    assert (document["warm_up_seconds"], document["first_part_s"]) == (0.123, 2.0)
 
 
 def test_what_changes_numbers_is_told_once_for_all_workers_that_share_it() -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 from runner.measure.snapshot import Snapshot
 from runner.measure.stage import StageClock
 from runner.report.display import Display, LogDisplay, NoDisplay, NotebookDisplay, Shown, TerminalDisplay, display_for
-from runner.report.text import byte_count, duration, progress_line, stage_sentence
+from runner.report.text import byte_count, duration, progress_line, stage_lines, wrapped
 
 
 def snapshot(**changes: object) -> Snapshot:
@@ -111,8 +111,32 @@ def test_a_terminal_keeps_the_last_line_when_the_display_is_closed() -> None:
     assert "4,000,000 of 4,000,000 rows · 100%" in stream.getvalue()
 
 
+@pytest.mark.parametrize("width", [80, 60, 40])
+def test_a_narrow_terminal_cuts_nothing_of_the_progress(width: int) -> None:
+    stream = io.StringIO()
+    display = TerminalDisplay(Console(file=stream, force_terminal=True, width=width))
+    display.show(snapshot(workers_ready=0, waits_for="no room yet for 2 x (1 CPU)"))
+    display.close()
+    shown = " ".join(stream.getvalue().split())
+    for part in ("25%", "1 retried of 8", "0 of 2 workers ready", "no room yet for 2 x (1 CPU)"):
+        assert all(word in shown for word in part.split())
+    assert "…" not in shown
+    last = stream.getvalue().rstrip().splitlines()
+    assert len(last) >= 2
+
+
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(8.14, "8.1 s"), (99.9, "99.9 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")]
+    ("seconds", "text"),
+    [
+        (0.0, "0.0 s"),
+        (0.0004, "0.4 ms"),
+        (0.045, "45 ms"),
+        (0.3, "0.3 s"),
+        (8.14, "8.1 s"),
+        (99.9, "99.9 s"),
+        (200, "3 min 20 s"),
+        (7500, "2 h 05 min"),
+    ],
 )
 def test_durations_read_well(seconds: float, text: str) -> None:
     assert duration(seconds) == text
@@ -125,7 +149,19 @@ def test_sizes_read_well(size: int, text: str) -> None:
 
 def test_the_stage_sentence_ranks_the_compute_thread_and_names_what_ran_beside_it() -> None:
     seconds = {"run": 6.0, "wait_read": 3.0, "feed": 1.0, "read": 4.0, "encode": 2.5}
-    assert stage_sentence(seconds) == "run 60%, wait_read 30%, feed 10% (beside it: read 4.0 s, encode 2.5 s)"
+    told = ["model's threads: run 60%, wait_read 30%, feed 10%", "other threads: read 4.0 s, encode 2.5 s"]
+    assert stage_lines(seconds) == told
+    assert stage_lines({}) == []
+
+
+def test_text_is_broken_between_words_and_names_stay_whole() -> None:
+    text = (
+        "report: /a/very/long/name/that/does/not/fit.html\nheld by: the model, which takes most of the time there was"
+    )
+    assert wrapped(text, 30).splitlines() == [
+        *("report:", "  /a/very/long/name/that/does/not/fit.html"),
+        *("held by: the model, which", "  takes most of the time there", "  was"),
+    ]
 
 
 def test_a_stage_clock_counts_the_wait_for_each_item() -> None:

@@ -16,7 +16,14 @@ from runner.report.wording import in_python, python_words
 
 ROOT = Path(__file__).parents[3]
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
-ELSEWHERE = ("runner/cli/", "runner/report/wording.py", "runner/report/page.py", "jobs/examples/", "jobs/reference.py")
+ELSEWHERE = (
+    "runner/cli/",
+    "runner/report/wording.py",
+    "runner/report/page.py",
+    "runner/report/style.py",
+    "jobs/examples/",
+    "jobs/reference.py",
+)
 
 
 def _texts(tree: ast.AST) -> Iterator[str]:

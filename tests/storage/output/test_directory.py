@@ -68,17 +68,53 @@ def test_a_job_from_its_claim_to_its_success(out: Output) -> None:
     assert directory.store.sizes("")[names[2]] == manifest["parts"][0]["size"]
 
 
-def test_the_report_of_a_run_takes_the_place_of_an_earlier_one_and_leaves_nothing_else(out: Output) -> None:
-    directory = opened(out)
-    directory.claim(PLAN)
-    for number in (1, 2):
-        directory.report({"number": number}, f"<p>{number}</p>")
-    folder = f"_run/{PLAN.id[:8]}"
-    assert json.loads(directory.store.read(f"{folder}/report.json") or b"") == {"number": 2}
-    assert directory.store.read(f"{folder}/report.html") == b"<p>2</p>"
-    assert directory.report_url == directory.store.child(f"{folder}/report.html")
+def test_each_run_leaves_its_report_for_good_and_the_latest_one_has_a_name_of_its_own(out: Output) -> None:
+    for epoch in (1, 2):
+        directory = opened(out)
+        assert directory.claim(PLAN).epoch == epoch
+        directory.reports.leave(epoch, {"epoch": epoch}, f"<p>own {epoch}</p>", f"<p>latest {epoch}</p>")
+        directory.end(epoch, "interrupted")
+    folder, read = f"_run/{PLAN.id[:8]}", directory.store.read
+    assert json.loads(read(f"{folder}/report.json") or b"") == {"epoch": 2}
+    assert read(f"{folder}/report.html") == b"<p>latest 2</p>"
+    assert directory.store.names(f"{folder}/reports") == [
+        f"{epoch:06d}.{suffix}" for epoch in (1, 2) for suffix in ("html", "json")
+    ]
+    assert (json.loads(read(f"{folder}/reports/000001.json") or b""), read(f"{folder}/reports/000001.html")) == (
+        {"epoch": 1},
+        b"<p>own 1</p>",
+    )
+    assert directory.reports.url == directory.store.child(f"{folder}/report.html")
+    assert directory.reports.page(1) == directory.store.child(f"{folder}/reports/000001.html")
     assert [name for name in directory.store.names(folder) if name.startswith(".")] == []
     assert directory.store.names(f"{folder}/staging") == []
+
+
+def test_the_runs_before_one_are_told_also_one_that_was_killed_before_it_left_a_report(out: Output) -> None:
+    for _ in range(2):
+        directory = opened(out)
+        directory.claim(PLAN, takeover=True)
+    directory.reports.leave(2, {"epoch": 2}, "own", "latest")
+    told = directory.reports.before(3)
+    assert [(one.epoch, one.page) for one in told] == [(2, "000002.html"), (1, "")]
+    assert told[1].document["started"]
+    assert (directory.reports.before(1), directory.reports.page(1)) == ([], "")
+
+
+def test_the_one_report_that_an_older_version_kept_gets_a_name_before_another_takes_its_place(out: Output) -> None:
+    directory = opened(out)
+    directory.claim(PLAN)
+    folder = f"_run/{PLAN.id[:8]}"
+    directory.store.create(f"{folder}/report.json", b'{"epoch": 1}')
+    directory.store.create(f"{folder}/report.html", b"<p>old</p>")
+    assert directory.reports.page(1) == directory.reports.url
+    directory.end(1, "interrupted")
+    later = opened(out)
+    later.claim(PLAN)
+    assert [one.page for one in later.reports.before(2)] == ["000001.html"]
+    later.reports.leave(2, {"epoch": 2}, "own", "latest")
+    assert later.store.read(f"{folder}/reports/000001.html") == b"<p>old</p>"
+    assert later.reports.page(1) == later.store.child(f"{folder}/reports/000001.html")
 
 
 def test_a_receipt_says_what_was_written(out: Output) -> None:

@@ -45,14 +45,17 @@ def test_the_staging_of_dead_attempts_goes_and_nothing_else(out: Output) -> None
 
 
 def test_a_document_that_a_killed_process_was_writing_goes_unless_a_driver_lives(out: Output, place: Any) -> None:
-    unfinished = f"_run/{PLAN.id[:8]}/epochs/.000001.json.{'a' * 12}"
-    place.put(f"out/{unfinished}", b"{")
+    folder = f"_run/{PLAN.id[:8]}"
+    unfinished = f"{folder}/epochs/.000001.json.{'a' * 12}"
+    report = f"{folder}/reports/.000001.html.{'b' * 12}"
+    for name in (unfinished, report):
+        place.put(f"out/{name}", b"{")
     directory = opened(out)
     living = directory.claim(PLAN)
-    assert unfinished not in {one.name for one in sweep(out).leftovers}
+    assert not {unfinished, report} & {one.name for one in sweep(out).leftovers}
     directory.end(living.epoch, "interrupted")
-    assert [one.name for one in sweep(out).removed] == [unfinished]
-    assert unfinished not in snapshot(directory)
+    assert [one.name for one in sweep(out).removed] == [unfinished, report]
+    assert not {unfinished, report} & snapshot(directory).keys()
 
 
 def test_a_dry_run_says_the_same_and_touches_nothing(out: Output) -> None:

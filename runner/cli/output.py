@@ -18,6 +18,7 @@ from runner.cli.terminal import console, print_json, unread
 if TYPE_CHECKING:
     from connectors.output.look.below import Below
     from jobs.job import Output
+_WIDE = 100_000  # letters: no line of a table is broken
 
 
 @flattened
@@ -96,9 +97,10 @@ def rejects(
     place: OutputFlags,
     code: Annotated[str | None, typer.Option(help="Only rows with this code.")] = None,
     limit: Annotated[int | None, typer.Option(min=0, help="Rows to show; 20, or all with --json.")] = None,
+    wide: Annotated[bool, typer.Option("--wide", help="A line for each row, with its message.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Which rows a job rejected, where they are and why; counts by code first."""
+    """Which rows a job rejected, where they are and why: counts by code, then the rows of each message."""
     from connectors.output.reject import read_rejected  # pyarrow: only for this command
     from runner.cli.view.rejects import document, plain, render
 
@@ -106,7 +108,10 @@ def rejects(
     if as_json:
         print_json(document(rejected, code, limit), plain)
     else:
-        console(piped_width=None).print(render(rejected, code, limit), highlight=False, soft_wrap=True)
+        screen = console(piped_width=None)
+        if wide:
+            screen.width = _WIDE
+        screen.print(render(rejected, code, limit, wide), highlight=False, soft_wrap=True)
 
 
 @flattened

@@ -30,8 +30,14 @@ def test_rejected_rows_are_shown_repaired_and_scored_into_a_new_output(
     assert shown.returncode == 0, shown.stderr
     assert "2 of 1,000 rows rejected in" in shown.stdout
     assert "        2  ROW_NULL" in shown.stdout
+    assert shown.stdout.count("found null") == 1, "a message that rows share is told once"
+    assert "ROW_NULL, 2 rows, column x" in shown.stdout
     (last,) = [line for line in shown.stdout.splitlines() if "107" in line]
+    assert last.split() == ["numbers-000.parquet", "1", "7", "107"]
+    wide = command("rejects", "out", "--wide").stdout
+    (last,) = [line for line in wide.splitlines() if "107" in line]
     assert last.split()[:6] == ["ROW_NULL", "numbers-000.parquet", "1", "7", "x", "107"]
+    assert last.rstrip().endswith("or a 'null:' rule in the job")
     assert "and 1 more" in command("rejects", "out", "--limit", "1", "--code", "ROW_NULL").stdout
     found = json.loads(command("rejects", "out", "--json").stdout)
     assert (found["rows_rejected"], found["codes"]) == (2, {"ROW_NULL": 2})

@@ -38,11 +38,16 @@ def front(
             for name, found in versions().items():
                 print(f"{name} {found or 'is not installed'}")  # noqa: T201
         raise typer.Exit
+    alone(context)
+    if as_json:
+        raise JobError("cannot use '--json' here: it goes behind the command, as in 'runner status OUTPUT --json'")
+
+
+def alone(context: typer.Context) -> None:
+    """What stands before the commands of a group: where none follows, its help is the answer, and no error."""
     if context.invoked_subcommand is None:
         print(context.get_help(), end="")  # noqa: T201
         raise typer.Exit(JobError.exit_code)
-    if as_json:
-        raise JobError("cannot use '--json' here: it goes behind the command, as in 'runner status OUTPUT --json'")
 
 
 def schema() -> None:

@@ -12,13 +12,18 @@ from rich.text import Text
 from jobs.errors import JobError
 from jobs.job import parse_bytes
 from jobs.words import counted
+from runner.cli.about import alone
 from runner.cli.options import AsJson, seconds_of
 from runner.cli.terminal import answering, console, print_json
 
 if TYPE_CHECKING:
     from connectors.models.cache import CacheSettings
 
-app = typer.Typer(no_args_is_help=True, help="Copies of remote models on this machine: look at them, remove them.")
+app = typer.Typer(
+    help="Copies of remote models on this machine: look at them, remove them.",
+    invoke_without_command=True,
+    callback=answering(alone),
+)
 
 
 def cache_settings() -> CacheSettings:

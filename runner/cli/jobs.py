@@ -21,6 +21,7 @@ from jobs.job import Job, canonical
 from jobs.load import job_document, load_job
 from jobs.words import counted
 from runner import __version__, read_text
+from runner.cli.about import alone
 from runner.cli.cache import cache_settings
 from runner.cli.command import typed
 from runner.cli.options import AsJson, Set, flattened
@@ -43,7 +44,11 @@ Address = Annotated[
 ]
 Id = Annotated[str, typer.Argument(metavar="ID", help="As `runner submit` named it; without the number: the latest.")]
 
-app = typer.Typer(help="What was submitted to a cluster: list, status, logs, stop.", no_args_is_help=True)
+app = typer.Typer(
+    help="What was submitted to a cluster: list, status, logs, stop.",
+    invoke_without_command=True,
+    callback=answering(alone),
+)
 
 
 @dataclass(frozen=True)

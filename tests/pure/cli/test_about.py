@@ -75,3 +75,11 @@ def test_no_command_at_all_shows_those_that_there_are() -> None:
     assert (done.returncode, done.stderr) == (2, "[]\n")
     assert "Usage: runner" in done.stdout
     assert "verify" in done.stdout
+
+
+@pytest.mark.parametrize("group", [(), ("jobs",), ("cache",)], ids=["runner", "jobs", "cache"])
+def test_a_command_that_needs_another_one_answers_with_its_help_and_no_error(group: tuple[str, ...]) -> None:
+    done = _runner(*group)
+    assert (done.returncode, done.stderr) == (2, "[]\n")
+    assert " ".join(("Usage: runner", *group, "[OPTIONS]")) in done.stdout
+    assert "--help" in done.stdout

@@ -104,11 +104,13 @@ class ClusterLost:
 
     story:      which one, and why, for people.
     restarts:   it was started for this run alone, so another one can take its place.
+    advice:     what else helps where none does, for people; "" where nothing is known to.
     """
 
     now: float
     story: str
     restarts: bool = False
+    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)

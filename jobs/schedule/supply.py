@@ -49,7 +49,8 @@ class Supply:
             self.note_cluster(ClusterSeen(lost.now, story=f"{lost.story}; another one is being started"))
             return None
         again = ", the second of this run" if self._restarted else ""
-        return CapacityError(f"{lost.story}{again}; run the same again to continue", resumable=True)
+        advice = f", or {lost.advice}" if lost.advice else ""
+        return CapacityError(f"{lost.story}{again}; run the same again to continue{advice}", resumable=True)
 
     def note_ready(self) -> None:
         self._failed_starts, self._unusable_since, self._ever_ready = 0, None, True

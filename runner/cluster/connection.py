@@ -20,9 +20,11 @@ from jobs.errors import CapacityError, JobError
 from runner.cluster.capacity import Resources
 from runner.cluster.fault import bounded
 from runner.cluster.nodes import known_nodes
-from runner.cluster.quiet import get_node_ip_address, ray
+from runner.cluster.quiet import get_node_ip_address, ray, tell_news
 from runner.cluster.token import mode, own_token, set_mode, speak_as_wanted
 from runner.pool.pool import Waited
+
+WITHOUT = "work without Ray: `--in-process` (in Python `in_process=True`)"  # what else helps where it is gone
 
 _STORE_BYTES = 80 * 2**20  # Ray's smallest object store: nothing of ours goes through it
 _START_S = 120.0  # how long a local Ray may take to start on a busy machine
@@ -30,7 +32,6 @@ _KNOCK_S = 5.0  # how long the head's machine may take to accept a connection; i
 _KINDS = ("gcs_server", "raylet")  # processes without which a Ray is none
 _LOOK_S = 0.5  # how often a Ray that starts is looked at
 _SHUTDOWN_S = 15.0
-_WITHOUT = "work without Ray: `--in-process` (in Python `in_process=True`)"
 _REASON_S = 2.0  # how long the head may take to say why the node died; it takes milliseconds, if it is there
 
 
@@ -94,7 +95,7 @@ class Connection:
         self.begin()
         target = f"Ray at '{self._address}'" if self._address else "a local Ray"
         what = f"connecting to {target}" if self._address or not self._owned else f"starting {target}"
-        advice = f"; try again, or {_WITHOUT}" if self.local else "; look at its logs, or name another address"
+        advice = f"; try again, or {WITHOUT}" if self.local else "; look at its logs, or name another address"
         while not self._settled.wait(_LOOK_S):
             waited(what, time.monotonic() - self._began, False)
             if self.local and (ended := _ended() or _ended_child()):
@@ -139,6 +140,7 @@ class Connection:
             self._settled.wait(_START_S)  # a Ray left half-started would leave its processes behind
         if ray.is_initialized():
             bounded(ray.shutdown, _SHUTDOWN_S)
+        tell_news(True)
         set_mode(self._mode)
         self._closed.set()
 
@@ -170,6 +172,7 @@ class Connection:
 
     def _init(self) -> None:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        tell_news(False)  # standard output is for the answer; what becomes of a node, events tell
         if self._address is not None:
             ray.init(address=self._address, **quiet)
             return

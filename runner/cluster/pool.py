@@ -33,7 +33,7 @@ from jobs.schedule.event import (
 from jobs.versions import installed
 from runner.cluster.actor import WorkerActor
 from runner.cluster.capacity import fits, needs, outlook, roomiest, shortage
-from runner.cluster.connection import Connection
+from runner.cluster.connection import WITHOUT, Connection
 from runner.cluster.fault import bounded, cause, raise_interruption
 from runner.cluster.metrics import RunMetrics
 from runner.cluster.nodes import NodeWatch, known_nodes
@@ -100,8 +100,10 @@ class RayPool:
         nodes = list(known_nodes()[0].values())
         room = sum(fits(self._needs, node) for node in nodes)
         if room == 0 and self._connection.local:
-            lost = self._connection.lost()
-            raise CapacityError(lost or f"no worker can be started: {shortage(self._needs, nodes)}")
+            # Its node may be gone before its processes have ended: then `workers` are not what is wrong.
+            if lost := self._connection.lost(asking=not nodes) or ("" if nodes else "the local Ray has no node"):
+                raise CapacityError(f"{lost}; run the same again to continue, or {WITHOUT}", resumable=True)
+            raise CapacityError(f"no worker can be started: {shortage(self._needs, nodes)}")
         return max(1, room)
 
     def restart(self) -> None:
@@ -232,7 +234,8 @@ class RayPool:
             # Workers elsewhere go on; but what a new one is handed goes through that node, and may end this process.
             story = f"the node of this driver is gone from {self._connection.target}: {why}"
         if story:
-            self._news.append(ClusterLost(self._clock(), story, restarts=self._connection.local))
+            local = self._connection.local
+            self._news.append(ClusterLost(self._clock(), story, restarts=local, advice=WITHOUT if local else ""))
             self._calls.clear()
             self._gone = True
         return self._gone

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 
 # Ray would otherwise warn, on the user's terminal, about what it will do in a later release. A worker without a
 # GPU hides them itself (see actor.py), because Ray leaves all of them visible.
@@ -30,4 +31,16 @@ __all__ = [
     "RayActorError",
     "get_node_ip_address",
     "ray",
+    "tell_news",
 ]
+
+
+def tell_news(wanted: bool) -> None:
+    """Whether Ray prints what it hears of its nodes to this process's standard output, whatever `log_to_driver` says.
+
+    It has no public way to be asked. Without this one, the answer of a command is behind a page on the node that died.
+    """
+    with suppress(ImportError):
+        from ray._private import worker
+
+        worker._worker_logs_enabled = wanted

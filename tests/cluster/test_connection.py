@@ -1,10 +1,12 @@
-"""The connection to a Ray that starts, where it never comes up."""
+"""The connection to a Ray that starts, where it never comes up, or is gone at once."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -81,3 +83,44 @@ def test_a_ray_that_answers_while_its_processes_are_looked_at_is_connected(monke
     monkeypatch.setattr(connection, "_ended_child", look)
     started.wait()
     started.close()
+
+
+_LOST_AT_ONCE = """
+import os, signal, time
+from soak import command_line, descendants
+from jobs.errors import CapacityError
+from jobs.job import Workers
+from runner.cluster.pool import RayPool
+
+pool = RayPool(Workers())
+pool.connect()
+assert pool.capacity() > 0
+(agent,) = [pid for pid in descendants(os.getpid()) if "RuntimeEnvAgent" in command_line(pid)]
+os.kill(agent, signal.SIGKILL)
+began = time.monotonic()
+try:
+    while pool.capacity() and time.monotonic() - began < 5:
+        pass
+except CapacityError as error:
+    print(error.exit_code, error.facts, error.message)
+pool.close()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="its processes are found in /proc")
+def test_a_local_ray_that_lost_its_node_before_the_first_worker_is_no_fault_of_the_job() -> None:
+    """Its head says that the node is gone before its processes have ended."""
+    support = Path(__file__).parents[1] / "support"
+    path = os.pathsep.join([str(support), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, "-c", _LOST_AT_ONCE],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+    assert done.stdout == (
+        "69 {'resumable': True} the local Ray is gone: runtime_env_agent failed and raylet fate-shares with it; run the"
+        " same again to continue, or work without Ray: `--in-process` (in Python `in_process=True`)\n"
+    )

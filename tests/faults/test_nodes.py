@@ -151,6 +151,7 @@ def test_a_local_ray_that_is_gone_is_replaced_once_and_no_try_is_used_up(
     out, errors = process.communicate(timeout=100)
     assert process.returncode == 0, out + errors
     assert f"warning: the local Ray is gone: {reason}; another one is being started" in errors
+    assert json.loads(out)["rows"] == 800, "Ray prints nothing where the answer goes"
     headers = case.require_equal()
     assert {header["number"] for header in headers.values()} == {1}
 
@@ -171,6 +172,7 @@ def test_a_local_ray_that_is_gone_twice_ends_the_run_with_the_command_that_conti
     assert (
         "the local Ray is gone: dashboard_agent failed and raylet fate-shares with it, the second of this run" in errors
     )
+    assert "; run the same again to continue, or work without Ray: `--in-process`" in errors
     assert "to continue: runner run job.yaml" in errors
 
 

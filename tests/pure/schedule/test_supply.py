@@ -138,12 +138,14 @@ def test_a_long_wait_for_nodes_that_went_away_ends_with_what_is_missing() -> Non
 
 def test_a_cluster_of_this_run_is_started_again_once() -> None:
     supply = begun()
-    lost = ClusterLost(5.0, "the local Ray is gone: killed", restarts=True)
+    lost = ClusterLost(5.0, "the local Ray is gone: killed", restarts=True, advice="work without Ray")
     assert supply.note_cluster_lost(lost) is None
     assert supply.waits_for == "the local Ray is gone: killed; another one is being started"
     error = supply.note_cluster_lost(lost)
     assert error is not None
-    assert error.message == ("the local Ray is gone: killed, the second of this run; run the same again to continue")
+    assert error.message == (
+        "the local Ray is gone: killed, the second of this run; run the same again to continue, or work without Ray"
+    )
     assert error.facts == {"resumable": True}
 
 

@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 from jobs.document import variables
 from jobs.document.parsing import DEEPEST, VARIABLES, parse, too_deep
 from jobs.errors import JobError, offenders, one_of
-from jobs.job import Change, Job, Output, Section, long_form, misplaced, read_with
+from jobs.job import Change, Job, Output, Section, canonical, long_form, misplaced, read_with
 
 _FLAGS = "the command line"
 _PYTHON = ""  # a job that has no name, and needs none: its author has it before them
@@ -136,6 +136,11 @@ def output_from(url: str, options: Sequence[str] = ()) -> Output:
 def job_document(job: Job) -> dict[str, Any]:
     """The job as plain JSON values without what is at its default; `Job.model_validate` is the inverse."""
     return job.model_dump(mode="json", exclude_defaults=True, by_alias=True)
+
+
+def job_text(job: Job) -> str:
+    """A job file that says `job`, with nothing left to be filled in; `load_job` is the inverse."""
+    return canonical(variables.escaped(job_document(job)))
 
 
 def _job(

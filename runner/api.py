@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.errors import Interrupted, JobError
+from jobs.errors import Interrupted
 from jobs.job import Change, Input, Job, OptionValue, Output
 from runner.report.wording import python_words
 
@@ -144,6 +144,9 @@ def submit(
     env: Sequence[str] = (),
     wheel: bool = False,
     allow_open_cluster: bool = False,
+    overwrite: bool = False,
+    takeover: bool = False,
+    wait_for_driver_s: float = 0.0,
     model_cache: str | None = None,
 ) -> Submitted:
     """Run a job on a cluster, its driver too; one that is there already is found, not begun twice. Returns at once.
@@ -159,31 +162,26 @@ def submit(
     """
     import tempfile
 
-    from connectors.models.cache import CacheSettings
     from connectors.store.store import Store
-    from jobs.job import canonical
-    from jobs.load import job_document
+    from jobs.load import job_text
     from runner.cluster import submit as jobs_of
     from runner.cluster.jobs_api import RayJobs
     from runner.cluster.wheel import build_wheel
     from runner.preflight.preflight import preflight
 
+    options = _options(False, None, overwrite, takeover, False, wait_for_driver_s, model_cache)
     wanted = _job(job, overrides)
-    url = wanted.model.url
-    if "://" not in url and not url.startswith(("/", "~")):
-        raise JobError(
-            f"cannot submit the job: 'model.url' is '{url}', which is a folder of this machine; expected a URL, or an"
-            " absolute path that every node has"
-        )
+    jobs_of.refuse_relative(wanted)
     with tempfile.TemporaryDirectory(prefix="runner-submit-") as private:
         folder = Path(private) / "job"
         folder.mkdir()
-        (folder / "job.json").write_text(canonical(job_document(wanted)), encoding="utf-8")
-        made = preflight(wanted, CacheSettings(model_cache)).plan
+        (folder / "job.json").write_text(job_text(wanted), encoding="utf-8")
+        made = preflight(wanted, options.cache).plan
         output = Store(wanted.output.url, wanted.output.options).url
         modules = [str(build_wheel(Path(private), VERSION))] if wheel else []
+        begin = jobs_of.Start(options.overwrite, options.takeover, options.wait_for_driver_s)
         asked = jobs_of.request(
-            wanted, made.id, output, "job.json", str(folder), variables=list(env), modules=modules, command=""
+            wanted, made.id, output, "job.json", str(folder), variables=list(env), modules=modules, start=begin
         )
         return jobs_of.submit(RayJobs(address, allow_open=allow_open_cluster), asked)
 

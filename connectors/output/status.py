@@ -153,10 +153,11 @@ class Status:
         return {name: value for name, value in told.items() if value}
 
 
-def read_status(output: Output, seen: dict[str, dict[str, Any]] | None = None) -> Status:
+def read_status(output: Output, seen: dict[str, dict[str, Any]] | None = None, *, causes: bool = True) -> Status:
     """How far the job in `output` is.
 
     seen:    receipts by name; given again with the next look, none is read twice.
+    causes:  read receipts: what was rejected, and why attempts failed; else a handful of reads tells.
     raises:  OutputError where the directory cannot be read, or its plan is not whole.
     """
     store = Store(output.url, output.options)
@@ -170,7 +171,7 @@ def read_status(output: Output, seen: dict[str, dict[str, Any]] | None = None) -
     damage = _damage(plan, names, listed, decode(store.read(SUCCESS)) or {}) if finished else ""
     last = Epochs(store, names).latest() if not finished else None
     beat = last.document if last else _last_document(store, names)
-    receipts = _receipts(store, names, {} if seen is None else seen)
+    receipts = _receipts(store, names, {} if seen is None else seen) if causes else []
     failures = tuple({one["attempt"]: one for one in _failures(receipts, beat)}.values())
     told = _parts(store, names, len(plan.shards)) if finished and len(receipts) < len(plan.shards) else receipts
     unread = sum((Counter(one.get("bad_files", {})) for one in told), Counter[str]())
@@ -205,6 +206,16 @@ def read_status(output: Output, seen: dict[str, dict[str, Any]] | None = None) -
         **{name: sum(one.get(name, 0) for one in told) for name in ODD},
         bad_files=plan.skipped | {file: f"{counted(rows, 'row')} could not be read" for file, rows in unread.items()},
     )
+
+
+def finished_epoch(output: Output, plan_id: str) -> int:
+    """The epoch of the driver that finished this plan in `output`, 0 where none did.
+
+    cost:   one read.
+    raises: as `read_status`.
+    """
+    success = decode(Store(output.url, output.options).read(SUCCESS)) or {}
+    return int(success.get("epoch", 0)) if success.get("plan_id") == plan_id else 0
 
 
 def current_layout(store: Store, listed: Mapping[str, int]) -> Layout | None:

@@ -39,6 +39,15 @@ def names(document: Any) -> set[str]:
     return {name for text in _texts(document) for name in _FOUND.findall(text) if re.fullmatch(_NAME, name)}
 
 
+def escaped(value: Any) -> Any:
+    """A document whose texts mean what they say, as one where each would be read for variables."""
+    if isinstance(value, dict):
+        return {key: escaped(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [escaped(one) for one in value]
+    return value.replace("${", "$${") if isinstance(value, str) else value
+
+
 def resolved(document: dict[str, Any], given: Mapping[str, Any], used: set[str]) -> tuple[dict[str, Any], list[str]]:
     """The document without its section of variables, each of them replaced by its value; and all that is wrong.
 

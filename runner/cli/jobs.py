@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import sys
 import tempfile
@@ -10,27 +11,29 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
+from jobs.document.variables import variables_of
 from jobs.errors import JobError
-from jobs.job import Job, canonical
-from jobs.load import job_document, load_job
+from jobs.job import Job, names_secret
+from jobs.load import job_text, load_job
 from jobs.words import counted
 from runner import __version__, read_text
 from runner.cli.about import alone
 from runner.cli.cache import cache_settings
 from runner.cli.command import typed
-from runner.cli.options import AsJson, Set, flattened
+from runner.cli.options import AsJson, Overwrite, Set, Takeover, Var, WaitForDriver, flattened, seconds_of
 from runner.cli.terminal import answering, console, print_json, say, unread
 from runner.report.console import printable
 
 if TYPE_CHECKING:
+    from connectors.output.status import Status
     from runner.cluster.jobs_api import RayJobs
-    from runner.cluster.submit import Submission
+    from runner.cluster.submit import Start, Submission
     from runner.cluster.working_dir import Package
 
 Address = Annotated[
@@ -56,6 +59,10 @@ class SubmitFlags:
     """What is changed, what goes along, and what is done beside."""
 
     set_: Set = None
+    var: Var = None
+    overwrite: Overwrite = False
+    takeover: Takeover = False
+    wait_for_driver: WaitForDriver = None
     follow: Annotated[bool, typer.Option("--follow", help="Show the driver's log, and wait for the end.")] = False
     working_dir: Annotated[
         Path | None,
@@ -93,12 +100,13 @@ def submit(
     from runner.cluster.wheel import build_wheel
     from runner.preflight.preflight import preflight
 
+    start = _start(how)
     with tempfile.TemporaryDirectory(prefix="runner-submit-") as private:
-        wanted, file, folder, overrides = _folder(job, how.set_ or [], how.working_dir, Path(private))
+        wanted, file, folder, changes = _folder(job, how, Path(private))
         ready = preflight(wanted, cache_settings())
         plan = ready.plan
         along = (
-            None if how.working_dir is None else _along(Path(folder), file, Path(ready.model.path), ready.model.files)
+            None if how.working_dir is None else _along(Path(folder), file, wanted, ready.model.path, ready.model.files)
         )
         request = jobs_of.request(
             wanted,
@@ -106,10 +114,11 @@ def submit(
             Store(wanted.output.url, wanted.output.options).url,
             file,
             folder,
-            overrides=overrides,
+            changes=changes,
             variables=how.env or [],
             command=redact(typed()),
             modules=[str(build_wheel(Path(private), __version__))] if how.wheel else [],
+            start=start,
         )
         api = _cluster(address, allow_open=how.allow_open_cluster)
         done = jobs_of.submit(api, request)
@@ -124,7 +133,7 @@ def submit(
     if as_json:
         print_json(facts)
     else:
-        for line in _story(done.state, done.id, facts, address):
+        for line in _story(done.state, done.id, facts, address, how.overwrite):
             console().print(line, highlight=False, soft_wrap=True, markup=False)
         if along is not None and done.state in ("new", "resumed"):
             console().print(_told(along), highlight=False, soft_wrap=True, markup=False)
@@ -136,17 +145,30 @@ def submit(
 @answering
 def list_(address: Address, as_json: AsJson = False) -> None:
     """The jobs that `runner submit` began on this cluster, the latest last."""
+    from runner.cluster.progress import MOST_OUTPUTS, PATIENCE_S, progress_of
+
     submissions = _cluster(address).all()
+    progress = progress_of(submissions)
+    listed = [_facts(one) | _progress(progress.get(one.id)) for one in submissions]
     if as_json:
-        print_json([_facts(one) for one in submissions])
+        print_json(listed)
+        return
+    if not submissions:
+        console().print("no job was submitted to this cluster")
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("id", "status", "exit", "started", "output"):
-        table.add_column(name)
-    for one in submissions:
-        facts = _facts(one)
-        table.add_row(*(Text(str(facts[name] if facts[name] is not None else "")) for name in _COLUMNS))
-    console().print(table if submissions else "no job was submitted to this cluster")
+    for name in _COLUMNS:
+        side: Any = "right" if name in ("rows", "progress") else "left"
+        table.add_column(name.replace("_code", ""), justify=side, overflow="fold", no_wrap=name == "id")
+    for facts in listed:
+        table.add_row(*(Text(_cell(name, facts)) for name in _COLUMNS))
+    console().print(table)
+    if len(progress) < len(submissions):
+        story = (
+            f"rows and progress are of the latest {MOST_OUTPUTS} outputs, as far as they can be read from here within"
+            f" {PATIENCE_S:.0f} s and hold that job's plan; any other: runner jobs status ID"
+        )
+        console().print(story, highlight=False, soft_wrap=True, markup=False)
 
 
 @app.command()
@@ -168,8 +190,11 @@ def status(id: Id, address: Address, as_json: AsJson = False) -> None:
         ended = f", exit code {submission.exit_code}" if submission.exit_code is not None else ""
         console().print(f"{submission.id}: {submission.status}{ended}", highlight=False)
         console().print(render_status(written))
-    seen = "running" if submission.alive and written.state != "finished" else written.state
-    raise typer.Exit(EXIT_CODES["stopped" if seen == "absent" else seen])
+    finished = written.state == "finished" and submission.complete  # not by what this job is to overwrite
+    seen = "running" if submission.alive and not finished else written.state
+    if seen == "absent" or (seen == "finished" and not finished):
+        seen = "stopped"
+    raise typer.Exit(EXIT_CODES[seen])
 
 
 @app.command()
@@ -201,7 +226,23 @@ def stop(id: Id, address: Address) -> None:
 
 
 _MOST_NAMED = 5
-_COLUMNS = ("id", "status", "exit_code", "started", "output")
+_COLUMNS = ("id", "status", "exit_code", "started", "user", "rows", "progress", "output")
+
+
+def _progress(status: Status | None) -> dict[str, object]:
+    """What the output tells; None where it does not."""
+    if status is None:
+        return dict.fromkeys(("rows", "rows_done", "progress"))
+    return {"rows": status.rows, "rows_done": status.rows_seen, "progress": round(status.share, 4)}
+
+
+def _cell(name: str, facts: dict[str, Any]) -> str:
+    value = facts[name]
+    if value is None:
+        return ""
+    if name == "rows":
+        return f"{facts['rows_done']:,} of {value:,}"
+    return f"{math.floor(value * 100)}%" if name == "progress" else str(value)  # 100% is said of what is whole
 
 
 def _cluster(address: str, *, allow_open: bool = True) -> RayJobs:
@@ -227,39 +268,61 @@ def _follow(api: RayJobs, id: str, write: Callable[[str], None]) -> None:
     )
 
 
-def _folder(
-    file: Path, overrides: list[str], working_dir: Path | None, private: Path
-) -> tuple[Job, str, str, list[str]]:
-    """The job, its file as the driver will name it, the folder to send, and the overrides that are not in that file.
+def _start(how: SubmitFlags) -> Start:
+    """How the driver begins. raises: JobError for flags that no run takes."""
+    from runner.cluster.submit import Start
+    from runner.driver.launch import RunOptions
 
-    private: an empty folder, for a job that needs no other.
+    seconds = seconds_of("--wait-for-driver", how.wait_for_driver) if how.wait_for_driver else 0.0
+    checked = RunOptions(overwrite=how.overwrite, takeover=how.takeover, wait_for_driver_s=seconds)
+    return Start(checked.overwrite, checked.takeover, checked.wait_for_driver_s)
+
+
+def _folder(file: Path, how: SubmitFlags, private: Path) -> tuple[Job, str, str, list[str]]:
+    """The job, its file as the driver will name it, the folder to send, and the flags that make the job of that file.
+
+    private: an empty folder, for a job that needs no other: its file is whole, with each variable filled in.
     """
-    if working_dir is not None:
-        home = working_dir.resolve()
-        if not file.resolve().is_relative_to(home):
-            raise JobError(f"cannot send '{working_dir}' along: job file '{file}' is not in it; put it there")
-        wanted = load_job(read_text(file), str(file), overrides)
-        if "://" not in wanted.model.url and not wanted.model.url.startswith(("/", "~")):
-            url = os.path.normpath(home / wanted.model.url)
-            if not Path(url).is_relative_to(home):
-                raise JobError(
-                    f"cannot send '{working_dir}' along: model '{wanted.model.url}' is not in it; put it there"
-                )
-            wanted = wanted.model_copy(update={"model": wanted.model.model_copy(update={"url": url})})
-        return wanted, file.resolve().relative_to(home).as_posix(), str(home), overrides
-    wanted = load_job(read_text(file), str(file), overrides)
-    if "://" not in wanted.model.url and not wanted.model.url.startswith(("/", "~")):
-        raise JobError(
-            f"cannot submit the job: 'model.url' is '{wanted.model.url}', which is a folder of this machine; expected a"
-            " URL, an absolute path that every node has, or --working-dir with the folder that it is in"
-        )
-    folder = private / "job"
-    folder.mkdir()
-    (folder / "job.json").write_text(canonical(job_document(wanted)), encoding="utf-8")
-    return wanted, "job.json", str(folder), []
+    from runner.cluster.submit import refuse_relative
+
+    overrides, variables = how.set_ or [], _variables(how)
+    wanted = load_job(read_text(file), str(file), overrides, vars=variables)
+    if how.working_dir is None:
+        refuse_relative(wanted)
+        folder = private / "job"
+        folder.mkdir()
+        (folder / "job.json").write_text(job_text(wanted), encoding="utf-8")
+        return wanted, "job.json", str(folder), []
+    home = how.working_dir.resolve()
+    if not file.resolve().is_relative_to(home):
+        raise JobError(f"cannot send '{how.working_dir}' along: job file '{file}' is not in it; put it there")
+    refuse_relative(wanted, home)
+
+    def here(name: str) -> str:
+        return name if "://" in name or name.startswith(("/", "~")) else os.path.normpath(home / name)
+
+    model = {"url": here(wanted.model.url), "op_libraries": tuple(map(here, wanted.model.op_libraries))}
+    flags = [part for change in overrides for part in ("--set", change)]
+    flags += [part for name, value in variables.items() for part in ("--var", f"{name}={value}")]
+    wanted = wanted.model_copy(update={"model": wanted.model.model_copy(update=model)})
+    return wanted, file.resolve().relative_to(home).as_posix(), str(home), flags
 
 
-def _along(folder: Path, file: str, model: Path, model_files: Iterable[str]) -> Package | None:
+def _variables(how: SubmitFlags) -> dict[str, str]:
+    """Variable -> value. raises: JobError for one that looks like a secret: what is sent is there for many to read."""
+    from connectors.secret import redact
+
+    variables = variables_of(how.var or [])
+    for name, value in variables.items():
+        if names_secret(name) or redact(value) != value:
+            raise JobError(
+                f"cannot send the value of variable '{name}': it looks like a secret, and all who may look at the"
+                " cluster's jobs would see it; write 'env:NAME' in the job, and set NAME on the nodes"
+            )
+    return variables
+
+
+def _along(folder: Path, file: str, job: Job, model: str, model_files: Iterable[str]) -> Package | None:
     """What of `folder` goes along, proven to be enough for the job. raises: JobError where it is not, or too much."""
     from runner.cluster.working_dir import packed
 
@@ -272,9 +335,11 @@ def _along(folder: Path, file: str, model: Path, model_files: Iterable[str]) -> 
         )
         return None
     package.require("job file", [file])
-    if model.is_relative_to(folder):
-        at = model.relative_to(folder)
+    if Path(model).is_relative_to(folder):
+        at = Path(model).relative_to(folder)
         package.require("model file", [(at / name).as_posix() for name in model_files])
+    libraries = [Path(name) for name in job.model.op_libraries if Path(name).is_relative_to(folder)]
+    package.require("op library", [path.relative_to(folder).as_posix() for path in libraries])
     package.bound()
     if package.secrets:
         say(
@@ -300,13 +365,15 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:_MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
-def _story(state: str, id: str, facts: dict[str, object], address: str) -> list[str]:
+def _story(state: str, id: str, facts: dict[str, object], address: str, overwrite: bool) -> list[str]:
     where = f"{facts['rows']:,} rows in {facts['shards']:,} shards to {facts['output']}"
     if state == "finished":
         return [f"already done: {where}"]
+    anew = ", which overwrites what is there" if overwrite else ""
+    continues = "what --overwrite began, or begins it" if overwrite else "what was written"
     stories = {
-        "new": f"submitted as {id}: {where}",
-        "resumed": f"submitted again as {id}, which continues what was written: {where}",
+        "new": f"submitted as {id}{anew}: {where}",
+        "resumed": f"submitted again as {id}, which continues {continues}: {where}",
         "running": f"runs already as {id}: {where}",
     }
     return [
@@ -326,6 +393,7 @@ def _facts(submission: Submission) -> dict[str, object]:
         "exit_code": submission.exit_code,
         "started": moment(submission.started_s),
         "ended": moment(submission.ended_s),
+        "user": submission.user,
         "output": submission.metadata.get("runner.output", ""),
         "plan_id": submission.metadata.get("runner.plan", ""),
     }

@@ -30,6 +30,21 @@ Var = Annotated[
     list[str] | None,
     typer.Option("--var", metavar="NAME=VALUE", help="What `${NAME}` stands for in the job; repeatable."),
 ]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Remove what earlier jobs published in this output, and begin anew; until that is finished, the same"
+        " command continues it.",
+    ),
+]
+Takeover = Annotated[
+    bool, typer.Option("--takeover", help="Although another driver writes there; it stops when it next looks.")
+]
+WaitForDriver = Annotated[
+    str | None,
+    typer.Option("--wait-for-driver", metavar="30s|6m|1h", help="At most, where another driver writes there."),
+]
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 

@@ -19,7 +19,7 @@ from jobs.errors import JobError, one_of
 from jobs.job import Job
 from runner.cli.cache import cache_settings
 from runner.cli.command import to_continue
-from runner.cli.options import AsJson, JobFlags, flattened, seconds_of
+from runner.cli.options import AsJson, JobFlags, Overwrite, Takeover, WaitForDriver, flattened, seconds_of
 from runner.cli.terminal import console, event_log, print_json, printer, say
 
 if TYPE_CHECKING:
@@ -36,27 +36,15 @@ class RunFlags:
         str | None, typer.Option(help="Of a running Ray cluster, HOST:6379; `local`: a Ray for this run.")
     ] = None
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False
-    overwrite: Annotated[
-        bool,
-        typer.Option(
-            "--overwrite",
-            help="Remove what earlier jobs published in this output, and begin anew; until that is finished, the same"
-            " command continues it.",
-        ),
-    ] = False
-    takeover: Annotated[
-        bool, typer.Option("--takeover", help="Although another driver writes there; it stops when it next looks.")
-    ] = False
+    overwrite: Overwrite = False
+    takeover: Takeover = False
     repair: Annotated[
         bool,
         typer.Option(
             "--repair", help="Read every part, and compute again what is missing or damaged, also after all was done."
         ),
     ] = False
-    wait_for_driver: Annotated[
-        str | None,
-        typer.Option("--wait-for-driver", metavar="30s|6m|1h", help="At most, where another driver writes there."),
-    ] = None
+    wait_for_driver: WaitForDriver = None
     log_format: Annotated[
         str,
         typer.Option("--log-format", metavar="text|json", help="json: a line of JSON per event, on standard error."),

@@ -7,15 +7,20 @@ end is read from the output, never from what Ray says about the job.
 
 from __future__ import annotations
 
+import getpass
 import json
+import os
 import re
 import shlex
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from connectors.output.status import Status, read_status
+from connectors.output.status import Status, finished_epoch, read_status
 from connectors.output.verification import verify
 from connectors.secret import redact
 from jobs.errors import CapacityError, InternalError, JobError, OutputError, RunnerError, one_of
@@ -28,6 +33,7 @@ _POLL_S = 1.0
 _LOOK_S = 15.0  # how often the output is looked at, whatever Ray says of the job
 _SILENT_S = 120.0  # how long the cluster may not answer while a job is followed
 _TRIES = 20  # of finding a free number; each lost one is a rival who began a job
+_MOST_NAMED = 10
 _ALIVE = frozenset({"PENDING", "RUNNING"})
 _OUR_EXITS = frozenset({2, 65, 69, 70, 75, 130, 143})
 _NAME = re.compile(r"(?P<base>runner-[0-9a-f]{8}-[0-9a-f]{8})-(?P<number>[1-9]\d*)")
@@ -67,6 +73,34 @@ class Submission:
             raise JobError(f"cannot find the output of job '{self.id}': 'runner submit' did not start it")
         return Output(url=self.metadata["runner.output"], options=json.loads(self.metadata["runner.options"]))
 
+    @property
+    def plan_id(self) -> str:
+        return self.metadata.get("runner.plan", "")
+
+    @property
+    def user(self) -> str:
+        """Who submitted it, 'ana@laptop'; "" where an older version did."""
+        return self.metadata.get("runner.user", "")
+
+    @property
+    def complete(self) -> bool:
+        """Whether its output is, and by a driver that came after what this job was to overwrite. raises: OutputError"""
+        return finished_epoch(self.output, self.plan_id) > int(self.metadata.get("runner.after", "0"))
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How the driver begins, as the flags of `run` say it; none of it changes the rows that are written."""
+
+    overwrite: bool = False
+    takeover: bool = False
+    wait_for_driver_s: float = 0.0
+
+    @property
+    def flags(self) -> list[str]:
+        wait = ["--wait-for-driver", f"{self.wait_for_driver_s:.3f}s"] if self.wait_for_driver_s else []
+        return [*["--overwrite"] * self.overwrite, *["--takeover"] * self.takeover, *wait]
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -77,6 +111,7 @@ class Request:
     runtime_env: dict[str, Any]
     metadata: dict[str, str]
     output: Output
+    start: Start = Start()
 
 
 class JobsApi(Protocol):
@@ -120,24 +155,24 @@ def request(
     file: str,
     working_dir: str,
     *,
-    overrides: Sequence[str] = (),
+    changes: Sequence[str] = (),
     variables: Sequence[str] = (),
     modules: Sequence[str] = (),
     command: str = "",
+    start: Start = Start(),
 ) -> Request:
-    """What to send for `job`.
+    """What to send for `job`, which `refuse_relative` let pass.
 
     file:      the job file, relative to `working_dir`, which becomes the driver's current directory.
+    changes:   flags that make the job of that file, '--set' and '--var'.
     variables: 'NAME': must be set on the cluster, checked before work begins; 'NAME=VALUE': set there, no secret.
     modules:   wheels to bring along.
-    command:   that submits this job again, for readers of the output.
-    raises:    JobError for a location that means something else on the cluster, or a secret given as a value.
+    command:   that submits this job again, for readers of the output; what continues it begins nothing anew.
+    raises:    JobError for a secret given as a value.
     """
-    _refuse_relative(job)
     needed, plain = _variables(variables)
     needed = sorted({*needed, *_references(job)})
-    flags = [part for name in needed for part in ("--require-env", name)]
-    sets = [part for override in overrides for part in ("--set", override)]
+    flags = [*start.flags, *(part for name in needed for part in ("--require-env", name))]
     runtime_env: dict[str, Any] = {
         "working_dir": working_dir,
         "env_vars": {**plain, "RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_S), "RUNNER_COMMAND": command},
@@ -146,32 +181,38 @@ def request(
         runtime_env["py_modules"] = list(modules)
     return Request(
         base=job_name(plan_id, output_url),
-        entrypoint=f"{_RUN} {shlex.join([file, *sets, '--address', 'auto', *flags])}",
+        entrypoint=f"{_RUN} {shlex.join([file, *changes, '--address', 'auto', *flags])}",
         runtime_env=runtime_env,
         metadata={
             "runner.plan": plan_id,
             "runner.output": output_url,
             "runner.options": json.dumps(dict(job.output.options)),
+            "runner.user": _user(),
         },
         output=job.output.model_copy(update={"url": output_url}),
+        start=start,
     )
 
 
 def submit(api: JobsApi, wanted: Request) -> Submitted:
-    """Begin the job, unless it runs already or its output is complete.
+    """Begin the job, unless it runs already or its output is complete; what it is to take over or overwrite counts as
+    neither.
 
     raises: CapacityError where the cluster does not answer.
     """
     for _ in range(_TRIES):
         before = [one for one in api.all() if one.base == wanted.base]
         last = max(before, key=lambda one: one.number, default=None)
-        if last is not None and last.alive:
+        if last is not None and last.alive and not wanted.start.takeover and not last.complete:  # Ray may be late
             return Submitted("running", last.id)
-        if read_status(wanted.output).state == "finished":
+        finished = finished_epoch(wanted.output, wanted.metadata["runner.plan"])
+        if finished and not wanted.start.overwrite and read_status(wanted.output).state == "finished":
             return Submitted("finished", last.id if last else "")
         id = f"{wanted.base}-{last.number + 1 if last else 1}"
-        if api.submit(id, wanted):
-            return Submitted("resumed" if last else "new", id)
+        anew = finished and wanted.start.overwrite
+        after = {"runner.after": str(finished)} if anew else {}
+        if api.submit(id, replace(wanted, metadata=wanted.metadata | after)):
+            return Submitted("resumed" if last and not anew else "new", id)
     raise InternalError(f"cannot name job '{wanted.base}': {_TRIES} others were begun and ended meanwhile; try again")
 
 
@@ -206,7 +247,7 @@ def follow(
             return submission
         if clock() - looked >= _LOOK_S:
             looked = clock()
-            if read_status(submission.output).state == "finished":
+            if submission.complete:
                 return submission
         sleep(_POLL_S)
 
@@ -217,7 +258,7 @@ def verdict(job: Submission) -> Status:
     raises: the error that says why it is not, with the exit code of the driver where that is one of ours.
     """
     status = read_status(job.output)
-    if status.state in ("finished", "incomplete"):
+    if status.state in ("finished", "incomplete") and job.complete:
         proof = verify(job.output)
         if not proof.holds:
             problem = proof.problems[0]
@@ -249,14 +290,48 @@ def named(api: JobsApi, name: str) -> Submission:
     raise JobError(f"no job '{name}' on this cluster: it has {one_of([one.id for one in reversed(known)], name)}")
 
 
-def _refuse_relative(job: Job) -> None:
-    """The driver's current directory is a copy of the working directory: the next submit may have another one."""
-    for section, url in (("output", job.output.url), *(("input", url) for url in job.input.url)):
-        if "://" not in url and not url.startswith(("/", "~")):
-            raise JobError(
-                f"cannot submit the job: '{section}.url' is '{url}', which is a folder of this machine; expected a URL,"
-                " or an absolute path that every node of the cluster has"
-            )
+def refuse_relative(job: Job, along: Path | None = None) -> None:
+    """The driver's current directory is a copy of the folder that goes along: the next submit may have another one.
+
+    along:  that folder, in which the model and its op libraries may lie; None: none does.
+    raises: JobError with all locations that mean something else on the cluster.
+    """
+    sent = [("model.url", job.model.url), *(("model.op_libraries", name) for name in job.model.op_libraries)]
+    data = [*(("input.url", url) for url in job.input.url), ("output.url", job.output.url)]
+    if job.input.only_rejects is not None:
+        data.append(("input.only_rejects", job.input.only_rejects))
+    wrong = [one for one in sent if _relative(one[1]) and not (along and _within(along, one[1]))]
+    wrong += [one for one in data if _relative(one[1])]
+    if not wrong:
+        return
+    named = [f"'{key}' is '{url}'" for key, url in wrong[:_MOST_NAMED]]
+    named += [f"{len(wrong) - _MOST_NAMED:,} more"] if len(wrong) > _MOST_NAMED else []
+    which = "which is a path" if len(wrong) == 1 else "which are paths"
+    advice = ""
+    if set(wrong) & set(sent):
+        inside = f", from within '{along}'" if along else ": --working-dir with the folder that it is in"
+        advice = f"; a model or an op library may go along{inside}"
+    raise JobError(
+        f"cannot submit the job: {' and '.join([', '.join(named[:-1]), named[-1]] if named[1:] else named)}, {which} of"
+        f" this machine; expected a URL, or an absolute path that every node of the cluster has{advice}"
+    )
+
+
+def _relative(url: str) -> bool:
+    return "://" not in url and not url.startswith(("/", "~"))
+
+
+def _within(folder: Path, name: str) -> bool:
+    return Path(os.path.normpath(folder / name)).is_relative_to(folder)
+
+
+def _user() -> str:
+    name = host = ""
+    with suppress(Exception):  # a container may know no name for its user: KeyError, OSError, ImportError
+        name = getpass.getuser()
+    with suppress(OSError):
+        host = socket.gethostname()
+    return redact("@".join(filter(None, [name, host])))
 
 
 def _references(job: Job) -> Iterator[str]:

@@ -27,7 +27,7 @@ FLAGS = {
     r"--map '[^\n]*', or `column:` in a job file": "`column` of the input",
     r"--allow-open-cluster": "allow_open_cluster=True",
     r"--env (\w+)": r"env=['\1']",
-    r"--working-dir with the folder that it is in": "the command `runner submit --working-dir`",
+    r"--working-dir with the folder that it is in": "the command `runner submit` sends its folder",
 }
 _COMMANDS = {"verify": "verify", "rejects": "rejects", "status": "status", "plan": "plan", "sweep": "sweep"}
 _WORDS = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import re
 import shutil
@@ -52,6 +53,11 @@ def test_a_job_runs_on_the_cluster_once_and_leaves_no_secret(
     (job,) = [one for one in listed if one["plan_id"] == status.plan_id]
     assert job["id"].startswith(f"runner-{status.plan_id[:8]}-")
     assert (job["status"], job["exit_code"]) == ("SUCCEEDED", 0)
+    assert (job["rows"], job["rows_done"], job["progress"]) == (2000, 2000, 1.0)
+    assert job["user"].startswith(getpass.getuser())
+    table = command("jobs", "list").stdout
+    assert re.search(r"id +status +exit +started +user +rows +progress +output", table), table
+    assert "2,000 of 2,000" in table
     told = command("jobs", "status", job["id"])
     assert told.returncode == 0, told.stderr
     assert "SUCCEEDED, exit code 0" in told.stdout
@@ -75,6 +81,31 @@ def test_a_job_is_submitted_from_python_and_found_again(
     assert runner.attach(job).wait(timeout_s=100).rows_done == 2000
     assert runner.verify(job).holds
     assert runner.submit(job, **wanted) == runner.Submitted("finished", first.id)
+
+
+def test_a_finished_output_is_overwritten_once_and_a_variable_means_the_same_on_the_cluster(
+    command: Command, job_file: JobFile, tmp_path: Path, as_the_cluster: None
+) -> None:
+    file = job_file()
+    file.write_text(file.read_text().replace("*.parquet", "${which}.parquet"))
+    wanted = ("submit", "job.yaml", "--var", "which=numbers-*", "--follow", "--json")
+    first = command(*wanted)
+    assert first.returncode == 0, first.stdout + first.stderr
+    plan_id = json.loads(first.stdout)["plan_id"]
+    output = load_job(file.read_text(), str(file), vars={"which": "numbers-*"}).output
+    assert (read_status(output).plan_id, read_status(output).epoch) == (plan_id, 1)
+
+    along = ("--working-dir", ".", "--set", "workers.count=1")  # the driver reads the same file, and its variables
+    again = command(*wanted, *along, "--overwrite", "--wait-for-driver", "1m")
+    assert again.returncode == 0, again.stdout + again.stderr
+    done = json.loads(again.stdout)
+    assert (done["state"], done["plan_id"], done["id"][-2:]) == ("new", plan_id, "-2")
+    assert read_status(output).epoch == 2, "it was computed again"
+    assert "complete and proven, 2,000 rows in 4 parts" in again.stderr
+    told = read_status(output).command
+    assert told.startswith("runner submit job.yaml --var 'which=numbers-*'"), told
+    assert "--overwrite" not in told
+    assert json.loads(command(*wanted).stdout)["state"] == "finished"
 
 
 def raw_jobs(there: Any) -> str:
@@ -153,7 +184,7 @@ def test_a_local_model_and_our_own_code_travel_with_the_job(
     job_file(model={"url": "models/half"})
     refused = command("submit", "job.yaml")
     assert refused.returncode == 2
-    assert "'model.url' is 'models/half', which is a folder of this machine" in refused.stderr
+    assert "'model.url' is 'models/half', which is a path of this machine" in refused.stderr
     shutil.rmtree(tmp_path / "in")
     (tmp_path / ".gitignore").write_text("*.pb\nin/\n")
     (tmp_path / ".env").write_text("for=nobody")

@@ -12,7 +12,18 @@ from three_shards import PLAN, finish_all, killed, opened
 
 from jobs.errors import CapacityError, InternalError, JobError, OutputError, RunnerError
 from jobs.job import Job, Output
-from runner.cluster.submit import Request, Submission, follow, job_name, named, request, submit, verdict
+from runner.cluster.submit import (
+    Request,
+    Start,
+    Submission,
+    follow,
+    job_name,
+    named,
+    refuse_relative,
+    request,
+    submit,
+    verdict,
+)
 
 RIVAL = {"runner.plan": PLAN.id}
 
@@ -106,6 +117,14 @@ def test_a_complete_output_needs_no_job(wanted: Request, out: Output) -> None:
     api = PuppetJobs()
     assert submit(api, wanted).state == "finished"
     assert api.sent == {}
+
+
+def test_a_job_that_ray_has_not_ended_yet_is_finished_once_its_output_is(wanted: Request, out: Output) -> None:
+    api = PuppetJobs()
+    first = submit(api, wanted)
+    finish_all(opened(out))
+    assert api.jobs[first.id].alive
+    assert (submit(api, wanted).state, submit(api, wanted).id) == ("finished", first.id)
 
 
 def test_numbers_that_are_always_taken_end_with_an_error(wanted: Request) -> None:
@@ -212,11 +231,11 @@ def test_what_is_sent_holds_references_and_no_secret(tmp_path: Path) -> None:
         "s3://out/x",
         "job.yaml",
         "/w",
-        overrides=["workers.count=2"],
+        changes=["--set", "workers.count=2", "--var", "dt=2026 11"],
         variables=["OTHER", "AWS_REGION=eu"],
     )
     assert sent.entrypoint == (
-        "exec python -m runner run job.yaml --set workers.count=2 --address auto"
+        "exec python -m runner run job.yaml --set workers.count=2 --var 'dt=2026 11' --address auto"
         " --require-env MY_KEY --require-env MY_SECRET --require-env OTHER"
     )
     assert sent.runtime_env["env_vars"]["AWS_REGION"] == "eu"
@@ -237,9 +256,88 @@ def test_a_secret_is_not_sent_as_a_value(flag: str, story: str) -> None:
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("output", "source", "story"), [("out", "/in", "'output.url' is 'out'"), ("/out", "b", "'input.url' is 'b'")]
-)
-def test_a_folder_of_the_submitting_machine_is_refused(output: str, source: str, story: str) -> None:
-    with pytest.raises(JobError, match=story):
-        request(job_of(output, input={"url": source}), PLAN.id, output, "job.yaml", "/w")
+def test_all_locations_of_the_submitting_machine_are_refused_at_once() -> None:
+    ops = {"url": "models/m", "op_libraries": ["ops.so", "/everywhere/ops.so"]}
+    job = job_of("out", model=ops, input={"url": ["in/a", "s3://in/b"], "only_rejects": "before"})
+    with pytest.raises(JobError) as refused:
+        refuse_relative(job)
+    assert refused.value.message == (
+        "cannot submit the job: 'model.url' is 'models/m', 'model.op_libraries' is 'ops.so', 'input.url' is 'in/a',"
+        " 'output.url' is 'out' and 'input.only_rejects' is 'before', which are paths of this machine; expected a URL,"
+        " or an absolute path that every node of the cluster has; a model or an op library may go along: --working-dir"
+        " with the folder that it is in"
+    )
+
+
+def test_a_model_may_lie_in_the_folder_that_goes_along_and_data_may_not(tmp_path: Path) -> None:
+    refuse_relative(job_of("/out", model={"url": "models/m", "op_libraries": ["ops.so"]}), tmp_path)
+    with pytest.raises(JobError) as refused:
+        refuse_relative(job_of("out", model={"url": "../m", "op_libraries": ["ops.so"]}), tmp_path)
+    assert refused.value.message.startswith(
+        "cannot submit the job: 'model.url' is '../m' and 'output.url' is 'out', which are paths of this machine;"
+    )
+    assert refused.value.message.endswith(f"an op library may go along, from within '{tmp_path}'")
+
+
+def test_no_more_than_ten_such_locations_are_named() -> None:
+    with pytest.raises(JobError, match=r"'input.url' is 'f8', 'input.url' is 'f9' and 3 more, which are paths") as many:
+        refuse_relative(job_of("out", input={"url": [f"f{number}" for number in range(12)]}))
+    assert "may go along" not in many.value.message, "data never does"
+
+
+def starting(out: Output, start: Start) -> Request:
+    return request(job_of(out.url), PLAN.id, out.url, "job.json", "/folder", start=start)
+
+
+def test_how_the_driver_begins_is_said_to_it_once(out: Output) -> None:
+    anew = starting(out, Start(overwrite=True, wait_for_driver_s=360))
+    assert anew.entrypoint.endswith("run job.json --address auto --overwrite --wait-for-driver 360.000s")
+    assert starting(out, Start(takeover=True)).entrypoint.endswith("--address auto --takeover")
+    assert starting(out, Start()).entrypoint.endswith("run job.json --address auto")
+
+
+def test_what_is_to_be_overwritten_is_no_end_of_the_job_that_overwrites_it(out: Output) -> None:
+    directory = opened(out)
+    finish_all(directory)
+    killed(directory)
+    api, anew = PuppetJobs(), starting(out, Start(overwrite=True))
+    done = submit(api, anew)
+    assert (done.state, done.id) == ("new", f"{anew.base}-1")
+    assert not api.jobs[done.id].complete
+    api.set(done.id, "FAILED")
+    with pytest.raises(RunnerError, match="ended \\(FAILED\\) before everything was written"):
+        verdict(api.jobs[done.id])
+    again = opened(out)
+    claim = again.claim(PLAN, overwrite=True)
+    assert submit(api, starting(out, Start())).state == "resumed", "and the next one does not begin anew"
+    assert not api.sent[f"{anew.base}-2"].start.overwrite
+    again.end(claim.epoch, "failed")
+    finish_all(opened(out))
+    assert api.jobs[done.id].complete
+    assert verdict(api.jobs[done.id]).state == "finished"
+
+
+def test_a_job_that_runs_is_found_unless_it_is_taken_over(out: Output) -> None:
+    api = PuppetJobs()
+    first = submit(api, starting(out, Start()))
+    assert submit(api, starting(out, Start(overwrite=True))).id == first.id
+    over = submit(api, starting(out, Start(takeover=True)))
+    assert (over.state, over.id[-2:]) == ("resumed", "-2")
+
+
+def test_the_output_of_another_plan_is_no_end_of_a_job(out: Output) -> None:
+    finish_all(opened(out))
+    api, other = PuppetJobs(), request(job_of(out.url), "f" * 32, out.url, "job.json", "/folder")
+    assert submit(api, other).state == "new", "the driver says why it refuses"
+    api.set(f"{other.base}-1", "FAILED", exit_code=2)
+    with pytest.raises(RunnerError) as refused:
+        verdict(api.jobs[f"{other.base}-1"])
+    assert refused.value.facts["exit_code"] == 2
+
+
+def test_who_submitted_is_told(wanted: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("getpass.getuser", lambda: "ana")
+    monkeypatch.setattr("socket.gethostname", lambda: "laptop")
+    sent = request(job_of("/out"), PLAN.id, "/out", "job.json", "/folder")
+    assert Submission("runner-1", "RUNNING", metadata=sent.metadata).user == "ana@laptop"
+    assert Submission("runner-1", "RUNNING", metadata=RIVAL).user == "", "an older version did"

@@ -240,7 +240,7 @@ def test_a_batch_of_another_schema_is_refused(name: str, tmp_path: Path) -> None
 def test_a_full_disk_is_a_storage_error(name: str, tmp_path: Path) -> None:
     path = tmp_path / "part"
     path.symlink_to("/dev/full")
-    with pytest.raises(StorageError, match=r"No space left.*are free there"):
+    with pytest.raises(StorageError, match=r"No space left.*free some there"):
         write(name, path, pa.table({"id": np.arange(1000)}))
 
 

@@ -208,7 +208,8 @@ class Binding:
     def changed_rows(self, batch: pa.RecordBatch) -> npt.NDArray[np.bool_] | None:
         """(rows,) where `cast: unsafe` changed a value of an input; None: nowhere. batch: one that was fed.
 
-        cost: as much as to feed those inputs; none without `unsafe`.
+        cost: a second look at the values of those inputs, longer than feeding them: twice as long where none changes,
+              ten times where all do (1 ms of feeding, 2 and 10 of this for 65,536 rows of 32); none without `unsafe`.
         """
         if not self._checked:
             return None

@@ -113,7 +113,7 @@ def test_what_changed_is_one_of_the_marks_of_a_row() -> None:
 
 
 @pytest.mark.surprises
-def test_counting_costs_about_what_feeding_does(saw: Any) -> None:
+def test_counting_costs_some_times_what_feeding_does(saw: Any) -> None:
     from time import process_time
 
     rows, width = 65_536, 32
@@ -122,6 +122,7 @@ def test_counting_costs_about_what_feeding_does(saw: Any) -> None:
     for kind, wide in (("whole", column.flatten().cast(pa.int64(), safe=False)), ("all change", column.flatten())):
         batch = pa.RecordBatch.from_pydict({"c": pa.FixedSizeListArray.from_arrays(wide, width)})
         binding = bound(batch, x("float32", width), x={"column": "c", "cast": "unsafe"})
+        binding.feed(batch)  # the first one takes longer
         began = process_time()
         binding.feed(batch)
         fed = process_time()

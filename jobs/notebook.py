@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from itertools import repeat
 from typing import Any
 
 _MOST_ROWS = 50  # a notebook is to be read
 _MOST_LETTERS = 300  # of a cell of a table with heads
 _MOST_OF_A_FACT = 8_000  # a name in it may be a whole file
 _CELL = 'style="text-align: left; white-space: normal; overflow-wrap: anywhere"'
+_NAME = _CELL.replace("anywhere", "break-word")  # of a fact: its words are not cut to make room for the value
 
 
 def facts(title: str, values: Mapping[str, Any], *, share: float | None = None, below: str = "") -> str:
@@ -24,11 +26,14 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     most = _MOST_LETTERS if heads else _MOST_OF_A_FACT
     every = list(rows)
     head = f"<thead><tr>{''.join(f'<th {_CELL}>{escape(name)}</th>' for name in heads)}</tr></thead>" if heads else ""
-    lines = (
-        f"<tr>{''.join(f'<td {_CELL}>{_text(cell, most)}</td>' for cell in row)}</tr>" for row in every[:_MOST_ROWS]
-    )
+    lines = (_row(row, _CELL if heads else _NAME, most) for row in every[:_MOST_ROWS])
     more = f"<p>and {len(every) - _MOST_ROWS:,} more</p>" if len(every) > _MOST_ROWS else ""
     return f"<table>{head}<tbody>{''.join(lines)}</tbody></table>{more}"
+
+
+def _row(cells: Sequence[Any], first: str, most: int) -> str:
+    styled = zip((first, *repeat(_CELL, len(cells) - 1)), cells, strict=True)
+    return f"<tr>{''.join(f'<td {style}>{_text(cell, most)}</td>' for style, cell in styled)}</tr>"
 
 
 def progress_bar(share: float) -> str:

@@ -69,7 +69,11 @@ class Handle:
 
     def _repr_html_(self) -> str:
         share = self.progress.share if self.progress else 1.0 if self._result else 0.0
-        return facts("Run", {"output": self._job.output.url, "": self.story}, share=share)
+        if self._result is not None:
+            told = self._result.lines
+        else:
+            told = {"progress": self.story} if self._error is None else {type(self._error).__name__: str(self._error)}
+        return facts("Run", {"output": self._job.output.url} | told, share=share)
 
     def _ipython_display_(self) -> None:
         """In a notebook each display of a handle goes on with the run; elsewhere it is one line."""

@@ -106,9 +106,13 @@ class Result:
     def __repr__(self) -> str:
         return f"<Result of '{self.output}': {self.summary().splitlines()[0]}>"
 
+    @property
+    def lines(self) -> dict[str, str]:
+        """The summary as what: ..., in the words of Python."""
+        return dict(line.partition(": ")[::2] for line in in_python(self.summary()).split("\n"))
+
     def _repr_html_(self) -> str:
-        lines = in_python(self.summary()).split("\n")
-        return facts("Result", dict(line.partition(": ")[::2] for line in lines), share=1.0)
+        return facts("Result", self.lines, share=1.0)
 
     def summary(self) -> str:
         """A few lines for a person, each `what: ...`."""

@@ -168,7 +168,7 @@ class Preflight:
         rows = self.binding.describe()
         heads = list(rows[0]) if rows else []
         columns = notebook.table(heads, ([row.get(name, "") for name in heads] for row in rows))
-        met = notebook.facts("A run", {"": self.outlook.story}) if self.outlook is not None else ""
+        met = notebook.facts("A run", {"output": self.outlook.story}) if self.outlook is not None else ""
         return met + columns + self.plan._repr_html_()
 
     def spec(self, output: Output) -> WorkerSpec:

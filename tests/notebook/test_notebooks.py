@@ -46,6 +46,11 @@ def outputs(notebook: Any) -> list[list[str]]:
     ]
 
 
+def cells_of(shown: str) -> dict[str, str]:
+    """The rows of a table of facts."""
+    return dict(re.findall(r"<tr><td[^>]*>([^<]*)</td><td[^>]*>([^<]*)</td></tr>", shown))
+
+
 def test_the_example_is_kept_without_outputs() -> None:
     notebook = nbformat.read(EXAMPLE, as_version=4)
     assert all(not cell.outputs and cell.execution_count is None for cell in notebook.cells if cell.cell_type == "code")
@@ -60,7 +65,7 @@ def test_the_example_tells_the_whole_story(execute: Callable[[Path], Any]) -> No
         "<b>Job</b>",
         "<b>Plan</b>",
         "<b>Report</b>",
-        "done: 1,797 rows in 8 parts",
+        "1,797 rows in 8 parts",
         "digits that the model has not seen are read correctly",
         "every one of 1,797 ids is there once",
         "row group 0 row 7",
@@ -72,7 +77,8 @@ def test_the_example_tells_the_whole_story(execute: Callable[[Path], Any]) -> No
     before = re.search(r"([\d,]+) of 1,797 rows were there already", text)
     assert before is not None
     assert 0 < int(before[1].replace(",", "")) < 1797
-    (bar,) = next(cell for cell in shown if any("done: 1,797 rows" in part for part in cell))
+    (bar,) = next(cell for cell in shown if any("1,797 rows in 8 parts" in part for part in cell))
+    assert {"output", "done", "report"} <= cells_of(bar).keys(), "a line of the summary is a row"
     assert 'value="1.0000"' in bar, "one display, which ended at 100 %"
 
 
@@ -151,7 +157,8 @@ def test_each_display_of_a_handle_goes_on_with_the_run(executed: Callable[[list[
     _, first, second, waited, last, shown = executed(HANDLES).cells
     bars = [output for cell in (first, second, last) for output in cell.outputs]
     assert len(bars) == 4
-    assert all("done: 4,000 rows" in bar["data"]["text/html"] for bar in bars)
+    assert all(cells_of(bar["data"]["text/html"])["done"].startswith("4,000 rows in ") for bar in bars)
+    assert all(bar["data"]["text/html"].count(">output<") == 1 for bar in bars)
     assert waited.outputs[0]["ename"] == "Interrupted"
     assert waited.outputs[0]["evalue"] == "interrupted; the run goes on, and `cancel()` stops it"
     text = shown.outputs[0]["data"]["text/plain"]
@@ -188,10 +195,10 @@ def test_runs_in_a_kernel_are_awaited_repeated_and_interrupted(
     nbformat.write(notebook, tmp_path / "cells.ipynb")
     _, first, stopped, again, failed = outputs(execute(tmp_path / "cells.ipynb"))
     assert len(first) == 1
-    assert "done: 4,000 rows" in first[0]
+    assert cells_of(first[0])["done"].startswith("4,000 rows")
     assert stopped[-1] == "interrupted\n"
-    assert "done: 4,000 rows" in again[0]
+    assert cells_of(again[0])["done"].startswith("4,000 rows")
     assert 'value="1.0000"' in again[0]
     assert again[-1] == "(4000, True)"
     assert len(failed) == 1
-    assert "no signature &#x27;nothing&#x27;" in failed[0]
+    assert "no signature &#x27;nothing&#x27;" in cells_of(failed[0])["ModelError"]

@@ -36,6 +36,13 @@ def test_long_tables_and_cells_are_cut() -> None:
     )
 
 
+def test_the_name_of_a_fact_is_not_cut_within_a_word() -> None:
+    shown = facts("workers", {"w1": "much to say " * 100})
+    assert "break-word" in shown.partition("w1")[0]
+    assert "anywhere" not in shown.partition("w1")[0]
+    assert "anywhere" in shown.partition("w1")[2]
+
+
 def test_a_job_and_a_plan_show_what_they_were_given() -> None:
     job = Job.model_validate({"model": {"url": "/m"}, "input": {"url": EVIL}, "output": {"url": "/out"}})
     assert "model.url" in job._repr_html_()

@@ -64,7 +64,7 @@ def test_a_local_ray_is_started_where_it_is_asked_for_and_its_start_is_shown_wit
 
 
 def _alone(file: Path, **options: Any) -> bool:
-    examined = examine(runner.load_job(file.read_text(), str(file)), CacheSettings())
+    examined = examine(runner.load_job(file), CacheSettings())
     given = {"in_process": False, "address": None} | options
     return may_be_alone(examined, **given) and is_alone(complete(examined))
 

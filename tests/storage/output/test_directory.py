@@ -121,7 +121,7 @@ def test_a_receipt_says_what_was_written(out: Output) -> None:
     directory = opened(out)
     receipt = work(directory, 1)
     assert dataclasses.replace(receipt, size=0, sha256="") == Receipt(
-        1, "e1-a1-000000000000", 1, 1, directory.part_name(1), 0, "", 5, 5, 0, "worker-1"
+        *(1, "e1-a1-000000000000", 1, 1, directory.part_name(1), 0, "", 5, 5, 0, "worker-1"), versions=installed()
     )
     assert receipt.size == directory.store.sizes("")[receipt.part]
     assert len(receipt.sha256) == 64

@@ -264,15 +264,22 @@ def rejects(output: Place, *, options: dict[str, OptionValue] | None = None) -> 
 
 
 @python_words()
-def sweep(output: Place, *, dry_run: bool = False, options: dict[str, OptionValue] | None = None) -> Sweep:
-    """Remove what dead attempts left in the output's staging folder, and nothing else.
+def sweep(
+    output: Place,
+    *,
+    old_plans: bool = False,
+    dry_run: bool = False,
+    options: dict[str, OptionValue] | None = None,
+) -> Sweep:
+    """Remove what dead attempts left in the output's staging folder, and nothing else; no part ever.
 
-    output:  as for `attach`.
-    dry_run: say what would go, and touch nothing.
+    output:    as for `attach`.
+    old_plans: also what is kept of plans that were overwritten: epochs, manifests, reports.
+    dry_run:   say what would go, and touch nothing.
     """
     from connectors.output.look.sweep import sweep as remove
 
-    return remove(_output(output, options), dry_run=dry_run)
+    return remove(_output(output, options), old_plans=old_plans, dry_run=dry_run)
 
 
 def _job(job: AnyJob, overrides: Sequence[Change]) -> Job:

@@ -117,14 +117,20 @@ def rejects(
 @flattened
 def sweep(
     place: OutputFlags,
+    old_plans: Annotated[
+        bool,
+        typer.Option(
+            "--old-plans", help="Also what is kept of plans that were overwritten: epochs, manifests, reports."
+        ),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and touch nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove what dead attempts left in the output's staging folder, and nothing else."""
+    """Remove what dead attempts left in the output's staging folder, and nothing else; no part ever."""
     from connectors.output.look import sweep as sweeping
     from runner.cli.view.output import render_sweep
 
-    swept = sweeping.sweep(place.read(), dry_run=dry_run)
+    swept = sweeping.sweep(place.read(), old_plans=old_plans, dry_run=dry_run)
     if as_json:
         print_json(swept.document())
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -192,3 +193,19 @@ def test_sweep_removes_what_dead_attempts_left_and_says_so(command: Command, don
     assert parts(done) == before
     assert "nothing to remove" in command("sweep", "out").stdout
     assert any(done.iterdir())
+
+
+def test_what_an_overwritten_job_left_goes_on_request(command: Command, done: Path) -> None:
+    (old,) = [path for path in (done / "_run").iterdir() if path.is_dir()]
+    other = command("run", "job.yaml", "--in-process", "--overwrite", "--set", "limits.shard_rows=1000")
+    assert other.returncode == 0, other.stderr
+    dry = command("sweep", "job.yaml", "--old-plans", "--dry-run")
+    assert re.search(
+        rf"^would remove 1 old plan \(.* KiB\) from .*\n  would remove  _run/{old.name}: \d+ files, ", dry.stdout
+    )
+    assert old.exists()
+    swept = command("sweep", "out", "--old-plans")
+    assert swept.returncode == 0, swept.stderr
+    assert "removed 1 old plan (" in swept.stdout
+    assert not old.exists()
+    assert command("verify", "out", "--deep").returncode == 0

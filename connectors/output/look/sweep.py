@@ -1,38 +1,48 @@
-"""What dead attempts left behind: listed and removed.
+"""What dead attempts left behind, and on request what old plans did: listed and removed.
 
-The invariant: nothing is touched but `_run/<plan>/staging/<attempt>` and documents that were never finished (they have
-no name of their own yet); nothing of a driver that may still write, and nothing that a receipt without its part stands
-for.
+The invariant: nothing is touched but `_run/<plan>/staging/<attempt>`, documents that were never finished (they have no
+name of their own yet) and, where that is asked for, `_run/<plan>` of a plan that was overwritten; no part ever, nothing
+of a driver that may still write, and nothing that a receipt without its part stands for.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from connectors.output.epoch import Epochs
 from connectors.output.layout import (
     RUN,
+    SUCCESS,
     Layout,
     decode,
     epoch_of_attempt,
     is_temporary,
     plan8_of_folder,
+    plan8_of_part,
     shard_of_receipt,
 )
+from connectors.output.status import current_layout
 from connectors.store.store import Store
 from jobs.job import Output
+from jobs.words import counted
+
+# A driver that never said that it ended may have been stopped with its machine. What tells it that another one took
+# over lies in the folder of its plan, and must be there when it wakes up.
+_SILENT_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """One folder, or one unfinished document. kept: why it stays, "" where it goes."""
+    """One folder, or one unfinished document. kept: why it stays, "" where it goes. of: what left it."""
 
     name: str  # below the output
     files: int
     bytes: int
     kept: str = ""
+    of: Literal["attempt", "plan"] = "attempt"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -53,33 +63,72 @@ class Sweep:
         return f"<Sweep of '{self.output}': {len(self.removed):,} of {len(self.leftovers):,} leftovers {what}>"
 
 
-def sweep(output: Output, *, dry_run: bool = False) -> Sweep:
+def sweep(output: Output, *, old_plans: bool = False, dry_run: bool = False) -> Sweep:
     """Remove the staging of dead attempts of every plan in this directory.
 
-    output:   only its url and options are used.
-    dry_run:  say what would go, and touch nothing.
-    raises:   OutputError where that is not allowed; StorageError where the store does not answer.
+    output:    only its url and options are used.
+    old_plans: also all that is kept of plans whose parts were overwritten: their epochs, manifests and reports.
+    dry_run:   say what would go, and touch nothing.
+    raises:    OutputError where that is not allowed; StorageError where the store does not answer.
     """
     store = Store(output.url, output.options)
-    plans = _plans(store)
-    leftovers = tuple(one for names in plans for one in (*_leftovers(store, names), *_unfinished(store, names)))
+    old = _old_plans(store, dry_run) if old_plans else {}
+    going = [plan8 for plan8, one in old.items() if not one.kept]
+    leftovers = [*old.values()]
+    for names in _plans(store):
+        if names.plan8 not in going:
+            epochs = Epochs(store, names, looks=dry_run)
+            leftovers += [*_leftovers(store, epochs), *_unfinished(store, epochs)]
     if not dry_run:
         for one in leftovers:
             if not one.kept:
                 (store.remove if is_temporary(one.name.rpartition("/")[2]) else store.remove_folder)(one.name)
-    return Sweep(store.url, dry_run, leftovers)
+    return Sweep(store.url, dry_run, tuple(leftovers))
 
 
 def _plans(store: Store) -> list[Layout]:
     return [Layout(plan8) for name in store.names(RUN) if (plan8 := plan8_of_folder(name))]
 
 
-def _leftovers(store: Store, names: Layout) -> Iterator[Leftover]:
+def _old_plans(store: Store, looks: bool) -> dict[str, Leftover]:
+    """First digits of a plan that is not the current one -> its folder, and why it stays."""
+    listed = store.sizes("")
+    parts = Counter(filter(None, map(plan8_of_part, listed)))
+    current = current_layout(store, listed)
+    if current is None:
+        return {}
+    published = SUCCESS in listed or current.plan8 in parts  # else nobody knows which plan is the one to be continued
+    found = {}
+    for names in _plans(store):
+        if names.plan8 != current.plan8:
+            kept = "" if published else "nothing is published in this output: the plan may be the current one"
+            kept = kept or _reason(store, Epochs(store, names, looks=looks), parts[names.plan8])
+            found[names.plan8] = Leftover(names.folder, *_extent(store, names.folder), kept, "plan")
+    return found
+
+
+def _reason(store: Store, epochs: Epochs, parts: int) -> str:
+    """Why the folder of a plan stays, "" where it may go."""
+    if parts:
+        return f"{counted(parts, 'part')} of this plan {'is' if parts == 1 else 'are'} published"
+    for epoch in epochs.numbers():
+        beat = epochs.heartbeat(epoch)
+        if beat.alive:
+            return f"{beat.writer()} may still write"
+        if beat.age_s is not None and beat.age_s < _SILENT_S:
+            return f"{beat.writer()} never said that it ended, and may wake up: it is swept a day after it was heard"
+    if any(shard_of_receipt(name) >= 0 for name in store.names(epochs.names.receipts)):
+        return "it has receipts: nobody overwrote it, and a run of its job goes on with them"
+    return ""
+
+
+def _leftovers(store: Store, epochs: Epochs) -> Iterator[Leftover]:
+    names = epochs.names
     staged = [name[:-1] for name in store.names(names.staging) if name.endswith("/") and epoch_of_attempt(name[:-1])]
     if not staged:
         return
     # The epoch first, then the receipts: a driver that starts in between finds what its receipts stand for.
-    living = _living(store, names)
+    living = _living(epochs)
     awaited = _awaited(store, names)
     for attempt in staged:
         folder = names.attempt(attempt)
@@ -91,20 +140,20 @@ def _leftovers(store: Store, names: Layout) -> Iterator[Leftover]:
         yield Leftover(folder, *_extent(store, folder), kept)
 
 
-def _unfinished(store: Store, names: Layout) -> Iterator[Leftover]:
+def _unfinished(store: Store, epochs: Epochs) -> Iterator[Leftover]:
     """Documents that a killed process was writing. A driver that lives may be writing one now: then all stay."""
+    names = epochs.names
     uploads = [
         Leftover(f"{folder}/{name}", 1, size)
         for folder in (names.folder, names.epochs, names.receipts, names.reports)
         for name, size in store.sizes(folder).items()
         if is_temporary(name)
     ]
-    if uploads and not _living(store, names):
+    if uploads and not _living(epochs):
         yield from uploads
 
 
-def _living(store: Store, names: Layout) -> set[int]:
-    epochs = Epochs(store, names)
+def _living(epochs: Epochs) -> set[int]:
     return {epoch for epoch in epochs.numbers() if epochs.heartbeat(epoch).alive}
 
 

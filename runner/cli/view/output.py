@@ -178,14 +178,17 @@ def render_verification(verified: Verification) -> Group:
 def render_sweep(swept: Sweep) -> Group:
     verb = "would remove" if swept.dry_run else "removed"
     total = sum(one.bytes for one in swept.removed)
-    what = f"{counted(len(swept.removed), 'folder')} of dead attempts ({byte_count(total)})"
+    plans = sum(one.of == "plan" for one in swept.removed)
+    of = [(len(swept.removed) - plans, "folder of dead attempts", "folders of dead attempts")]
+    of += [(plans, "old plan", "old plans")] if plans else []
+    what = f"{' and '.join(counted(*one) for one in of if one[0] or not plans)} ({byte_count(total)})"
     head = f"{verb} {what} from {swept.output}"
     lines = [
         Text(
             printable(
                 f"  kept     {one.name}: {one.kept}"
                 if one.kept
-                else f"  {verb}  {one.name}: {counted(one.files, 'file')}"
+                else f"  {verb}  {one.name}: {counted(one.files, 'file')}, {byte_count(one.bytes)}"
             )
         )
         for one in swept.leftovers

@@ -104,7 +104,7 @@ def timeline(
     A bar is dark while it computes, light while it is published. loads: worker -> from when to when it started.
     """
     begun = dict(loads or {})
-    lanes = list(dict.fromkeys([*begun, *(span.worker for span in spans)]))
+    lanes = sorted({*begun, *(span.worker for span in spans)}, key=lambda worker: (len(worker), worker))
     first = 1 if phases else 0
     shown = {worker: lane for lane, worker in enumerate(lanes[:_MOST_LANES], first)}
     tops = {worker: _LANE * first + _NAMED_LANE * (lane - first) for worker, lane in shown.items()}
@@ -124,7 +124,7 @@ def timeline(
         more = f"and {counted(len(lanes) - len(shown), 'more worker')}"
         parts.append(text(_LEFT, bottom + 33, more, "axis"))
     label = f"timeline of {counted(len(spans), 'attempt')} on {counted(len(lanes), 'worker')}"
-    return _svg(bottom + 40, label, parts)
+    return _svg(bottom + (22 if len(lanes) == len(shown) else 40), label, parts)
 
 
 def _phase(phase: Phase, axis: Axis) -> str:
@@ -219,7 +219,7 @@ def curve(values: Sequence[float], axis: Axis, marks: Mapping[str, float]) -> st
     for number, (name, value) in enumerate(marks.items()):  # at both ends in turn: two may lie on one another
         x, anchor = (_LEFT + 4, "start") if number % 2 else (WIDTH - _RIGHT - 4, "end")
         parts.append(f'<line x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y(value)}" y2="{y(value)}" class="mark"/>')
-        parts.append(text(x, y(value) - 5, f"{name}: {short(value)} rows/s", "axis", anchor))
+        parts.append(text(x, y(value) - 5, f"{name}: {short(value)} rows/s", "axis over", anchor))
     return _svg(top + height + 24, "rows per second over time", parts)
 
 

@@ -30,6 +30,8 @@ letter-spacing:0;white-space:nowrap;vertical-align:2px}
 svg{display:block;width:100%;height:auto}svg text{font-size:12px;font-family:inherit}
 svg .number{font-size:10.5px;fill:var(--soft)}
 .in{fill:var(--ink);stroke:var(--card);stroke-width:3px;stroke-opacity:.75;paint-order:stroke;stroke-linejoin:round}
+.p-work+.in,.p-ray+.in{fill:#fff;stroke:#000;stroke-opacity:.3}
+.over{stroke:var(--card);stroke-width:4px;stroke-opacity:.85;paint-order:stroke;stroke-linejoin:round}
 .grid{stroke:var(--line)}.mark{stroke:var(--soft);stroke-dasharray:5 4}.area{fill:var(--accent);opacity:.75}
 .published,.p-work{fill:var(--accent)}.retried{fill:var(--warn)}.failed,.lost{fill:var(--bad)}.adopted{fill:var(--idle)}
 .tail{opacity:.4}.p-plan{fill:var(--feed)}.p-ray{fill:var(--start)}.p-load{fill:var(--load)}.p-finish{fill:var(--fetch)}
@@ -42,4 +44,6 @@ svg .number{font-size:10.5px;fill:var(--soft)}
 th{text-align:left;color:var(--soft);font-weight:500}td.n,th.n{text-align:right;white-space:nowrap}
 th,td{padding:5px 10px;border-bottom:1px solid var(--line);vertical-align:top}tr:last-child td{border-bottom:0}
 td:last-child:not(.n){min-width:180px}
+@media (max-width:560px){main{padding:20px 14px 40px}section{padding:14px}th,td{padding:5px 6px}th.n{white-space:normal}
+td:last-child:not(.n){min-width:110px}}
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
@@ -240,6 +241,12 @@ def test_the_numbers_of_shards_stand_on_the_timeline_as_far_as_there_is_room() -
     assert 20 < parsed(timeline(crowd, Axis(0.0, 10.0))).attributes.count(("class", "number")) < 70
 
 
+def test_the_lanes_of_workers_stand_in_the_order_of_their_numbers() -> None:
+    spans = [Span(worker, n, 1, float(n), n + 0.9, n + 1.0, 10, "published") for n, worker in enumerate(("w2", "w10"))]
+    drawn = timeline(spans, Axis(0.0, 5.0), loads={"w2": (0.0, 1.0), "w1": (0.5, 1.0)})
+    assert re.findall(r'class="lane"[^>]*>(w\d+)<', drawn) == ["w1", "w2", "w10"]
+
+
 def test_short_work_is_drawn_apart_from_the_whole_command() -> None:
     course = Course(-100.0)
     course.mark("closed", 12.0)
@@ -339,5 +346,7 @@ _ASK = """<script>
 const cards = [...document.querySelectorAll(".tile b, .tile span")];
 const wide = cards.filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.textContent);
 if (document.documentElement.scrollWidth > document.documentElement.clientWidth) wide.push("the page");
+const stages = [...document.querySelectorAll(".scroll")].find(e => e.textContent.includes("what was done"));
+if (stages.scrollWidth > stages.clientWidth + 1) wide.push("the stages");
 document.title = "wide: " + wide.join(", ");
 </script>"""

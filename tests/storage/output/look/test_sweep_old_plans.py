@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from three_shards import PLAN, killed, opened, plan_of, snapshot, work
 
-from connectors.output import sweep as sweeping
+from connectors.output.look import sweep as sweeping
 from connectors.output.look.sweep import sweep
 from connectors.output.verification import verify
 from jobs.attempt import Success

@@ -281,6 +281,14 @@ def test_the_first_page_is_short_and_names_how_to_begin() -> None:
     assert "make test" in text
 
 
+def test_every_folder_of_modules_is_on_the_map_of_the_house_and_no_other() -> None:
+    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## The map of the house\n")[2]
+    listed = re.findall(r"^\| `([\w/]+)/` \|", section.partition("\n## ")[0], flags=re.MULTILINE)
+    folders = {str(path.parent.relative_to(ROOT)) for path in _modules()}
+    assert len(listed) == len(set(listed))
+    assert set(listed) == {"jobs"} | folders - {"connectors", "runner", "jobs/examples"}
+
+
 @pytest.mark.parametrize("page", ["jobs/README.md", "connectors/README.md", "runner/README.md"])
 def test_a_reference_begins_with_its_contents_in_the_order_of_its_headings(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")

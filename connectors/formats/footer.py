@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -85,7 +86,7 @@ class Footer:
         """
         self.unit = unit
         self.text = TextSizes()
-        self._file = file
+        self.file = file
         self._probe = _FooterFile(file, arrow_schema)
         # buffer_size: columns are opened without reading, so all are checked before the first page is read.
         opened = pa.PythonFile(self._probe, mode="r")
@@ -121,10 +122,10 @@ class Footer:
         raises: InputError FILE_ENCRYPTED, FILE_UNSUPPORTED; FILE_FOOTER too where they hold other rows than the group.
         """
         self._rehearse(row_group, columns)
-        group, wanted, raw = self.metadata.row_group(row_group), set(columns), self.schema.raw
+        group, wanted = self.metadata.row_group(row_group), set(columns)
         found: list[Chunk] = []
-        for index, leaves in enumerate(self.schema.leaves):
-            if (name := raw.field(index).name) in wanted:
+        for name, leaves in zip(self.schema.raw.names, self.schema.leaves, strict=True):
+            if name in wanted:
                 for leaf in leaves:
                     found.append(Chunk.of(name, self.schema.columns[leaf], group.column(leaf)))
                     self._check_values(row_group, group.num_rows, found[-1])
@@ -136,7 +137,7 @@ class Footer:
         if values != rows and not (chunk.leaf.repeated and 0 < rows < values):  # in a list, each row has one at least
             found = f"{values} values in {chunk.leaf.path!r}" if rows else "values"
             claim = f"row group {row_group} claims {rows or 'no'} rows, and its columns hold {found}"
-            raise unreadable(self._file, "FILE_FOOTER", claim)
+            raise unreadable(self.file, "FILE_FOOTER", claim)
 
     def _rehearse(self, row_group: int, columns: Sequence[str]) -> None:
         failure = self._failure(row_group, columns)
@@ -146,13 +147,15 @@ class Footer:
         column = next((name for name in columns if self._failure(row_group, [name]) is not None), None)
         what = f"row group {row_group} column {column!r}: {one_line(failure)}"
         if "decrypt" in str(failure).lower():
-            raise unreadable(self._file, "FILE_ENCRYPTED", f"{what}; encrypted columns are not supported") from failure
-        raise unreadable(self._file, "FILE_UNSUPPORTED" if unsupported(failure) else "FILE_FOOTER", what) from failure
+            raise unreadable(self.file, "FILE_ENCRYPTED", f"{what}; encrypted columns are not supported") from failure
+        raise unreadable(self.file, "FILE_UNSUPPORTED" if unsupported(failure) else "FILE_FOOTER", what) from failure
 
     def _failure(self, row_group: int, columns: Sequence[str]) -> Exception | None:
         self._probe.reached = False
         try:
-            self._parquet.read_row_group(row_group, columns=list(columns), use_threads=False)
+            # Batches, because these end at the first column that has no bytes; a whole row group tries each of them.
+            batches = self._parquet.iter_batches(1, row_groups=[row_group], columns=list(columns), use_threads=False)
+            next(batches, None)
         except MemoryError:  # pyarrow's is an ArrowException too, and says nothing of the file
             raise
         except DECODE_ERRORS as error:
@@ -171,6 +174,12 @@ class _FooterFile(BufferedFile):
 
     def seal(self) -> None:
         self._whole = None
+
+    def read(self, size: int | None = -1) -> Any:
+        if self._whole is not None:
+            return super().read(size)
+        self.reached = True  # for each column chunk of a file: nothing more is done
+        return b""
 
     def take(self, start: int, stop: int) -> pa.Buffer:
         if self._whole is not None:

@@ -74,7 +74,10 @@ _UNREAD = (
 
 
 class ParquetSource:
-    """Reads Parquet. Remembers the last schema seen, so that files with the same schema share one object."""
+    """Reads Parquet. Remembers the last schema seen, so that files with the same schema share one object.
+
+    The file whose schema is asked for is mostly inspected next: its footer is kept until then, and not parsed again.
+    """
 
     suffixes: tuple[str, ...] = (".parquet", ".pq", ".parq")
     max_row_group_bytes = MAX_ROW_GROUP_BYTES
@@ -82,41 +85,52 @@ class ParquetSource:
     def __init__(self) -> None:
         self._last: FileSchema | None = None
         self._footers = SharedFooters()
+        self._asked: tuple[str, Footer] | None = None
+        self._stated: tuple[str, pa.Schema, Mapping[str, str]] | None = None  # of the file that was asked for last
 
     def begins(self, head: bytes) -> bool:
         return head.startswith(MAGICS)
 
     def schema(self, store: Store, file: FileStat) -> pa.Schema:
-        with BufferedFile(store.open(file.url), file.url, file.size) as held:
-            return self._footer(held).schema.plain
+        footer = self._parsed(store, file)
+        if identity := _identity(file):
+            self._asked, self._stated = (identity, footer), (identity, footer.schema.raw, _annotations(footer))
+        return footer.schema.plain
 
     def stated(self, store: Store, file: FileStat) -> tuple[pa.Schema, Mapping[str, str]]:
-        with BufferedFile(store.open(file.url), file.url, file.size) as held:
-            footer = self._footer(held)
+        if (known := self._stated) is not None and known[0] == _identity(file):
+            return known[1:]
+        footer = self._parsed(store, file)
         return footer.schema.raw, _annotations(footer)
 
     def inspect(self, store: Store, file: FileStat, columns: Sequence[str]) -> tuple[InputFile, pa.Schema]:
         """Row groups and schema. Columns that the file lacks are left out of the count: `unify` reports them."""
-        with BufferedFile(store.open(file.url), file.url, file.size) as held:
-            footer = self._footer(held)
-            names = [name for name in dict.fromkeys(columns) if footer.schema.raw.get_all_field_indices(name)]
-            groups = tuple(_row_group(held, footer, index, names) for index in range(footer.metadata.num_row_groups))
+        asked, self._asked = self._asked, None  # it may be large
+        known = asked is not None and asked[0] == _identity(file)
+        footer = asked[1] if asked is not None and known else self._parsed(store, file)
+        names = [name for name in dict.fromkeys(columns) if footer.schema.raw.get_all_field_indices(name)]
+        groups = tuple(_row_group(footer, index, names) for index in range(footer.metadata.num_row_groups))
         return InputFile(file.url, file.size, file.version, groups), footer.schema.plain
 
     @contextmanager
     def open(self, store: Store, inputs: InputSlice, columns: Sequence[str]) -> Iterator[ParquetReader]:
         with planned_file(store, inputs) as held:
             try:
-                identity = f"{inputs.version} {inputs.size} {inputs.url}" if inputs.version else ""
-                footer = self._footers.open(held, identity, self._last)
+                footer = self._footers.open(held, _identity(inputs), self._last)
             except InputError as error:
                 raise while_running(error) from error
             yield ParquetReader(store, held, footer, inputs, columns, self.max_row_group_bytes)
 
-    def _footer(self, file: BufferedFile) -> Footer:
-        footer = read_footer(file, self._last)
+    def _parsed(self, store: Store, file: FileStat) -> Footer:
+        with BufferedFile(store.open(file.url), file.url, file.size) as held:
+            footer = read_footer(held, self._last)
         self._last = footer.schema
         return footer
+
+
+def _identity(file: FileStat | InputSlice) -> str:
+    """Of the content; "" where the store tells no version."""
+    return f"{file.version} {file.size} {file.url}" if file.version else ""
 
 
 def _annotations(footer: Footer) -> dict[str, str]:
@@ -150,13 +164,13 @@ def variants(raw: pa.Schema, text: Callable[[], str]) -> list[str]:
     ]
 
 
-def _row_group(file: BufferedFile, footer: Footer, index: int, columns: Sequence[str]) -> RowGroup:
+def _row_group(footer: Footer, index: int, columns: Sequence[str]) -> RowGroup:
     chunks = [chunk.stated(footer.text) for chunk in footer.chunks(index, columns)]
     rows = footer.metadata.row_group(index).num_rows
     decoded = sum(chunk.decoded for chunk in chunks)
     if decoded > MAX_ROW_GROUP_BYTES:
         raise unreadable(
-            file,
+            footer.file,
             "ROWGROUP_TOO_BIG",
             f"row group {index} has {decoded} bytes when decoded; the limit is {MAX_ROW_GROUP_BYTES}: "
             "write the file again with smaller row groups",

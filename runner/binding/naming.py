@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import TypeVar
 
 import pyarrow as pa
@@ -185,10 +186,11 @@ def _matching(pattern: str, schema: pa.Schema) -> list[str]:
     return (sorted(matches, key=_natural) if numbered else matches) or [pattern]
 
 
-def _natural(name: str) -> tuple[list[tuple[int, int | str]], str]:
+@lru_cache(1 << 14)  # a plan sorts thousands of columns several times
+def _natural(name: str) -> tuple[tuple[tuple[int, int | str], ...], str]:
     """'f2' before 'f10'; the name itself decides between 'f1' and 'f01'."""
     parts = re.findall(r"\d+|\D+", name)
-    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts], name
+    return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in parts), name
 
 
 def paths(columns: Columns, signature: Signature, schema: pa.Schema) -> dict[str, Lead]:

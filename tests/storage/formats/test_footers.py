@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -82,6 +83,34 @@ def test_the_readers_of_a_worker_parse_a_footer_once(tmp_path: Path, monkeypatch
     inputs = slice_of(source, store, path)
     assert read(4) == [*range(40, 50)]
     assert len(parsed) == 2, "another version of the file has another footer"
+
+
+def test_a_plan_parses_the_footer_of_the_file_that_it_asks_first_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        pq.write_table(pa.table({"x": range(40), "t": ["t"] * 40}), tmp_path / f"{name}.parquet", row_group_size=10)
+    parsed, parse = list[str](), footer.read_footer
+
+    def counted(file: footer.BufferedFile, known: footer.FileSchema | None = None) -> footer.Footer:
+        parsed.append(Path(file.url).name)
+        return parse(file, known)
+
+    monkeypatch.setattr("connectors.formats.parquet.read_footer", counted)
+    source, store = ParquetSource(), Store(str(tmp_path))
+    first, second = store.list([str(tmp_path)], [".parquet"]).files
+    schema = source.schema(store, first)
+    for file in (first, second):
+        found, same = source.inspect(store, file, ["x"])
+        assert ([group.rows for group in found.row_groups], same) == ([10] * 4, schema)
+    assert source.stated(store, first) == (schema, {})
+    assert parsed == ["a.parquet", "b.parquet"]
+    source.inspect(store, first, ["x"])
+    assert parsed[2:] == ["a.parquet"], "what may be large is not kept behind the first look"
+    unversioned = replace(first, version="")
+    source.schema(store, unversioned)
+    source.inspect(store, unversioned, ["x"])
+    assert parsed[3:] == ["a.parquet"] * 2, "it may be another file by now"
 
 
 # What polars 2.1.0 writes: x Float32, big Int128, ubig UInt128; three rows.

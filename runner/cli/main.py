@@ -16,7 +16,7 @@ import sys
 import threading
 import traceback
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import typer
 
@@ -47,12 +47,24 @@ app.add_typer(jobs.app, name="jobs")
 app.add_typer(cache.app, name="cache")
 
 
+_AGAIN_S = 0.05  # after which a signal that nobody got is sent again
+
+
 class _Signal(BaseException):
-    """No `Exception`: code that is interrupted in the middle of a call must not take it for a failure of that call."""
+    """No `Exception`: code that is interrupted in the middle of a call must not take it for a failure of that call.
+
+    over: `main` has one, or the command has ended: what is dropped from then on is no loss.
+    """
+
+    over: ClassVar[bool] = False
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
+
+    def __del__(self) -> None:
+        if not self.over:
+            _dropped(self.number)
 
 
 def main() -> NoReturn:
@@ -73,11 +85,13 @@ def main() -> NoReturn:
     except RunnerError as ours:
         error = ours
     except _Signal as signalled:
+        _Signal.over = True
         error = StoppedError("interrupted; what is finished stays", exit_code=128 + signalled.number)
     except typer.Exit as done:
         code = done.exit_code
     except Exception as unforeseen:
         error, cause = _unforeseen(unforeseen)
+    _Signal.over = True
     for number in (signal.SIGTERM, signal.SIGINT):  # from here on one ends the process without a word
         if signal.getsignal(number) is _stopped:
             signal.signal(number, signal.SIG_DFL)
@@ -135,3 +149,16 @@ def _stopped(number: int, frame: Any) -> NoReturn:
     """Raised wherever the main thread is; the second time the signal does what it always does."""
     signal.signal(number, signal.SIG_DFL)
     raise _Signal(number)
+
+
+def _dropped(number: int) -> None:
+    """Send again what nobody got: Python drops what a handler raises in `__del__`, or while it compiles `2**63`.
+
+    Later, and by another thread: here it would be lost again.
+    """
+    if threading.current_thread() is not threading.main_thread():  # handlers are set by the main thread alone
+        return
+    signal.signal(number, _stopped)
+    again = threading.Timer(_AGAIN_S, signal.pthread_kill, (threading.get_ident(), number))
+    again.daemon = True
+    again.start()

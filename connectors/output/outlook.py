@@ -25,6 +25,7 @@ from connectors.output.repair import damage
 from connectors.store.store import Store
 from jobs.errors import OutputError, RunnerError
 from jobs.plan import Plan
+from jobs.words import counted
 
 State = Literal["new", "resumed", "finished"]
 
@@ -92,17 +93,19 @@ class Outlook:
     @property
     def story(self) -> str:
         """In a sentence, for people."""
-        first = f"; {self.removed:,} files of earlier runs are removed first" if self.removed else ""
-        done = f"{self.shards_done:,} of {self.shards:,} shards ({self.rows_done:,} of {self.rows:,} rows)"
+        going = counted(self.removed, "file of earlier runs is", "files of earlier runs are")
+        first = f"; {going} removed first" if self.removed else ""
+        shards = counted(self.shards, "shard")
+        done = f"{self.shards_done:,} of {shards} ({self.rows_done:,} of {counted(self.rows, 'row')})"
         match self.state:
             case "new":
                 return f"new: nothing of this job is there{first}" if not first else f"new{first}"
             case "resumed" if self.lost:
-                return f"repairs {self.lost:,} of {self.shards:,} shards; {done} stay"
+                return f"repairs {self.lost:,} of {shards}; {done} stay"
             case "resumed":
                 return f"continues: {done} are done{first}"
             case "finished":
-                return f"already done: {self.rows:,} rows in {self.shards:,} parts; a run would do nothing"
+                return f"already done: {done}; a run would do nothing"
         return f"would be refused: {self.error}"
 
     def document(self) -> dict[str, Any]:

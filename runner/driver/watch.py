@@ -119,7 +119,8 @@ class Watch:
         for _ in self:
             waited = self._clock() - began
             if timeout_s is not None and not self.ended and waited >= timeout_s:
-                raise TimeoutError(f"the job still runs after {timeout_s:g} s: {self.line}")
+                what = "no run has begun" if self.status.state == "absent" else "the job still runs"
+                raise TimeoutError(f"{what} after {timeout_s:g} s: {self.line}")
             if self.status.state == "absent" and waited >= begin_s:
                 raise OutputError(
                     f"cannot wait for a run in '{self.status.output}': nothing was written there within {begin_s:g} s;"

@@ -27,6 +27,7 @@ from jobs import plan as plans
 from jobs.errors import ModelError, RunnerError, one_of
 from jobs.job import Columns, Job, Model, Output, allowed
 from jobs.plan import InputFile, Plan
+from jobs.words import counted
 from runner.batch.batches import auto_batch_rows, most_batch_rows, planned_batch_rows
 from runner.binding.bind import bind
 from runner.binding.binding import Binding, rounded
@@ -161,7 +162,9 @@ class Preflight:
 
     def __repr__(self) -> str:
         plan = self.plan
-        size = f"{plan.rows:,} rows of {len(plan.files):,} files, shards: {len(plan.shards):,}"
+        size = (
+            f"{counted(plan.rows, 'row')} of {counted(len(plan.files), 'file')} in {counted(len(plan.shards), 'shard')}"
+        )
         return f"<Preflight of plan {plan.id[:8]}: {size}, signature {self.signature.name!r} of '{self.model.url}'>"
 
     def _repr_html_(self) -> str:

@@ -260,4 +260,6 @@ def test_a_plan_of_an_output_that_no_other_process_sees_is_refused_as_its_run_is
 
 def test_a_notebook_shows_what_a_run_would_meet(home: Path, half_plus_two: Path) -> None:
     for name, story in (("half", "continues: 2 of 4 shards (20 of 40 rows) are done"), ("finished", "already done")):
-        assert story in runner.plan(job(home, half_plus_two, name))._repr_html_()
+        ready = runner.plan(job(home, half_plus_two, name))
+        assert story in ready._repr_html_()
+        assert f": {ROWS} rows of 1 file in 4 shards, " in repr(ready)

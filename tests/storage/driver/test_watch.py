@@ -56,7 +56,7 @@ def test_nobody_waits_for_ever_for_a_run_that_was_never_begun(out: Output) -> No
         watch_of(out, [*nothing]).wait()
     with pytest.raises(OutputError, match="within 5 s"):
         watch_of(out, [*nothing]).wait(begin_s=5)
-    with pytest.raises(TimeoutError, match="still runs after 20 s"):
+    with pytest.raises(TimeoutError, match="no run has begun after 20 s: nothing is written"):
         watch_of(out, [*nothing]).wait(timeout_s=20)
     assert watch_of(out, [*nothing[:4], lambda: finish_all(opened(out))]).wait().state == "finished"
 

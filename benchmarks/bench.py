@@ -1,7 +1,7 @@
 """Our command against the loop a user writes and against Ray Data, on the same rows, in the same call.
 
-    python benchmarks/bench.py vector wide image text example sequence tiny many memory reproducible [--quick]
-                               [--rows N] [--rounds N] [--peers plain,raydata] [--out FILE]
+    python benchmarks/bench.py vector wide image text example sequence tiny many wide-plan memory reproducible
+                               [--quick] [--rows N] [--rounds N] [--peers plain,raydata] [--out FILE]
 
 Each round runs every program once, one after the other, as a whole process; what the first round wrote is compared
 before any figure is printed. One JSON line for each workload goes to standard output, and is appended to FILE.
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from footers import wide_plan
 from many import many
 from measure import ROOT, Measured, emptied, machine, median, paired, program, require_equal
 from workloads import CACHE, WORKLOADS, Workload
@@ -168,6 +169,8 @@ def run(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         return tiny(rounds)
     if name == "many":
         return many(10_000 if arguments.quick else 100_000, 100_000 if arguments.quick else 1_000_000)
+    if name == "wide-plan":
+        return wide_plan(rounds, _QUICK if arguments.quick else 1)
     if name == "memory":
         return memory(_QUICK_MEMORY_ROWS if arguments.quick else _MEMORY_ROWS)
     workload = WORKLOADS["vector" if name == "reproducible" else name]
@@ -179,7 +182,8 @@ def run(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("workloads", nargs="+", choices=[*WORKLOADS, "tiny", "many", "memory", "reproducible"])
+    others = ["tiny", "many", "wide-plan", "memory", "reproducible"]
+    parser.add_argument("workloads", nargs="+", choices=[*WORKLOADS, *others])
     parser.add_argument("--quick", action="store_true", help="one round, a sixteenth of the rows")
     parser.add_argument("--rows", type=int, help="of each workload that has rows")
     parser.add_argument("--rounds", type=int)

@@ -61,11 +61,30 @@ def targets(line: Line) -> Iterator[tuple[str, str, bool]]:
             f"{resume['seconds']} s",
             (resume["seconds"] <= limit),
         )
+    elif name == "wide-plan":
+        yield from _plan_targets(line)
     elif name == "memory":
         peaks = ", ".join(f"{peak:g} MB at {rows}" for rows, peak in line["worker_peak_rss_mb"].items())
         yield "peak memory of a worker flat within 10 %", f"{line['ratio']:.3f} ({peaks})", line["flat"]
     else:
         yield from _speed_targets(line)
+
+
+def _plan_targets(line: Line) -> Iterator[tuple[str, str, bool]]:
+    """Seconds are of one core; in brackets, and last, what pyarrow takes for a look at the same footer."""
+    wide, tall = line["wide"], line["tall"]
+    seconds, slower, peak = wide["cpu_s"], tall["cpu_s"], tall["peak_rss_mb"]
+    yield (
+        f"plan of {wide['columns']:,} columns in {wide['row_groups']:,} row groups within 2 s of one core",
+        f"{seconds['runner']:.2f} s ({seconds['pyarrow']:.2f} s)",
+        seconds["runner"] <= 2.0,
+    )
+    yield (
+        f"plan of {tall['row_groups']:,} row groups of one file in at most 1.25 x the memory of pyarrow's footer",
+        f"{peak['ratio']:.2f} x ({peak['runner']:g} MB of {peak['pyarrow']:g} MB; "
+        f"{slower['runner']:.2f} s, {slower['pyarrow']:.2f} s)",
+        peak["ratio"] <= 1.25,
+    )
 
 
 def _speed_targets(line: Line) -> Iterator[tuple[str, str, bool]]:

@@ -180,7 +180,8 @@ class ColumnSource:
         cast = self.cast.of(values.type)
         array, failed = cast.apply(values)
         if failed is not None:
-            blame.among(rows).refuse(failed.code, failed.holds, failed.wanted(self.name), failed.mask)
+            wanted = failed.wanted(self.name, exact=cast.exact)
+            blame.among(rows).refuse(failed.code, failed.holds, wanted, failed.mask)
         if self.finite and (odd := self._nonfinite(array)) is not None:
             expected = "expected a finite number: the job says 'nonfinite: reject'"
             blame.among(rows).refuse("ROW_NONFINITE", "NaN or infinity", expected, odd)

@@ -75,7 +75,8 @@ def call(model: ModelSpec, tags: Sequence[str], signature: Signature, given: Map
     missing = [str(key) for key, spec in signature.inputs.items() if key not in given and spec.default is None]
     if missing:
         raise JobError(
-            f"no value for {one_of(missing)} of signature {signature}; give one by --inputs, --exprs or --examples"
+            f"no value for {one_of(missing)} of signature {signature};"
+            " give one by --inputs, --exprs, --examples or --rows"
         )
     return run(model, tags, signature, {key: tensor_of(value, signature.inputs[key]) for key, value in given.items()})
 

@@ -45,9 +45,13 @@ class Failed:
     holds: str
     expected: str = f"expected one that fits, or `{RULE}.cast: unsafe`"
 
-    def wanted(self, name: str) -> str:
-        """What is expected of the values of an input, with the key to write."""
-        return self.expected.replace(RULE, rule_key(name))
+    def wanted(self, name: str, *, exact: bool = False) -> str:
+        """What is expected of the values of an input, with the key to write.
+
+        exact: the job says so of this input, and no rule of `cast` goes with that.
+        """
+        expected = self.expected.replace(RULE, rule_key(name))
+        return f"{expected}, in place of `exact: true`" if exact and RULE in self.expected else expected
 
 
 class Reading(Protocol):

@@ -296,7 +296,9 @@ def test_an_exact_decimal_is_not_rounded(arrow: pa.DataType, dtype: str) -> None
 def test_what_may_not_be_rounded_is_a_bad_row(dtype: str, values: pa.Array, bad: list[int]) -> None:
     feed(dtype, values.take(pa.array([at for at in range(len(values)) if at not in bad])), exact=True)
     if bad:
-        assert bad_rows(dtype, values, exact=True)[:2] == ("ROW_INEXACT", bad)
+        code, rows, message = bad_rows(dtype, values, exact=True)
+        assert (code, rows) == ("ROW_INEXACT", bad)
+        assert ", in place of `exact: true`" in message, "which no other rule goes with"
     elif not pa.types.is_integer(values.type):
         feed(dtype, values, exact=True)
 

@@ -71,6 +71,25 @@ class _Families:
             yield family
 
 
+class _Once(logging.Handler):
+    """Tells the first complaint of OpenTelemetry; it has several for each time it sends, and the others say no more."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._told = False
+        self.hears(True)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self._told:
+            self._told = True
+            _log.warning("cannot export metrics: %s; the run goes on", record.getMessage())
+
+    def hears(self, yes: bool) -> None:
+        library = logging.getLogger("opentelemetry")
+        library.propagate = not yes
+        (library.addHandler if yes else library.removeHandler)(self)
+
+
 class Otlp:
     """OTLP over HTTP, as the variables OTEL_* of OpenTelemetry say; a thread of the library sends.
 
@@ -95,6 +114,7 @@ class Otlp:
         self._meters, self._labels = meters, labels
         self._instruments = self._provider.get_meter("savedmodel-runner")
         self._known: set[Meter] = set()
+        self._complaints = _Once()
 
     def send(self, *, last: bool) -> None:
         """Register what is new; the library's own thread asks for values."""
@@ -107,6 +127,7 @@ class Otlp:
             make(meter.name, [self._observed(meter)], description=meter.help)
         if last:
             self._provider.shutdown(_FLUSH_S * 1000)
+            self._complaints.hears(False)
 
     def _observed(self, meter: Meter) -> Callable[[Any], Iterable[Any]]:
         from opentelemetry.metrics import Observation

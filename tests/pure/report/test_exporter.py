@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -115,7 +116,15 @@ def test_a_receiver_of_otlp_gets_the_same_numbers(
     assert any(name[0] == "runner_ended_seconds" and "exit_code=0" in name for name in found)
 
 
-def test_a_receiver_that_is_not_there_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_receiver_that_is_not_there_ends_no_run_and_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "100")
     with exporting(exporters(None, "scores", "3f9c1a7e", Meters())) as exported:
         exported.show(AT)
+    (told,) = caplog.messages
+    assert told.startswith("cannot export metrics: ")
+    assert told.endswith("; the run goes on")
+    library = logging.getLogger("opentelemetry")
+    assert (library.propagate, library.handlers) == (True, []), "it is as it was, for whoever else uses it"

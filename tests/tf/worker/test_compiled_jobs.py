@@ -130,4 +130,4 @@ def test_compilations_for_values_are_counted_and_told(job: MakeJob) -> None:
     assert [row["y"] for row in result.dataset().to_table().to_pylist()] == values
     (worker,) = result.report["workers"].values()
     assert (worker["compilations"], worker["compiled_shapes"]) == (3, 1)
-    assert "XLA compiled 3 times (" in result.summary()
+    assert "XLA: compiled 3 times (" in result.summary()

@@ -531,6 +531,14 @@ class Columns(Section):
             raise ValueError(_REST_IS)
         return {name: rule for name, rule in value.items() if name != REST}
 
+    @field_validator("inputs", "outputs", mode="before")
+    @classmethod
+    def _python_dots(cls, value: Any) -> Any:
+        """In Python `...` may stand without quotes, as in a job file."""
+        return (
+            {REST if name is ... else name: rule for name, rule in value.items()} if isinstance(value, dict) else value
+        )
+
     @field_validator("outputs")
     @classmethod
     def _by_tensor(cls, outputs: dict[str, OutputColumn] | None) -> dict[str, OutputColumn] | None:

@@ -174,6 +174,11 @@ def test_three_dots_say_of_inputs_what_is_so_without_them() -> None:
     assert _job(columns={"inputs": {"x": "a", "...": True}}) == _job(columns={"inputs": {"x": "a"}})
 
 
+def test_three_dots_of_python_need_no_quotes() -> None:
+    bare = _job(columns={"inputs": {"x": "a", ...: True}, "outputs": {"b": "z", ...: True}})
+    assert bare == _job(columns={"inputs": {"x": "a"}, "outputs": {"b": "z", "...": True}})
+
+
 def test_a_column_may_come_first_and_name_its_tensor() -> None:
     for one, other in (
         ({"p": {"of": "logits", "cut": "x"}}, {"logits": {"column": "p", "cut": "x"}}),

@@ -121,7 +121,7 @@ def _table(shown: list[dict[str, Any]], columns: Sequence[str]) -> Table:
     kept = list(next((row["kept"] for row in shown if row.get("kept")), {}))
     names = [name for name in columns if name != "message"], [name for name in columns if name == "message"]
     for name in (*names[0], *kept, *names[1]):
-        table.add_column(name, justify="right" if name in ("row group", "row") else "left", no_wrap=name != "message")
+        table.add_column(name, justify="right" if name in ("row group", "row") else "left", no_wrap=name in names[0])
     for row in shown:
         file = PurePosixPath(redact(row["file"])).name
         cells = {"code": row["code"], "file": file, "column": row["column"] or "", "message": row["message"]}

@@ -35,7 +35,7 @@ def test_a_worker_with_another_runner_than_the_driver_is_refused_with_both_versi
     job = numbers_job(write_numbers(tmp_path / "in", files=1, rows=10), tmp_path / "out", workers={"count": 1})
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path[1:])}
     script = [sys.executable, "-c", _RUN, job.model_dump_json(exclude_unset=True), str(stale.parent)]
-    # Elsewhere: Ray puts the folder where a driver starts first on the path of workers, and a checkout has an .egg-info.
+    # Elsewhere: Ray puts the folder of a driver first on the path of workers, and a checkout has an .egg-info.
     done = subprocess.run(script, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=100)
     assert done.stdout.startswith("69 "), done.stdout + done.stderr
     assert "runner 0.0.9 is installed on node" in done.stdout

@@ -224,8 +224,14 @@ class Driver:
             workers_ready=self.schedule.assignments.usable,
             workers=self.schedule.workers,
             waits_for=self.schedule.supply.waits_for,
-            working_s=0.0 if (first := self.history.first_dispatch) is None else self.clock() - first,
+            working_s=self._working_s(),
         )
+
+    def _working_s(self) -> float:
+        """As the summary counts it, once all is done: what follows the last commit is no work."""
+        if len(self.receipts) == self.schedule.shards.total and self.history.last_commit is not None:
+            return self.history.busy_s
+        return 0.0 if (first := self.history.first_dispatch) is None else self.clock() - first
 
     def _failures(self) -> list[dict[str, object]]:
         return [failure.document() for failure in self.schedule.shards.failures]

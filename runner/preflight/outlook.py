@@ -12,7 +12,7 @@ from connectors.output.directory import Outlook, OutputDirectory, Terms
 from connectors.store.store import Store
 from jobs.errors import RunnerError
 from jobs.rejection import Rejections
-from runner.preflight.place import require_shared
+from runner.preflight.place import require_shared, require_writable
 from runner.preflight.preflight import Preflight
 
 
@@ -31,6 +31,8 @@ def _looked(ready: Preflight, terms: Terms, in_process: bool) -> Outlook:
     require_shared(Store(job.output.url, job.output.options), in_process=in_process)
     output = OutputDirectory(job.output, plan.id, len(plan.shards))
     found = output.outlook(plan, terms)
+    if found.state != "finished":
+        require_writable(job.output.url)
     if found.state == "resumed" and job.limits.may_lose and not found.lost:  # what is lost counts when it is computed
         rejections = Rejections.of(plan, job.limits)
         for receipt in output.published(plan).values():

@@ -6,9 +6,12 @@ where patterns and formats decide, see `input.py`.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from connectors.models.cache import CacheSettings, ModelCache
 from connectors.secret import redact
-from connectors.store.connect import below, scheme_of
+from connectors.store.connect import absolute, below, scheme_of
 from connectors.store.listing import Pattern, has_wildcard, hidden
 from connectors.store.scratch import scratch_home
 from connectors.store.store import Store
@@ -41,6 +44,19 @@ def require_shared(store: Store, *, in_process: bool) -> None:
         raise OutputError(
             f"cannot write to '{store.url}' from workers: each process has a {store.scheme}:// of its own, and the"
             " rows would vanish; choose another output url, or run in this process"
+        )
+
+
+def require_writable(output: str) -> None:
+    """raises: OutputError for a folder of this machine that this user may not write to. A store tells only later."""
+    if scheme_of(output) != "file":
+        return
+    folder = Path(absolute(output).removeprefix("file://"))
+    place = next(there for there in (folder, *folder.parents) if there.exists())
+    if place.is_dir() and not os.access(place, os.W_OK | os.X_OK):
+        raise OutputError(
+            f"cannot write into '{output}': this user may not write to folder '{place}'; choose another output url, or"
+            " change who may"
         )
 
 

@@ -166,6 +166,14 @@ def test_every_shard_is_dispatched_recorded_and_shown() -> None:
     assert [at.rows_done for at in seen] == sorted(at.rows_done for at in seen)
 
 
+def test_the_last_rate_that_is_shown_is_that_of_the_summary() -> None:
+    pool = PuppetPool(lambda worker, attempt: AttemptSucceeded(pool.now, worker, Success(receipt_of(attempt))))
+    driver, seen = drive(pool, MemoryOutput())
+    driver.run()
+    assert seen[-1].working_s == driver.history.busy_s > 0
+    assert driver.clock() - (driver.history.first_dispatch or 0.0) > driver.history.busy_s, "else both are the same"
+
+
 def test_a_part_published_by_an_attempt_that_died_is_adopted_without_a_second_dispatch() -> None:
     published = {2: Receipt(2, "e1-a1-x", 1, 1, "part", 1, "", 10, 10)}
 

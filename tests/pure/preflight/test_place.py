@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from connectors.store import scratch
 from jobs.errors import JobError, OutputError
 from jobs.job import Job
 from runner.preflight.input import refuse_own_output
-from runner.preflight.place import refuse_mixed_places
+from runner.preflight.place import refuse_mixed_places, require_writable
 
 ELSEWHERE = {"endpoint_url": "http://127.0.0.1:1"}
 
@@ -114,3 +115,16 @@ def test_an_output_in_the_input_is_refused_behind_a_link_too(tmp_path: Path, giv
     (tmp_path / "link").symlink_to("in")
     with pytest.raises(OutputError, match="would read its own output"):
         refuse_own_output(job_of("/m", str(tmp_path / output), str(tmp_path / given)), ParquetSource())
+
+
+def test_a_folder_that_may_not_be_written_is_refused_by_the_nearest_one_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As root all may be written: what the system says is replaced."""
+    asked: list[Path] = []
+    monkeypatch.setattr(os, "access", lambda folder, how: asked.append(folder) or how != os.W_OK | os.X_OK)
+    with pytest.raises(OutputError, match=rf"this user may not write to folder '{tmp_path}'"):
+        require_writable(str(tmp_path / "ro" / "x"))
+    assert asked == [tmp_path]
+    require_writable("s3://bucket/x")
+    assert asked == [tmp_path], "a store tells only when it is written to"

@@ -70,7 +70,7 @@ def job_text(made: Draft) -> str:
         *(_output(name, str(made.signature.outputs[name]), written) for name, written in made.outputs.items()),
         f"  # keep: [{', '.join(map(_scalar, made.free[:8]))}]  # columns to write beside the outputs",
         f"output: {{url: {_scalar(made.job.output.url)}}}",
-        "# workers: {count: 2, cpus: 4}  # gpus: 1 gives each worker a GPU",
+        "# workers: {count: 2}  # gpus: 1 gives each worker a GPU",
         "# limits: {on_bad_row: reject, max_rejected_rows: 0.1%}  # else the first bad row ends the job",
     ]
     return "\n".join(lines) + "\n"

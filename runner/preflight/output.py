@@ -16,6 +16,7 @@ from connectors.formats.widening import common_type
 from connectors.output.rehearsal import Rehearsal, rehearse
 from connectors.output.reject import left_out
 from jobs.errors import OutputError, offenders, one_of
+from jobs.format import EXAMPLES_FORMAT
 from jobs.job import Job, Output
 from jobs.words import counted
 from runner.binding.binding import Binding, rounded
@@ -137,7 +138,7 @@ def _why(given: pa.DataType, after: pa.DataType, format: str) -> str:
     ):
         if _any(given, holds) and not _any(after, holds):
             return f"; {why}"
-    if format == "tfrecord":
+    if format == EXAMPLES_FORMAT:
         return "; a tf.Example holds float32, int64, bytes, and lists of them"
     if _any(given, lambda kind: types.is_time32(kind) or types.is_timestamp(kind), "s"):
         return "; Parquet has no seconds"

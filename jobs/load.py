@@ -311,7 +311,9 @@ def _problems(
     for path, details in by_path.items():
         if any(len(other) > len(path) and other[: len(path)] == path for other in by_path):
             continue  # an alternative that was not meant: the problem lies deeper
-        source = "--set" if name and any(path[: len(key)] == key for key in changed) else name
+        unknown = details[0]["type"] == "extra_forbidden"  # maybe a section that an override made
+        made = any(path[: len(key)] == key or (unknown and key[: len(path)] == path) for key in changed)
+        source = "--set" if name and made else name
         lines.append(f"{source}: " * bool(source) + _problem(path, details, document))
     return lines
 

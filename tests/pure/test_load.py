@@ -218,6 +218,7 @@ def test_overrides_replace_and_add_and_the_last_one_wins() -> None:
     ("override", "says"),
     [
         ("workers.cont=2", "--set: 'cont' is no key of 'workers'; did you mean 'count'?"),
+        ("worker.count=2", "--set: 'worker' is no key of a job; did you mean 'workers'?"),
         ("workers.count=0", "--set: 'workers.count' is 0"),
         ("workers.count", "cannot use the override 'workers.count': no '=' is in it; expected KEY=VALUE, as 'workers"),
         (

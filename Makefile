@@ -26,15 +26,19 @@ demo: $(VENV)/demo.stamp ## score the handwritten digits on a local Ray with two
 	@echo "make demo: $$(( $$(date +%s) - $(BEGAN) )) s, set-up included"
 
 # One process for each folder: Ray remembers tokens, and memory limits look at the process, so neighbours would disturb each other.
-# tests/pure needs one core, no server and no clock: it runs beside the first of the others, and its output comes last.
+# tests/pure and tests/tf need one core, no server and no clock: they run beside the first of the others, and their output
+# comes last.
 SUITES ?= pure storage tf cli cluster submit faults deploy gpu notebook
+BESIDE := pure tf
 test: $(VENV)/dev.stamp ## all tests; SUITES="pure tf" for some
-	@failed="" pure="" log=$$(mktemp); trap 'kill $$pure 2> /dev/null; rm -f $$log' EXIT; trap 'exit 130' INT TERM; \
-	case " $(SUITES) " in *" pure "*) $(BIN)/python -m pytest tests/pure > $$log 2>&1 & pure=$$!;; esac; \
-	for suite in $(filter-out pure,$(SUITES)); do \
+	@failed="" log=$$(mktemp); trap 'kill $$beside 2> /dev/null; rm -f $$log $$log.failed' EXIT; trap 'exit 130' INT TERM; \
+	{ trap 'kill $$child 2> /dev/null; exit 130' TERM; for suite in $(filter $(BESIDE),$(SUITES)); do \
+		echo "tests/$$suite"; $(BIN)/python -m pytest tests/$$suite & child=$$!; wait $$child || echo "$$suite" >> $$log.failed; \
+	done; } > $$log 2>&1 & beside=$$!; \
+	for suite in $(filter-out $(BESIDE),$(SUITES)); do \
 		echo "tests/$$suite"; $(BIN)/python -m pytest tests/$$suite || failed="$$failed $$suite"; \
 	done; \
-	if [ -n "$$pure" ]; then wait $$pure || failed="pure$$failed"; pure=""; echo "tests/pure"; cat $$log; fi; \
+	wait $$beside; beside=""; cat $$log; if [ -e $$log.failed ]; then failed="$$failed $$(tr '\n' ' ' < $$log.failed)"; fi; \
 	if [ -n "$$failed" ]; then echo "make test: failed in $$failed"; exit 1; fi
 
 # What `make test` leaves out because it takes minutes: nodes that sleep, drain and die, networks that lose.

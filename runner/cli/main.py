@@ -61,6 +61,7 @@ class _Signal(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
+        self.exit_code = 128 + number
 
     def __del__(self) -> None:
         if not self.over:
@@ -86,7 +87,7 @@ def main() -> NoReturn:
         error = ours
     except _Signal as signalled:
         _Signal.over = True
-        error = StoppedError("interrupted; what is finished stays", exit_code=128 + signalled.number)
+        error = StoppedError("interrupted; what is finished stays", exit_code=signalled.exit_code)
     except typer.Exit as done:
         code = done.exit_code
     except Exception as unforeseen:

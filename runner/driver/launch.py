@@ -43,7 +43,7 @@ from runner.preflight.place import require_shared
 from runner.preflight.preflight import Preflight, complete, examine
 from runner.report.display import Display, NoDisplay, Shown
 from runner.report.event_log import EventLog
-from runner.report.exporter import exporters, exporting
+from runner.report.exporter import exporters, exporting, require_exportable
 from runner.report.text import byte_count
 
 
@@ -90,7 +90,9 @@ class RunOptions:
         return {"overwrite": self.overwrite, "takeover": self.takeover, "repair": self.repair}
 
     def __post_init__(self) -> None:
-        """raises: JobError for a time to wait that is none, or that goes with `takeover`; `repair` with `overwrite`."""
+        """raises: JobError for a time to wait that is none, or that goes with `takeover`; `repair` with `overwrite`;
+        metrics that cannot be exported."""
+        require_exportable(self.metrics_file)
         if self.repair and self.overwrite:
             raise JobError("cannot both repair the output and overwrite it: ask for one of the two")
         seconds = self.wait_for_driver_s
@@ -123,15 +125,14 @@ def launch(
         stop, meters = stopper or Stopper(), Meters()
         waiting = Waiting(options.wait_for_driver_s, _teller(ready, warn, log), stop.requested)
         claim = waiting.claim(output, ready.plan, **options.terms)
-        exported = exporters(options.metrics_file, job.output.url, ready.plan.id, meters)
         if claim.state == "finished":
-            exported.close(exit_code=0)
+            exporters(options.metrics_file, job.output.url, ready.plan.id, meters).close(exit_code=0)
             return _done_before(job, ready, output, claim.epoch)
         for story in filter(None, (claim.warning, *_warnings(ready))):
             warn(story)
         _name(log, f"{ready.plan.id[:8]}-{claim.epoch}")
         with (
-            exporting(exported),
+            exporting(exporters(options.metrics_file, job.output.url, ready.plan.id, meters)) as exported,
             ending(output, claim.epoch, pool, options.command) as end,
             closing(ModelWatch(ready.planned)) as model,
             closing(_screen(display, options, pool)) as screen,

@@ -11,11 +11,12 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
 from connectors.secret import redact
-from jobs.errors import JobError
+from jobs.errors import JobError, RunnerError
 from runner.measure.meters import Meter, Meters, Reading
 from runner.measure.snapshot import Snapshot
 
@@ -91,24 +92,15 @@ class _Once(logging.Handler):
 
 
 class Otlp:
-    """OTLP over HTTP, as the variables OTEL_* of OpenTelemetry say; a thread of the library sends.
-
-    raises: JobError where the package is not installed.
-    """
+    """OTLP over HTTP, as the variables OTEL_* of OpenTelemetry say; a thread of the library sends."""
 
     def __init__(self, meters: Meters, labels: Mapping[str, str]) -> None:
-        try:
-            from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-            from opentelemetry.sdk.metrics import MeterProvider
-            from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
-            from opentelemetry.sdk.resources import Resource
-        except ImportError as error:
-            raise JobError(
-                f"cannot send metrics to the OTLP receiver that {' or '.join(_OTLP)} names: {error}; install the extra"
-                " 'otlp' (pip install 'savedmodel-runner[otlp]'), or take the variable away"
-            ) from error
-        every_ms = float(os.environ.get("OTEL_METRIC_EXPORT_INTERVAL") or _EVERY_S * 1000)
-        reader = PeriodicExportingMetricReader(OTLPMetricExporter(timeout=_FLUSH_S), every_ms)
+        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+        from opentelemetry.sdk.metrics import MeterProvider
+        from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+        from opentelemetry.sdk.resources import Resource
+
+        reader = PeriodicExportingMetricReader(OTLPMetricExporter(timeout=_FLUSH_S), _interval_ms())
         resource = Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME", "savedmodel-runner")})
         self._provider = MeterProvider([reader], resource, shutdown_on_exit=False)
         self._meters, self._labels = meters, labels
@@ -172,22 +164,56 @@ class Exporters:
 
 
 def exporters(file: str | None, output: str, plan_id: str, meters: Meters) -> Exporters:
-    """What the user asked for. file: path of a text file, or None. raises: JobError where it cannot be."""
+    """What the user asked for, and `require_exportable` found possible. file: path of a text file, or None."""
     labels = {"output": redact(output), "plan": plan_id[:8]}
     asked: list[Exporter] = []
     if file is not None:
-        _require_writable(Path(file))
         asked.append(TextFile(file, meters, labels))
-    if any(os.environ.get(name) for name in _OTLP):
+    if _sends():
         asked.append(Otlp(meters, labels))
     return Exporters(meters, asked)
 
 
+def require_exportable(file: str | None) -> None:
+    """Before anything is begun, or removed for `overwrite`.
+
+    raises: JobError where no file can be made there, or OTLP is asked for and cannot be sent: a night of metrics would
+            be missing.
+    """
+    if file is not None:
+        _require_writable(Path(file))
+    if not _sends():
+        return
+    package = "opentelemetry.exporter.otlp.proto.http"
+    try:
+        import_module(package)
+        _interval_ms()
+    except (ImportError, ValueError) as error:
+        raise JobError(
+            f"cannot send metrics to the OTLP receiver that {' or '.join(_OTLP)} names: {error}; install the extra"
+            " 'otlp' (pip install 'savedmodel-runner[otlp]'), or correct the variables OTEL_*"
+        ) from error
+
+
+def _sends() -> bool:
+    return any(os.environ.get(name) for name in _OTLP)
+
+
+def _interval_ms() -> float:
+    return float(os.environ.get("OTEL_METRIC_EXPORT_INTERVAL") or _EVERY_S * 1000)
+
+
 def _require_writable(path: Path) -> None:
-    """raises: JobError where no file can be made there: a run must not end with a night of metrics missing."""
     if path.is_dir() or not os.access(path.parent, os.W_OK):
         found = "it is a folder" if path.is_dir() else f"'{path.parent}' is no folder that can be written to"
         raise JobError(f"cannot write metrics to '{path}': {found}; expected the path of a file, such as 'runner.prom'")
+
+
+def _exit_code(error: BaseException) -> int:
+    if isinstance(error, RunnerError):
+        return error.ends_with
+    # The command raises a signal as something of its own, which says its code; Python says Ctrl-C in its own way.
+    return int(getattr(error, "exit_code", 130 if isinstance(error, KeyboardInterrupt) else RunnerError.exit_code))
 
 
 @contextmanager
@@ -197,7 +223,7 @@ def exporting(made: Exporters) -> Iterator[Exporters]:
     try:
         yield made
     except BaseException as error:
-        code = int(getattr(error, "facts", {}).get("exit_code", getattr(error, "exit_code", 1)))
+        code = _exit_code(error)
         raise
     finally:
         made.close(code)

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from jobs.errors import DataError, JobError
 from runner.measure.meters import Meters
 from runner.measure.snapshot import Snapshot
-from runner.report.exporter import exporters, exporting
+from runner.report.exporter import exporters, exporting, require_exportable
 
 AT = Snapshot(100, 40, 0, 2.0, 10, 3, 2, 1, 2, 3)
 
@@ -57,7 +57,25 @@ def test_the_exit_code_of_an_error_is_in_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["", "absent/runner.prom"])
 def test_a_file_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path, name: str) -> None:
     with pytest.raises(JobError, match="cannot write metrics to"):
-        exporters(str(tmp_path / name), "scores", "3f9c1a7e", Meters())
+        require_exportable(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (OSError("unforeseen"), 70)])
+def test_an_end_that_is_no_error_of_ours_has_the_exit_code_of_the_command(
+    tmp_path: Path, error: BaseException, code: int
+) -> None:
+    path = tmp_path / "runner.prom"
+    with pytest.raises(type(error)), exporting(exporters(str(path), "scores", "3f9c1a7e", Meters())):
+        raise error
+    assert ("runner_ended_seconds", str(code)) in samples(path)
+
+
+def test_an_interval_that_is_no_number_is_refused_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "often")
+    require_exportable(None)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(JobError, match="often"):
+        require_exportable(None)
 
 
 def test_a_disk_that_fails_later_ends_no_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -49,7 +49,7 @@ class WorkerMetrics:
             self._padding.inc(padding)
 
     def ended(self, result: Success | Failure) -> None:
-        for reading in meters.counted(result):
+        for reading in meters.increments(result):
             if reading.value > 0:
                 self._counters[reading.meter].inc(reading.value, _tagged(reading))
         if isinstance(result, Success) and (held := result.measured.figures.get("rss_bytes")):

@@ -61,7 +61,7 @@ def gauges(at: Snapshot) -> Iterator[Reading]:
     yield Reading(RETRIES, at.retries)
 
 
-def counted(result: Success | Failure) -> Iterator[Reading]:
+def increments(result: Success | Failure) -> Iterator[Reading]:
     """What an attempt that ended adds to the counters."""
     if isinstance(result, Failure):
         yield Reading(ATTEMPTS, 1, result.error.failure_class)
@@ -87,7 +87,7 @@ class Meters:
         match what:
             case AttemptSucceeded(_, _, result) | AttemptFailed(_, _, result):
                 with self._lock:
-                    for reading in counted(result):
+                    for reading in increments(result):
                         self._totals[reading.meter, reading.state] += reading.value
                     if isinstance(result, Success) and (held := result.measured.figures.get("rss_bytes")):
                         self._gauges[MEMORY, ""] = max(held, self._gauges.get((MEMORY, ""), 0.0))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -283,23 +283,33 @@ class _Trial:
 
         bits: raises where they are random, too, and be it in the last bit.
         """
-        compared, (rows, outputs) = self.compared(calls), calls[-1]
-        drawn: Collection[str] = ()
+        compared = self.compared(calls)
+        differ, drawn = differing(compared, TOLERANCE).keys(), set[str]()
         if bits or len(calls) < 3 or differing(compared, REPEATED):
-            again = self._call(rows)
-            twice = [] if isinstance(again, RunnerError) else self.compared([(rows, outputs), (rows, again)])
-            twice = [Call(range(len(call.rows)), call.answers) for call in twice]
-            drawn = differing(twice, 0 if bits else REPEATED)
-        if mixed := [name for name in differing(compared, TOLERANCE) if name not in drawn]:
+            for call in [*reversed(calls)] * 2:  # two draws may be equal, and not each call may draw
+                drawn |= self._drawn(call, 0 if bits else REPEATED)
+                if differ <= drawn:
+                    break
+        if mixed := [name for name in differ if name not in drawn]:
             raise self._refusal(mixed, DEPENDS)
         if not drawn:
             return []
         if bits:
             raise ModelError(
-                f"cannot promise equal bits: outputs {one_of([*drawn])} of {self._where} differ between two equal"
+                f"cannot promise equal bits: outputs {one_of(sorted(drawn))} of {self._where} differ between two equal"
                 " calls; leave out `limits.reproducible`"
             )
-        return [f"outputs {one_of([*drawn])} of {self._where} are other numbers at every call: a retry changes them"]
+        return [
+            f"outputs {one_of(sorted(drawn))} of {self._where} are other numbers at every call: a retry changes them"
+        ]
+
+    def _drawn(self, call: _Made, tolerance: float) -> set[str]:
+        """The outputs that differ when a call is made again."""
+        again = self._call(call[0])
+        if isinstance(again, RunnerError):
+            return set()
+        twice = [Call(range(len(one.rows)), one.answers) for one in self.compared([call, (call[0], again)])]
+        return {*differing(twice, tolerance)}
 
     def _refusal(self, names: Sequence[str], why: str, takes: int = 1) -> ModelError:
         """takes: rows of each call, where the graph seems to want so many."""

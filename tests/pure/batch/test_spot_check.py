@@ -92,6 +92,9 @@ def test_random_answers_and_refusals_end_nothing() -> None:
     draw = np.random.default_rng(0)
     assert checked(of(lambda x: x + draw.random(len(x), F32)), *BATCHES["random"]) == 5
 
+    given = iter([0.1, 0.9, 0.3, 0.5, 0.7, 0.9, 0.2, 0.6])  # the second twice: two draws may be equal
+    assert checked(of(lambda x: x + F32(10 * next(given))), *BATCHES["random"]) == 7
+
     def many(fed: Mapping[str, Any]) -> Outputs:
         if len(fed["x"]) < 100:
             raise ModelCallError("too few", code="INVALID_ARGUMENT")

@@ -193,6 +193,21 @@ def test_a_model_that_is_what_it_says_takes_six_calls_and_random_one_more() -> N
         tried(of(lambda x: x + F32(1e-6) * draw.random(len(x), F32)), ROWS["random"], bits=True)
 
 
+DRAWS: dict[str, tuple[Callable[[int, int], float], int]] = {
+    "twice the same": (lambda call, rows: 0.1 * min(call, 6) if call < 8 else 0.9, 8),
+    "in a call before the last": (lambda call, rows: 0.1 * call * (rows == 2), 9),
+}
+
+
+@pytest.mark.parametrize("draws", DRAWS)
+def test_draws_that_are_seen_late_are_no_mix_of_rows(draws: str) -> None:
+    """Two draws may be equal, and a branch may draw for some sizes of a call only."""
+    draw, calls = DRAWS[draws]
+    engine = Engine(of(lambda x: x + F32(draw(len(engine.calls), len(x)))))
+    assert "are other numbers at every call" in tried(engine, ROWS["random"]).notes[0]
+    assert len(engine.calls) == calls
+
+
 def test_an_output_that_is_mixed_beside_a_random_one_is_refused() -> None:
     draw = np.random.default_rng(0)
     signature = Signature("s", "", {"x": tensor("x")}, {name: tensor(name) for name in ("noise", "y")})

@@ -113,6 +113,7 @@ class OutputDirectory:
         if not found.planned:
             (write_plan if overwrite or repair else require_plan)(self.store, self._names, plan)
         if found.state == "finished":
+            self._tidy()
             return Claim("finished", found.epoch)
         failpoint("D3.after")
         epoch = self.epochs.begin(takeover=takeover, **found.facts)
@@ -261,6 +262,12 @@ class OutputDirectory:
         if found.anew:
             may()
             self.epochs.note(epoch, {"cleared": True})
+
+    def _tidy(self) -> None:
+        """Drop what a driver left in the staging folder that was killed once all was done, as it wrote its report."""
+        last = replace(self.epochs, looks=True).latest()
+        if last is None or not last.alive:
+            self.store.discard(self._names.staging)
 
     def _probe_store(self, epoch: int) -> str:
         """Ask the store how parts can be published here; returns what it cannot promise."""

@@ -416,6 +416,20 @@ def test_what_killed_attempts_left_is_cleared_when_the_job_is_finished(out: Outp
     assert [name for name in snapshot(directory) if "staging" in name] == ["_run/00000000/staging/a1/part"]
 
 
+def test_what_a_driver_left_that_was_killed_as_it_wrote_its_report_is_cleared_by_the_next_look_at_the_finished_job(
+    out: Output, place: Any
+) -> None:
+    if place.kind == "s3":
+        pytest.skip("nothing is staged on an object store, and nothing is deleted there")
+    directory, folder = opened(out), f"_run/{PLAN.id[:8]}/staging/report"
+    finish_all(directory)
+    place.put(f"out/{folder}/000001.html", b"half")
+    assert opened(out).claim(PLAN).state == "finished"
+    assert directory.store.names(folder) == ["000001.html"], "its driver lives and may yet need it"
+    assert opened(killed(directory).output).claim(PLAN).state == "finished"
+    assert directory.store.names(folder.rpartition("/")[0]) == []
+
+
 def test_a_receipt_without_its_part_does_not_count(out: Output, place: Any) -> None:
     directory = opened(out)
     directory.claim(PLAN)

@@ -265,9 +265,10 @@ class OutputDirectory:
 
     def _tidy(self) -> None:
         """Drop what a driver left in the staging folder that was killed once all was done, as it wrote its report."""
-        last = replace(self.epochs, looks=True).latest()
-        if last is None or not last.alive:
-            self.store.discard(self._names.staging)
+        if self.store.names(self._names.staging):
+            last = replace(self.epochs, looks=True).latest()
+            if last is None or not last.alive:
+                self.store.discard(self._names.staging)
 
     def _probe_store(self, epoch: int) -> str:
         """Ask the store how parts can be published here; returns what it cannot promise."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -265,9 +266,9 @@ class OutputDirectory:
 
     def _tidy(self) -> None:
         """Drop what a driver left in the staging folder that was killed once all was done, as it wrote its report."""
-        if self.store.names(self._names.staging):
-            last = replace(self.epochs, looks=True).latest()
-            if last is None or not last.alive:
+        with suppress(RunnerError):  # garbage harms nothing
+            last = replace(self.epochs, looks=True).latest() if self.store.names(self._names.staging) else None
+            if last is not None and not last.alive:
                 self.store.discard(self._names.staging)
 
     def _probe_store(self, epoch: int) -> str:

@@ -168,12 +168,14 @@ def read_status(output: Output, seen: dict[str, dict[str, Any]] | None = None, *
     plan = _plan(store, names)
     done = {shard_of_part(name): size for name, size in listed.items() if plan8_of_part(name) == names.plan8}
     finished = SUCCESS in listed
-    damage = _damage(plan, names, listed, decode(store.read(SUCCESS)) or {}) if finished else ""
+    success = decode(store.read(SUCCESS)) or {} if finished else {}
+    damage = _damage(len(plan.shards), done, success) if finished else ""
     last = Epochs(store, names).latest() if not finished else None
     beat = last.document if last else _last_document(store, names)
     receipts = _receipts(store, names, {} if seen is None else seen) if causes else []
     failures = tuple({one["attempt"]: one for one in _failures(receipts, beat)}.values())
-    told = _parts(store, names, len(plan.shards)) if finished and len(receipts) < len(plan.shards) else receipts
+    lacking = causes and finished and len(receipts) < len(plan.shards) <= _MOST_RECEIPTS
+    told = _parts(store, success) if lacking else receipts
     unread = sum((Counter(one.get("bad_files", {})) for one in told), Counter[str]())
     rate = beat.get("rows_per_s")
     state = _state(finished, last) if not damage else "incomplete"
@@ -232,14 +234,13 @@ def current_layout(store: Store, listed: Mapping[str, int]) -> Layout | None:
     )
 
 
-def _damage(plan: Plan, names: Layout, listed: Mapping[str, int], success: Mapping[str, Any]) -> str:
-    """What is not there although `_SUCCESS` says so, "" where all seems to be."""
-    parts = {shard_of_part(name): size for name, size in listed.items() if plan8_of_part(name) == names.plan8}
-    missing = [shard for shard in range(len(plan.shards)) if shard not in parts]
+def _damage(shards: int, done: Mapping[int, int], success: Mapping[str, Any]) -> str:
+    """What is not there although `_SUCCESS` says so, "" where all seems to be. done: shard -> bytes of its part."""
+    missing = [shard for shard in range(shards) if shard not in done]
     if missing:
         few = ", ".join(map(str, missing[:_MOST_NAMED])) + (", ..." if len(missing) > _MOST_NAMED else "")
-        return f"{len(missing):,} of {len(plan.shards):,} parts are missing (of shards {few})"
-    found, written = sum(parts.values()), success.get("bytes")
+        return f"{len(missing):,} of {shards:,} parts are missing (of shards {few})"
+    found, written = sum(done.values()), success.get("bytes")
     if isinstance(written, int) and written != found:
         return f"its parts have {found:,} bytes, {written:,} were written"
     return ""
@@ -279,12 +280,10 @@ def _receipts(store: Store, names: Layout, seen: dict[str, dict[str, Any]]) -> l
     return [seen[name] for name in listed if name in seen]
 
 
-def _parts(store: Store, names: Layout, shards: int) -> list[dict[str, Any]]:
+def _parts(store: Store, success: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What the manifest says of the parts: a driver that ended at the wrong moment left a receipt out."""
-    if shards > _MOST_RECEIPTS:
-        return []
-    success = decode(store.read(SUCCESS)) or {}
-    manifest = decode(store.read(str(success.get("manifest", names.plan)))) or {}
+    name = success.get("manifest")
+    manifest = (decode(store.read(name)) if isinstance(name, str) else None) or {}
     return [part for part in manifest.get("parts", ()) if isinstance(part, dict)]
 
 

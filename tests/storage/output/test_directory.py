@@ -32,6 +32,7 @@ from connectors.formats.registry import FORMATS, make_source
 from connectors.output.directory import Claim, Losses, OutputDirectory, open_dataset, read_status
 from connectors.output.verification import verify
 from connectors.store.probe import Mode
+from connectors.store.store import Store
 from jobs.attempt import Advice, Failure, Measured, Receipt, Success
 from jobs.errors import BusyError, InternalError, OutputError, StorageError, SupersededError
 from jobs.job import Output
@@ -726,6 +727,18 @@ def test_the_status_of_a_job_from_nothing_to_finished(out: Output) -> None:
     directory.finish(PLAN, [receipt, work(directory, 1), work(directory, 2)], 1)
     assert read_status(out).state == "finished"
     assert read_status(out).rows_done == 15
+
+
+def test_a_glance_at_a_finished_job_reads_no_receipt_and_no_manifest(
+    out: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish_all(opened(out))
+    read, seen = Store.read, list[str]()
+    monkeypatch.setattr(Store, "read", lambda store, name: (seen.append(name), read(store, name))[1])
+    assert read_status(out, causes=False).rows_done == 15
+    assert not [name for name in seen if "manifest" in name or "receipts" in name], seen
+    read_status(out)
+    assert any("receipts" in name for name in seen)
 
 
 def test_the_status_of_a_job_without_its_plan_says_so(out: Output, place: Any) -> None:

@@ -144,9 +144,7 @@ def account(
         gpus=workers.gpus,
     )
     held_by = bottleneck(use, reached, settings)
-    if history.busy_s < SHORT_S:
-        held_by = replace(held_by, sentence=_too_short(history.busy_s), suggestion="")
-    return Account(
+    made = Account(
         *(uses, places, reached, held_by, history.busy_s, warm_up_s),
         first_part_s=None if history.first_part is None else history.first_part - history.start,
         numerics=history.numerics,
@@ -154,6 +152,9 @@ def account(
         course=_worked(course or Course(history.start), history),
         loads=history.loads(),
     )
+    if not made.short:
+        return made
+    return replace(made, bottleneck=replace(held_by, sentence=_too_short(made.busy_s), suggestion=""))
 
 
 def _worked(course: Course, history: History) -> Course:

@@ -87,7 +87,8 @@ def try_out(
     rejected:   all rows were bad ones before, so that a model that refuses all is not to blame.
     raises:     ModelError where it cannot run here, takes one row a call only, or has an output that does not follow
                 the rows; or other bits than were asked for. PoisonError where it refuses all rows in the same words.
-    cost:       six calls of at most 3 rows, on a GPU seven; one more where answers differ.
+    cost:       six calls of at most 3 rows, on a GPU seven; one more where answers differ, twelve before it is refused
+                for that.
     """
     began = time.perf_counter()
     if len(list(islice(sample.distinct(), _ROWS))) < _ROWS:

@@ -26,13 +26,15 @@ from workloads import CACHE, WORKLOADS
 
 from connectors.output.directory import OutputDirectory
 from jobs.attempt import Attempt, Failure, Measured, Receipt, Success
-from jobs.job import Job, Limits, Output
+from jobs.job import Job
 from jobs.plan import InputFile, Plan, RowGroup, plan
 from jobs.schedule.draw import Draw
 from jobs.schedule.elastic import Demand
 from jobs.schedule.event import AttemptSucceeded, Event, WorkerReady
 from jobs.schedule.policy import Policy
 from jobs.schedule.schedule import Schedule
+from jobs.section.limits import Limits
+from jobs.section.output import Output
 from runner.driver.driver import Driver
 from runner.pool.facts import WorkerFacts
 from runner.preflight.preflight import preflight

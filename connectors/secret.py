@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from jobs.errors import JobError
-from jobs.job import REFERENCE, SECRET_PARAMETER, OptionValue
+from jobs.section.base import REFERENCE, SECRET_PARAMETER, OptionValue
 
 HIDDEN = "***"
 

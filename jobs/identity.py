@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.job import Limits, Output
+from jobs.section.limits import Limits
+from jobs.section.output import Output
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,11 @@ from pydantic.fields import FieldInfo
 from jobs.document import variables
 from jobs.document.parsing import DEEPEST, VARIABLES, parse, too_deep
 from jobs.errors import JobError, offenders, one_of
-from jobs.job import Change, Job, Output, Section, canonical, long_form, misplaced, read_with
+from jobs.job import Job, read_with
+from jobs.section.base import Change, Section, long_form, refuse_with
+from jobs.section.canonical import canonical
+from jobs.section.columns import misplaced
+from jobs.section.output import Output
 
 _FLAGS = "the command line"
 _PYTHON = ""  # a job that has no name, and needs none: its author has it before them
@@ -117,15 +121,17 @@ class _Reader:
             document["input"] = job.input
         return _validated(document, _PYTHON, _changed(document, changes))
 
-    def refusal(self, section: type[Section], error: ValidationError, given: Mapping[str, Any]) -> JobError:
-        place = next((tuple(home.split(".")) for home in _places(section)), ())
-        document: dict[str, Any] = dict(given)
-        for name in reversed(place):
-            document = {name: document}
-        return _refused(_problems(error, document, _PYTHON, (), place), _PYTHON)
+
+def _refusal(section: type[Section], error: ValidationError, given: Mapping[str, Any]) -> JobError:
+    place = next((tuple(home.split(".")) for home in _places(section)), ())
+    document: dict[str, Any] = dict(given)
+    for name in reversed(place):
+        document = {name: document}
+    return _refused(_problems(error, document, _PYTHON, (), place), _PYTHON)
 
 
 read_with(_Reader())
+refuse_with(_refusal)
 
 
 def output_from(url: str, options: Sequence[str] = ()) -> Output:

@@ -14,7 +14,8 @@ from typing import Any
 from jobs import notebook
 from jobs.errors import InputError
 from jobs.identity import skipped_files
-from jobs.job import Limits, digest
+from jobs.section.canonical import digest
+from jobs.section.limits import Limits
 
 PROTOCOL_VERSION = 1
 

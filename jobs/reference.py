@@ -15,7 +15,8 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator
 
-from jobs.job import Job, parse_budget, parse_bytes
+from jobs.job import Job
+from jobs.section.number import parse_budget, parse_bytes
 
 PAGE = Path(__file__).with_name("README.md")
 BEGIN, END = "<!-- keys: made by `python -m jobs.reference --write` -->", "<!-- /keys -->"

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 from jobs.attempt import Receipt
 from jobs.errors import DataError
-from jobs.job import Limits, allowed
 from jobs.plan import Plan
+from jobs.section.limits import Limits
+from jobs.section.number import allowed
 from jobs.words import counted
 
 

@@ -36,21 +36,14 @@ _refuse_shadows()
 from typing import TYPE_CHECKING as _TYPES  # noqa: E402
 
 from jobs.errors import Interrupted, RunnerError  # noqa: E402
-from jobs.job import (  # noqa: E402
-    Columns,
-    ExampleColumns,
-    Input,
-    InputColumn,
-    Job,
-    Limits,
-    Model,
-    NullFill,
-    Output,
-    OutputColumn,
-    Pad,
-    Workers,
-)
+from jobs.job import Job  # noqa: E402
 from jobs.load import read_text as read_text  # noqa: E402
+from jobs.section.columns import Columns, ExampleColumns, InputColumn, NullFill, OutputColumn, Pad  # noqa: E402
+from jobs.section.input import Input  # noqa: E402
+from jobs.section.limits import Limits  # noqa: E402
+from jobs.section.model import Model  # noqa: E402
+from jobs.section.output import Output  # noqa: E402
+from jobs.section.workers import Workers  # noqa: E402
 from runner.api import (  # noqa: E402
     VERSION,
     attach,

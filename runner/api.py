@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.errors import Interrupted
-from jobs.job import Change, Input, Job, OptionValue, Output
+from jobs.job import Job
+from jobs.section.base import Change, OptionValue
+from jobs.section.input import Input
+from jobs.section.output import Output
 from runner.report.wording import python_words
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from connectors.store.listing import OTHER_SUFFIXES
-from jobs.job import Input
+from jobs.section.input import Input
 
 if TYPE_CHECKING:
     from connectors.formats.base import Encoder, Source

@@ -21,7 +21,7 @@ from connectors.secret import redact
 from connectors.store.client_error import no_room
 from connectors.store.store import Store
 from jobs.errors import DataError, InputError, InternalError, MemoryLimitError, StorageError
-from jobs.job import canonical
+from jobs.section.canonical import canonical
 
 HEADER_KEY = "runner.commit"
 

@@ -12,7 +12,8 @@ from connectors.secret import redact
 from connectors.store.listing import FileStat
 from connectors.store.store import Store
 from jobs.errors import InputError, ModelError, OutputError
-from jobs.job import OptionValue, canonical
+from jobs.section.base import OptionValue
+from jobs.section.canonical import canonical
 
 
 @dataclass(frozen=True)

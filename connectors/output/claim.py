@@ -31,8 +31,8 @@ from connectors.store.probe import Mode
 from connectors.store.store import Store
 from jobs.difference import difference
 from jobs.errors import DataError, OutputError
-from jobs.job import canonical, digest
 from jobs.plan import Plan
+from jobs.section.canonical import canonical, digest
 
 OVERWRITE_WAY = f"{OTHER_WAY}, or replace it with --overwrite"
 

@@ -40,10 +40,11 @@ from connectors.store.store import Store
 from jobs.attempt import Attempt, Failure, Receipt, Success
 from jobs.errors import OutputError, RunnerError
 from jobs.format import DEFAULT_FORMAT
-from jobs.job import OptionValue, Output
 from jobs.manifest import manifest, receipts_of, totals
 from jobs.numerics import Numerics
 from jobs.plan import PROTOCOL_VERSION, Plan
+from jobs.section.base import OptionValue
+from jobs.section.output import Output
 
 __all__ = ["Claim", "Losses", "Outlook", "OutputDirectory", "Part", "Status", "Terms", "open_dataset", "read_status"]
 

@@ -15,7 +15,8 @@ import pyarrow as pa
 from connectors.output.layout import RUN
 from connectors.store.store import Store
 from jobs.errors import InputError
-from jobs.job import Held, Output
+from jobs.section.input import Held
+from jobs.section.output import Output
 
 MOST_BYTES = 256 * 2**20  # in Arrow: what is held twice for a moment, and sent in one request
 _BATCH_ROWS = 2**16  # of a record batch, whatever the pieces were: the unit that is read at once

@@ -24,8 +24,8 @@ from connectors.store.store import Store
 from jobs.attempt import InputSlice, Receipt
 from jobs.errors import OutputError
 from jobs.format import DEFAULT_FORMAT
-from jobs.job import Output
 from jobs.plan import Plan
+from jobs.section.output import Output
 
 # file: url. row_group, row: where in it, both from 0; `row` counts within the row group. column: where one column is to
 # blame. kept: the columns that the job keeps. input: the columns that it reads, only with `limits: reject_input`.

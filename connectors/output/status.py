@@ -23,9 +23,9 @@ from connectors.output.layout import (
 from connectors.store.store import Store
 from jobs.attempt import ODD
 from jobs.errors import OutputError
-from jobs.job import Output
 from jobs.notebook import facts
 from jobs.plan import Plan
+from jobs.section.output import Output
 from jobs.words import counted
 
 _THREADS = 16

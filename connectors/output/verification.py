@@ -22,8 +22,9 @@ from jobs.attempt import InputSlice
 from jobs.errors import DataError, OutputError, RunnerError
 from jobs.format import DEFAULT_FORMAT
 from jobs.identity import output_format
-from jobs.job import Output, digest
 from jobs.plan import Plan, Shard
+from jobs.section.canonical import digest
+from jobs.section.output import Output
 from jobs.words import counted
 
 _THREADS = 16

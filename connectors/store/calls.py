@@ -24,7 +24,7 @@ from connectors.store.connect import absolute, connect, files_at, kind_of, schem
 from connectors.store.files import Files
 from connectors.store.retry import READ, Patience
 from jobs.errors import JobError, OutputError, RunnerError, StorageError, UnreachableError, one_of
-from jobs.job import OptionValue
+from jobs.section.base import OptionValue
 
 _log = logging.getLogger(__name__)
 

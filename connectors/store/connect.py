@@ -21,7 +21,7 @@ from connectors.store.remote import RemoteFiles
 from connectors.store.scratch import expanded
 from connectors.store.sftp import SftpFiles
 from jobs.errors import JobError, one_of
-from jobs.job import OptionValue
+from jobs.section.base import OptionValue
 
 
 class _Kind(NamedTuple):

@@ -35,7 +35,7 @@ from connectors.store.listing import (
 from connectors.store.retry import BEST_EFFORT, ONCE, READ, Patience
 from connectors.store.scratch import scratch_folder
 from jobs.errors import InputError, OutputError, RunnerError, StorageError
-from jobs.job import OptionValue
+from jobs.section.base import OptionValue
 
 __all__ = ["FileStat", "Store"]
 

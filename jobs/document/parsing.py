@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from jobs.errors import JobError
-from jobs.job import Unquoted
+from jobs.section.number import Unquoted
 
 # Of a job file. The deepest key of a job lies 7 levels down, and a constant has as many as its tensor.
 DEEPEST = 64

@@ -12,8 +12,10 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from jobs.document.parsing import VARIABLES
-from jobs.job import REST, Job, parse_budget, parse_bytes
+from jobs.job import Job
 from jobs.reference import MEANINGS, reads, sections, size
+from jobs.section.columns import REST
+from jobs.section.number import parse_budget, parse_bytes
 
 Schema = dict[str, Any]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from jobs.document.parsing import VARIABLES
 from jobs.errors import JobError, one_of
-from jobs.job import Unquoted
+from jobs.section.number import Unquoted
 
 _NAME = r"[A-Za-z_][A-Za-z0-9_-]*"
 _FOUND = re.compile(r"\$\$\{|\$\{([^{}]*)\}|\$\{")  # '$${' stands for '${'

@@ -13,7 +13,7 @@ from statistics import median
 
 from jobs.attempt import Failure
 from jobs.errors import FailureClass, RunnerError
-from jobs.job import Limits
+from jobs.section.limits import Limits
 from jobs.words import counted
 
 RETRIED: frozenset[FailureClass] = frozenset({"transient", "infrastructure", "memory"})

@@ -19,7 +19,7 @@ from connectors.output.reject import PLACE, reject_schema, unknown
 from connectors.secret import redact
 from jobs.attempt import InputSlice
 from jobs.errors import DataError
-from jobs.job import Limits
+from jobs.section.limits import Limits
 from jobs.words import counted
 from runner.batch.batches import Where
 from runner.binding.binding import CHANGED, NAN_ANSWER, ODD_INPUT, UNSEEN, Marks

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from connectors.formats.widening import common_type
 from jobs.errors import BindingError, offenders, one_of
-from jobs.job import Columns, InputColumn, OutputColumn, misplaced
+from jobs.section.columns import Columns, InputColumn, OutputColumn, misplaced
 from jobs.words import counted
 from runner.binding.binding import Binding, BoundInput
 from runner.binding.cast.kind import NATURAL

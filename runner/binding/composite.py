@@ -22,7 +22,7 @@ from dataclasses import replace
 import pyarrow as pa
 
 from jobs.errors import one_of
-from jobs.job import Columns, InputColumn, OutputColumn
+from jobs.section.columns import Columns, InputColumn, OutputColumn
 from runner.binding.constant import mismatch
 from runner.binding.feeding import input_source
 from runner.binding.fetching import Rules, Target, output_target

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from connectors.formats.tfrecord.example import RowsError, Rule, encode, kind_of
 from connectors.formats.widening import common_type
-from jobs.job import InputColumn
+from jobs.section.columns import InputColumn
 from runner.binding.blame import Blame
 from runner.binding.cast.agreement import advice
 from runner.binding.cast.cast import as_type, unheld

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from connectors.formats.widening import common_type
 from jobs.errors import BindingError
-from jobs.job import InputColumn, NullFill
+from jobs.section.columns import InputColumn, NullFill
 from jobs.words import counted
 from runner.binding.cast.agreement import advice, agree
 from runner.binding.cast.kind import NATURAL, is_raw, is_time

@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.errors import DataError
-from jobs.job import OutputColumn
+from jobs.section.columns import OutputColumn
 from jobs.words import counted
 from runner.binding.blame import RowError
 from runner.binding.cast.kind import NATURAL

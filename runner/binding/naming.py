@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.errors import BindingError, one_of
-from jobs.job import Columns, InputColumn, Kept
+from jobs.section.columns import Columns, InputColumn, Kept
 from runner.binding.constant import mismatch
 from runner.binding.feeding import feedable
 from runner.binding.shaped import tensor_type, wrapped

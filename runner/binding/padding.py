@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.errors import BindingError
-from jobs.job import InputColumn, OutputColumn, Pad
+from jobs.section.columns import InputColumn, OutputColumn, Pad
 from runner.binding.cast.view import as_numpy
 from runner.binding.constant import constant, mismatch
 from runner.binding.fetching import MAX_OFFSET, OutputTarget, Rules, output_target

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.job import InputColumn, NullFill, OutputColumn
+from jobs.section.columns import InputColumn, NullFill, OutputColumn
 from jobs.words import counted
 from runner.binding.blame import Blame
 from runner.binding.cast.view import as_numpy

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from jobs.job import InputColumn, OutputColumn
+from jobs.section.columns import InputColumn, OutputColumn
 from runner.binding.constant import fits, mismatch
 from runner.binding.feeding import column_source
 from runner.binding.fetching import GUESS, MAX_OFFSET, OutputTarget, Rules, output_target

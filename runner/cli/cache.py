@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.errors import JobError
-from jobs.job import parse_bytes
+from jobs.section.number import parse_bytes
 from jobs.words import counted
 from runner.cli.about import alone
 from runner.cli.options import AsJson, seconds_of

@@ -19,8 +19,9 @@ from rich.text import Text
 
 from jobs.document.variables import variables_of
 from jobs.errors import JobError
-from jobs.job import Job, names_secret
+from jobs.job import Job
 from jobs.load import job_text, load_job
+from jobs.section.base import names_secret
 from jobs.words import counted
 from runner import __version__, read_text
 from runner.cli.about import alone

@@ -19,8 +19,9 @@ import typer
 from connectors.secret import redact
 from jobs.document.variables import variables_of
 from jobs.errors import JobError
-from jobs.job import Job, Output
+from jobs.job import Job
 from jobs.load import job_from, load_job, output_from
+from jobs.section.output import Output
 from runner import read_text
 
 ModelPlace = Annotated[str, typer.Argument(help="SavedModel folder, or a folder of version folders.")]

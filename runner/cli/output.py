@@ -17,7 +17,7 @@ from runner.cli.terminal import console, print_json, unread
 
 if TYPE_CHECKING:
     from connectors.output.look.below import Below
-    from jobs.job import Output
+    from jobs.section.output import Output
 _WIDE = 100_000  # letters: no line of a table is broken
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from jobs.attempt import Attempt
 from jobs.errors import CapacityError, RunnerError
-from jobs.job import Workers
+from jobs.section.workers import Workers
 from jobs.versions import Versions, installed
 from runner.cluster.metrics import WorkerMetrics
 from runner.cluster.quiet import ray

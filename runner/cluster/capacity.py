@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from jobs.job import Workers
 from jobs.schedule.event import ClusterSeen
+from jobs.section.workers import Workers
 from jobs.words import counted
 
 Resources = Mapping[str, float]  # by Ray's names: CPU, GPU, memory in bytes, and those of the user

@@ -17,7 +17,6 @@ from typing import Any
 
 from jobs.attempt import Attempt, Success
 from jobs.errors import CapacityError, MemoryLimitError, RunnerError, WorkerError
-from jobs.job import Workers
 from jobs.schedule.event import (
     AttemptFailed,
     AttemptSucceeded,
@@ -30,6 +29,7 @@ from jobs.schedule.event import (
     WorkerLost,
     WorkerReady,
 )
+from jobs.section.workers import Workers
 from jobs.versions import installed
 from runner.cluster.actor import WorkerActor
 from runner.cluster.capacity import fits, needs, outlook, roomiest, shortage

@@ -24,7 +24,10 @@ from connectors.output.status import Status, finished_epoch, read_status
 from connectors.output.verification import verify
 from connectors.secret import redact
 from jobs.errors import CapacityError, InternalError, JobError, OutputError, RunnerError, one_of
-from jobs.job import REFERENCE, Job, Output, digest, names_secret
+from jobs.job import Job
+from jobs.section.base import REFERENCE, names_secret
+from jobs.section.canonical import digest
+from jobs.section.output import Output
 from jobs.words import counted
 
 _RUN = "exec python -m runner run"  # `exec`: the signal of a stop goes to the driver itself

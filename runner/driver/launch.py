@@ -17,7 +17,7 @@ from connectors.output.directory import OutputDirectory
 from connectors.store.store import Store
 from jobs.attempt import ODD, Receipt
 from jobs.errors import CapacityError, JobError, RunnerError, SupersededError
-from jobs.job import Job, Workers
+from jobs.job import Job
 from jobs.numerics import Numerics, differences
 from jobs.rejection import Rejections
 from jobs.schedule.draw import Draw
@@ -25,6 +25,7 @@ from jobs.schedule.elastic import Demand
 from jobs.schedule.event import Action, Event, RestartCluster, WorkerFailedToStart, WorkersDiffer
 from jobs.schedule.policy import Policy
 from jobs.schedule.schedule import Schedule
+from jobs.section.workers import Workers
 from runner.driver.alone import LOCAL, TOLD, is_alone, may_be_alone
 from runner.driver.driver import Driver, Listeners
 from runner.driver.ending import Closing, accounted, ending

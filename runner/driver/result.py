@@ -10,9 +10,10 @@ from typing import Any
 from connectors.output.directory import open_dataset
 from connectors.output.reject import read_rejected
 from jobs.errors import JobError
-from jobs.job import OptionValue, Output
 from jobs.notebook import Report, facts
 from jobs.numerics import Difference
+from jobs.section.base import OptionValue
+from jobs.section.output import Output
 from jobs.words import counted
 from runner.measure.account import Account
 from runner.report.text import account_lines, byte_count, changed_inputs, differing_line, duration, odd_inputs

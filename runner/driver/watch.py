@@ -13,8 +13,8 @@ from typing import Any
 
 from connectors.output.status import Status, read_status
 from jobs.errors import OutputError, RunnerError
-from jobs.job import Output
 from jobs.notebook import facts
+from jobs.section.output import Output
 from jobs.words import counted
 from runner.report.text import byte_count, duration, rate
 from runner.report.wording import python_words

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from jobs.job import Job, reader_threads
+from jobs.job import Job
 from jobs.numerics import Difference, Numerics, differences
+from jobs.section.workers import reader_threads
 from jobs.versions import UNRECORDED, Versions
 from runner.measure.ceiling import Bottleneck, Ceilings, Settings, Use, bottleneck, ceilings, together, waits
 from runner.measure.course import Course

@@ -11,7 +11,7 @@ from connectors.models.remote import RemoteModel, list_model, reading
 from connectors.secret import redact
 from connectors.store.store import Store
 from jobs.errors import ModelError, RunnerError, one_of
-from jobs.job import OptionValue
+from jobs.section.base import OptionValue
 from runner.model import folder as model_folder
 from runner.model.folder import Listing, Location
 

@@ -36,7 +36,7 @@ from runner.tensor import DTYPE_NAMES
 
 if TYPE_CHECKING:
     from connectors.models.cache import CacheSettings
-    from jobs.job import OptionValue
+    from jobs.section.base import OptionValue
 
 _REFERENCE = 100  # DT_FLOAT_REF is DT_FLOAT + 100: tensorflow/core/framework/types.proto
 _MAX_MESSAGE_BYTES = (1 << 31) - 1  # a protobuf message cannot be larger

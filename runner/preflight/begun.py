@@ -12,7 +12,7 @@ from contextlib import suppress
 from connectors.output.look.tenant import others_begun, tenant
 from connectors.store.store import Store
 from jobs.errors import RunnerError
-from jobs.job import Output
+from jobs.section.output import Output
 from runner.binding.binding import Binding
 from runner.binding.fetching import Rules
 from runner.tensor import type_text

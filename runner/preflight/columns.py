@@ -14,7 +14,8 @@ from connectors.formats.base import Source
 from connectors.formats.schema import distinct, field_of, overview, unify
 from connectors.store.store import FileStat, Store
 from jobs.errors import BindingError, InputError, offenders
-from jobs.job import Columns, Job
+from jobs.job import Job
+from jobs.section.columns import Columns
 from jobs.words import counted
 from runner.binding.bind import bind, fed_fields, wanted_columns
 from runner.binding.binding import Binding

@@ -16,7 +16,9 @@ from connectors.models.cache import CacheSettings
 from connectors.store.store import Store
 from jobs.errors import BindingError
 from jobs.format import EXAMPLES_FORMAT
-from jobs.job import Columns, InputColumn, Job, Limits
+from jobs.job import Job
+from jobs.section.columns import Columns, InputColumn
+from jobs.section.limits import Limits
 from runner.binding.bind import bind
 from runner.binding.feeding import feedable
 from runner.model.saved_model import read_model

@@ -17,8 +17,9 @@ from connectors.formats.fault import one_line
 from connectors.secret import redact
 from connectors.store.store import FileStat, Store
 from jobs.errors import DataError, InputError, offenders
-from jobs.job import Limits, allowed
 from jobs.plan import InputFile
+from jobs.section.limits import Limits
+from jobs.section.number import allowed
 from jobs.words import counted
 
 _FOOTER_THREADS = 16  # footers are small reads that wait for a store, not for a core

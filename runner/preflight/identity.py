@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from jobs.errors import RunnerError
 from jobs.identity import Identity, InputIdentity, ModelIdentity
-from jobs.job import Job, Limits
+from jobs.job import Job
+from jobs.section.limits import Limits
 from runner.binding.binding import Binding
 from runner.engine import ModelOptions
 from runner.model.signature import MetaGraph, ModelSpec, Signature

@@ -8,8 +8,9 @@ from connectors.output.reject import Rejected, read_rejected
 from connectors.secret import redact
 from connectors.store.store import FileStat
 from jobs.errors import InputError, offenders
-from jobs.job import Job, Output
+from jobs.job import Job
 from jobs.plan import picked
+from jobs.section.output import Output
 from jobs.words import counted
 from runner.preflight.files import Inspected
 

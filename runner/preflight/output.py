@@ -17,7 +17,8 @@ from connectors.output.rehearsal import Rehearsal, rehearse
 from connectors.output.reject import left_out
 from jobs.errors import OutputError, offenders, one_of
 from jobs.format import EXAMPLES_FORMAT
-from jobs.job import Job, Output
+from jobs.job import Job
+from jobs.section.output import Output
 from jobs.words import counted
 from runner.binding.binding import Binding, rounded
 from runner.binding.cast.reading import rule_key

@@ -25,8 +25,12 @@ from connectors.store.store import FileStat, Store
 from jobs import notebook
 from jobs import plan as plans
 from jobs.errors import ModelError, RunnerError, one_of
-from jobs.job import Columns, Job, Model, Output, allowed
+from jobs.job import Job
 from jobs.plan import InputFile, Plan
+from jobs.section.columns import Columns
+from jobs.section.model import Model
+from jobs.section.number import allowed
+from jobs.section.output import Output
 from jobs.words import counted
 from runner.batch.batches import auto_batch_rows, most_batch_rows, planned_batch_rows
 from runner.binding.bind import bind

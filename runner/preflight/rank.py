@@ -14,8 +14,9 @@ from itertools import islice
 import pyarrow as pa
 
 from jobs.errors import BindingError, ModelCallError, RunnerError, one_of
-from jobs.job import Columns, Job
+from jobs.job import Job
 from jobs.plan import InputFile
+from jobs.section.columns import Columns
 from runner.binding.bind import bind
 from runner.binding.fetching import is_single
 from runner.model.signature import Signature

@@ -22,7 +22,7 @@ from connectors.formats.schema import conform
 from connectors.store.store import Store
 from jobs.attempt import InputSlice
 from jobs.errors import RunnerError
-from jobs.job import Input
+from jobs.section.input import Input
 from runner.batch.batches import Where, batches
 from runner.batch.distinct import changes, fed_columns
 from runner.binding.binding import Binding

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from jobs.attempt import InputSlice
-from jobs.job import Input, Limits, Output
+from jobs.section.input import Input
+from jobs.section.limits import Limits
+from jobs.section.output import Output
 from runner.binding.binding import Binding
 from runner.engine import ModelOptions
 from runner.model.planned import PlannedModel

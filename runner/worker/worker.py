@@ -39,8 +39,8 @@ from jobs.errors import (
     WorkerError,
     out_of_threads,
 )
-from jobs.job import reader_threads
 from jobs.numerics import UNKNOWN, Numerics, unlike
+from jobs.section.workers import reader_threads
 from runner import engine
 from runner.batch.comparison import Comparison
 from runner.batch.headroom import Headroom

@@ -26,7 +26,7 @@ import yaml
 from connectors.output.epoch import FRESH_S
 from connectors.output.reject import read_rejected
 from connectors.output.verification import verify
-from jobs.job import Output
+from jobs.section.output import Output
 
 ROWS, SHARD_ROWS = 200, 50
 TRIES = 3  # of a night

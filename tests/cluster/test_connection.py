@@ -89,7 +89,7 @@ _LOST_AT_ONCE = """
 import os, signal, time
 from soak import command_line, descendants
 from jobs.errors import CapacityError
-from jobs.job import Workers
+from jobs.section.workers import Workers
 from runner.cluster.pool import RayPool
 
 pool = RayPool(Workers())

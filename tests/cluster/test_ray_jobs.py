@@ -14,8 +14,10 @@ import pytest
 import runner
 from connectors.output.directory import read_status
 from jobs.errors import CapacityError, DataError, JobError
-from jobs.job import Job, Output, Workers
+from jobs.job import Job
 from jobs.schedule.event import ClusterLost
+from jobs.section.output import Output
+from jobs.section.workers import Workers
 from runner.cluster.connection import Connection
 from runner.cluster.pool import RayPool
 from runner.preflight.preflight import preflight

@@ -18,7 +18,7 @@ from exactly_once import snapshot
 from connectors.output.directory import OutputDirectory
 from jobs.attempt import attempt
 from jobs.errors import InternalError
-from jobs.job import Output
+from jobs.section.output import Output
 from runner.preflight.preflight import preflight
 
 Start = Callable[..., subprocess.Popen[str]]

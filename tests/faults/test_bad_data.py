@@ -21,7 +21,7 @@ from moody_model import ABORT, HANG, HUGE, REFUSE, example
 from connectors.output.directory import read_status
 from connectors.output.reject import read_rejected
 from connectors.output.verification import verify
-from jobs.job import Output
+from jobs.section.output import Output
 from runner.worker.room import resident_bytes
 
 Start = Callable[..., subprocess.Popen[str]]

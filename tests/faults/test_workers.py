@@ -18,7 +18,7 @@ from exactly_once import snapshot
 import runner
 from connectors.output.directory import read_status
 from jobs.errors import CapacityError, PoisonError, StorageError
-from jobs.job import Output
+from jobs.section.output import Output
 from runner.cluster.quiet import ray
 from runner.driver import launch
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from jobs.job import Limits
 from jobs.plan import InputFile, Plan, RowGroup, plan
 from jobs.schedule.event import Action, Event
 from jobs.schedule.schedule import Schedule
+from jobs.section.limits import Limits
 
 
 @pytest.fixture(scope="session", autouse=True)

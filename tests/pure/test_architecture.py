@@ -147,6 +147,9 @@ MAY: dict[str, tuple[str, ...]] = {
 }
 MAY["runner/cli"] += ("runner/cli/view",)
 
+# Files that lie in a folder of their own to be found, and share its parent's row: sections of a job build on its words.
+PART_OF = {"jobs/section": "jobs"}
+
 HOMES: dict[str, tuple[str, ...]] = {  # heavy or delicate library -> the only places that may import it
     "tensorflow": ("runner/engine/",),
     "keras": ("runner/engine/",),
@@ -202,7 +205,8 @@ def _file(module: str, name: str) -> str:
 
 def _room(path: str) -> str:
     """The row of MAY that speaks for a file: its own, or its folder's."""
-    return path if path in MAY else path.rpartition("/")[0]
+    folder = path.rpartition("/")[0]
+    return path if path in MAY else PART_OF.get(folder, folder)
 
 
 def _offence(path: str, module: str, name: str = "") -> str:

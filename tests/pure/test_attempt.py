@@ -9,8 +9,8 @@ import pytest
 
 from jobs.attempt import Advice, Failure, InputSlice, Measured, Receipt, Success, attempt
 from jobs.errors import DataError
-from jobs.job import Limits
 from jobs.plan import InputFile, RowGroup, plan
+from jobs.section.limits import Limits
 
 
 def test_an_attempt_names_exactly_the_row_groups_of_its_shard() -> None:

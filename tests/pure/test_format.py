@@ -16,7 +16,7 @@ from jobs.format import (
     check_codec,
     default_codec,
 )
-from jobs.job import Input
+from jobs.section.input import Input
 
 
 def test_every_name_of_a_format_has_rules_and_its_default_is_one_of_its_codecs() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from jobs.identity import Identity, InputIdentity, ModelIdentity, output_format, skipped_files
-from jobs.job import Limits, Output
+from jobs.section.limits import Limits
+from jobs.section.output import Output
 
 MODEL = ModelIdentity("d1", None, ("serve",), "serving_default", "session", False, None, ())
 OUTPUT = Output(url="/out", format="parquet")

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from jobs.job import Job, canonical, parse_bytes
+from jobs.job import Job
 from jobs.load import job_document
+from jobs.section.canonical import canonical
+from jobs.section.number import parse_bytes
 
 CANARY = "AKIA-canary"
 

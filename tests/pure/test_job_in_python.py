@@ -12,8 +12,12 @@ import pytest
 from pydantic import ValidationError
 
 from jobs.errors import JobError
-from jobs.job import Columns, InputColumn, Job, Limits, Model, Workers
+from jobs.job import Job
 from jobs.load import job_document, load_job
+from jobs.section.columns import Columns, InputColumn
+from jobs.section.limits import Limits
+from jobs.section.model import Model
+from jobs.section.workers import Workers
 
 LONG = {"model": {"url": "models/churn"}, "input": {"url": ["x/*.parquet"]}, "output": {"url": "scores"}}
 

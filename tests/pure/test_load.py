@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from jobs.errors import JobError
-from jobs.job import Job, NullFill, OutputColumn
+from jobs.job import Job
 from jobs.load import dotted, job_document, job_from, load_job
+from jobs.section.columns import NullFill, OutputColumn
 
 JOB = """
 model:  {url: s3://models/churn, version: latest, signature: serving_default}

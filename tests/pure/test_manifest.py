@@ -13,10 +13,10 @@ from jobs import manifest as manifests
 from jobs.attempt import Receipt
 from jobs.difference import difference
 from jobs.errors import InternalError
-from jobs.job import Limits
 from jobs.manifest import manifest
 from jobs.numerics import UNKNOWN, Numerics
 from jobs.plan import InputFile, Plan, RowGroup, plan
+from jobs.section.limits import Limits
 from jobs.versions import UNRECORDED, Versions
 
 IDENTITY = {"model": {"digest": "aa", "signature": "serving_default"}, "columns": {"keep": ["id"]}}

@@ -8,10 +8,11 @@ import pytest
 
 from jobs.attempt import Measured, Receipt, Success
 from jobs.errors import JobError
-from jobs.job import Job, Limits
+from jobs.job import Job
 from jobs.notebook import Report, facts, table
 from jobs.plan import InputFile, RowGroup, plan
 from jobs.schedule.event import AttemptSucceeded
+from jobs.section.limits import Limits
 from runner.driver.result import Result
 from runner.measure.account import account
 from runner.measure.history import History

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.errors import InputError
-from jobs.job import Limits
 from jobs.plan import InputFile, Plan, RowGroup, plan
+from jobs.section.limits import Limits
 
 row_groups = st.builds(RowGroup, st.integers(0, 50), st.integers(0, 500))
 contents = st.lists(st.lists(row_groups, max_size=8), max_size=6)

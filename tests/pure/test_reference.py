@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from jobs import reference
-from jobs.job import Limits, parse_bytes
 from jobs.schedule.policy import Policy
+from jobs.section.limits import Limits
+from jobs.section.number import parse_bytes
 
 
 def test_the_page_holds_exactly_the_table_that_the_schema_gives() -> None:

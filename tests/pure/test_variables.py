@@ -9,8 +9,9 @@ import yaml
 
 from jobs.document.variables import variables_of
 from jobs.errors import JobError
-from jobs.job import Job, Output
+from jobs.job import Job
 from jobs.load import job_from, load_job
+from jobs.section.output import Output
 from runner.cli.options import JobFlags, OutputFlags
 
 JOB = """

@@ -21,7 +21,7 @@ import pytest
 
 from connectors.store import retry
 from connectors.store.store import Store
-from jobs.job import OptionValue
+from jobs.section.base import OptionValue
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from canaries import CANARIES
 
 import runner
 from connectors.output.status import read_status
-from jobs.job import Job, Output
+from jobs.job import Job
 from jobs.load import load_job
+from jobs.section.output import Output
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 JobFile = Callable[..., Path]

@@ -15,8 +15,9 @@ from simulation_store import ROOT, JsonLinesEncoder, Objects
 from simulation_world import FaultSource, World, current
 
 from jobs.errors import RunnerError
-from jobs.job import Job, Limits
+from jobs.job import Job
 from jobs.plan import InputFile, Plan, RowGroup, plan
+from jobs.section.limits import Limits
 from runner.driver.launch import RunOptions, launch
 
 MODEL = "m"

@@ -22,8 +22,9 @@ from simulation_store import Objects, SimulatedStore
 from simulation_world import World, acting
 
 from connectors.formats import registry
-from jobs.job import Job, Output
+from jobs.job import Job
 from jobs.plan import Plan
+from jobs.section.output import Output
 from runner.model.signature import ModelSpec, Signature
 from runner.pool.pool import Pool
 

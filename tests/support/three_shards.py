@@ -10,8 +10,9 @@ import pyarrow as pa
 
 from connectors.output.directory import Claim, OutputDirectory
 from jobs.attempt import Attempt, Receipt, Success, attempt
-from jobs.job import Limits, Output
 from jobs.plan import InputFile, Plan, RowGroup, plan
+from jobs.section.limits import Limits
+from jobs.section.output import Output
 
 SCHEMA = pa.schema([pa.field("id", pa.int64())])
 IDENTITY = {"model": {"digest": "aa"}, "columns": {"keep": ["id"]}}

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.errors import RunnerError
-from jobs.job import Columns, InputColumn, OutputColumn
+from jobs.section.columns import Columns, InputColumn, OutputColumn
 from runner.binding.bind import bind
 from runner.binding.binding import Binding
 from runner.binding.blame import RowError

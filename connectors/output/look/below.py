@@ -15,7 +15,7 @@ from connectors.output.status import Status, read_status
 from connectors.store.listing import hidden
 from connectors.store.store import Store
 from jobs.errors import OutputError, RunnerError
-from jobs.job import Output
+from jobs.section.output import Output
 
 MOST_LEVELS, MOST_FOLDERS, MOST_OUTPUTS = 4, 1_000, 200
 _THREADS = 8

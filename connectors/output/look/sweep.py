@@ -26,7 +26,7 @@ from connectors.output.layout import (
 )
 from connectors.output.status import current_layout
 from connectors.store.store import Store
-from jobs.job import Output
+from jobs.section.output import Output
 from jobs.words import counted
 
 # A driver that never said that it ended may have been stopped with its machine. What tells it that another one took

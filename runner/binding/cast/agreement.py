@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from connectors.formats.widening import common_type, is_mixed, members
-from jobs.job import CastRule, TimeUnit
+from jobs.section.columns import CastRule, TimeUnit
 from runner.binding.cast.cast import Cast, How
 from runner.binding.cast.kind import NATURAL, is_text, is_time
 from runner.binding.cast.reading import NANOSECONDS, Decimals, Ticks, WholeDecimals, rule_key, unit_of

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.job import TimeUnit
 from jobs.load import dotted
+from jobs.section.columns import TimeUnit
 from runner.binding.cast.kind import NATURAL
 from runner.binding.cast.view import as_arrow, as_numpy
 from runner.tensor import Array

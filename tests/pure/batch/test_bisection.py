@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import DataError, DeviceError, MemoryLimitError, ModelCallError
-from jobs.job import Limits
+from jobs.section.limits import Limits
 from runner.batch.batches import Where
 from runner.batch.bisection import Bisection, Steps, row_bytes, wide_rows
 from runner.batch.headroom import Headroom

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from jobs.errors import ModelCallError, ModelError
-from jobs.job import Columns
+from jobs.section.columns import Columns
 from runner.batch.batches import Where
 from runner.batch.comparison import TOLERANCE, Comparison, difference
 from runner.binding.bind import bind

@@ -7,7 +7,7 @@ import pyarrow as pa
 from connectors.formats.registry import make_encoder
 from jobs.attempt import InputSlice
 from jobs.errors import DataError
-from jobs.job import Limits
+from jobs.section.limits import Limits
 from runner.batch.rejects import Rejects
 
 PIECE = InputSlice(0, "in/a.parquet", 10, "", 0, (3,))

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import BindingError, InternalError
-from jobs.job import Columns, canonical
+from jobs.section.canonical import canonical
+from jobs.section.columns import Columns
 from runner.binding.bind import bind, wanted_columns
 from runner.binding.binding import Binding
 from runner.binding.fetching import Rules

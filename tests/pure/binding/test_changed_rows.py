@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.job import Columns
+from jobs.section.columns import Columns
 from runner.binding.bind import bind
 from runner.binding.binding import CHANGED, NAN_ANSWER, ODD_INPUT, Binding
 from runner.model.signature import Signature, TensorSpec

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.job import Columns
+from jobs.section.columns import Columns
 from runner.batch.batches import Where, batches
 from runner.binding.bind import bind
 from runner.binding.binding import Binding

@@ -13,7 +13,7 @@ import pytest
 
 from connectors.formats.registry import make_encoder
 from jobs.errors import BindingError, DataError
-from jobs.job import Columns
+from jobs.section.columns import Columns
 from runner.binding.bind import bind
 from runner.binding.binding import Binding
 from runner.binding.blame import RowError

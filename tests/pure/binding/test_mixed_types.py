@@ -14,7 +14,9 @@ import pytest
 from connectors.formats.schema import conform, unify
 from connectors.formats.tfrecord.example import kind_of
 from jobs.errors import BindingError
-from jobs.job import Columns, Limits, Output
+from jobs.section.columns import Columns
+from jobs.section.limits import Limits
+from jobs.section.output import Output
 from runner.batch.batches import Where
 from runner.batch.rejects import Rejects
 from runner.binding.bind import bind

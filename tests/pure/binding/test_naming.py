@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from jobs.errors import BindingError, DataError
-from jobs.job import Columns
+from jobs.section.columns import Columns
 from runner.binding.bind import bind, wanted_columns
 from runner.binding.binding import Binding
 from runner.binding.naming import both_ways, kept_alone, not_kept

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.job import Columns
+from jobs.section.columns import Columns
 from runner.binding.bind import bind
 from runner.binding.binding import Binding
 from runner.binding.nesting import open_lengths

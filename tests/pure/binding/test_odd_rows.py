@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from jobs.job import Columns
+from jobs.section.columns import Columns
 from runner.binding.bind import bind
 from runner.binding.binding import NAN_ANSWER, ODD_INPUT, UNSEEN, Binding
 from runner.model.signature import Signature, TensorSpec

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import BindingError, DataError
-from jobs.job import Columns
+from jobs.section.columns import Columns
 from runner.binding.bind import bind
 from runner.binding.binding import Binding
 from runner.model.signature import Signature, TensorSpec

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from jobs.errors import BindingError, DataError
-from jobs.job import Columns
+from jobs.section.columns import Columns
 from runner.binding.bind import bind
 from runner.binding.binding import Binding
 from runner.model.signature import Signature, TensorSpec

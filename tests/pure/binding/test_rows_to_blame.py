@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.job import InputColumn
+from jobs.section.columns import InputColumn
 from runner.binding.blame import RowError
 from runner.binding.feeding import input_source
 from runner.binding.source import finite

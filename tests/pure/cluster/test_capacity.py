@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.job import Workers
 from jobs.schedule.event import ClusterSeen
+from jobs.section.workers import Workers
 from runner.cluster.capacity import Backlog, fits, needs, outlook, roomiest, shortage
 
 NEED = {"CPU": 2.0, "GPU": 0.5}

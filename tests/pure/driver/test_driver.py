@@ -11,7 +11,6 @@ import pytest
 
 from jobs.attempt import Attempt, Failure, Measured, Receipt, Success
 from jobs.errors import ModelCallError, RunnerError, StoppedError, WorkerError
-from jobs.job import Limits
 from jobs.numerics import Numerics
 from jobs.plan import InputFile, RowGroup, plan
 from jobs.schedule.draw import Draw
@@ -32,6 +31,7 @@ from jobs.schedule.event import (
 )
 from jobs.schedule.policy import Policy
 from jobs.schedule.schedule import Schedule
+from jobs.section.limits import Limits
 from runner.driver.driver import Driver, Listeners
 from runner.measure.snapshot import Snapshot
 from runner.pool.facts import WorkerFacts

@@ -15,7 +15,7 @@ import pytest
 from google.protobuf import text_format
 
 from jobs.errors import BindingError, JobError, ModelError
-from jobs.job import Columns
+from jobs.section.columns import Columns
 from runner.binding.bind import bind
 from runner.model import folder as model_folder
 from runner.model.saved_model import assets_of, read_model

@@ -13,8 +13,9 @@ import pytest
 from connectors.formats.schema import overview
 from connectors.store.store import FileStat
 from jobs.errors import BindingError, InputError
-from jobs.job import Columns, Job
+from jobs.job import Job
 from jobs.plan import InputFile, RowGroup
+from jobs.section.columns import Columns
 from runner.binding.bind import bind
 from runner.binding.binding import Binding
 from runner.binding.naming import kept_alone

@@ -15,7 +15,8 @@ import pytest
 from connectors.formats.tfrecord.record import framed
 from connectors.store.store import Store
 from jobs.errors import BindingError, DataError, InputError
-from jobs.job import Job, Limits
+from jobs.job import Job
+from jobs.section.limits import Limits
 from runner.preflight.files import first_schema
 from runner.preflight.input import Listed, listed, with_folders
 

@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.errors import BindingError, ModelCallError
-from jobs.job import Columns, Job
+from jobs.job import Job
 from jobs.plan import InputFile, RowGroup
+from jobs.section.columns import Columns
 from runner.model.signature import Signature, TensorSpec
 from runner.preflight import rank
 from runner.tensor import Array

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from jobs import plan as plans
-from jobs.job import Limits
 from jobs.plan import InputFile, RowGroup
+from jobs.section.limits import Limits
 from runner.preflight.shape import small_row_groups
 
 

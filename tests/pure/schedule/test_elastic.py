@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from schedule_play import LOST, Play, error_of, given, stopped
 
 from jobs.errors import CapacityError
-from jobs.job import Workers
 from jobs.plan import Plan
 from jobs.schedule.event import Action, ClusterSeen, Finish, Started, StartWorker, Tick, WorkerLost, WorkerReady
+from jobs.section.workers import Workers
 
 PlanOf = Callable[[Sequence[int]], Plan]
 HUGE = "a worker asks for 8 GPU, and the largest node has 4"

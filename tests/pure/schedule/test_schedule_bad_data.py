@@ -9,7 +9,6 @@ from schedule_play import LOST, PlanOf, Play, error_of, given, stopped, success_
 
 from jobs.attempt import Advice
 from jobs.errors import DataError, DeviceError, MemoryLimitError, PoisonError
-from jobs.job import Limits, allowed
 from jobs.rejection import Rejections
 from jobs.schedule.event import (
     AttemptSucceeded,
@@ -24,6 +23,8 @@ from jobs.schedule.event import (
     WorkerReady,
 )
 from jobs.schedule.policy import Policy
+from jobs.section.limits import Limits
+from jobs.section.number import allowed
 
 ISOLATED = Policy(isolated=True, stall_s=20)
 TOO_BIG = MemoryLimitError("does not fit")

@@ -7,7 +7,6 @@ from schedule_play import LOST, SLOW, LongestWait, PlanOf, Play, error_of, given
 
 from jobs.attempt import Failure
 from jobs.errors import DataError, PoisonError, RunnerError, StoppedError
-from jobs.job import Limits
 from jobs.schedule.event import (
     AttemptFailed,
     ClusterLost,
@@ -26,6 +25,7 @@ from jobs.schedule.event import (
     WorkerReady,
 )
 from jobs.schedule.policy import Policy
+from jobs.section.limits import Limits
 
 FOREVER = float("inf")
 

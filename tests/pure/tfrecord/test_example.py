@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from connectors.formats.tfrecord.example import encode, varints
 from jobs.errors import BindingError, DataError
-from jobs.job import Columns
+from jobs.section.columns import Columns
 from runner.binding.bind import bind, wanted_columns
 from runner.binding.binding import Binding
 from runner.model.signature import Signature, TensorSpec

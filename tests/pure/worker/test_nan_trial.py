@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from jobs.errors import ModelCallError
-from jobs.job import Columns, Limits
+from jobs.section.columns import Columns
+from jobs.section.limits import Limits
 from runner.binding.bind import bind
 from runner.model.signature import Signature, TensorSpec
 from runner.tensor import Array, Feeds, Outputs, bfloat16_bits, bfloat16_values

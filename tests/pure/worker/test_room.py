@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from jobs.errors import FullError
-from jobs.job import Output
+from jobs.section.output import Output
 from runner.worker.room import require_room, row_bytes
 from runner.worker.spec import WorkerSpec
 

@@ -11,7 +11,7 @@ import pytest
 
 from connectors.formats.schema import conform, unify
 from jobs.errors import ModelCallError, ModelError, PoisonError
-from jobs.job import Columns
+from jobs.section.columns import Columns
 from runner.binding.bind import bind
 from runner.model.signature import Signature, TensorSpec
 from runner.tensor import Array, Feeds, Outputs, Strings

@@ -11,7 +11,7 @@ from three_shards import PLAN, finish_all, opened, work
 from connectors.output.status import Status
 from jobs.attempt import Success
 from jobs.errors import StorageError
-from jobs.job import Output
+from jobs.section.output import Output
 from runner.cluster import progress
 from runner.cluster.progress import progress_of
 from runner.cluster.submit import Submission

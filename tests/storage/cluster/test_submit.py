@@ -11,7 +11,8 @@ import pytest
 from three_shards import PLAN, finish_all, killed, opened
 
 from jobs.errors import CapacityError, InternalError, JobError, OutputError, RunnerError
-from jobs.job import Job, Output
+from jobs.job import Job
+from jobs.section.output import Output
 from runner.cluster.submit import (
     Request,
     Start,

@@ -15,7 +15,7 @@ from connectors.output.directory import Claim, OutputDirectory
 from connectors.output.epoch import FRESH_S, Process
 from jobs.attempt import Success
 from jobs.errors import BusyError, JobError, RunnerError, StoppedError
-from jobs.job import Output
+from jobs.section.output import Output
 from runner.driver.launch import RunOptions
 from runner.driver.waiting import Waiting
 

@@ -14,7 +14,7 @@ import runner
 from connectors.output.directory import OutputDirectory, read_status
 from jobs.attempt import Failure, Success
 from jobs.errors import OutputError, RunnerError, StorageError
-from jobs.job import Output
+from jobs.section.output import Output
 from runner.cli.view.follow import follow
 from runner.driver.watch import Watch
 

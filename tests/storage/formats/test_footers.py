@@ -20,7 +20,7 @@ from connectors.formats import footer
 from connectors.formats.parquet import ParquetSource
 from connectors.store.store import Store
 from jobs.attempt import InputSlice
-from jobs.job import Limits
+from jobs.section.limits import Limits
 from runner.preflight.files import inspect
 
 _FILES = 100

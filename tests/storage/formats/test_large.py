@@ -21,8 +21,8 @@ from connectors.formats.registry import make_source
 from connectors.store.store import Store
 from jobs.attempt import InputSlice
 from jobs.errors import DataError, InputError, RunnerError
-from jobs.job import Limits
 from jobs.plan import RowGroup
+from jobs.section.limits import Limits
 from runner.preflight.files import inspect
 
 MIB = 2**20

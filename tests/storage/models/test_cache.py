@@ -23,7 +23,7 @@ from connectors.models.cache import CacheSettings, Entry, ModelCache
 from connectors.models.digest import folder_digest
 from connectors.models.remote import RemoteModel, list_model
 from jobs.errors import JobError, ModelError, StorageError
-from jobs.job import OptionValue
+from jobs.section.base import OptionValue
 from runner.model.folder import Location
 from runner.model.planned import ModelWatch, PlannedModel
 from runner.model.remote import locate_remote

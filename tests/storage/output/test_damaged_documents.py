@@ -17,7 +17,7 @@ from connectors.output.reject import read_rejected
 from connectors.output.status import read_status
 from connectors.output.verification import verify
 from jobs.errors import RunnerError
-from jobs.job import Output
+from jobs.section.output import Output
 
 LOOKS: list[Callable[[Output], Any]] = [verify, read_status, sweep, read_rejected]
 NESTED = b"[" * 100_000 + b"]" * 100_000

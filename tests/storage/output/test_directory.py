@@ -35,9 +35,9 @@ from connectors.store.probe import Mode
 from connectors.store.store import Store
 from jobs.attempt import Advice, Failure, Measured, Receipt, Success
 from jobs.errors import BusyError, InternalError, OutputError, StorageError, SupersededError
-from jobs.job import Output
 from jobs.numerics import Numerics
 from jobs.plan import Plan
+from jobs.section.output import Output
 from jobs.versions import installed
 
 

@@ -15,8 +15,10 @@ from connectors.output import held as module
 from connectors.output.held import put
 from connectors.output.status import read_status
 from jobs.errors import InputError, JobError
-from jobs.job import Held, Input, Job, Output
+from jobs.job import Job
 from jobs.load import job_document
+from jobs.section.input import Held, Input
+from jobs.section.output import Output
 
 TABLE = pa.table(
     {

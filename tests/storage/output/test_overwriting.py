@@ -12,7 +12,7 @@ from connectors.output.verification import verify
 from connectors.store.store import Store
 from jobs.attempt import Success
 from jobs.errors import BusyError, OutputError, SupersededError
-from jobs.job import Output
+from jobs.section.output import Output
 
 OTHER = plan_of({"model": {"digest": "bb"}})
 

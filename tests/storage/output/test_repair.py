@@ -14,7 +14,7 @@ from connectors.output.verification import verify
 from connectors.store.store import Store
 from jobs.attempt import Receipt, Success
 from jobs.errors import BusyError, OutputError, SupersededError
-from jobs.job import Output
+from jobs.section.output import Output
 
 SCHEMA = rows(1).schema
 REJECTING = 1  # the shard that rejects a row

@@ -16,7 +16,7 @@ from connectors.output.directory import OutputDirectory, open_dataset
 from connectors.output.verification import verify
 from jobs.attempt import Receipt, Success
 from jobs.errors import OutputError, SupersededError
-from jobs.job import Output
+from jobs.section.output import Output
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from three_shards import PLAN, finish_all, opened, plan_of, snapshot, work
 from connectors.output.directory import OutputDirectory
 from connectors.output.verification import verify
 from jobs.errors import OutputError
-from jobs.job import Output
+from jobs.section.output import Output
 
 
 @pytest.fixture(params=["parquet", "arrow"])

@@ -32,7 +32,7 @@ from connectors.store.probe import Probe, probe
 from connectors.store.store import Store
 from jobs.attempt import Attempt, InputSlice, Receipt
 from jobs.errors import JobError, OutputError, RunnerError
-from jobs.job import OptionValue
+from jobs.section.base import OptionValue
 
 KINDS = ["local", "memory", "s3", "sftp", "azure"]
 # Azure's client hands a body to its HTTP library in one piece, which warns of it.

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.errors import ModelError
-from jobs.job import Columns, Job
+from jobs.job import Job
+from jobs.section.columns import Columns
 from runner import engine
 from runner.driver.launch import RunOptions, launch
 from runner.engine import EngineOptions

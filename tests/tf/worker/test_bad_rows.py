@@ -18,7 +18,8 @@ from connectors.output.status import read_status
 from connectors.output.verification import verify
 from jobs.attempt import Attempt, Failure, Success, attempt
 from jobs.errors import DataError, InputError
-from jobs.job import Job, Output
+from jobs.job import Job
+from jobs.section.output import Output
 from runner.driver.launch import RunOptions, launch
 from runner.engine import EngineOptions
 from runner.preflight.preflight import Preflight, preflight

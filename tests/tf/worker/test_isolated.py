@@ -19,7 +19,8 @@ from connectors.output.reject import read_rejected
 from connectors.store.store import Store
 from jobs.attempt import Failure, Success, attempt
 from jobs.errors import DataError, MemoryLimitError, ModelCallError, PoisonError
-from jobs.job import Job, Output
+from jobs.job import Job
+from jobs.section.output import Output
 from runner.engine import EngineOptions
 from runner.preflight.preflight import Preflight, preflight
 from runner.tensor import Strings

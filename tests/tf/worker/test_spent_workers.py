@@ -12,7 +12,8 @@ import pytest
 
 from connectors.output.directory import read_status
 from jobs.errors import DeviceError, MemoryLimitError
-from jobs.job import Job, Output
+from jobs.job import Job
+from jobs.section.output import Output
 from runner import engine
 from runner.driver.launch import RunOptions, launch
 from runner.driver.result import Result

@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.errors import ModelError, PoisonError
-from jobs.job import Job, Limits
+from jobs.job import Job
+from jobs.section.limits import Limits
 from runner.driver.launch import RunOptions, launch
 from runner.engine import EngineOptions
 from runner.preflight.preflight import preflight

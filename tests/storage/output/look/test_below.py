@@ -11,7 +11,7 @@ from connectors.output.look import below
 from connectors.output.look.below import outputs_below, statuses
 from connectors.output.status import Status
 from jobs.errors import OutputError
-from jobs.job import Output
+from jobs.section.output import Output
 
 
 def parent_of(place: Any) -> Output:

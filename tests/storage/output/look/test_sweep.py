@@ -10,7 +10,7 @@ from three_shards import PLAN, killed, opened, snapshot, work
 
 from connectors.output.look.sweep import sweep
 from jobs.attempt import Success
-from jobs.job import Output
+from jobs.section.output import Output
 
 STAGING = f"_run/{PLAN.id[:8]}/staging"
 DEAD, OLD = f"{STAGING}/e1-a1-{'d' * 12}", f"{STAGING}/e1-a2-{'e' * 12}"

@@ -12,8 +12,8 @@ from connectors.output.look import sweep as sweeping
 from connectors.output.look.sweep import sweep
 from connectors.output.verification import verify
 from jobs.attempt import Success
-from jobs.job import Output
 from jobs.plan import Plan
+from jobs.section.output import Output
 
 OLD = plan_of({"model": {"digest": "bb"}})
 FOLDER = f"_run/{OLD.id[:8]}"

@@ -396,6 +396,7 @@ def _places(wanted: type[Section], section: type[BaseModel] = Job, path: str = "
 
 
 _EXPECTED = {
+    "bool_parsing": "true or false",
     "bool_type": "true or false",
     "dict_type": "keys and values",
     "finite_number": "a finite number",

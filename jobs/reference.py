@@ -38,7 +38,7 @@ MEANINGS: dict[str, str] = {
     "model.mixed_precision": "what float32 matrices are multiplied in; changes numbers",
     "model.op_libraries": "shared libraries that register ops of the model; paths that every worker sees",
     "model.batch": "rows of each call, short ones filled up; left out: as inputs or outputs declare; changes numbers",
-    "model.trust": "load the model although its ops may touch files, the network or Python",
+    "model.trust": "load the model although its ops may touch files, the network, Python; `true`, or names of ops",
     "input.url": "a file, a folder, a glob, or a list of them",
     "input.options": _OPTIONS,
     "input.format": "left out: by the suffix of the files, else by their first bytes",

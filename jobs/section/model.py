@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from jobs.section.base import Location, Names, Url
 from jobs.section.number import MOST, Rows, parse_number
+
+_OP = re.compile(
+    r"[A-Za-z_.][A-Za-z0-9_.>/\\-]*"
+)  # as TensorFlow names them, with the package: 'TFText>WordpieceTokenize'
+_TRUTHS = ("true", "false", "yes", "no", "on", "off", "1", "0", "t", "f", "y", "n")  # as pydantic reads them
 
 
 class Model(Location):
@@ -36,4 +43,19 @@ class Model(Location):
             )
         return self
 
-    trust: bool = False  # load it although its ops may touch files, the network or Python
+    # Load it although its ops may touch files, the network or Python: whatever it holds, or with these ops.
+    trust: bool | tuple[str, ...] = False
+
+    @field_validator("trust", mode="before")
+    @classmethod
+    def _trust_of_one(cls, given: Any) -> Any:
+        """An op may stand alone, as other names do; what a text may say of true and false is none."""
+        return (given,) if isinstance(given, str) and given.lower() not in _TRUTHS else given
+
+    @field_validator("trust")
+    @classmethod
+    def _ops_by_name(cls, trust: bool | tuple[str, ...]) -> bool | tuple[str, ...]:
+        ops: Sequence[str] = () if isinstance(trust, bool) else trust
+        if strange := [op for op in ops if not _OP.fullmatch(op)]:
+            raise ValueError(f"{', '.join(map(repr, strange))} is no name of an op; expected some as in `runner scan`")
+        return trust

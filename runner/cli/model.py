@@ -15,7 +15,7 @@ import typer
 from jobs.errors import JobError, ModelError
 from jobs.words import counted
 from runner.cli.cache import cache_settings
-from runner.cli.options import AsJson, ModelPlace, Version, flattened
+from runner.cli.options import AsJson, ModelPlace, TrustOp, Version, flattened
 from runner.cli.terminal import console, print_json
 from runner.report.console import printable
 
@@ -121,6 +121,7 @@ def call(
     trust_model: Annotated[
         bool, typer.Option("--trust-model", help="Load the model although its ops may touch files or the network.")
     ] = False,
+    trust_op: TrustOp = None,
     as_json: AsJson = False,
 ) -> None:
     """Call a signature once, in this process. --inputs, --exprs and --examples take several with ';' between."""
@@ -132,7 +133,7 @@ def call(
     from runner.cli.view.model import plain_values
     from runner.model.signature import choose_metagraph, choose_signature
     from runner.scan.program import read_programs
-    from runner.scan.trust import require_trust
+    from runner.scan.trust import Trust, require_trust
     from runner.tensor import tensor_text
 
     if arrays.rows and (arrays.inputs or arrays.exprs or arrays.examples):
@@ -143,7 +144,7 @@ def call(
     spec = _read(model, version)
     metagraph = choose_metagraph(spec, _tag_set(tags))
     chosen = choose_signature(metagraph, signature, spec.url)
-    require_trust(read_programs(spec), spec.url, trust_model)
+    require_trust(read_programs(spec), spec.url, Trust(trust_model, frozenset(trust_op or ())))
     files = hand_call.output_files(chosen, folder.outdir, folder.overwrite) if folder.outdir else {}
     if arrays.rows:
         rows = Rows(arrays.rows, chosen, arrays.map_ or [], model)

@@ -7,7 +7,7 @@ for each of its flags: those that belong together are a dataclass, which `flatte
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from inspect import Parameter, Signature, signature
@@ -47,6 +47,10 @@ WaitForDriver = Annotated[
     typer.Option("--wait-for-driver", metavar="30s|6m|1h", help="At most, where another driver writes there."),
 ]
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+TrustOp = Annotated[
+    list[str] | None,
+    typer.Option("--trust-op", metavar="OP", help="Load the model with this op, and no other of its kind; repeatable."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 
@@ -115,10 +119,16 @@ class JobFlags:
         bool,
         typer.Option("--trust-model", help="Load the model although its ops may touch files, the network or Python."),
     ] = False
+    trust_op: TrustOp = None
 
     def read(self, *more: str) -> Job:
         """The job. more: changes beside those of --set. raises: JobError where the flags make no job, or two."""
-        changes = [*(self.set_ or []), *more, *(["model.trust=true"] if self.trust_model else [])]
+        job = self._read([*(self.set_ or []), *more, *(["model.trust=true"] if self.trust_model else [])])
+        if not self.trust_op or job.model.trust is True:
+            return job
+        return job.with_({"model.trust": [*(job.model.trust or ()), *self.trust_op]})
+
+    def _read(self, changes: Sequence[str]) -> Job:
         values = variables_of(self.var or [])
         needed = {"--model": self.model, "--input": self.input_, "--output": self.output}
         if self.job is not None:

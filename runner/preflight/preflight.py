@@ -66,7 +66,7 @@ from runner.scan.flow import Flow
 from runner.scan.lookups import lookups
 from runner.scan.program import read_programs
 from runner.scan.swallow import swallowing
-from runner.scan.trust import require_trust
+from runner.scan.trust import Trust, require_trust
 from runner.scan.unfed import require_fed
 from runner.worker.spec import WorkerSpec
 
@@ -80,6 +80,7 @@ class Scanned:
     batching:   of the model's own.
     spans:      of inputs that are places in a table.
     compiled:   what XLA changes; None where the job does not compile.
+    idle:       sentences about trust that lets nothing through.
     """
 
     trusted: tuple[str, ...]
@@ -88,6 +89,7 @@ class Scanned:
     batching: Batching | None
     spans: Mapping[str, Span] = field(default_factory=dict)
     compiled: Compiled | None = None
+    idle: tuple[str, ...] = ()
 
     @property
     def repeatable(self) -> bool:
@@ -270,7 +272,8 @@ def examine(job: Job, cache: CacheSettings | None = None) -> Examined:
     signature = choose_signature(metagraph, job.model.signature, model.url)
     options = _model_options(job.model)
     programs = read_programs(model)
-    trusted = require_trust(programs, model.url, job.model.trust)
+    trust = Trust.of(job.model.trust)
+    trusted = require_trust(programs, model.url, trust)
     program = programs[model.metagraphs.index(metagraph)]
     made = effects(program, signature.name)
     if job.limits.reproducible:
@@ -279,7 +282,13 @@ def examine(job: Job, cache: CacheSettings | None = None) -> Examined:
     inputs = listed(job, store)
     job, source, files = inputs.job, inputs.source, inputs.files
     refuse_own_output(job, source)
-    scanned = Scanned(trusted, made, swallowing(program, signature.name), batching(program, signature.name))
+    scanned = Scanned(
+        trusted,
+        made,
+        swallowing(program, signature.name),
+        batching(program, signature.name),
+        idle=trust.idle(programs),
+    )
     tried = scanned.repeatable
     assumed = with_shapes(signature, dict.fromkeys(open_ranks(job.columns, signature) if tried else [], (None,)))
     binding = bound_first(job, assumed, source, store, files, tried)
@@ -363,7 +372,7 @@ def _agreed(gathered: Gathered, rules: Rules) -> Preflight:
         scanned=examined.scanned,
         inputs=examined.inputs,
         skipped=tuple(map(str, gathered.skipped)),
-        notes=(*gathered.notes, *notes),
+        notes=(*gathered.notes, *notes, *examined.scanned.idle),
         rules=rules,
     )
 

@@ -22,6 +22,7 @@ FLAGS = {
     r"--var ([^\s=]+)=\.\.\.": r"vars={'\1': ...}",
     r"--in-process": "in_process=True",
     r"--address (HOST:6379|auto|local)": r"address='\1'",
+    r"--trust-op for each, or 'trust: \[[^\n\]]*\]' under 'model',": "`trust=[...]` of the model",
     r"--trust-model, or 'trust: true' under 'model',": "`trust=True` of the model",
     r"--set(?=:)": "override",
     r"--map '[^\n]*', or `column:` in a job file": "`column` of the input",

@@ -8,8 +8,8 @@ on the short list here; and what opens files must open the model's own. What is 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
 from math import prod
@@ -123,21 +123,63 @@ def scan(programs: Sequence[Program]) -> list[Finding]:
     return sorted(findings, key=lambda finding: not {"at load", "at restore"} & set(finding.runs))
 
 
-def require_trust(programs: Sequence[Program], model_url: str, trust: bool) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Trust:
+    """What a user lets a model do.
+
+    ops:      by name. packaged: ops of the packages that the user named -> whether they are stateful.
+    """
+
+    everything: bool = False
+    ops: frozenset[str] = frozenset()
+    packaged: Mapping[str, bool] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, said: bool | Iterable[str]) -> Trust:
+        """said: as a job says it, true or false or the names of ops."""
+        return cls(everything=said) if isinstance(said, bool) else cls(ops=frozenset(said))
+
+    def allows(self, finding: Finding) -> bool:
+        return self.everything or finding.op in self.ops
+
+    def idle(self, programs: Sequence[Program]) -> tuple[str, ...]:
+        """Sentences about names that let nothing through: mistyped, or left over from another model."""
+        if self.everything or not self.ops:
+            return ()
+        names = self.ops - {finding.op for finding in self.findings(programs)}
+        held = {node.op for program in programs for _, node in program.nodes()}
+        said = {
+            "are not refused anyway": sorted(names & held),
+            "are not in the model": sorted(names - held),
+        }
+        return tuple(f"`trust` names ops that {why}: {', '.join(ops)}" for why, ops in said.items() if ops)
+
+    def findings(self, programs: Sequence[Program]) -> list[Finding]:
+        """What is refused, the ops of packages apart; an op that TensorFlow itself has is in no package."""
+        known = registry().stateful
+        return [found for found in scan(programs) if found.op in known or found.op not in self.packaged]
+
+
+def require_trust(programs: Sequence[Program], model_url: str, trust: Trust) -> tuple[str, ...]:
     """Refuse a model that is not known to be harmless, unless its user trusts it.
 
     returns: the ops that are let through because of that trust, sorted; none for a harmless model.
     raises:  ModelError naming nodes and ops.
     """
-    findings = scan(programs)
-    if not findings or trust:
-        return tuple(sorted({finding.op for finding in findings}))
-    count = f"{len(findings)} of its nodes" if len(findings) > 1 else "one of its nodes"
+    findings = trust.findings(programs)
+    allowed = sorted({finding.op for finding in findings if trust.allows(finding)})
+    refused = [finding for finding in findings if not trust.allows(finding)]
+    if not refused:
+        return tuple(allowed)
+    count = f"{len(refused)} of its nodes" if len(refused) > 1 else "one of its nodes"
+    beside = f", beside those that the job trusts ({', '.join(allowed)})" if allowed else ""
+    needed = ", ".join(sorted({*allowed, *(finding.op for finding in refused)}))
     raise ModelError(
-        f"cannot trust model '{model_url}': {count} may do more than compute; it was not loaded\n"
-        f"{offenders([str(finding) for finding in findings])}\n"
-        "  `runner scan` lists them all; --trust-model, or 'trust: true' under 'model', loads it all the same: only if"
-        " you trust its maker",
+        f"cannot trust model '{model_url}': {count} may do more than compute{beside}; it was not loaded\n"
+        f"{offenders([str(finding) for finding in refused])}\n"
+        f"  `runner scan` lists all; only if you trust its maker: --trust-op for each, or 'trust: [{needed}]' under"
+        " 'model', loads it with these ops and no others, and --trust-model, or 'trust: true' under 'model', loads it"
+        " whatever it holds",
         code="UNTRUSTED_MODEL",
     )
 

@@ -111,6 +111,15 @@ def test_changes_of_the_command_come_after_those_of_the_user() -> None:
     assert job.model.trust
 
 
+def test_ops_that_are_trusted_by_flags_come_beside_those_of_the_job() -> None:
+    flags = JobFlags(model="m", input_=["a"], output="o", set_=["model.trust=[ReadFile]"], trust_op=["TFText>Sort"])
+    assert flags.read().model.trust == ("ReadFile", "TFText>Sort")
+    everything = JobFlags(model="m", input_=["a"], output="o", trust_op=["ReadFile"], trust_model=True)
+    assert everything.read().model.trust is True
+    with pytest.raises(JobError, match=r"'model.trust'.*'a b' is no name of an op"):
+        JobFlags(model="m", input_=["a"], output="o", trust_op=["a b"]).read()
+
+
 def test_a_job_file_goes_with_changes_but_not_with_flags(tmp_path: Path) -> None:
     path = tmp_path / "job.yaml"
     path.write_text("{model: {url: m}, input: {url: [a]}, output: {url: o}}")

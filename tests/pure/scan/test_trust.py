@@ -28,10 +28,11 @@ from runner.proto.saved_model_pb2 import (
     TensorProto,
     TensorShapeProto,
 )
+from runner.report.wording import in_python
 from runner.scan.effects import Effects, effects
 from runner.scan.ops import registry
 from runner.scan.program import Program, read_programs
-from runner.scan.trust import require_trust, scan
+from runner.scan.trust import Trust, require_trust, scan
 
 
 def node(op: str, name: str = "n", *inputs: str, calls: str = "", **strings: bytes) -> NodeDef:
@@ -366,7 +367,7 @@ def test_a_schema_may_come_from_the_model_but_not_from_a_file(source: bytes, ref
 def test_the_refusal_lists_twenty_and_says_what_to_do_and_trust_lets_the_ops_through() -> None:
     made = program(*(node("ReadFile", f"n{number}") for number in range(25)), node("WriteFile", "w"))
     with pytest.raises(ModelError) as caught:
-        require_trust([made], "models/m", trust=False)
+        require_trust([made], "models/m", Trust())
     message = caught.value.message
     assert message.startswith(
         "cannot trust model 'models/m': 26 of its nodes may do more than compute; it was not loaded"
@@ -375,8 +376,38 @@ def test_the_refusal_lists_twenty_and_says_what_to_do_and_trust_lets_the_ops_thr
     assert "and 6 more" in message
     assert "--trust-model" in message
     assert caught.value.facts["code"] == "UNTRUSTED_MODEL"
-    assert require_trust([made], "models/m", trust=True) == ("ReadFile", "WriteFile")
-    assert require_trust([program(node("Relu"))], "models/m", trust=False) == ()
+    assert require_trust([made], "models/m", Trust(everything=True)) == ("ReadFile", "WriteFile")
+    assert require_trust([program(node("Relu"))], "models/m", Trust()) == ()
+
+
+def test_trust_by_name_lets_these_ops_through_and_names_the_rest_with_what_to_write() -> None:
+    made = program(node("ReadFile", "r"), node("WriteFile", "w"), node("Relu", "x"))
+    both = Trust.of(["WriteFile", "ReadFile"])
+    assert require_trust([made], "models/m", both) == ("ReadFile", "WriteFile")
+    with pytest.raises(ModelError) as caught:
+        require_trust([made], "models/m", Trust.of(["WriteFile"]))
+    message = caught.value.message
+    assert "one of its nodes may do more than compute, beside those that the job trusts (WriteFile)" in message
+    assert "  - ReadFile reads files: node 'r'" in message
+    assert "WriteFile writes" not in message
+    assert "'trust: [ReadFile, WriteFile]' under 'model'" in message
+    assert "`trust=[...]` of the model" in in_python(message)
+
+
+def test_names_that_let_nothing_through_are_told() -> None:
+    made = program(node("ReadFile", "r"), node("Relu", "x"))
+    assert Trust.of(["ReadFile"]).idle([made]) == ()
+    assert Trust.of(["ReadFile", "Relu", "Readfile"]).idle([made]) == (
+        "`trust` names ops that are not refused anyway: Relu",
+        "`trust` names ops that are not in the model: Readfile",
+    )
+    assert Trust.of(True).idle([made]) == Trust.of(False).idle([made]) == ()
+
+
+def test_the_ops_of_a_package_that_the_job_names_are_not_refused_and_those_of_tensorflow_stay_so() -> None:
+    made = program(node("TFText>Tokenize", "t"), node("ReadFile", "r"))
+    packaged = Trust(packaged={"TFText>Tokenize": False, "ReadFile": False})
+    assert [finding.op for finding in packaged.findings([made])] == ["ReadFile"]
 
 
 def test_attributes_of_the_text_format_are_seen_too(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from runner.model.saved_model import read_model
 from runner.model.signature import choose_metagraph, choose_signature
 from runner.scan.ops import PATH, registry, text
 from runner.scan.program import read_programs
-from runner.scan.trust import require_trust, scan
+from runner.scan.trust import Trust, require_trust, scan
 
 SUPPORT = Path(__file__).parents[2] / "support"
 OPS = {  # model -> the op that is to blame
@@ -82,9 +82,9 @@ def test_a_hostile_model_is_refused_by_the_name_of_its_op_and_nothing_of_it_runs
     model = read_model(str(hostile / name))
     programs = read_programs(model)
     with pytest.raises(ModelError, match=r"cannot trust model .*; it was not loaded") as caught:
-        require_trust(programs, model.url, trust=False)
+        require_trust(programs, model.url, Trust())
     assert f"- {OPS[name]} " in caught.value.message
-    assert OPS[name] in require_trust(programs, model.url, trust=True)
+    assert OPS[name] in require_trust(programs, model.url, Trust(everything=True))
     assert escaped(hostile) == []
 
 

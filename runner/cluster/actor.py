@@ -22,7 +22,7 @@ from runner.pool.facts import WorkerFacts
 from runner.pool.pool import as_runner_error
 from runner.worker.in_hand import waits
 from runner.worker.spec import Progress, WorkerSpec
-from runner.worker.trial import Trial
+from runner.worker.trial.trial import Trial
 from runner.worker.worker import Worker
 
 

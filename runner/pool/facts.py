@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.measure.place import Place
-from runner.worker.trial import Trial
+from runner.worker.trial.trial import Trial
 from runner.worker.warm_up import WarmUp
 
 

@@ -19,7 +19,7 @@ from runner.measure.snapshot import Snapshot
 from runner.pool.facts import WorkerFacts
 from runner.pool.pool import Clock, Waited, as_runner_error
 from runner.worker.spec import Progress, WorkerSpec
-from runner.worker.trial import Trial
+from runner.worker.trial.trial import Trial
 from runner.worker.worker import Worker
 
 _loading = threading.Lock()  # the redirection below belongs to the process

@@ -24,7 +24,7 @@ from runner.preflight.shape import sample_slice
 from runner.tensor import tensor_text
 from runner.worker.child import Child, ChildEnded
 from runner.worker.isolated import load_model
-from runner.worker.sample import Sample, read_rows
+from runner.worker.trial.sample import Sample, read_rows
 
 _TRIED, _TAKEN = 8, 3  # rows that are tried, until so many are taken
 _LOADER = f"{load_model.__module__}:{load_model.__name__}"

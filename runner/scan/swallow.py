@@ -3,7 +3,7 @@
 TensorFlow fuses a Relu or Relu6 into the matrix product or convolution before it, and oneDNN's kernel gives 0 for NaN;
 a pool of the largest takes no NaN for it. Seen with TensorFlow 2.21 on x86-64. Not named: a Softmax, which gives 0 only
 beside a NaN that stays in the row, and what a model does on purpose (comparisons, `is_nan`). The graph is no proof,
-neither for nor against: the trial of a worker (`runner.worker.trial`) measures.
+neither for nor against: the trial of a worker (`runner.worker.trial.nan`) measures.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from runner.engine.status import LACKS_STATE, RUN_EAGER
 from runner.tensor import Feeds, Outputs, Strings
 from runner.worker.child import Child, ChildEnded
 from runner.worker.room import address_space_bytes, available_bytes, mebibytes
-from runner.worker.sample import DISTINCT_ROWS, Sample
+from runner.worker.trial.sample import DISTINCT_ROWS, Sample
 
 if TYPE_CHECKING:
     from runner.worker.spec import WorkerSpec

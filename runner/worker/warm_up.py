@@ -25,7 +25,7 @@ from runner.model import tensor_proto
 from runner.model.signature import DEFAULT_SIGNATURE, Signature
 from runner.proto.runtime_pb2 import InputLog, PredictionLog
 from runner.tensor import DTYPE_NAMES, Feeds, Strings
-from runner.worker.sample import DISTINCT_ROWS, Sample
+from runner.worker.trial.sample import DISTINCT_ROWS, Sample
 
 REQUESTS = "assets.extra/tf_serving_warmup_requests"  # the name that TensorFlow Serving looks for
 _MOST_REQUESTS = 1000  # as TensorFlow Serving

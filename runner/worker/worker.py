@@ -57,10 +57,11 @@ from runner.worker.in_hand import InHand
 from runner.worker.isolated import IsolatedEngine, survive_decoding, survive_first_calls, tried_eagerly
 from runner.worker.reading import Reading, row_groups_ahead
 from runner.worker.room import MemoryLimit, require_room
-from runner.worker.sample import DISTINCT_ROWS, Sample, read_rows
 from runner.worker.spec import Observe, Progress, WorkerSpec
 from runner.worker.stream import Line
-from runner.worker.trial import Trial, try_nan, try_out
+from runner.worker.trial.sample import DISTINCT_ROWS, Sample, read_rows
+from runner.worker.trial.subject import Subject
+from runner.worker.trial.trial import Trial, try_nan, try_out
 from runner.worker.warm_up import WarmUp, warm_up
 
 # In flight, so that copies and kernels overlap; on a CPU a second one only takes cores from the first.
@@ -117,21 +118,17 @@ class Worker:
         self.warm_up = self._warmed_up() if tried else WarmUp()
 
     def trial(self) -> Trial:
-        """Prove the model on a few rows. raises: ModelError; see `runner.trial`."""
+        """Prove the model on a few rows. raises: ModelError; see `runner.worker.trial.trial`."""
         failpoint("W1.trial")
         spec = self._spec
         if self._isolated:
             return Trial("none", False)
         if not spec.repeatable:
             return Trial("none", False)  # a call would change the model; `plan` says so
+        subject = Subject(self._engine, spec.binding, spec.signature, self._sample, spec.batch_rows, spec.model.url)
         try:
             found = try_out(
-                self._engine,
-                spec.binding,
-                spec.signature,
-                self._sample,
-                spec.batch_rows,
-                spec.model.url,
+                subject,
                 draws=spec.draws,
                 bits=spec.limits.reproducible,
                 elsewhere=self._rows_elsewhere,
@@ -139,7 +136,7 @@ class Worker:
             )
         except ModelError as error:
             raise tried_eagerly(error, spec, self._model.path, *self._given, self._sample) from error
-        return try_nan(found, self._engine, spec, self._sample)
+        return try_nan(found, subject, spec.limits)
 
     def run(self, attempt: Attempt, number: int) -> Success:
         """Carry one shard through, see `AttemptRun.run`. number: its place in the order of attempts."""

@@ -147,8 +147,9 @@ MAY: dict[str, tuple[str, ...]] = {
 }
 MAY["runner/cli"] += ("runner/cli/view",)
 
-# Files that lie in a folder of their own to be found, and share its parent's row: sections of a job build on its words.
-PART_OF = {"jobs/section": "jobs"}
+# Files that lie in a folder of their own to be found, and share its parent's row: sections of a job build on its words,
+# and a row for the trial would put one more floor under all that stand on a worker.
+PART_OF = {"jobs/section": "jobs", "runner/worker/trial": "runner/worker"}
 
 HOMES: dict[str, tuple[str, ...]] = {  # heavy or delicate library -> the only places that may import it
     "tensorflow": ("runner/engine/",),

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from runner.measure.place import Place
 from runner.pool.facts import WorkerFacts
-from runner.worker.trial import Trial
+from runner.worker.trial.trial import Trial
 from runner.worker.warm_up import WarmUp
 
 WARM = {"seconds": 0.123, "requests": 1, "calls": 2, "rows": "input", "note": ""}

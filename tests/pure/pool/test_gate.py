@@ -10,7 +10,7 @@ from jobs.schedule.event import WorkerFailedToStart, WorkerLost, WorkerReady
 from runner.measure.place import Place
 from runner.pool.facts import WorkerFacts
 from runner.pool.gate import TrialGate
-from runner.worker.trial import Trial
+from runner.worker.trial.trial import Trial
 from runner.worker.warm_up import WarmUp
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,9 @@ from jobs.section.limits import Limits
 from runner.binding.bind import bind
 from runner.model.signature import Signature, TensorSpec
 from runner.tensor import Array, Feeds, Outputs, bfloat16_bits, bfloat16_values
-from runner.worker.sample import Sample
-from runner.worker.trial import Trial, try_nan
+from runner.worker.trial.sample import Sample
+from runner.worker.trial.subject import Subject
+from runner.worker.trial.trial import Trial, try_nan
 
 NAN = float("nan")
 
@@ -54,11 +54,8 @@ def unseen(
 ) -> Mapping[str, Sequence[str]]:
     signature = Signature("s", "", {one.name: one for one in specs}, {one.name: one for one in targets})
     binding = bind(Columns.model_validate(columns), batch.schema, signature, "list")
-    model = SimpleNamespace(url="m")
-    spec: Any = SimpleNamespace(
-        binding=binding, batch_rows=batch_rows, limits=Limits(), signature=signature, model=model
-    )
-    return try_nan(Trial("input", True), engine, spec, Sample(binding, signature, batch)).unseen
+    subject = Subject(engine, binding, signature, Sample(binding, signature, batch), batch_rows, "m")
+    return try_nan(Trial("input", True), subject, Limits()).unseen
 
 
 def rows(**columns: pa.Array) -> pa.RecordBatch:

@@ -15,8 +15,9 @@ from jobs.section.columns import Columns
 from runner.binding.bind import bind
 from runner.model.signature import Signature, TensorSpec
 from runner.tensor import Array, Feeds, Outputs, Strings
-from runner.worker.sample import Sample
-from runner.worker.trial import Trial, try_out
+from runner.worker.trial.sample import Sample
+from runner.worker.trial.subject import Subject
+from runner.worker.trial.trial import Trial, try_out
 
 Model = Callable[[Mapping[str, Any]], Outputs]
 F32 = np.float32
@@ -68,7 +69,7 @@ def tried(
     engine = model if isinstance(model, Engine) else Engine(model)
     sample = Sample(binding, signature, batches[0])
     return try_out(
-        *(engine, binding, signature, sample, batch_rows, "m"),
+        Subject(engine, binding, signature, sample, batch_rows, "m"),
         bits=bits,
         elsewhere=lambda: batches[1:],
         rejected=rejected,
@@ -159,9 +160,9 @@ def test_rows_of_files_that_differ_in_type_are_not_called_together() -> None:
         joined = sample.joined(others)
         assert joined.count == max(2, sum(each.num_rows for each in others if each.schema == whole.schema))
         model = Engine(of(lambda x: x * 2))
-        assert try_out(model, binding, signature, sample, 100, "m", elsewhere=lambda: others).proved  # noqa: B023
+        assert try_out(Subject(model, binding, signature, sample, 100, "m"), elsewhere=lambda: others).proved  # noqa: B023
         with pytest.raises(ModelError, match="depend on the rows beside a row"):
-            try_out(Engine(of(np.cumsum)), binding, signature, sample, 100, "m", elsewhere=lambda: others)  # noqa: B023
+            try_out(Subject(Engine(of(np.cumsum)), binding, signature, sample, 100, "m"), elsewhere=lambda: others)  # noqa: B023
 
 
 @pytest.mark.parametrize("rows", ROWS)
@@ -218,7 +219,7 @@ def test_an_output_that_is_mixed_beside_a_random_one_is_refused() -> None:
         return {"noise": draw.random(len(fed["x"]), F32), "y": fed["x"][::-1].copy()}
 
     with pytest.raises(ModelError, match=r"cannot write output 'y' .* choose `outputs: \[noise\]`"):
-        try_out(Engine(model), binding, signature, Sample(binding, signature, batch), 100, "m")
+        try_out(Subject(Engine(model), binding, signature, Sample(binding, signature, batch), 100, "m"))
 
 
 # Strings and lists
@@ -322,11 +323,11 @@ def test_rows_of_other_files_are_tried_with_those_that_may_share_a_call_with_the
         engine = Engine(of(function))
         sample = Sample(binding, signature, first)
         if proved:
-            assert try_out(engine, binding, signature, sample, 100, "m", elsewhere=lambda: [second]).proved
+            assert try_out(Subject(engine, binding, signature, sample, 100, "m"), elsewhere=lambda: [second]).proved
             assert max(engine.calls) == 3
         else:
             with pytest.raises(ModelError, match="depend on the rows beside a row"):
-                try_out(engine, binding, signature, sample, 100, "m", elsewhere=lambda: [second])
+                try_out(Subject(engine, binding, signature, sample, 100, "m"), elsewhere=lambda: [second])
 
 
 def test_a_model_that_takes_one_row_a_call_says_so() -> None:

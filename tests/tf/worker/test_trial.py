@@ -23,7 +23,7 @@ from runner.driver.launch import RunOptions, launch
 from runner.engine import EngineOptions
 from runner.preflight.preflight import preflight
 from runner.preflight.shape import batch_sizes
-from runner.worker.trial import Trial
+from runner.worker.trial.trial import Trial
 from runner.worker.warm_up import REQUESTS
 from runner.worker.worker import Worker
 

@@ -14,6 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from runner.scan.ops import tensorflow_version
+
 _MISSING = re.compile(r"undefined symbol: (\w+)")
 _OF_TENSORFLOW = re.compile(r"\b(tensorflow|tsl|xla|absl)::")  # what its libraries bring along, each version its own
 _REQUIRED = re.compile(r"(tensorflow(-\w+)?|tf-nightly)\s*[(<>=!~](?!.*extra ==)")  # of a package, without its extras
@@ -28,7 +30,7 @@ def explained(path: str, reason: str) -> str:
         return ""
     symbol = demangled(missing[1])
     wants = f"it wants '{symbol if len(symbol) <= _LETTERS else symbol[: _LETTERS - 3] + '...'}'"
-    here = f"TensorFlow {found}" if (found := _tensorflow_version()) else "the TensorFlow that is installed"
+    here = f"TensorFlow {found}" if (found := tensorflow_version()) else "the TensorFlow that is installed"
     if stated := _stated(Path(path)):
         return f"{wants}, which {here} does not have; its package, {stated}"
     if _OF_TENSORFLOW.search(symbol):
@@ -61,13 +63,6 @@ def _demangler() -> tuple[Any, Any]:
             demangle.argtypes = (ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.POINTER(ctypes.c_int))
             return demangle, free
     return None, None
-
-
-def _tensorflow_version() -> str:
-    for name in ("tensorflow", "tensorflow-cpu", "tensorflow-rocm", "tf-nightly"):
-        with suppress(metadata.PackageNotFoundError):
-            return metadata.version(name)
-    return ""
 
 
 def _stated(path: Path) -> str:

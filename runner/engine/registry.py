@@ -7,7 +7,6 @@ is not loaded.
 from __future__ import annotations
 
 import ctypes
-from importlib.metadata import version
 
 from runner.engine.capi import library
 from runner.proto.saved_model_pb2 import OpList
@@ -27,4 +26,4 @@ def registered_ops() -> dict[str, bool]:
 
 
 if __name__ == "__main__":
-    ops.PATH.write_text(ops.text(version("tensorflow"), registered_ops()), encoding="utf-8")
+    ops.PATH.write_text(ops.updated(ops.tensorflow_version(), registered_ops()), encoding="utf-8")

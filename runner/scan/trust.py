@@ -237,7 +237,7 @@ def _verdict(op: str) -> str:
             return why
     known = registry()
     if op not in known.stateful:
-        return f"is no op of TensorFlow {known.version}, and so what it does is unknown"
+        return f"is no op of {known}, and so what it does is unknown"
     return "has effects that are not known to be harmless" if known.stateful[op] and not _matches(op, _ALLOWED) else ""
 
 

@@ -15,7 +15,7 @@ WRITTEN = "tensorflow::OpKernel::TraceString(tensorflow::OpKernelContext const&,
 
 @pytest.fixture(autouse=True)
 def version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(op_library, "_tensorflow_version", lambda: "2.21.0")
+    monkeypatch.setattr(op_library, "tensorflow_version", lambda: "2.21.0")
 
 
 @pytest.fixture

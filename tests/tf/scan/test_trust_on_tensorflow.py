@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from jobs.errors import ModelError
 from runner.engine import EngineOptions, load
 from runner.model.saved_model import read_model
 from runner.model.signature import choose_metagraph, choose_signature
-from runner.scan.ops import PATH, registry, text
+from runner.scan.ops import registry
 from runner.scan.program import read_programs
 from runner.scan.trust import Trust, require_trust, scan
 
@@ -131,10 +130,9 @@ def test_run_plan_call_and_scan_refuse_it_and_trust_is_recorded(hostile: Path, t
     assert json.loads(plan.read_text())["identity"]["model"]["trusted"] == ["WriteFile"]
 
 
-@pytest.mark.skipif(version("tensorflow") != registry().version, reason=f"ops.txt is from {registry().version}")
+@pytest.mark.skipif(bool(registry().installed), reason=f"ops.txt ends with {registry().version}")
 def test_the_table_of_ops_is_the_registry_of_the_installed_tensorflow() -> None:
     """In a process of its own: where the Python package is imported, the ops of its own tests are registered too."""
     code = "import json; from runner.engine.registry import registered_ops; print(json.dumps(registered_ops()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert dict(registry().stateful) == json.loads(done.stdout), "python -m runner.engine.registry writes it anew"
-    assert PATH.read_text() == text(registry().version, registry().stateful)

@@ -17,7 +17,7 @@ from jobs.section.output import Output
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
     """digest: of the content. op_libraries: SHA-256 of each, in hex. trusted: ops that only this job allows.
-    batch: rows of each call, where the job says so."""
+    batch: rows of each call, where the job says so. op_packages: name, version, and SHA-256 of each library loaded."""
 
     digest: str
     version: int | None
@@ -29,10 +29,12 @@ class ModelIdentity:
     op_libraries: Sequence[str]
     trusted: Sequence[str] = ()
     batch: int | None = None
+    op_packages: Sequence[Mapping[str, Any]] = ()
 
     def document(self) -> dict[str, Any]:
         trusted = {"trusted": list(self.trusted)} if self.trusted else {}
         batch = {"batch": self.batch} if self.batch is not None else {}
+        packages = {"op_packages": [dict(package) for package in self.op_packages]} if self.op_packages else {}
         return {
             "digest": self.digest,
             "version": self.version,
@@ -42,6 +44,7 @@ class ModelIdentity:
             "xla": self.xla,
             "mixed_precision": self.mixed_precision,
             "op_libraries": list(self.op_libraries),
+            **packages,
             **trusted,
             **batch,
         }

@@ -125,6 +125,8 @@ class Job(Section):
         # Keys that older jobs did not have are no part of it at their default.
         if document["model"]["batch"] is None:
             document["model"].pop("batch")
+        if not document["model"]["op_packages"]:
+            document["model"].pop("op_packages")
         for rule in document["columns"]["inputs"].values():
             if rule["timestamp"] is None:
                 rule.pop("timestamp")

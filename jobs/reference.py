@@ -37,6 +37,7 @@ MEANINGS: dict[str, str] = {
     "model.xla": "compile the signature, for one batch size; changes numbers",
     "model.mixed_precision": "what float32 matrices are multiplied in; changes numbers",
     "model.op_libraries": "shared libraries that register ops of the model; paths that every worker sees",
+    "model.op_packages": "installed packages that register ops of the model, by name; their ops are trusted",
     "model.batch": "rows of each call, short ones filled up; left out: as inputs or outputs declare; changes numbers",
     "model.trust": "load the model although its ops may touch files, the network, Python; `true`, or names of ops",
     "input.url": "a file, a folder, a glob, or a list of them",

@@ -33,6 +33,7 @@ class Model(Location):
     xla: bool = False  # compile the signature, for one batch size
     mixed_precision: Literal["bfloat16", "float16"] | None = None  # what float32 matrices are multiplied in
     op_libraries: Names = ()  # shared libraries that register ops of the model; paths that every worker sees
+    op_packages: Names = ()  # installed packages that register ops of the model; those are trusted
     batch: Rows | None = None  # rows of each call, for a graph that takes no other number; None: as its tensors say
 
     @model_validator(mode="after")

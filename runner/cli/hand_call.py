@@ -18,7 +18,7 @@ import pyarrow as pa
 from connectors.formats.tfrecord.example import encode
 from jobs.errors import JobError, OutputError, one_of
 from runner.cli import expression
-from runner.engine import EngineOptions, load
+from runner.engine import EngineOptions, ModelOptions, load
 from runner.engine.quiet import NativeNotes
 from runner.model.signature import ModelSpec, Signature, TensorSpec
 from runner.tensor import (
@@ -62,7 +62,13 @@ def inputs_of(inputs: Sequence[str], exprs: Sequence[str], examples: Sequence[st
     return arrays
 
 
-def call(model: ModelSpec, tags: Sequence[str], signature: Signature, given: Mapping[str, npt.NDArray[Any]]) -> Outputs:
+def call(
+    model: ModelSpec,
+    tags: Sequence[str],
+    signature: Signature,
+    given: Mapping[str, npt.NDArray[Any]],
+    options: ModelOptions,
+) -> Outputs:
     """Load the model here, call the signature once, and give back all of its dense outputs that are values.
 
     raises: JobError where the arrays do not fit the signature; whatever the engine raises.
@@ -78,15 +84,16 @@ def call(model: ModelSpec, tags: Sequence[str], signature: Signature, given: Map
             f"no value for {one_of(missing)} of signature {signature};"
             " give one by --inputs, --exprs, --examples or --rows"
         )
-    return run(model, tags, signature, {key: tensor_of(value, signature.inputs[key]) for key, value in given.items()})
+    feeds = {key: tensor_of(value, signature.inputs[key]) for key, value in given.items()}
+    return run(model, tags, signature, feeds, options)
 
 
-def run(model: ModelSpec, tags: Sequence[str], signature: Signature, feeds: Feeds) -> Outputs:
+def run(model: ModelSpec, tags: Sequence[str], signature: Signature, feeds: Feeds, options: ModelOptions) -> Outputs:
     """As `call`, with the tensors themselves."""
     outputs = signature.outputs.values()
     fetches = [spec.name for spec in outputs if spec.encoding == "dense" and spec.dtype in DTYPES]
     with NativeNotes("loaded the model"):
-        engine = load("session", model.path, tags, signature, EngineOptions(threads=1))
+        engine = load("session", model.path, tags, signature, EngineOptions(threads=1, model=options))
     try:
         return engine.run(feeds, fetches)
     finally:

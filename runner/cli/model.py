@@ -15,12 +15,13 @@ import typer
 from jobs.errors import JobError, ModelError
 from jobs.words import counted
 from runner.cli.cache import cache_settings
-from runner.cli.options import AsJson, ModelPlace, TrustOp, Version, flattened
+from runner.cli.options import AsJson, ModelPlace, OpPackages, TrustOp, Version, flattened
 from runner.cli.terminal import console, print_json
 from runner.report.console import printable
 
 if TYPE_CHECKING:
-    from runner.model.signature import ModelSpec
+    from runner.engine import ModelOptions
+    from runner.model.signature import MetaGraph, ModelSpec
     from runner.tensor import Outputs
 
 
@@ -108,6 +109,33 @@ class FolderFlags:
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files in OUTDIR.")] = False
 
 
+@dataclass(frozen=True)
+class OpFlags:
+    """Which ops may be loaded beside those that only compute, and with whose libraries."""
+
+    trust_model: Annotated[
+        bool, typer.Option("--trust-model", help="Load the model although its ops may touch files or the network.")
+    ] = False
+    trust_op: TrustOp = None
+    op_package: OpPackages = None
+
+    def options(self, spec: ModelSpec, metagraph: MetaGraph) -> ModelOptions:
+        """How the model is loaded.
+
+        raises: ModelError for a package that does not fit, or a model that is not trusted.
+        """
+        from runner.engine import ModelOptions
+        from runner.engine.op_package import choose, trusted_ops
+        from runner.scan.program import read_programs
+        from runner.scan.trust import Trust, require_trust
+
+        programs, names = read_programs(spec), self.op_package or []
+        ops = {node.op for _, node in programs[spec.metagraphs.index(metagraph)].nodes()}
+        chosen = choose(names, ops)
+        require_trust(programs, spec.url, Trust(self.trust_model, frozenset(self.trust_op or ()), trusted_ops(names)))
+        return ModelOptions(op_packages=chosen.packages)
+
+
 @flattened
 def call(
     model: ModelPlace,
@@ -117,11 +145,8 @@ def call(
     version: Version = None,
     *,
     folder: FolderFlags,
+    trust: OpFlags,
     allow_pickle: Annotated[bool, typer.Option("--allow-pickle", help="Read pickles, which can run any code.")] = False,
-    trust_model: Annotated[
-        bool, typer.Option("--trust-model", help="Load the model although its ops may touch files or the network.")
-    ] = False,
-    trust_op: TrustOp = None,
     as_json: AsJson = False,
 ) -> None:
     """Call a signature once, in this process. --inputs, --exprs and --examples take several with ';' between."""
@@ -132,8 +157,6 @@ def call(
     from runner.cli.rows import Rows
     from runner.cli.view.model import plain_values
     from runner.model.signature import choose_metagraph, choose_signature
-    from runner.scan.program import read_programs
-    from runner.scan.trust import Trust, require_trust
     from runner.tensor import tensor_text
 
     if arrays.rows and (arrays.inputs or arrays.exprs or arrays.examples):
@@ -144,13 +167,13 @@ def call(
     spec = _read(model, version)
     metagraph = choose_metagraph(spec, _tag_set(tags))
     chosen = choose_signature(metagraph, signature, spec.url)
-    require_trust(read_programs(spec), spec.url, Trust(trust_model, frozenset(trust_op or ())))
+    options = trust.options(spec, metagraph)
     files = hand_call.output_files(chosen, folder.outdir, folder.overwrite) if folder.outdir else {}
     if arrays.rows:
         rows = Rows(arrays.rows, chosen, arrays.map_ or [], model)
-        outputs: Outputs = rows.cut(hand_call.run(spec, metagraph.tags, chosen, rows.feeds()))
+        outputs: Outputs = rows.cut(hand_call.run(spec, metagraph.tags, chosen, rows.feeds(), options))
     else:
-        outputs = hand_call.call(spec, metagraph.tags, chosen, given)
+        outputs = hand_call.call(spec, metagraph.tags, chosen, given, options)
     document = {}
     for name, tensor in outputs.items():
         dtype, file = chosen.outputs[name].dtype, files.get(name)

@@ -51,6 +51,10 @@ TrustOp = Annotated[
     list[str] | None,
     typer.Option("--trust-op", metavar="OP", help="Load the model with this op, and no other of its kind; repeatable."),
 ]
+OpPackages = Annotated[
+    list[str] | None,
+    typer.Option("--op-package", metavar="NAME", help="Load the model's ops of this installed package; repeatable."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 
@@ -120,13 +124,17 @@ class JobFlags:
         typer.Option("--trust-model", help="Load the model although its ops may touch files, the network or Python."),
     ] = False
     trust_op: TrustOp = None
+    op_package: OpPackages = None
 
     def read(self, *more: str) -> Job:
         """The job. more: changes beside those of --set. raises: JobError where the flags make no job, or two."""
         job = self._read([*(self.set_ or []), *more, *(["model.trust=true"] if self.trust_model else [])])
-        if not self.trust_op or job.model.trust is True:
-            return job
-        return job.with_({"model.trust": [*(job.model.trust or ()), *self.trust_op]})
+        more_of: dict[str, list[str]] = {}
+        if self.trust_op and job.model.trust is not True:
+            more_of["model.trust"] = [*(job.model.trust or ()), *self.trust_op]
+        if self.op_package:
+            more_of["model.op_packages"] = [*job.model.op_packages, *self.op_package]
+        return job.with_(more_of) if more_of else job
 
     def _read(self, changes: Sequence[str]) -> Job:
         values = variables_of(self.var or [])

@@ -21,17 +21,31 @@ ENGINES = {"session": "runner.engine.session:SessionEngine", "eager": "runner.en
 
 
 @dataclass(frozen=True)
+class OpPackage:
+    """Ops in the libraries of an installed package, which may lie elsewhere on another machine.
+
+    name:      as it is imported; it is not. libraries: (path below site-packages, SHA-256 of it in hex).
+    """
+
+    name: str
+    version: str
+    libraries: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
 class ModelOptions:
     """What changes how a model computes, and with it its numbers.
 
     xla:             compile the signature; every new batch shape is compiled anew.
     mixed_precision: what float32 matrices are multiplied in, where TensorFlow thinks that safe.
     op_libraries:    (path of a shared library that registers ops, SHA-256 of it in hex).
+    op_packages:     what holds the model's other ops.
     """
 
     xla: bool = False
     mixed_precision: Literal["bfloat16", "float16"] | None = None
     op_libraries: tuple[tuple[str, str], ...] = ()
+    op_packages: tuple[OpPackage, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ import pyarrow as pa
 from jobs.errors import ModelError, one_of
 from runner.engine import EngineOptions
 from runner.engine.feeds import complete_feeds, fetched, supported
+from runner.engine.op_package import libraries
 from runner.engine.status import (
     StatusError,
     call_error,
-    checked_library,
     closed_error,
     library_error,
     load_error,
@@ -46,8 +46,8 @@ class EagerEngine:
         for spec in signature.inputs.values():
             supported(spec, signature, self._path)
         _configure(options)
-        for library, sha256 in options.model.op_libraries:
-            _load_ops(checked_library(library, sha256))
+        for library in libraries(options.model):
+            _load_ops(library)
         try:
             model: Any = tf.saved_model.load(path, tags=list(tags))
         except Exception as error:  # the loader raises whatever comes up in it

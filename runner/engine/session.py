@@ -14,12 +14,12 @@ from jobs.errors import ModelError, RunnerError
 from runner.engine import EngineOptions
 from runner.engine.capi import GraphTensor, Session, load_ops
 from runner.engine.feeds import complete_feeds, fetched, supported
+from runner.engine.op_package import libraries
 from runner.engine.status import (
     LACKS_STATE,
     RUN_EAGER,
     StatusError,
     call_error,
-    checked_library,
     closed_error,
     load_error,
 )
@@ -59,8 +59,8 @@ class SessionEngine:
         self._signature = signature = dense(signature)
         inputs = [supported(spec, signature, self._path) for spec in signature.inputs.values()]
         outputs = [spec for spec in signature.outputs.values() if spec.encoding == "dense"]
-        for library, sha256 in options.model.op_libraries:
-            load_ops(checked_library(library, sha256))
+        for library in libraries(options.model):
+            load_ops(library)
         try:
             session = Session(path, tags, session_config(options))
             self.devices = session.devices()

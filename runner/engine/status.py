@@ -14,6 +14,7 @@ from pathlib import Path
 from jobs.errors import DeviceError, InternalError, MemoryLimitError, ModelCallError, ModelError, RunnerError
 from runner.engine.op_library import explained
 from runner.model.signature import Signature
+from runner.scan.packages import advice
 
 # The status codes of TensorFlow (tsl/c/tsl_status.h), which are those of gRPC.
 CODES = (
@@ -79,6 +80,8 @@ def call_error(error: StatusError, signature: Signature, path: str) -> RunnerErr
 
 def load_error(reason: str, path: str, tags: Sequence[str]) -> ModelError:
     unknown = _UNKNOWN_OP.search(reason)
+    if unknown and (held := advice([unknown[1]])):
+        return ModelError(f"cannot load model {path!r}: {held[0]}", op=unknown[1])
     if unknown:
         return ModelError(
             f"cannot load model {path!r}: this TensorFlow does not know its op {unknown[1]!r}; name the library that"

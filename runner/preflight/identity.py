@@ -33,6 +33,10 @@ def model_identity(
         op_libraries=[sha256 for _, sha256 in options.op_libraries],
         trusted=trusted,
         batch=job.model.batch,
+        op_packages=[
+            {"name": package.name, "version": package.version, "libraries": dict(package.libraries)}
+            for package in options.op_packages
+        ],
     )
 
 

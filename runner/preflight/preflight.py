@@ -6,12 +6,10 @@ and listing can tell is an error here.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache as cache_of
 from functools import partial
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -20,7 +18,6 @@ from connectors.formats.schema import overview
 from connectors.models.cache import CacheSettings
 from connectors.output.outlook import Outlook
 from connectors.output.reject import Rejected
-from connectors.store.scratch import expanded
 from connectors.store.store import FileStat, Store
 from jobs import notebook
 from jobs import plan as plans
@@ -28,7 +25,6 @@ from jobs.errors import ModelError, RunnerError, one_of
 from jobs.job import Job
 from jobs.plan import InputFile, Plan
 from jobs.section.columns import Columns
-from jobs.section.model import Model
 from jobs.section.number import allowed
 from jobs.section.output import Output
 from jobs.words import counted
@@ -39,6 +35,7 @@ from runner.binding.fetching import TODAY, Rules
 from runner.binding.naming import both_ways, kept_alone
 from runner.binding.source import Span
 from runner.engine import EngineOptions, ModelOptions
+from runner.engine.op_package import trusted_ops
 from runner.model.planned import PlannedModel, planned_model
 from runner.model.saved_model import read_model
 from runner.model.signature import (
@@ -55,6 +52,7 @@ from runner.preflight.files import Inspected, inspect
 from runner.preflight.identity import identity_of, model_identity
 from runner.preflight.input import Listed, listed, refuse_own_output
 from runner.preflight.only_rejects import only_files, only_rows, rejected_before
+from runner.preflight.options import model_options
 from runner.preflight.output import narrowed, written
 from runner.preflight.place import refuse_mixed_places
 from runner.preflight.rank import open_ranks, settled, with_shapes
@@ -80,7 +78,7 @@ class Scanned:
     batching:   of the model's own.
     spans:      of inputs that are places in a table.
     compiled:   what XLA changes; None where the job does not compile.
-    idle:       sentences about trust that lets nothing through.
+    idle:       sentences about trust and packages that let nothing through.
     """
 
     trusted: tuple[str, ...]
@@ -270,11 +268,11 @@ def examine(job: Job, cache: CacheSettings | None = None) -> Examined:
     model = read_model(job.model.url, job.model.version, job.model.options, cache)
     metagraph = choose_metagraph(model, job.model.tags)
     signature = choose_signature(metagraph, job.model.signature, model.url)
-    options = _model_options(job.model)
     programs = read_programs(model)
-    trust = Trust.of(job.model.trust)
-    trusted = require_trust(programs, model.url, trust)
     program = programs[model.metagraphs.index(metagraph)]
+    options, packages = model_options(job.model, program)
+    trust = replace(Trust.of(job.model.trust), packaged=trusted_ops(job.model.op_packages))
+    trusted = require_trust(programs, model.url, trust)
     made = effects(program, signature.name)
     if job.limits.reproducible:
         _require_repeatable(made, trusted, signature.name, model.url)
@@ -287,7 +285,7 @@ def examine(job: Job, cache: CacheSettings | None = None) -> Examined:
         made,
         swallowing(program, signature.name),
         batching(program, signature.name),
-        idle=trust.idle(programs),
+        idle=(*trust.idle(programs), *packages.notes),
     )
     tried = scanned.repeatable
     assumed = with_shapes(signature, dict.fromkeys(open_ranks(job.columns, signature) if tried else [], (None,)))
@@ -404,24 +402,6 @@ def _settled(examined: Examined, schema: pa.Schema, files: Sequence[InputFile]) 
     options = EngineOptions(threads=1, model=replace(examined.options, xla=False), name=model.url)
     loaded = (job.model.engine, model.path, examined.metagraph.tags, signature, options)
     return settled(job, signature, schema, files, loaded)
-
-
-def _model_options(model: Model) -> ModelOptions:
-    """raises: ModelError for a library of ops that is not here, or two options that exclude each other."""
-    libraries = []
-    for name in model.op_libraries:
-        path = str(expanded(name).absolute())
-        try:
-            if Path(path).exists() and not Path(path).is_file():  # who opens a pipe waits for its other end
-                raise OSError("it is no regular file")
-            with Path(path).open("rb") as file:
-                libraries.append((path, hashlib.file_digest(file, "sha256").hexdigest()))
-        except OSError as error:
-            raise ModelError(
-                f"cannot read the op library '{name}': {error.strerror or error};"
-                " expected a shared library at a path that every worker sees"
-            ) from error
-    return ModelOptions(model.xla, model.mixed_precision, tuple(libraries))
 
 
 def _require_repeatable(effects: Effects, trusted: Sequence[str], signature: str, url: str) -> None:

@@ -141,6 +141,11 @@ class Program:
         return frozenset(_full(asset.tensor_info.name) for asset in assets_of(self._proto))
 
     @property
+    def asset_names(self) -> frozenset[str]:
+        """The file names of the model's own assets."""
+        return frozenset(asset.filename for asset in assets_of(self._proto))
+
+    @property
     def checkpoint_tensors(self) -> frozenset[str]:
         """The tensor that loaders feed with the path of the model's own checkpoint."""
         name = self._proto.saver_def.filename_tensor_name

@@ -21,6 +21,8 @@ from runner.model.signature import HIDDEN_SIGNATURES
 from runner.model.tensor_proto import packed_strings
 from runner.proto.saved_model_pb2 import AttrEntry, AttrValue, GraphDef, NodeDef, TensorProto
 from runner.scan.ops import registry
+from runner.scan.package_reads import FOLDER_READERS, reads_assets
+from runner.scan.packages import advice, holders
 from runner.scan.program import Place, Program, Reach
 from runner.tensor import DTYPES
 
@@ -156,8 +158,9 @@ class Trust:
 
     def findings(self, programs: Sequence[Program]) -> list[Finding]:
         """What is refused, the ops of packages apart; an op that TensorFlow itself has is in no package."""
-        known = registry().stateful
-        return [found for found in scan(programs) if found.op in known or found.op not in self.packaged]
+        return [
+            found for found in scan(programs) if not (found.op in self.packaged and found.why == _foreign(found.op))
+        ]
 
 
 def require_trust(programs: Sequence[Program], model_url: str, trust: Trust) -> tuple[str, ...]:
@@ -174,9 +177,10 @@ def require_trust(programs: Sequence[Program], model_url: str, trust: Trust) -> 
     count = f"{len(refused)} of its nodes" if len(refused) > 1 else "one of its nodes"
     beside = f", beside those that the job trusts ({', '.join(allowed)})" if allowed else ""
     needed = ", ".join(sorted({*allowed, *(finding.op for finding in refused)}))
+    known = "".join(f"\n  {line}" for line in advice(finding.op for finding in refused))
     raise ModelError(
         f"cannot trust model '{model_url}': {count} may do more than compute{beside}; it was not loaded\n"
-        f"{offenders([str(finding) for finding in refused])}\n"
+        f"{offenders([str(finding) for finding in refused])}{known}\n"
         f"  `runner scan` lists all; only if you trust its maker: --trust-op for each, or 'trust: [{needed}]' under"
         " 'model', loads it with these ops and no others, and --trust-model, or 'trust: true' under 'model', loads it"
         " whatever it holds",
@@ -218,6 +222,10 @@ def _refusal(program: Program, place: Place, node: NodeDef, reaches: dict[str, R
         called = any(name.startswith("signature") for name in _runs(place, node, reaches))  # then no path is fed either
         own = not called and _given(program, place, node, _ASSET_READERS[op], program.asset_tensors)
         return "" if own else "reads a file that is not one of the model's assets"
+    if op in FOLDER_READERS:
+        called = any(name.startswith("signature") for name in _runs(place, node, reaches))
+        if called or not reads_assets(program, place, node):
+            return "reads files that are not the model's assets"
     if op in _SCHEMA_READERS:
         sources = [each.value.s for each in node.attr if each.key == "descriptor_source"]
         return "" if all(not source or source.startswith(_SCHEMA_WITHIN) for source in sources) else "reads a file"
@@ -237,8 +245,15 @@ def _verdict(op: str) -> str:
             return why
     known = registry()
     if op not in known.stateful:
-        return f"is no op of {known}, and so what it does is unknown"
+        return _foreign(op)
     return "has effects that are not known to be harmless" if known.stateful[op] and not _matches(op, _ALLOWED) else ""
+
+
+def _foreign(op: str) -> str:
+    """What is said of an op that TensorFlow does not have."""
+    if packages := holders(op):
+        return f"is no op of {registry()} but of {' and '.join(packages)}"
+    return f"is no op of {registry()}, and so what it does is unknown"
 
 
 def _matches(op: str, patterns: Iterable[str]) -> bool:

@@ -11,7 +11,7 @@ AZURITE := 3.37.0
 PROMETHEUS_OPERATOR := 6.0.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint check faults surprises cases soak zoo format bench clean
+.PHONY: help demo test test-next lint check faults surprises cases soak zoo format bench clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 16
@@ -40,6 +40,19 @@ test: $(VENV)/dev.stamp ## all tests; SUITES="pure tf" for some
 	done; \
 	wait $$beside; beside=""; cat $$log; if [ -e $$log.failed ]; then failed="$$failed $$(tr '\n' ' ' < $$log.failed)"; fi; \
 	if [ -n "$$failed" ]; then echo "make test: failed in $$failed"; exit 1; fi
+
+# The newest TensorFlow there is, be it a candidate, in an environment of its own that is brought up to date each time; outside CI.
+# What is built for one minor of TensorFlow stays out of it: the tests that need TF-Text or ydf-tf are skipped, and say so.
+NEXT ?= tests/tf/engine tests/tf/scan tests/tf/test_zoo.py tests/tf/test_origins.py tests/tf/test_guide.py
+NEXT_PYTHON := $(VENV)/next/bin/python
+test-next: $(VENV)/bin/python ## engine, zoo and guide on the newest pre-release of TensorFlow; NEXT="tests/tf" for more
+	@[ -x $(NEXT_PYTHON) ] || $(BIN)/python -m venv $(VENV)/next
+	@$(NEXT_PYTHON) -m pip --disable-pip-version-check install --quiet --upgrade --pre --no-deps tensorflow
+	@grep -v '^tensorflow' constraints.txt > $(VENV)/next/constraints.txt
+	@$(NEXT_PYTHON) -m pip --disable-pip-version-check install --quiet --compile --constraint $(VENV)/next/constraints.txt \
+		--editable '.[demo,tfrecord]' pytest pytest-timeout hypothesis jax orbax-export
+	@$(NEXT_PYTHON) -m runner --version
+	$(NEXT_PYTHON) -m pytest $(NEXT)
 
 # What `make test` leaves out because it takes minutes: nodes that sleep, drain and die, networks that lose.
 faults: $(VENV)/dev.stamp ## every row of the fault matrix, the slow ones too; prints the time

@@ -144,10 +144,8 @@ def difference(found: pa.Table, expected: pa.Table, close: float = 1e-5) -> str:
         one, other = np.array(found[name].to_pylist()), np.array(expected[name].to_pylist())
         if one.shape != other.shape:
             return f"{name}: rows of {one.shape[1:]} instead of {other.shape[1:]}"
-        if one.dtype.kind == "f":
-            same = np.isclose(one, other, rtol=close, atol=close, equal_nan=True)
-        else:
-            same = one == other
+        real = one.dtype.kind == "f"
+        same = np.isclose(one, other, rtol=close, atol=close, equal_nan=True) if real else one == other
         if not same.all():
             row = int(np.argwhere(~same)[0][0])
             return f"{name}: row {row} is {one[row]} instead of {other[row]}; so are {int((~same).sum())} values"

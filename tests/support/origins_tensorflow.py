@@ -130,7 +130,7 @@ def tensorflow_text(path: Path) -> tuple[Columns, Columns]:
 
     serve(path, module, call, tf.TensorSpec([None], tf.string, name="text"))
     lines = sentences()
-    answers = [ids([line])[0].numpy().tolist() for line in lines]  # one by one, and padded here
+    answers = ids(lines).to_list()
     padded = [(row + [-1] * 12)[:12] for row in answers]
     return {"text": lines}, {"ids": np.array(padded), "pieces": np.array([len(row) for row in answers])}
 
@@ -170,7 +170,7 @@ EXAMPLES = {"columns": ["age", "education"]}
 
 @origin("TensorFlow 1 estimator", columns={"inputs": {"inputs": {"example": EXAMPLES}}})
 def estimator(path: Path) -> tuple[Columns, Columns]:
-    """What `export_saved_model` of a linear classifier wrote: tf.Examples in, a classify signature, a table of words."""
+    """What `export_saved_model` of a linear classifier wrote: tf.Examples in, a classify signature, a table."""
     random = np.random.default_rng(11)
     levels = ["BS", "MS", "PhD"]
     age, education = random.integers(18, 80, ROWS), random.choice([*levels, "none"], ROWS)

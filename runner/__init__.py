@@ -7,6 +7,7 @@
     handle = runner.start(job)                   # returns at once
     runner.attach("scores").wait()               # follow a run of another process, from its output alone
     runner.status("scores"), runner.rejects("scores"), runner.verify("scores").holds
+    runner.diff("scores", left="a.score", right="b.score")  # in what two models differ
     runner.inspect("models/churn")               # what a model declares
 
 Importing this package imports neither TensorFlow nor Ray nor pyarrow; the functions do, when they are called.
@@ -47,6 +48,7 @@ from jobs.section.workers import Workers  # noqa: E402
 from runner.api import (  # noqa: E402
     VERSION,
     attach,
+    diff,
     inspect,
     load_job,
     plan,
@@ -64,6 +66,7 @@ if _TYPES:
     from connectors.output.status import Status
     from connectors.output.verification import Verification
     from runner.cluster.submit import Submitted
+    from runner.compare.agreement import Agreement
     from runner.driver.handle import Handle
     from runner.driver.result import Result
     from runner.driver.watch import Watch
@@ -73,6 +76,7 @@ if _TYPES:
 
 __version__ = VERSION
 __all__ = [
+    "Agreement",
     "Columns",
     "ExampleColumns",
     "Handle",
@@ -98,6 +102,7 @@ __all__ = [
     "Watch",
     "Workers",
     "attach",
+    "diff",
     "inspect",
     "load_job",
     "plan",
@@ -111,6 +116,7 @@ __all__ = [
 ]
 # What the functions return: loaded when somebody names it.
 _RETURNED = {
+    "Agreement": "runner.compare.agreement",
     "Handle": "runner.driver.handle",
     "ModelSpec": "runner.model.signature",
     "Preflight": "runner.preflight.preflight",

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.errors import Interrupted
+from jobs.errors import Interrupted, JobError
 from jobs.job import Job
 from jobs.section.base import Change, OptionValue
 from jobs.section.input import Input
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from connectors.output.status import Status
     from connectors.output.verification import Verification
     from runner.cluster.submit import Submitted
+    from runner.compare.agreement import Agreement
     from runner.driver.handle import Handle
     from runner.driver.launch import RunOptions
     from runner.driver.result import Result
@@ -264,6 +265,24 @@ def rejects(output: Place, *, options: dict[str, OptionValue] | None = None) -> 
     from connectors.output.reject import read_rejected
 
     return read_rejected(_output(output, options)).table()
+
+
+@python_words()
+def diff(
+    output: Place, *, left: str, right: str, rows: int = 10, options: dict[str, OptionValue] | None = None
+) -> Agreement:
+    """In what two columns of an output differ, as those of two models that scored the same rows; so far, of a run.
+
+    output:  as for `attach`.
+    left, right: columns of numbers, lists of them, labels or structs, both of one kind.
+    rows:    that differ most, to be told with the columns that the job keeps.
+    raises:  JobError for columns that are not there or not of one kind; OutputError where there is no output of a run.
+    """
+    from runner.compare.diff import diff as compare
+
+    if rows < 0:
+        raise JobError(f"cannot tell {rows} rows: expected a number of at least 0")
+    return compare(_output(output, options), left, right, rows)
 
 
 @python_words()

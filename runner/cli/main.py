@@ -39,7 +39,13 @@ app = typer.Typer(
 
 for command in (
     *(answering(model.show), answering(init.init), answering(run.plan), run.run),
-    *(answering(output.status), answering(output.verify), answering(output.rejects), output.sweep),
+    *(
+        answering(output.status),
+        answering(output.verify),
+        answering(output.rejects),
+        answering(output.diff),
+        output.sweep,
+    ),
     *(answering(model.scan), answering(model.call), answering(about.schema), jobs.submit),
 ):
     app.command()(command)

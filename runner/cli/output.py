@@ -1,4 +1,4 @@
-"""The commands that look at an output: `status`, `verify`, `rejects` and `sweep`.
+"""The commands that look at an output: `status`, `verify`, `rejects`, `diff` and `sweep`.
 
 Knows flags and answers; what is in an output is read in `connectors.output`. The invariant: only `sweep` changes
 anything, and none of them needs a driver or a cluster.
@@ -112,6 +112,26 @@ def rejects(
         if wide:
             screen.width = _WIDE
         screen.print(render(rejected, code, limit, wide), highlight=False, soft_wrap=True)
+
+
+@flattened
+def diff(
+    place: OutputFlags,
+    *,
+    left: Annotated[str, typer.Option(metavar="COLUMN", help="The column that is compared.")],
+    right: Annotated[str, typer.Option(metavar="COLUMN", help="The one that it is compared with.")],
+    rows: Annotated[int, typer.Option(min=0, help="Rows to show, of those that differ most.")] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """In what two columns of an output differ: how many rows agree, by how much the others differ, and which most."""
+    from runner.cli.view.diff import render
+    from runner.compare.diff import diff as compared  # pyarrow: only for this command
+
+    agreement = compared(place.read(), left, right, rows)
+    if as_json:
+        print_json(agreement.document())
+    else:
+        console(piped_width=None).print(render(agreement), highlight=False, soft_wrap=True)
 
 
 @flattened

@@ -110,8 +110,9 @@ MAY: dict[str, tuple[str, ...]] = {
         ),
         *("connectors/secret.py", "connectors/failpoint.py", "jobs/schedule", "jobs"),
     ),
+    "runner/compare": ("connectors/output/look", "connectors/secret.py", "jobs"),
     "runner/api.py": (
-        *("runner/driver", "runner/cluster", "runner/preflight", "runner/model", "runner/measure"),
+        *("runner/compare", "runner/driver", "runner/cluster", "runner/preflight", "runner/model", "runner/measure"),
         *(
             "runner/report",
             "connectors/output",
@@ -123,12 +124,28 @@ MAY: dict[str, tuple[str, ...]] = {
         ),
     ),
     "runner/__init__.py": (
-        *("runner/api.py", "runner/driver", "runner/cluster", "runner/preflight", "runner/model", "runner/measure"),
+        *(
+            "runner/api.py",
+            "runner/compare",
+            "runner/driver",
+            "runner/cluster",
+            "runner/preflight",
+            "runner/model",
+            "runner/measure",
+        ),
         *("connectors/output", "connectors/output/look", "jobs/load.py", "jobs"),
     ),
     "runner/__main__.py": ("runner/cli",),
     "runner/cli": (
-        *("runner/__init__.py", "runner/driver", "runner/cluster", "runner/preflight", "runner/engine", "runner/scan"),
+        *(
+            "runner/__init__.py",
+            "runner/compare",
+            "runner/driver",
+            "runner/cluster",
+            "runner/preflight",
+            "runner/engine",
+            "runner/scan",
+        ),
         *(
             "runner/binding",
             "runner/model",
@@ -141,7 +158,15 @@ MAY: dict[str, tuple[str, ...]] = {
         *("connectors/secret.py", "jobs/load.py", "jobs/document", "jobs"),
     ),
     "runner/cli/view": (
-        *("runner/driver", "runner/preflight", "runner/scan", "runner/binding", "runner/model", "runner/report"),
+        *(
+            "runner/compare",
+            "runner/driver",
+            "runner/preflight",
+            "runner/scan",
+            "runner/binding",
+            "runner/model",
+            "runner/report",
+        ),
         *("runner/tensor.py", "connectors/output", "connectors/output/look", "connectors/secret.py", "jobs"),
     ),
 }

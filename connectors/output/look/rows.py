@@ -1,0 +1,153 @@
+"""The rows of an output, from the parts that are there: some of its columns, and where a row came from.
+
+Refuses to know what is made of the rows. The invariants: row groups come one at a time, in the order of the input, and
+nothing is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import Any
+
+import pyarrow as pa
+
+from connectors.formats.base import RowGroupReader
+from connectors.formats.registry import format_of, make_source
+from connectors.output.directory import OutputDirectory
+from connectors.output.layout import SUCCESS
+from connectors.output.reject import Rejected
+from connectors.output.verification import read_plan
+from connectors.store.store import Store
+from jobs.attempt import InputSlice, Receipt
+from jobs.errors import OutputError
+from jobs.format import DEFAULT_FORMAT
+from jobs.plan import Plan, RowGroup
+from jobs.section.output import Output
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a row was read from; `row` counts within the row group, all from 0, as in a reject file."""
+
+    file: str
+    row_group: int
+    row: int
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What is written so far. receipts: of the shards that are done, in order. format: of the parts."""
+
+    store: Store
+    plan: Plan
+    receipts: Sequence[Receipt]
+    format: str
+    finished: bool
+
+    @property
+    def kept(self) -> list[str]:
+        """Columns that came along from the input, by their names in the output."""
+        named = (self.plan.identity.get("columns") or {}).get("keep") or []
+        return [name for one in named for name in ([one] if isinstance(one, str) else one)]
+
+    def schema(self) -> pa.Schema:
+        """Of the first part. raises: OutputError where there is none."""
+        if not self.receipts:
+            raise OutputError(
+                f"cannot read the rows of '{self.store.url}': none of its {len(self.plan.shards):,} shards is done yet;"
+                " wait for the first one"
+            )
+        stat = self.store.stat(self.receipts[0].part)
+        if stat is None:
+            raise self._gone(self.receipts[0].part)
+        return make_source(self.format).schema(self.store, stat)
+
+    def tables(self, columns: Sequence[str]) -> Iterator[tuple[int, int, pa.Table]]:
+        """The shard, the first row in its part, and the rows: for each row group of each part.
+
+        raises: OutputError where a part is gone; DataError where it cannot be read.
+        """
+        for receipt in self.receipts:
+            with self._opened(receipt.part, columns) as (reader, starts):
+                for index, first in enumerate(starts[:-1]):
+                    yield receipt.shard, first, reader.read(index)
+
+    def kept_of(self, places: Sequence[tuple[int, int]]) -> list[dict[str, Any]]:
+        """The columns that came along of some rows. places: shard, and row in its part. cost: a row group for each."""
+        present = set(self.schema().names)
+        columns = [name for name in self.kept if name in present]
+        found: dict[tuple[int, int], dict[str, Any]] = {place: {} for place in places}
+        for receipt in self.receipts if columns else ():
+            wanted = sorted({row for shard, row in places if shard == receipt.shard})
+            if not wanted:
+                continue
+            with self._opened(receipt.part, columns) as (reader, starts):
+                for index, (first, stop) in enumerate(pairwise(starts)):
+                    if inside := [row for row in wanted if first <= row < stop]:
+                        rows = reader.read(index).take([row - first for row in inside]).to_pylist()
+                        found |= {(receipt.shard, row): values for row, values in zip(inside, rows, strict=True)}
+        return [found[place] for place in places]
+
+    def origins(self, places: Sequence[tuple[int, int]]) -> list[Origin]:
+        """Where rows of parts were read from: those that were rejected are in no part. places: as for `kept_of`."""
+        shards = {shard for shard, _ in places}
+        rejecting = [one for one in self.receipts if one.shard in shards and one.rows_rejected]
+        rejected = Rejected(self.store.url, self.plan, rejecting, self.store).places()
+        return [self._origin(shard, row, rejected) for shard, row in places]
+
+    def _origin(self, shard: int, row: int, rejected: dict[str, dict[int, list[int]]]) -> Origin:
+        for cut in self.plan.shards[shard].slices:
+            file = self.plan.files[cut.file]
+            for index in range(cut.first, cut.stop):
+                absent = rejected.get(file.url, {}).get(index, [])
+                left = file.row_groups[index].rows - len(absent)
+                if row < left:
+                    return Origin(file.url, index, _nth(row, file.row_groups[index], absent))
+                row -= left
+        raise OutputError(
+            f"cannot tell where a row of shard {shard} of '{self.store.url}' came from: its part has more rows than"
+            " the plan; see 'runner verify'"
+        )
+
+    @contextmanager
+    def _opened(self, name: str, columns: Sequence[str]) -> Iterator[tuple[RowGroupReader, list[int]]]:
+        """A part, and at which of its rows each row group begins; behind them how many it has."""
+        stat = self.store.stat(name)
+        if stat is None:
+            raise self._gone(name)
+        source = make_source(self.format)
+        file, _ = source.inspect(self.store, stat, columns)
+        groups = tuple(group.rows for group in file.row_groups)
+        whole = InputSlice(0, stat.url, stat.size, stat.version, 0, groups)
+        with source.open(self.store, whole, columns) as reader:
+            yield reader, [0, *accumulate(groups)]
+
+    def _gone(self, name: str) -> OutputError:
+        return OutputError(f"cannot read the part '{self.store.child(name)}': it is gone; see 'runner verify'")
+
+
+def read_rows(output: Output) -> Rows:
+    """The rows that the job in `output` has written so far. Only its url and options are used.
+
+    raises: OutputError where there is no output of a run, or a part that is not as it should be.
+    """
+    store = Store(output.url, output.options)
+    listed = store.sizes("")
+    names, plan = read_plan(store, listed)
+    kind = format_of(names.suffix) or DEFAULT_FORMAT
+    directory = OutputDirectory(output.model_copy(update={"format": kind}), plan.id, len(plan.shards))
+    receipts = directory.published(plan)
+    return Rows(store, plan, [receipts[shard] for shard in sorted(receipts)], kind, SUCCESS in listed)
+
+
+def _nth(number: int, group: RowGroup, absent: Sequence[int]) -> int:
+    """The row of `group` that is the one of this number among those that are not `absent`, which ascend."""
+    if group.picks is not None:
+        gone = set(absent)
+        return [row for row in group.picks if row not in gone][number]
+    for row in absent:
+        number += row <= number
+    return number

@@ -16,7 +16,7 @@ from jobs import notebook
 from jobs.format import RULES
 from jobs.section.base import Change, Section
 from jobs.section.canonical import digest
-from jobs.section.columns import Columns
+from jobs.section.columns import SHAPES, Columns
 from jobs.section.input import Input, SupportsArrow
 from jobs.section.limits import Limits
 from jobs.section.model import Model
@@ -120,9 +120,11 @@ class Job(Section):
         document["model"].pop("trust")
         if self.output.strings in (None, RULES[self.output.format].strings):
             document["output"].pop("strings")
-        for rule in (document["columns"]["outputs"] or {}).values():
-            rule.pop("of")
         # Keys that older jobs did not have are no part of it at their default.
+        for rule in (document["columns"]["outputs"] or {}).values():
+            for name in ("of", "labels", *SHAPES):
+                if rule[name] in (None, False):
+                    rule.pop(name)
         if document["model"]["batch"] is None:
             document["model"].pop("batch")
         if not document["model"]["op_packages"]:

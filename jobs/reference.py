@@ -71,6 +71,16 @@ MEANINGS: dict[str, str] = {
     "columns.outputs.TENSOR.column": "the name of the column; left out: that of the tensor",
     "columns.outputs.TENSOR.of": "the tensor, where the key is the column: `outputs: {p: {of: logits}}` says"
     " `outputs: {logits: p}`",
+    "columns.outputs.TENSOR.argmax": "the place of the largest value of the last dimension; of equal ones the first",
+    "columns.outputs.TENSOR.top_k": "a list of the largest values of the last dimension: `{index, value}`, with"
+    " `labels` `{index, value, label}`",
+    "columns.outputs.TENSOR.labels": "what places are called: a text file of a line each, in the folder of the model or"
+    " by its path; or a list",
+    "columns.outputs.TENSOR.at": "the value at this place of the last dimension, from 0; or at `[i, j]`, a place"
+    " for each dimension of a row",
+    "columns.outputs.TENSOR.cast": "the type of the numbers; a number that it cannot hold makes a bad row",
+    "columns.outputs.TENSOR.round": "to so many decimal digits, half to even, before `cast`",
+    "columns.outputs.TENSOR.above": "whether it is: true or false",
     "columns.outputs.TENSOR.decode": "text, where `output: {strings: binary}` says bytes",
     "columns.outputs.TENSOR.shape": "of one row, where the signature leaves it open (left out, a call shows the rank);"
     " `[1]` keeps a tensor of one value, `[]` says that a row is one value",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from jobs.section.base import Names, Plain, Section, as_tuple
-from jobs.section.number import Count, Dimension, Rows
+from jobs.section.number import Count, Digits, Dimension, Rows, Threshold
 
 CastRule = Literal["safe", "nearest", "unsafe"]
 TimeUnit = Literal["d", "s", "ms", "us", "ns"]
@@ -106,11 +106,27 @@ REST = "..."  # in a mapping of tensors: all others, as they are where nothing i
 _REST_IS = f"'{REST}' stands for all that are not named: write `{REST}: true`"
 
 
+# What is computed of a tensor behind the signature, so that less of it is written; see `OutputColumn._agreed_shape`.
+RANKINGS, SINGLES = ("argmax", "top_k"), ("at", "cast", "round", "above")
+SHAPES = (*RANKINGS, *SINGLES)
+
+
 class OutputColumn(Section):
-    """The column one output tensor becomes. Omitted `column`: the name of the tensor."""
+    """The column one output tensor becomes. Omitted `column`: the name of the tensor.
+
+    With one of `SHAPES` it holds what is computed of the tensor, which may then become several columns.
+    """
 
     column: str | None = None
-    of: str | None = None  # the tensor, where the key names the column; None in a job that was read
+    of: str | None = None  # the tensor, where the key names the column; in a job that was read, of what is shaped
+    argmax: bool = False  # the place of the largest value of the last dimension, or its label
+    top_k: Rows | None = None  # so many of the largest values of the last dimension, with their places and labels
+    labels: Annotated[str, Field(min_length=1)] | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    # One value of the last dimension; or of each dimension of a row, then a row is one value.
+    at: Dimension | Annotated[tuple[Dimension, ...], Field(min_length=1)] | None = None
+    cast: Literal["float16", "float32", "float64", "int8", "int16", "int32", "int64"] | None = None
+    round: Digits | None = None  # to so many decimal digits, before the cast
+    above: Threshold | None = None  # whether it is
     decode: Literal["utf-8"] | None = None  # text, although `output: {strings: binary}`
     # Of one row: where the signature leaves it open, or to keep a tensor of one value. (): the one value of a row.
     shape: tuple[Dimension, ...] | None = None
@@ -122,6 +138,31 @@ class OutputColumn(Section):
         if value is None or value is True:  # `probs: true` writes it as it is
             return {}
         return {"column": value} if isinstance(value, str) else value
+
+    @property
+    def shapes(self) -> tuple[str, ...]:
+        """The keys of `SHAPES` that are given."""
+        return tuple(name for name in SHAPES if getattr(self, name) not in (None, False))
+
+    @model_validator(mode="after")
+    def _agreed_shape(self) -> OutputColumn:
+        given, problems = self.shapes, list[str]()
+        values = [name for name in given if name in SINGLES]
+        if len(kinds := [*(name for name in given if name in RANKINGS), *values[:1]]) > 1:
+            problems.append(f"it is 'argmax', or 'top_k', or values that are picked and changed; found {_and(kinds)}")
+        if self.above is not None and (others := [name for name in given if name in ("cast", "round")]):
+            problems.append(f"'above' makes true or false, with nothing to change; found {_and(others)} beside it")
+        if self.labels is not None and not self.argmax and self.top_k is None:
+            problems.append("'labels' names what 'argmax' or 'top_k' found; neither is given")
+        if given and (others := [name for name in ("decode", "shape", "cut") if getattr(self, name) is not None]):
+            problems.append(f"{_and(others)} is for a tensor as it is; found beside {_and(given)}")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+def _and(names: Iterable[str]) -> str:
+    return " and ".join(repr(name) for name in names)
 
 
 def misplaced(section: str, name: str) -> str:
@@ -205,37 +246,57 @@ class Columns(Section):
     @field_validator("outputs")
     @classmethod
     def _by_tensor(cls, outputs: dict[str, OutputColumn] | None) -> dict[str, OutputColumn] | None:
-        """Under the names of tensors, also those that stood under the names of columns."""
+        """Under the names of tensors, also those that stood under the names of columns; shaped ones, of which a tensor
+        may have several, under the names of columns."""
         if outputs is None:
             return None
-        found: dict[str, OutputColumn] = {}
+        columns = {given.column or key for key, given in outputs.items() if given.shapes}
+        tensors, found = set[str](), dict[str, OutputColumn]()
         for key, given in outputs.items():
-            name, rule = key, given
-            if given.of is not None:
-                if given.column is not None:
-                    raise ValueError(
-                        f"output {key!r} has 'of', with which the key is the column, and 'column'; give one of them"
-                    )
-                name = given.of
-                rule = given.model_copy(update={"of": None, "column": None if key == name else key})
-            if name == REST and rule not in (OutputColumn(), OutputColumn(column=REST)):  # `--fetch ...` is the latter
+            tensor, column = given.of or key, key if given.of is not None else given.column
+            if given.of is not None and given.column is not None:
+                raise ValueError(
+                    f"output {key!r} has 'of', with which the key is the column, and 'column'; give one of them"
+                )
+            rule = given.model_copy(update={"of": None, "column": None if column == tensor else column})
+            if tensor == REST and rule not in (
+                OutputColumn(),
+                OutputColumn(column=REST),
+            ):  # `--fetch ...` is the latter
                 raise ValueError(_REST_IS)
+            if given.shapes:
+                name, rule = column or tensor, rule.model_copy(update={"of": tensor, "column": None})
+            elif tensor in tensors:
+                raise ValueError(
+                    f"tensor {tensor!r} is named twice in 'outputs'; it becomes one column, and others only if they"
+                    f" are shaped: {', '.join(SHAPES)}"
+                )
+            elif tensor in columns:  # what is shaped has the name
+                name, rule = column or tensor, rule.model_copy(update={"of": tensor, "column": None})
+            else:
+                name, rule = tensor, OutputColumn() if tensor == REST else rule
             if name in found:
-                raise ValueError(f"tensor {name!r} is named twice in 'outputs'; it becomes one column")
-            found[name] = OutputColumn() if name == REST else rule
+                raise ValueError(f"column {name!r} is named twice in 'outputs'; each column has a name of its own")
+            tensors |= set() if given.shapes else {tensor}
+            found[name] = rule
         return found
 
-    def written(self, outputs: Iterable[str]) -> dict[str, OutputColumn]:
-        """Output -> its rule, of those that become columns, in their order; names that `outputs` lack are included.
+    def written(self, outputs: Iterable[str]) -> list[tuple[str, OutputColumn]]:
+        """(Output, its rule), of what becomes columns, in their order; names that `outputs` lack are included.
+
+        Of one output there may be several, if they are shaped: their rules say `of`, and `column` is the column's.
 
         outputs: that the signature has.
         """
         if self.outputs is None:
-            return {name: OutputColumn() for name in outputs}
-        rules: dict[str, OutputColumn] = {}
+            return [(name, OutputColumn()) for name in outputs]
+        named = {rule.of or name for name, rule in self.outputs.items()}
+        rules: list[tuple[str, OutputColumn]] = []
         for name, rule in self.outputs.items():
             if name == REST:
-                rules |= {other: OutputColumn() for other in outputs if other not in self.outputs}
+                rules += [(other, OutputColumn()) for other in outputs if other not in named]
+            elif rule.of is not None:
+                rules.append((rule.of, rule.model_copy(update={"column": name})))
             else:
-                rules[name] = rule
+                rules.append((name, rule))
         return rules

@@ -82,5 +82,7 @@ Amount = Annotated[float, BeforeValidator(parse_number), Field(gt=0, le=2**53, s
 Units = Annotated[float, BeforeValidator(parse_number), Field(gt=0, le=100_000, strict=True)]  # of one machine
 Seconds = Annotated[float, BeforeValidator(parse_number), Field(gt=0, le=10**9, strict=True)]  # 30 years
 Dimension = Annotated[int, BeforeValidator(parse_number), Field(ge=0, le=MOST)]
+Digits = Annotated[int, BeforeValidator(parse_number), Field(ge=0, le=15, strict=True)]  # more than a float64 has
+Threshold = Annotated[float, BeforeValidator(parse_number), Field(strict=True)]
 ByteCount = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0, le=MOST, strict=True)]
 Budget = Annotated[int | str, BeforeValidator(parse_budget)]

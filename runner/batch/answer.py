@@ -16,6 +16,7 @@ import pyarrow as pa
 from jobs.errors import DataError
 from runner.binding.binding import Binding
 from runner.binding.fetching import OutputTarget, Target
+from runner.binding.shaping.target import ShapedTarget
 from runner.tensor import Array, Outputs, Strings, Tensor, values_of
 
 # Answers to one row may differ by this share of the largest number in them: other batch sizes take other kernels, and
@@ -88,6 +89,8 @@ def answers(
     for target in binding.outputs:
         if isinstance(target, OutputTarget):
             found[target.name] = [row_answer(outputs[target.name], place, target.dtype) for place in places]
+        elif isinstance(target, ShapedTarget):
+            found[target.name] = [shaped_answer(target, outputs, place) for place in places]
         elif batch is not None and (column := _column(target, outputs, binding.batch_rows, batch)) is not None:
             last = batch.num_rows - 1  # what a call is filled up with
             found[target.name] = [_listed(column[min(place, last)].as_py()) for place in places]
@@ -100,6 +103,12 @@ def row_answer(tensor: Tensor, place: int, dtype: str) -> Answer:
         width = len(tensor.values) // tensor.shape[0]
         return Answer(_objects(tensor.values.slice(place * width, width).to_pylist()), tensor.shape[1:])
     return Answer(values_of(tensor[place], dtype).reshape(-1), tensor.shape[1:])
+
+
+def shaped_answer(target: ShapedTarget, outputs: Outputs, place: int) -> Answer:
+    """The same of what was computed of an output."""
+    values = target.answer(outputs, place)
+    return Answer(values, values.shape)
 
 
 def _column(target: Target, outputs: Outputs, fixed: int | None, batch: pa.RecordBatch) -> pa.Array | None:

@@ -18,6 +18,7 @@ from jobs.errors import ModelCallError, ModelError
 from runner.batch.batches import Where
 from runner.binding.binding import Binding
 from runner.binding.fetching import OutputTarget, Target
+from runner.binding.shaping.target import ShapedTarget
 from runner.tensor import Array, Feeds, Outputs, Strings, Tensor, values_of
 
 # Of the largest number in an output: the same sums in another order differ by a millionth, a wrong row by much more.
@@ -63,7 +64,7 @@ class Comparison:
                 at, reason = self._refused(self._model, batch, error)
                 raise _different(where, rows, at, f"an answer, and uncompiled {reason}") from error
             for target in self._binding.outputs:
-                for name in target.fetches:
+                for name in target.compared if isinstance(target, ShapedTarget) else target.fetches:
                     found = self._difference(target, name, count, outputs[name], expected[name])
                     if found is not None:
                         raise _different(where, rows, found[0], f"for output '{name}' {found[1]}")
@@ -85,7 +86,7 @@ class Comparison:
     ) -> tuple[int, str] | None:
         """See `difference`. name: of one of the tensors of an output; count: how many rows are compared."""
         tolerance = _TOLERANCE_HALF if self._halves or target.dtype in _HALVES else TOLERANCE
-        if isinstance(target, OutputTarget):
+        if isinstance(target, OutputTarget | ShapedTarget):
             return difference(_first(compiled, count), _first(plain, count), target.dtype, tolerance)
         found = difference(
             compiled, plain, target.dtype, tolerance

@@ -113,7 +113,7 @@ def bind(
     problems.check(signature)
     return Binding(
         columns=wanted,
-        fetches=tuple(name for target in targets for name in target.fetches),
+        fetches=tuple(dict.fromkeys(name for target in targets for name in target.fetches)),
         output_schema=pa.schema(fields),
         batch_rows=batch_rows,
         inputs=tuple(inputs),
@@ -258,7 +258,7 @@ def _declared(columns: Columns, signature: Signature) -> int | None:
     That its answers follow the rows, and are no table of that size, shows the trial. One row a call is left to the job
     to say: an output of one row may as well be a sum over all.
     """
-    specs = [signature.outputs[name] for name in columns.written(signature.outputs) if name in signature.outputs]
+    specs = [signature.outputs[name] for name, _ in columns.written(signature.outputs) if name in signature.outputs]
     sizes = {spec.shape[0] if spec.shape and spec.encoding == "dense" else None for spec in specs}
     size = sizes.pop() if len(sizes) == 1 else None
     return size if size is not None and size > 1 else None
@@ -273,14 +273,17 @@ def _bind_outputs(
     if not rules:
         problems.add("MODEL_SIGNATURE", "the signature has no output; expected at least one to write")
     targets: list[Target] = []
-    for name, rule in rules.items():
-        if name not in signature.outputs:
-            problems.unknown("output", name, signature.outputs)
+    unknown = list(dict.fromkeys(name for name, _ in rules if name not in signature.outputs))
+    for name in unknown:
+        problems.unknown("output", name, signature.outputs)
+    for name, rule in rules:
+        if name in unknown:
             continue
         spec = signature.outputs[name]
         try:
             targets.append(target(spec, rule))
         except BindingError as error:
-            advice = "" if name in (columns.outputs or ()) else leave_out
-            problems.add(error.facts["code"], f"output {name!r} {spec}: {error.message}{advice}")
+            said = columns.outputs is not None and any(name in (key, own.of) for key, own in columns.outputs.items())
+            subject = f"output {name!r} {spec}" + (f" as {rule.column!r}" if rule.shapes else "")
+            problems.add(error.facts["code"], f"{subject}: {error.message}{'' if said else leave_out}")
     return targets

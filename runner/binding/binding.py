@@ -30,6 +30,7 @@ from runner.binding.naming import Lead, with_columns
 from runner.binding.nesting import peel
 from runner.binding.padding import PadSource
 from runner.binding.ragged import nan_lists
+from runner.binding.shaping.target import ShapedTarget, output_of
 from runner.binding.source import (
     ColumnSource,
     InputSource,
@@ -43,6 +44,7 @@ from runner.binding.source import (
     passes_nonfinite,
     within,
 )
+from runner.model.shaped import Shaped
 from runner.tensor import (
     Array,
     Feeds,
@@ -117,6 +119,17 @@ class Binding:
         """An estimate over the outputs, in Arrow: open dimensions count as 64 values, strings as 64 bytes."""
         return sum(output.bytes_per_row() for output in self.outputs)
 
+    @property
+    def shaped(self) -> dict[str, Shaped]:
+        """What is computed behind the signature, by the name that is fetched."""
+        targets = [target for target in self.outputs if isinstance(target, ShapedTarget)]
+        return {shaped.name: shaped for target in targets for shaped in target.shaped.values()}
+
+    @property
+    def written(self) -> list[str]:
+        """The outputs of the signature of which columns are made, each once."""
+        return list(dict.fromkeys(map(output_of, self.outputs)))
+
     def feed(self, batch: pa.RecordBatch) -> Feeds:
         """Turn one record batch into the model's named inputs.
 
@@ -178,12 +191,14 @@ class Binding:
 
     def nan_rows(self, outputs: Outputs, fetched: pa.RecordBatch) -> npt.NDArray[np.bool_] | None:
         """(rows,) where one of the outputs holds a NaN; None: nowhere. fetched: what `fetch` made of `outputs`."""
-        masks = [
-            target.nan_rows(outputs[target.name], fetched.num_rows)
-            if isinstance(target, OutputTarget)
-            else nan_lists(fetched.column(target.field.name))
-            for target in self.outputs
-        ]
+        masks: list[Array | None] = []
+        for target in self.outputs:
+            if isinstance(target, OutputTarget):
+                masks.append(target.nan_rows(outputs[target.name], fetched.num_rows))
+            elif isinstance(target, ShapedTarget):
+                masks.append(target.nan_rows(outputs, fetched.num_rows))
+            else:
+                masks.append(nan_lists(fetched.column(target.field.name)))
         nans = [mask for mask in masks if mask is not None]
         return np.logical_or.reduce(nans) if nans else None
 
@@ -272,6 +287,8 @@ class Binding:
                 tensor = outputs[target.name]
                 mask = None if isinstance(tensor, Strings) else nonfinite(tensor[at], target.dtype)
                 found |= False if mask is None else rows_of(mask)
+            elif isinstance(target, ShapedTarget):
+                found |= target.odd_rows(outputs, at)
             elif (mask := nan_lists(fetched.column(target.field.name).take(as_arrow(at)), infinite=True)) is not None:
                 found |= mask
         return found
@@ -365,10 +382,10 @@ class Binding:
             described = default if bound.source is None else bound.source.describe()
             rows.append({"role": "input", "tensor": bound.name, **_shape(bound.dtype, bound.shape), **described})
         for target in self.outputs:
-            described = {"column": target.field.name, "type": type_text(target.field.type), "note": ""}
-            rows.append(
-                {"role": "output", "tensor": target.name, **_shape(target.dtype, (None, *target.row)), **described}
-            )
+            note = target.note if isinstance(target, ShapedTarget) else ""
+            described = {"column": target.field.name, "type": type_text(target.field.type), "note": note}
+            tensor, shape = output_of(target), _shape(target.dtype, (None, *target.row))
+            rows.append({"role": "output", "tensor": tensor, **shape, **described})
         for name, column in self.kept.items():
             note = "" if name == column else f"the column {column!r}"
             described = {"column": name, "type": type_text(self.output_schema.field(name).type), "note": note}

@@ -30,6 +30,7 @@ from runner.binding.naming import count
 from runner.binding.nesting import peel
 from runner.binding.padding import PadSource, cut_target, pad_source
 from runner.binding.ragged import RaggedSource, ragged_source, ragged_target
+from runner.binding.shaping.target import shaped_target
 from runner.binding.source import InputSource
 from runner.binding.sparse import SparseSource, sparse_source, sparse_target
 from runner.model.signature import Signature, TensorSpec
@@ -81,7 +82,10 @@ def target_of(
     padded: Mapping[str, PadSource],
     rules: Rules,
 ) -> Target:
-    """See `fetching.output_target`; also of ragged and sparse outputs, and those that follow a padded input."""
+    """See `fetching.output_target`; also of ragged and sparse outputs, those that follow a padded input, and what is
+    computed of one."""
+    if rule.shapes:
+        return shaped_target(spec, rule, batch_rows, tensor_encoding, rules)
     if rule.cut is not None:
         if rule.cut not in padded:
             expected = f"expected an input with 'pad'; there is {one_of(list(padded), rule.cut)}"

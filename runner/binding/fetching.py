@@ -76,7 +76,7 @@ def output_field(
     if row_shape is None or spec.dtype not in NATURAL or spec.encoding != "dense":
         return None
     value = pa.string() if (decode or rules.text) and spec.dtype == "string" else NATURAL[spec.dtype]
-    arrow, metadata = _lists(value, row_shape), None
+    arrow, metadata = nested(value, row_shape), None
     if row_shape and pa.types.is_primitive(value):
         # Beside a dimension of 0 the length of the bytes would not tell an unknown one.
         if tensor_encoding == "binary" and row_shape.count(None) <= (0 not in row_shape):
@@ -194,14 +194,14 @@ class OutputTarget:
         raises:  DataError MODEL_BATCH, MODEL_OUTPUT or ROW_UTF8.
         cost:    none for numbers; bool, complex, bfloat16 and numbers of less than 8 bits are copied, float8 too.
         """
-        self._check(tensor, fed)
+        self.check(tensor, fed)
         shape = (rows,) if self.single else (rows, *tensor.shape[1:])
         if isinstance(tensor, Strings):
-            return self._wrapped(self._text(tensor.values.slice(0, math.prod(shape)), rows), self.field.type, shape)
+            return self.wrapped(self._text(tensor.values.slice(0, math.prod(shape)), rows), self.field.type, shape)
         kept = np.ascontiguousarray(tensor[:rows])  # kept: (rows, *tensor.shape[1:])
         if pa.types.is_binary(self.field.type) or pa.types.is_fixed_size_binary(self.field.type):
             return self._binary(kept)
-        return self._wrapped(_leaves(kept.reshape(-1), self.dtype), self.field.type, shape)
+        return self.wrapped(_leaves(kept.reshape(-1), self.dtype), self.field.type, shape)
 
     def nan_rows(self, tensor: Tensor, rows: int) -> Array | None:
         """(rows,) where the first `rows` rows hold a NaN; None: nowhere. cost: one pass where there is none."""
@@ -224,7 +224,14 @@ class OutputTarget:
         """An estimate: open dimensions and strings count as 64."""
         return _row_bytes(self.dtype, tuple(GUESS if size is None else size for size in self.row))
 
-    def _check(self, tensor: Tensor, fed: int) -> None:
+    def leaves(self, tensor: Tensor, fed: int, rows: int) -> pa.Array:
+        """The numbers of the first `rows` rows, one after another, of their Arrow type. Otherwise as `fetch`."""
+        self.check(tensor, fed)
+        assert not isinstance(tensor, Strings)
+        return _leaves(np.ascontiguousarray(tensor[:rows]).reshape(-1), self.dtype)
+
+    def check(self, tensor: Tensor, fed: int) -> None:
+        """raises: DataError MODEL_BATCH or MODEL_OUTPUT where it is not (fed, *row)."""
         expected = tensor_text(self.dtype, (None, *self.row))
         if isinstance(tensor, Strings) != (self.dtype == "string"):
             raise self.refusal("MODEL_OUTPUT", f"it is {_dtype_text(tensor)}; the signature promised {expected}")
@@ -274,14 +281,17 @@ class OutputTarget:
             self.field.type, len(kept), [None, self._offsets(len(kept), values[:1].nbytes), data]
         )
 
-    def _wrapped(self, values: pa.Array, arrow: pa.DataType, shape: tuple[int, ...]) -> pa.Array:
-        """The flat `values` under the list levels of `arrow`. shape: (lists, their dimensions...)"""
+    def wrapped(self, values: pa.Array, arrow: pa.DataType, shape: tuple[int, ...]) -> pa.Array:
+        """The flat `values` under the list levels of `arrow`. shape: (lists, their dimensions...)
+
+        raises: DataError where they are too many for a column.
+        """
         if isinstance(arrow, pa.BaseExtensionType):
             flat = (shape[0], math.prod(shape[1:]))
-            return pa.ExtensionArray.from_storage(arrow, self._wrapped(values, arrow.storage_type, flat))
+            return pa.ExtensionArray.from_storage(arrow, self.wrapped(values, arrow.storage_type, flat))
         if len(shape) == 1:
             return values
-        inner = self._wrapped(values, arrow.value_type, (shape[0] * shape[1], *shape[2:]))
+        inner = self.wrapped(values, arrow.value_type, (shape[0] * shape[1], *shape[2:]))
         buffers = [None] if pa.types.is_fixed_size_list(arrow) else [None, self._offsets(shape[0], shape[1])]
         return pa.Array.from_buffers(arrow, shape[0], buffers, children=[inner])
 
@@ -299,7 +309,8 @@ class OutputTarget:
         return DataError(message, code=code, column=self.field.name, **facts)
 
 
-def _lists(value: pa.DataType, row: Row) -> pa.DataType:
+def nested(value: pa.DataType, row: Row) -> pa.DataType:
+    """Lists of values, one level for each dimension of a row."""
     for size in reversed(row):
         element = pa.field("item", value, nullable=False)
         value = pa.list_(element) if size is None else pa.list_(element, size)

@@ -16,7 +16,7 @@ import itertools
 import os
 import sys
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -365,9 +365,7 @@ class Session:
         index = int(index_text) if index_text.isdecimal() else 0
         if not operation or index >= tf.TF_OperationNumOutputs(operation):
             return None
-        number = tf.TF_OperationOutputType(_Output(operation, index))
-        dtype = DTYPE_NAMES.get(number - _REFERENCE if number > _REFERENCE else number)
-        return GraphTensor(operation, index, dtype if dtype in DTYPES else None)
+        return self._output(operation, index)
 
     def behind(self, tensor: GraphTensor, name: str) -> GraphTensor:
         """A new tensor in the graph, equal to `tensor`: an Identity called `name`. To be made before the first `run`.
@@ -381,6 +379,31 @@ class Session:
         with _checked() as status:
             operation = tf.TF_FinishOperation(operation, status)
         return GraphTensor(operation, 0, tensor.dtype)
+
+    def node(
+        self, kind: str, name: str, inputs: Sequence[GraphTensor], attributes: Mapping[str, bytes]
+    ) -> list[GraphTensor]:
+        """The outputs of a new operation in the graph. To be made before the first `run`.
+
+        attributes: name -> a serialized AttrValue, of those that do not follow from the inputs.
+        raises:     StatusError where TensorFlow has no such operation.
+        """
+        tf = library()
+        operation = tf.TF_NewOperation(self._graph.address, kind.encode(), name.encode())
+        for tensor in inputs:
+            tf.TF_AddInput(operation, tensor.output)
+        for attribute, content in attributes.items():
+            with _checked() as status:
+                tf.TF_SetAttrValueProto(operation, attribute.encode(), content, len(content), status)
+        tf.TF_SetAttrBool(operation, b"_XlaCompile", 0)  # or `global_jit_level` compiles it: NaN and ties would differ
+        with _checked() as status:
+            operation = tf.TF_FinishOperation(operation, status)
+        return [self._output(operation, index) for index in range(tf.TF_OperationNumOutputs(operation))]
+
+    def _output(self, operation: int, index: int) -> GraphTensor:
+        number = library().TF_OperationOutputType(_Output(operation, index))
+        dtype = DTYPE_NAMES.get(number - _REFERENCE if number > _REFERENCE else number)
+        return GraphTensor(operation, index, dtype if dtype in DTYPES else None)
 
     def compiled(self, tensors: Sequence[GraphTensor]) -> list[GraphTensor]:
         """The same outputs of a twin of their call, which XLA compiles whole, or refuses. Before the first `run`.

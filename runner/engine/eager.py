@@ -19,6 +19,7 @@ from jobs.errors import ModelError, one_of
 from runner.engine import EngineOptions
 from runner.engine.feeds import complete_feeds, fetched, supported
 from runner.engine.op_package import libraries
+from runner.engine.shaping import computed, ways
 from runner.engine.status import (
     StatusError,
     call_error,
@@ -28,7 +29,7 @@ from runner.engine.status import (
     shorten,
 )
 from runner.model.signature import Signature, TensorSpec, dense
-from runner.tensor import DTYPES, NARROW, Feeds, Outputs, Strings, Tensor
+from runner.tensor import DTYPES, NARROW, Array, Feeds, Outputs, Strings, Tensor
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # as in capi.library: read when TensorFlow's library opens
 
@@ -78,6 +79,9 @@ class EagerEngine:
             for name, spec in self._composite.items():
                 values = tf.nest.flatten(results[name], expand_composites=True)
                 results |= zip((part.name for part in spec.parts), values, strict=False)
+            shapes = self._signature.shaped
+            for shaped in ways(shapes[spec.name] for spec in wanted if spec.name in shapes):
+                results |= computed(_Calls(), results[shaped[0].of], shaped)
             return {spec.name: _taken(results[spec.name], spec) for spec in wanted}
         except tf.errors.OpError as error:
             status = StatusError(error.error_code, error.message)
@@ -91,6 +95,17 @@ class EagerEngine:
     def close(self) -> None:
         """Let go of the model; calls in progress finish."""
         self._loaded = None
+
+
+class _Calls:
+    """See `runner.engine.shaping.Ops`: TensorFlow's ops, called one by one."""
+
+    def op(self, kind: str, inputs: Mapping[str, Any], attributes: Mapping[str, int | str]) -> list[Any]:
+        found = getattr(tf.raw_ops, kind)(**inputs, **attributes)
+        return list(found) if isinstance(found, tuple) else [found]
+
+    def constant(self, dtype: str, values: Array) -> Any:
+        return tf.constant(values, dtype)
 
 
 def _configure(options: EngineOptions) -> None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 from jobs.errors import ModelError, RunnerError
 from runner.engine import EngineOptions
 from runner.engine.capi import GraphTensor, Session, load_ops
 from runner.engine.feeds import complete_feeds, fetched, supported
 from runner.engine.op_package import libraries
+from runner.engine.shaping import computed, ways
 from runner.engine.status import (
     LACKS_STATE,
     RUN_EAGER,
@@ -25,7 +27,8 @@ from runner.engine.status import (
 )
 from runner.model.signature import Signature, TensorSpec, dense
 from runner.proto.runtime_pb2 import ConfigProto, DeviceStepStats
-from runner.tensor import Feeds, Outputs, Tensor
+from runner.proto.saved_model_pb2 import AttrValue, DataType, TensorProto, TensorShapeProto
+from runner.tensor import DTYPES, Array, Feeds, Outputs, Tensor
 
 _ON, _OFF = 1, 2  # RewriterConfig.Toggle
 _DEVICE = re.compile(r"/device:(CPU|GPU):\d+$")
@@ -59,6 +62,7 @@ class SessionEngine:
         self._signature = signature = dense(signature)
         inputs = [supported(spec, signature, self._path) for spec in signature.inputs.values()]
         outputs = [spec for spec in signature.outputs.values() if spec.encoding == "dense"]
+        outputs = [spec for spec in outputs if spec.name not in signature.shaped]
         for library in libraries(options.model):
             load_ops(library)
         try:
@@ -78,6 +82,21 @@ class SessionEngine:
             spec.name: session.behind(tensor, f"savedmodel_runner/output_{number}")
             for number, (spec, tensor) in enumerate(zip(outputs, tensors, strict=True))
         }
+        self._shape(session)
+
+    def _shape(self, session: Session) -> None:
+        """Add to the graph what is computed behind the signature."""
+        nodes = _Nodes(session)
+        for shaped in ways(self._signature.shaped.values()):
+            of = shaped[0].of
+            if of not in self._outputs:
+                self._lacking |= {one.name: self._lacking[of] for one in shaped}
+                continue
+            try:
+                self._outputs |= computed(nodes, self._outputs[of], shaped)
+            except StatusError as error:
+                what = f"cannot compute {shaped[0].how} of output {of!r} of model {self._path!r}"
+                raise ModelError(f"{what}: {error.code}: {error.reason}") from error
 
     def _found(self, session: Session, spec: TensorSpec) -> GraphTensor | ModelError:
         """The tensor of an output, or why there is none: that matters where it is fetched."""
@@ -147,6 +166,36 @@ class SessionEngine:
         session, self._session = self._session, None
         if session is not None:
             session.cancel()
+
+
+class _Nodes:
+    """See `runner.engine.shaping.Ops`: new nodes of a graph."""
+
+    def __init__(self, session: Session) -> None:
+        self._session, self._count = session, 0
+
+    def op(
+        self, kind: str, inputs: Mapping[str, GraphTensor], attributes: Mapping[str, int | str]
+    ) -> list[GraphTensor]:
+        values = {
+            name: AttrValue(type=_data_type(value)) if isinstance(value, str) else AttrValue(i=value)
+            for name, value in attributes.items()
+        }
+        return self._added(kind, list(inputs.values()), values)
+
+    def constant(self, dtype: str, values: Array) -> GraphTensor:
+        number, shape = _data_type(dtype), TensorShapeProto(dim=[TensorShapeProto.Dim(size=n) for n in values.shape])
+        content = TensorProto(dtype=number, tensor_shape=shape, tensor_content=values.tobytes())
+        return self._added("Const", [], {"dtype": AttrValue(type=number), "value": AttrValue(tensor=content)})[0]
+
+    def _added(self, kind: str, inputs: Sequence[GraphTensor], values: Mapping[str, AttrValue]) -> list[GraphTensor]:
+        self._count += 1
+        attributes = {name: value.SerializeToString() for name, value in values.items()}
+        return self._session.node(kind, f"savedmodel_runner/shaped_{self._count}", inputs, attributes)
+
+
+def _data_type(dtype: str) -> DataType:
+    return cast(DataType, DTYPES[dtype][0])
 
 
 def session_config(options: EngineOptions) -> bytes:

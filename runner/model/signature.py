@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from jobs import notebook
 from jobs.errors import ModelError, offenders, one_of
+from runner.model.shaped import Shaped
 from runner.tensor import Tensor, tensor_text
 
 if TYPE_CHECKING:
@@ -54,10 +55,13 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Signature:
+    """shaped: what engines compute behind it, by the name under which it is fetched; of outputs that are dense."""
+
     name: str
     method: str  # 'tensorflow/serving/predict', ...
     inputs: dict[str, TensorSpec]  # sorted by name
     outputs: dict[str, TensorSpec]
+    shaped: Mapping[str, Shaped] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """'embed'('ids': int64[?, 128]) -> 'vector': float32[?, 8]"""
@@ -77,7 +81,8 @@ def corrections(signature: Signature) -> list[str]:
 
 
 def dense(signature: Signature) -> Signature:
-    """The signature as engines call it: in the place of a ragged or sparse tensor its parts, under their own names.
+    """The signature as engines call it: in the place of a ragged or sparse tensor its parts, under their own names; and
+    beside the outputs what is computed of them.
 
     source: the names are those of TensorFlow's Python loader (load_v1_in_v2.py).
     """
@@ -86,7 +91,8 @@ def dense(signature: Signature) -> Signature:
         whole = ((spec,) if spec.encoding in ("dense", "composite") else spec.parts for spec in specs.values())
         return {part.name: part for specs in whole for part in specs}
 
-    return replace(signature, inputs=parts(signature.inputs), outputs=parts(signature.outputs))
+    shaped = {name: TensorSpec(name, one.dtype, (None, *one.row), "") for name, one in signature.shaped.items()}
+    return replace(signature, inputs=parts(signature.inputs), outputs=parts(signature.outputs) | shaped)
 
 
 @dataclass(frozen=True)

@@ -121,8 +121,7 @@ class Preflight:
     @property
     def left_out(self) -> tuple[str, ...]:
         """The outputs of the signature that are not written."""
-        written = {target.name for target in self.binding.outputs}
-        return tuple(name for name in self.signature.outputs if name not in written)
+        return tuple(name for name in self.signature.outputs if name not in self.binding.written)
 
     @property
     def planned(self) -> PlannedModel:
@@ -184,7 +183,7 @@ class Preflight:
         return WorkerSpec(
             model=self.planned,
             tags=self.metagraph.tags,
-            signature=self.signature,
+            signature=replace(self.signature, shaped=self.binding.shaped),
             engine=self.job.model.engine,
             options=self.options,
             input=self.job.input,
@@ -288,10 +287,10 @@ def examine(job: Job, cache: CacheSettings | None = None) -> Examined:
         idle=(*trust.idle(programs), *packages.notes),
     )
     tried = scanned.repeatable
-    assumed = with_shapes(signature, dict.fromkeys(open_ranks(job.columns, signature) if tried else [], (None,)))
+    assumed = with_shapes(signature, open_ranks(job.columns, signature) if tried else {})
     binding = bound_first(job, assumed, source, store, files, tried)
-    require_fed(program, signature, [target.name for target in binding.outputs], model.url)
-    flow = Flow(program, program.output_tensors(signature.name, [target.name for target in binding.outputs]))
+    require_fed(program, signature, binding.written, model.url)
+    flow = Flow(program, program.output_tensors(signature.name, binding.written))
     spans = {name: Span(found.lowest, found.highest, found.table) for name, found in lookups(flow, signature).items()}
     changed = compiled(flow, signature, binding.within(spans).spanned) if options.xla else None
     scanned = replace(scanned, spans=spans, compiled=changed)

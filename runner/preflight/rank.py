@@ -31,15 +31,15 @@ _LOADER = f"{load_model.__module__}:{load_model.__name__}"
 Shape = tuple[int | None, ...]
 
 
-def open_ranks(columns: Columns, signature: Signature) -> list[str]:
-    """The outputs that the job wants, of a rank that neither signature nor job say."""
-    rules = columns.written(signature.outputs)
-    return [
-        name
-        for name, spec in signature.outputs.items()
-        if spec.encoding == "dense" and spec.shape is None
-        if name in rules and rules[name].shape is None
-    ]
+def open_ranks(columns: Columns, signature: Signature) -> dict[str, Shape]:
+    """The outputs that the job wants, of a rank that neither signature nor job say; with one that it could be."""
+    found: dict[str, Shape] = {}
+    for name, rule in columns.written(signature.outputs):
+        spec = signature.outputs.get(name)
+        if spec is not None and spec.encoding == "dense" and spec.shape is None and rule.shape is None:
+            places = len(rule.at) if isinstance(rule.at, tuple) else int(bool(rule.shapes))
+            found[name] = max(found.get(name, ()), (None,) * (1 + places), key=len)
+    return {name: found[name] for name in signature.outputs if name in found}
 
 
 def with_shapes(signature: Signature, shapes: Mapping[str, Shape]) -> Signature:
@@ -57,10 +57,11 @@ def settled(
     raises: BindingError where they are not found.
     cost:   where a rank is open, the model is loaded once and called five times.
     """
-    names = open_ranks(job.columns, signature)
+    open_ones = open_ranks(job.columns, signature)
+    names = list(open_ones)
     if not names:
         return signature, ()
-    assumed = with_shapes(signature, dict.fromkeys(names, (None,)))
+    assumed = with_shapes(signature, open_ones)
     binding = bind(job.columns, schema, assumed, job.output.tensor_encoding, job.model.batch)
     piece = sample_slice(files, signature)
     rows = None if piece is None else read_rows(job.input, schema, binding, piece, _TAKEN)

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from jobs.errors import RunnerError
-from runner.batch.answer import REPEATED, Answer, row_answer
+from runner.batch.answer import REPEATED, Answer, row_answer, shaped_answer
 from runner.binding.binding import BoundInput
 from runner.binding.composite import PartsSource
 from runner.binding.fetching import OutputTarget
+from runner.binding.shaping.target import ShapedTarget
 from runner.tensor import FLOATS, Array, Feeds, Strings, bits_of, natural, nonfinite
 from runner.worker.trial.subject import Subject
 
@@ -36,7 +37,7 @@ class NanTrial:
     def __init__(self, subject: Subject) -> None:
         self._engine, self._binding, self._sample = subject.engine, subject.binding, subject.sample
         self._most = subject.batch_rows
-        self._plain = [target for target in subject.binding.outputs if isinstance(target, OutputTarget)]
+        self._plain = [target for target in subject.binding.outputs if isinstance(target, OutputTarget | ShapedTarget)]
 
     def unseen(self) -> dict[str, tuple[list[str], bool]]:
         """Input -> the outputs that a NaN in it does not reach, and whether one shows in no output at all.
@@ -83,7 +84,12 @@ class NanTrial:
             half = len(probes) // 2
             return [*self._called(probes[:half]), *self._called(probes[half:])] if half else [None]
         return [
-            {target.name: row_answer(outputs[target.name], place, target.dtype) for target in self._plain}
+            {
+                target.name: row_answer(outputs[target.name], place, target.dtype)
+                if isinstance(target, OutputTarget)
+                else shaped_answer(target, outputs, place)
+                for target in self._plain
+            }
             for place in range(len(probes))
         ]
 

@@ -9,22 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import Any
 
 import pyarrow as pa
 
-from connectors.formats.base import RowGroupReader
-from connectors.formats.registry import format_of, make_source
+from connectors.formats.base import RowGroupReader, Source
+from connectors.formats.registry import format_of, infer_examples, make_source, source_of
 from connectors.output.directory import OutputDirectory
 from connectors.output.layout import SUCCESS
 from connectors.output.reject import Rejected
 from connectors.output.verification import read_plan
-from connectors.store.store import Store
+from connectors.store.store import FileStat, Store
 from jobs.attempt import InputSlice, Receipt
 from jobs.errors import OutputError
-from jobs.format import DEFAULT_FORMAT
+from jobs.format import DEFAULT_FORMAT, EXAMPLES_FORMAT
 from jobs.plan import Plan, RowGroup
+from jobs.section.input import Input
 from jobs.section.output import Output
 
 
@@ -60,10 +62,7 @@ class Rows:
                 f"cannot read the rows of '{self.store.url}': none of its {len(self.plan.shards):,} shards is done yet;"
                 " wait for the first one"
             )
-        stat = self.store.stat(self.receipts[0].part)
-        if stat is None:
-            raise self._gone(self.receipts[0].part)
-        return make_source(self.format).schema(self.store, stat)
+        return self._source.schema(self.store, self._part(self.receipts[0].part))
 
     def tables(self, columns: Sequence[str]) -> Iterator[tuple[int, int, pa.Table]]:
         """The shard, the first row in its part, and the rows: for each row group of each part.
@@ -115,18 +114,27 @@ class Rows:
     @contextmanager
     def _opened(self, name: str, columns: Sequence[str]) -> Iterator[tuple[RowGroupReader, list[int]]]:
         """A part, and at which of its rows each row group begins; behind them how many it has."""
-        stat = self.store.stat(name)
-        if stat is None:
-            raise self._gone(name)
-        source = make_source(self.format)
+        stat, source = self._part(name), self._source
         file, _ = source.inspect(self.store, stat, columns)
         groups = tuple(group.rows for group in file.row_groups)
         whole = InputSlice(0, stat.url, stat.size, stat.version, 0, groups)
         with source.open(self.store, whole, columns) as reader:
             yield reader, [0, *accumulate(groups)]
 
-    def _gone(self, name: str) -> OutputError:
-        return OutputError(f"cannot read the part '{self.store.child(name)}': it is gone; see 'runner verify'")
+    @cached_property
+    def _source(self) -> Source:
+        """Where the format has no types, they are those of the first rows."""
+        filled = [receipt for receipt in self.receipts if receipt.rows_out][:1]
+        if self.format != EXAMPLES_FORMAT or not filled:
+            return make_source(self.format)
+        examples = infer_examples(self.format, self.store, [self._part(filled[0].part)])
+        return source_of(Input(url=self.store.url, format=EXAMPLES_FORMAT, examples=examples))
+
+    def _part(self, name: str) -> FileStat:
+        stat = self.store.stat(name)
+        if stat is None:
+            raise OutputError(f"cannot read the part '{self.store.child(name)}': it is gone; see 'runner verify'")
+        return stat
 
 
 def read_rows(output: Output) -> Rows:

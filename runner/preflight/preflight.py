@@ -62,6 +62,7 @@ from runner.scan.compiled import Compiled, compiled
 from runner.scan.effects import Effects, effects
 from runner.scan.flow import Flow
 from runner.scan.lookups import lookups
+from runner.scan.module import Module, modules, require_platform
 from runner.scan.program import read_programs
 from runner.scan.swallow import swallowing
 from runner.scan.trust import Trust, require_trust
@@ -79,6 +80,7 @@ class Scanned:
     spans:      of inputs that are places in a table.
     compiled:   what XLA changes; None where the job does not compile.
     idle:       sentences about trust and packages that let nothing through.
+    modules:    programs behind the outputs that are compiled for each shape that they are called with.
     """
 
     trusted: tuple[str, ...]
@@ -88,6 +90,7 @@ class Scanned:
     spans: Mapping[str, Span] = field(default_factory=dict)
     compiled: Compiled | None = None
     idle: tuple[str, ...] = ()
+    modules: tuple[Module, ...] = ()
 
     @property
     def repeatable(self) -> bool:
@@ -289,11 +292,14 @@ def examine(job: Job, cache: CacheSettings | None = None) -> Examined:
     tried = scanned.repeatable
     assumed = with_shapes(signature, open_ranks(job.columns, signature) if tried else {})
     binding = bound_first(job, assumed, source, store, files, tried)
-    require_fed(program, signature, binding.written, model.url)
-    flow = Flow(program, program.output_tensors(signature.name, binding.written))
+    outputs = binding.written
+    require_fed(program, signature, outputs, model.url)
+    inner = modules(program, signature.name, outputs if job.model.engine == "session" else None)  # eager runs it all
+    require_platform(inner, job.workers.gpus, signature.name, model.url)
+    flow = Flow(program, program.output_tensors(signature.name, outputs))
     spans = {name: Span(found.lowest, found.highest, found.table) for name, found in lookups(flow, signature).items()}
     changed = compiled(flow, signature, binding.within(spans).spanned) if options.xla else None
-    scanned = replace(scanned, spans=spans, compiled=changed)
+    scanned = replace(scanned, spans=spans, compiled=changed, modules=inner)
     columns = binding.columns
     return Examined(job, model, metagraph, signature, source, store, files, columns, cache, options, scanned, inputs)
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from runner.scan.program import Program
+from runner.scan import module
+from runner.scan.program import Program, Reach
 
 _WRITES = (
     *("Assign", "Assign*VariableOp", "AssignAdd", "AssignSub", "CountUpTo", "ResourceCountUpTo", "StridedSliceAssign"),
@@ -56,11 +57,20 @@ class Effects:
 
 def effects(program: Program, signature: str) -> Effects:
     """What the nodes behind a signature do, in its graph and all functions that it calls."""
-    ops = sorted(program.ops(program.behind(signature)))
+    reach = program.behind(signature)
+    ops = sorted(program.ops(reach))
     return Effects(
         writes=tuple(op for op in ops if _is(op, _WRITES, _NOT_WRITES)),
-        draws=tuple(op for op in ops if _is(op, _DRAWS, _NOT_DRAWS)),
+        draws=tuple(
+            op for op in ops if _is(op, _DRAWS, _NOT_DRAWS) or (op == module.OP and _draws_inside(program, reach))
+        ),
     )
+
+
+def _draws_inside(program: Program, reach: Reach) -> bool:
+    """Whether a program that a node holds draws random numbers."""
+    nodes = (at for at in program.nodes() if at[1].op == module.OP and at in reach)
+    return any(module.module(*at).draws for at in nodes)
 
 
 def _is(op: str, patterns: tuple[str, ...], exceptions: tuple[str, ...]) -> bool:

@@ -20,6 +20,7 @@ from jobs.errors import ModelError, offenders
 from runner.model.signature import HIDDEN_SIGNATURES
 from runner.model.tensor_proto import packed_strings
 from runner.proto.saved_model_pb2 import AttrEntry, AttrValue, GraphDef, NodeDef, TensorProto
+from runner.scan import module
 from runner.scan.ops import registry
 from runner.scan.package_reads import FOLDER_READERS, reads_assets
 from runner.scan.packages import advice, holders
@@ -80,7 +81,7 @@ _REFUSED = {
     "sends tensors to a file or an address": ("Debug*", "Copy", "CopyHost"),
     "changes how TensorFlow reaches files": ("FileSystemSetConfiguration",),
     "runs a program that cannot be looked into": (
-        *("XlaCallModule", "XlaCustomCall*", "XlaLaunch*", "XlaHostCompute", "MlirPassthroughOp", "TPU*"),
+        *("XlaCustomCall*", "XlaLaunch*", "XlaHostCompute", "MlirPassthroughOp", "TPU*"),
     ),
     "ends the process": ("Abort",),
 }
@@ -229,6 +230,8 @@ def _refusal(program: Program, place: Place, node: NodeDef, reaches: dict[str, R
     if op in _SCHEMA_READERS:
         sources = [each.value.s for each in node.attr if each.key == "descriptor_source"]
         return "" if all(not source or source.startswith(_SCHEMA_WITHIN) for source in sources) else "reads a file"
+    if op == module.OP:
+        return module.module(place, node).refusal()  # the functions that it may call are looked at themselves
     if op in program.functions and op not in registry().stateful:
         return ""  # a call: the nodes of the function are looked at themselves
     return _verdict(op)

@@ -30,6 +30,7 @@ from runner.scan.compiled import compiled
 from runner.scan.effects import effects
 from runner.scan.flow import Flow
 from runner.scan.lookups import lookups
+from runner.scan.module import modules, sentence
 from runner.scan.program import Program
 from runner.scan.trust import scan
 from runner.scan.unfed import unfed
@@ -104,6 +105,7 @@ def _behaviour(metagraph: MetaGraph, program: Program) -> dict[str, Any]:
         "refused_ops": sorted({finding.op for finding in scan([program])}),
         "warnings": [story for each in metagraph.signatures.values() for story in _warnings(program, each)],
         "looked_up": {name: looked_up(program, signature) for name, signature in metagraph.signatures.items()},
+        "modules": {name: [module.document() for module in modules(program, name)] for name in metagraph.signatures},
         "if_compiled": {name: if_compiled(program, signature) for name, signature in metagraph.signatures.items()},
     }
 
@@ -143,6 +145,7 @@ def _load_lines(program: Program | None) -> list[RenderableType]:
 def _warning_lines(program: Program | None, signature: Signature) -> list[RenderableType]:
     stories = _warnings(program, signature) if program else []
     notes = [f"'{name}': {places}" for name, places in looked_up(program, signature).items()] if program else []
+    notes += [said] if program and (said := sentence(modules(program, signature.name))) else []
     notes += [f"if {story}" for story in if_compiled(program, signature)] if program else []
     lines = [Text(printable(story), style="yellow") for story in stories] + [Text(printable(each)) for each in notes]
     return [Padding(line, (0, 0, 0, 4), expand=False) for line in lines]

@@ -14,6 +14,7 @@ from jobs.words import counted
 from runner.preflight.preflight import Preflight
 from runner.report.console import printable
 from runner.report.text import byte_count
+from runner.scan.module import sentence
 
 _KEPT_ROWS = 100  # of one type in succession; more become one row
 
@@ -44,6 +45,7 @@ def plan_document(ready: Preflight) -> dict[str, Any]:
         "decoded_bytes": plan.decoded_bytes,
         "shards": len(plan.shards),
         "batch_rows": ready.batch_rows,
+        "modules": [module.document() for module in ready.scanned.modules],
         "batching": None if ready.scanned.batching is None else ready.scanned.batching.document(),
         "output": ready.job.output.url,
         "not_written": list(ready.left_out),
@@ -72,6 +74,8 @@ def render_plan(ready: Preflight) -> Group:
     own = f"; {ready.scanned.batching.sentence()}" if ready.scanned.batching else ""
     rows = f"{'always' if ready.job.limits.reproducible else 'up to'} {counted(facts['batch_rows'], 'row')} a batch"
     head.add_row("work", f"{counted(facts['shards'], 'shard')}, {rows}{own}")
+    if compiled := sentence(ready.scanned.modules, ready.binding.batch_rows):
+        head.add_row("program", compiled)
     head.add_row("output", f"{facts['output']} ({ready.job.output.format}, {ready.job.output.compression})")
     if ready.left_out:
         head.add_row("not written", Text(", ".join(ready.left_out)))

@@ -5,6 +5,7 @@ Data and models are made once, below benchmarks/.cache. What imports TensorFlow 
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 CACHE = Path(__file__).parent / ".cache"
-FILES = 8
 
 Feeds = dict[str, Any]
 
@@ -34,6 +34,8 @@ class Workload:
     export:  writes the model into a folder, in a process of its own.
     feeds:   what a user's loop makes of a batch; also Ray Data's actor.
     mapping: `columns: inputs` of our job, where names alone do not do.
+    files:   of the input; uneven: they differ by up to a quarter, as files of a day do.
+    peers:   by default, see `peers.py`.
     """
 
     name: str
@@ -47,16 +49,19 @@ class Workload:
     feeds: Callable[[pa.RecordBatch], Feeds]
     mapping: Mapping[str, Any] | None = None
     tolerance: float = 1e-5
+    files: int = 8
+    uneven: bool = False
+    peers: tuple[str, ...] = ("plain", "raydata")
 
     def input(self, rows: int) -> Path:
-        """The folder with `rows` rows in 8 files; made if it is not there."""
+        """The folder with `rows` rows in files; made if it is not there."""
         folder = CACHE / f"{self.name}-{rows}"
         if (folder / "done").exists():
             return folder
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         random = np.random.default_rng(0)
-        for number, (first, stop) in enumerate(pairwise(np.linspace(0, rows, FILES + 1, dtype=np.int64).tolist())):
+        for number, (first, stop) in enumerate(pairwise(self._ends(rows))):
             writer = None
             for start in range(first, stop, self.row_group):
                 count = min(self.row_group, stop - start)
@@ -68,6 +73,12 @@ class Workload:
                 writer.close()
         (folder / "done").touch()
         return folder
+
+    def _ends(self, rows: int) -> list[int]:
+        """The first row of each file, and the end of the last."""
+        shares = np.random.default_rng(3).uniform(0.8, 1.0, self.files) if self.uneven else np.ones(self.files)
+        ends: list[int] = (np.concatenate([[0], np.cumsum(shares)]) / shares.sum() * rows).astype(np.int64).tolist()
+        return [*ends[:-1], rows]
 
     def model(self) -> Path:
         """The model's folder; exported if it is not there."""
@@ -245,6 +256,19 @@ def _sequence_feeds(batch: pa.RecordBatch) -> Feeds:
     return {"steps": padded}
 
 
+# jax
+
+
+def _export_keras_on_jax(folder: str) -> None:
+    os.environ["KERAS_BACKEND"] = "jax"
+    import keras
+
+    keras.utils.set_random_seed(7)
+    layers = [keras.layers.Dense(64, activation="relu"), keras.layers.Dense(1, activation="sigmoid", name="score")]
+    model = keras.Sequential([keras.Input((32,), name="features"), *layers])
+    model.export(folder, format="tf_saved_model", verbose=False)
+
+
 # example
 
 _EXAMPLES = 5_000  # distinct ones; rows repeat them in random order
@@ -329,6 +353,20 @@ WORKLOADS = {
             export=_export_mlp,
             feeds=_wide_feeds,
             mapping={"features": {"stack": "f*"}},
+        ),
+        Workload(
+            name="jax",
+            rows=902_326,
+            row_group=65_536,
+            batch_rows=65_536,  # of the hand-padded script 32,768: a file has no more; see `peers.py`
+            columns=("id", "features"),
+            outputs=("output_0",),
+            table=_vector_table,
+            export=_export_keras_on_jax,
+            feeds=lambda batch: {"features": fixed_lists(batch, "features", 32)},
+            files=40,
+            uneven=True,
+            peers=("plain", "padded"),
         ),
         Workload(
             name="image",

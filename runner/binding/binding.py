@@ -94,6 +94,7 @@ class Binding:
     output_schema: kept columns first, in the order of the job, then the outputs.
     kept:          name in the output -> the column.
     batch_rows:    the fixed batch dimension of the model, None: any number of rows.
+    padded:        that number is the job's choice, and not the model's.
     paths:         of what is fed, what is a field of a struct, or of a type that only its metadata states.
     narrowed:      kept columns that are floats in some files and integers in others -> the type of narrower floats that
                    the format of the output makes of them: integers that it does not hold are bad rows.
@@ -108,6 +109,7 @@ class Binding:
     kept: dict[str, str]
     paths: dict[str, Lead] = field(default_factory=dict)
     narrowed: dict[str, pa.DataType] = field(default_factory=dict)
+    padded: bool = False
 
     @property
     def kept_columns(self) -> list[str]:

@@ -58,6 +58,7 @@ class EngineOptions:
              eager engine cannot set it: its memory grows.
     model:   of the job.
     name:    what messages call the model; "": its folder.
+    compiles: XLA compiles it when it is called, whatever the job says.
     """
 
     threads: int
@@ -65,6 +66,7 @@ class EngineOptions:
     gpu_memory_fraction: float | None = None
     model: ModelOptions = field(default_factory=ModelOptions)
     name: str = ""
+    compiles: bool = False
 
 
 class Engine(Protocol):
@@ -116,7 +118,7 @@ def load(engine: str, path: str, tags: Sequence[str], signature: Signature, opti
 
     Where XLA compiles, XLA_FLAGS of this process is completed first: see `xla_flags`.
     """
-    if options.model.xla:
+    if options.model.xla or options.compiles:
         os.environ["XLA_FLAGS"] = xla_flags(os.environ.get("XLA_FLAGS", ""))
     module, _, name = ENGINES[engine].partition(":")
     loaded = cast(Engine, getattr(import_module(module), name)(path, tuple(tags), signature, options))

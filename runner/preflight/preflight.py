@@ -93,6 +93,16 @@ class Scanned:
     modules: tuple[Module, ...] = ()
 
     @property
+    def per_shape(self) -> bool:
+        """Whether a program behind the signature is compiled for each shape, whatever the job says."""
+        return bool(self.modules)
+
+    @property
+    def compiles(self) -> bool:
+        """Whether every other shape of what is fed is compiled anew."""
+        return self.per_shape or self.compiled is not None
+
+    @property
     def repeatable(self) -> bool:
         """Whether the same rows may be given to the model twice, be it to try it out."""
         return not (self.effects.writes or self.trusted)
@@ -213,6 +223,7 @@ class Preflight:
             limits=self.job.limits,
             max_rejected_rows=allowed(self.job.limits.max_rejected_rows, self.plan.rows),
             deciders=self.scanned.compiled.fed(self.signature) if self.scanned.compiled else (),
+            compiles=self.scanned.compiles,
         )
 
 
@@ -429,9 +440,9 @@ def _batched(examined: Examined, job: Job, binding: Binding, plan: Plan) -> tupl
     rows, most = _batch_rows(job, binding, plan)
     if binding.batch_rows is None and examined.scanned.batching is not None:
         rows = most = examined.scanned.batching.rows(most)
-    if binding.batch_rows is None and examined.options.xla:  # every other size of a batch would be compiled anew
+    if binding.batch_rows is None and examined.scanned.compiles:  # every other size of a batch would be compiled anew
         rows = most = min(rows, 1 << max(shard.rows - 1 for shard in plan.shards).bit_length())
-        binding = replace(binding, batch_rows=rows)
+        binding = replace(binding, batch_rows=rows, padded=True)
     return binding, rows, most
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import pyarrow as pa
@@ -24,6 +24,7 @@ from runner.batch.bisection import Bisection, Compare, Steps, wide_rows
 from runner.batch.bucketing import Bucketing
 from runner.batch.headroom import Headroom
 from runner.batch.rejects import Rejects
+from runner.binding.binding import Binding
 from runner.measure.stage import StageClock
 from runner.tensor import Array, Feeds, Outputs
 from runner.worker.gauge import Gauge
@@ -80,7 +81,7 @@ class AttemptRun:
     def __init__(self, bench: Bench, attempt: Attempt, number: int) -> None:
         spec = bench.spec
         self._bench, self._attempt, self._number = bench, attempt, number
-        self._binding, self._limits = spec.binding, spec.limits
+        self._binding, self._limits = _halved(spec.binding, attempt.halvings), spec.limits
         self._clock = StageClock()
         self._rejects = Rejects(spec.input_schema, spec.binding.kept_columns, spec.limits, spec.max_rejected_rows)
         self._part = bench.output.open_part(attempt, spec.binding.output_schema, spec.model.digest, bench.worker)
@@ -194,3 +195,10 @@ class AttemptRun:
                 self._part.write(rows)
 
         return WriteBehind(write, _BEHIND_BATCHES)
+
+
+def _halved(binding: Binding, times: int) -> Binding:
+    """The same, with calls of so many times half the rows, where their number is not the model's."""
+    if binding.batch_rows is None or not binding.padded:
+        return binding
+    return replace(binding, batch_rows=max(1, binding.batch_rows >> times))

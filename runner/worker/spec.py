@@ -45,6 +45,7 @@ class WorkerSpec:
     part_rows: int = 0  # of the largest part
     limits: Limits = field(default_factory=Limits)
     max_rejected_rows: int = 0  # of the job
+    compiles: bool = False  # each shape of what is fed costs a compilation
     deciders: tuple[str, ...] = ()  # of a model that is compiled: fed tensors whose values decide a shape
 
     @property

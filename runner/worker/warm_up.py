@@ -58,13 +58,13 @@ def warm_up(
     sample: Sample,
     sizes: Sequence[int],
     folder: Path,
-    xla: bool,
+    compiles: bool,
 ) -> WarmUp:
     """Call the model with everything it will meet.
 
-    sizes:  of batches, see `batch_sizes`.
-    folder: of the model.
-    xla:    every size is compiled, however long that takes.
+    sizes:    of batches, see `batch_sizes`.
+    folder:   of the model.
+    compiles: every size is compiled, however long that takes.
     """
     began = time.perf_counter()
     requests, note = 0, ""
@@ -77,7 +77,7 @@ def warm_up(
     except (RunnerError, ValueError) as error:
         note = f"the model's warm-up request {requests + 1}: {error}"
     calls = 0
-    needed = xla or binding.batch_rows is not None or any("GPU" in device for device in engine.devices)
+    needed = compiles or binding.batch_rows is not None or any("GPU" in device for device in engine.devices)
     wanted = sorted(sizes) if sample.kind != "none" else []
     try:
         for rows in _all(wanted, began) if needed else _cheap(wanted):

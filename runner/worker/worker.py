@@ -98,7 +98,8 @@ class Worker:
         if spec.limits.reproducible and options.gpu:
             os.environ["TF_DETERMINISTIC_OPS"] = "1"  # else cuDNN chooses by time, and sums come in any order
         options = dataclasses.replace(options, model=spec.options, name=spec.model.url)
-        given = dataclasses.replace(options, threads=engine.pool_threads(options.threads))  # a child's are the same
+        threads = engine.pool_threads(options.threads)  # a child's are the same
+        given = dataclasses.replace(options, threads=threads, compiles=spec.compiles)
         self._given = given, memory
         self._engine, self._sample = self._loaded(given, memory)
         self._comparison, self._spot_check = self._compared(given), self._checked()
@@ -208,7 +209,7 @@ class Worker:
                 if self._isolated
                 else engine.load(spec.engine, path, spec.tags, spec.signature, options)
             )
-            if options.model.xla and not self._isolated:
+            if spec.compiles and not self._isolated:
                 loaded = CountedEngine(loaded, spec.deciders)
             return loaded, Sample(spec.binding, spec.signature, rows.result() if rows is not None else None)
 
@@ -235,8 +236,8 @@ class Worker:
 
     def _warmed_up(self) -> WarmUp:
         spec, folder = self._spec, Path(self._model.path)
-        sizes, xla = spec.batch_sizes, spec.options.xla
-        return warm_up(self._engine, spec.binding, spec.signature, self._sample, sizes, folder, xla)
+        sizes, compiles = spec.batch_sizes, spec.compiles
+        return warm_up(self._engine, spec.binding, spec.signature, self._sample, sizes, folder, compiles)
 
     def _shared(self, reading: Reading, readers: int, calls: int) -> Bench:
         spec = self._spec

@@ -66,9 +66,10 @@ class InputIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """columns: see `Binding.identity`. limits: where each bit counts, with the size of a batch settled."""
+    """model: one alone, or several by name. columns: see `Binding.identity`. limits: where each bit counts, with the
+    size of a batch settled."""
 
-    model: ModelIdentity
+    model: ModelIdentity | Mapping[str, ModelIdentity]
     columns: Mapping[str, Any]
     input: InputIdentity
     output: Output
@@ -77,7 +78,7 @@ class Identity:
     def document(self) -> dict[str, Any]:
         """As plain JSON values, the part of a plan that `difference` compares by name."""
         return {
-            "model": self.model.document(),
+            **self._models(),
             "columns": dict(self.columns),
             "input": self.input.document(),
             "output": {
@@ -92,6 +93,17 @@ class Identity:
                 **_policies(self.limits),
             },
         }
+
+    def _models(self) -> dict[str, Any]:
+        if isinstance(self.model, ModelIdentity):
+            return {"model": self.model.document()}
+        return {"models": {name: model.document() for name, model in self.model.items()}}
+
+
+def model_digests(identity: Mapping[str, Any]) -> dict[str, str]:
+    """Name -> digest of each model; one alone has the name "". identity: of a plan."""
+    models = identity["models"] if "models" in identity else {"": identity["model"]}
+    return {name: str(model["digest"]) for name, model in models.items()}
 
 
 def skipped_files(identity: Mapping[str, Any]) -> dict[str, str]:

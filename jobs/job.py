@@ -6,20 +6,21 @@ errors, and two jobs with one fingerprint ask for the same result.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from jobs import notebook
 from jobs.format import RULES
-from jobs.section.base import Change, Section
+from jobs.section.base import Change, Missing, Section
 from jobs.section.canonical import digest
 from jobs.section.columns import SHAPES, Columns
 from jobs.section.input import Input, SupportsArrow
 from jobs.section.limits import Limits
 from jobs.section.model import Model
+from jobs.section.models import Models
 from jobs.section.output import Output
 from jobs.section.workers import Workers
 
@@ -49,7 +50,8 @@ _PATIENCE = (
 class Job(Section):
     """What is to be done. Frozen: `with_` makes another one."""
 
-    model: Model
+    model: Model | None = None  # or `models`: exactly one of the two
+    models: Models | None = Field(default=None, validate_default=True)
     input: Input
     columns: Columns = Field(default_factory=Columns)
     output: Output
@@ -61,9 +63,10 @@ class Job(Section):
         def __init__(
             self,
             *,
-            model: Model | str | Path | Mapping[str, Any],
             input: Input | str | Path | Sequence[str | Path] | Mapping[str, Any] | SupportsArrow,
             output: Output | str | Path | Mapping[str, Any],
+            model: Model | str | Path | Mapping[str, Any] | None = ...,
+            models: Mapping[str, Model | str | Path | Mapping[str, Any]] | None = ...,
             columns: Columns | Mapping[str, Any] = ...,
             workers: Workers | Mapping[str, Any] = ...,
             limits: Limits | Mapping[str, Any] = ...,
@@ -88,15 +91,46 @@ class Job(Section):
         """
         return _readers[0].changed(self, changes)
 
+    @field_validator("models")
+    @classmethod
+    def _model_or_models(cls, models: Models | None, info: ValidationInfo) -> Models | None:
+        if "model" not in info.data:  # what is wrong with it is said already
+            return models
+        if info.data["model"] is None and models is None:
+            raise Missing("model")
+        if info.data["model"] is not None and models is not None:
+            raise ValueError("give 'model' or 'models'; found both")
+        return models
+
+    @model_validator(mode="after")
+    def _inputs_named_once(self) -> Job:
+        for name, model in (self.models or {}).items():
+            for tensor in model.inputs:
+                if f"{name}.{tensor}" in self.columns.inputs:
+                    raise ValueError(
+                        f"input {name}.{tensor} is mapped twice: under 'columns.inputs', and as 'models.{name}.inputs'"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _one_precision_in_python(self) -> Job:
+        eager = [model for model in self.called.values() if model.engine == "eager"]
+        if len({model.mixed_precision for model in eager}) > 1:
+            raise ValueError(
+                "engine 'eager' has one 'mixed_precision' for all models of a process: give all of that engine the"
+                " same, or choose 'session'"
+            )
+        return self
+
     @model_validator(mode="after")
     def _precision_of_the_device(self) -> Job:
-        if self.workers.gpus and self.model.mixed_precision == "bfloat16":
+        if self.workers.gpus and any(model.mixed_precision == "bfloat16" for model in self.called.values()):
             raise ValueError("mixed_precision 'bfloat16' is for workers without a GPU; on a GPU choose 'float16'")
         return self
 
     @model_validator(mode="after")
     def _compiled_where_compared(self) -> Job:
-        if self.limits.compare_uncompiled is not None and not self.model.xla:
+        if self.limits.compare_uncompiled is not None and not any(model.xla for model in self.called.values()):
             raise ValueError(
                 "'limits.compare_uncompiled' compares compiled answers with uncompiled ones, and nothing is compiled:"
                 " set 'model: {xla: true}', or leave it out"
@@ -109,15 +143,40 @@ class Job(Section):
         return notebook.facts("Job", dict(rows))
 
     @property
+    def called(self) -> dict[str, Model]:
+        """Name -> what is called with every row; one alone has the name "". Of several signatures each is one."""
+        if self.models is not None:
+            return dict(self.models)
+        assert self.model is not None  # one of the two is there
+        if self.model.signatures is None:
+            return {"": self.model}
+        alone = {"signatures": None}
+        return {name: self.model.model_copy(update={"signature": name, **alone}) for name in self.model.signatures}
+
+    def of_models(self, changed: Callable[[Model], Mapping[str, Any]]) -> Job:
+        """This job with other values in each of its models: those that `changed` returns, by key."""
+        if self.models is not None:
+            models = {name: model.model_copy(update=changed(model)) for name, model in self.models.items()}
+            return self.model_copy(update={"models": models})
+        assert self.model is not None
+        return self.model_copy(update={"model": self.model.model_copy(update=changed(self.model))})
+
+    @property
+    def batch(self) -> int | None:
+        """Rows of each call, as the job says for the only model; of several each has its own."""
+        called = self.called
+        return called[""].batch if "" in called else None
+
+    @property
     def fingerprint(self) -> str:
         """Hash of what can change the result: without workers, retries, and how a store is reached.
 
         The size of a batch counts where every bit does.
         """
         document = self.model_dump(mode="json", exclude={"workers": True}, by_alias=True)
-        for section in ("model", "input", "output"):
-            document[section].pop("options")
-        document["model"].pop("trust")
+        models = [document["model"], *(document["models"] or {}).values()]
+        for section in (*filter(None, models), document["input"], document["output"]):
+            section.pop("options")
         if self.output.strings in (None, RULES[self.output.format].strings):
             document["output"].pop("strings")
         # Keys that older jobs did not have are no part of it at their default.
@@ -125,11 +184,16 @@ class Job(Section):
             for name in ("of", "labels", *SHAPES):
                 if rule[name] in (None, False):
                     rule.pop(name)
-        if document["model"]["batch"] is None:
-            document["model"].pop("batch")
-        if not document["model"]["op_packages"]:
-            document["model"].pop("op_packages")
-        for rule in document["columns"]["inputs"].values():
+        for name in ("model", "models"):
+            if document[name] is None:
+                document.pop(name)
+        for model in filter(None, models):
+            model.pop("trust")
+            for name in ("batch", "signatures", "op_packages"):
+                if not model[name]:
+                    model.pop(name)
+        own = [rule for model in filter(None, models) for rule in model.get("inputs", {}).values()]
+        for rule in [*document["columns"]["inputs"].values(), *own]:
             if rule["timestamp"] is None:
                 rule.pop("timestamp")
             if not rule["exact"]:

@@ -21,13 +21,14 @@ from jobs.document import variables
 from jobs.document.parsing import DEEPEST, VARIABLES, parse, too_deep
 from jobs.errors import JobError, offenders, one_of
 from jobs.job import Job, read_with
-from jobs.section.base import Change, Section, long_form, refuse_with
+from jobs.section.base import Change, Missing, Section, long_form, refuse_with, under
 from jobs.section.canonical import canonical
 from jobs.section.columns import misplaced
 from jobs.section.output import Output
 
 _FLAGS = "the command line"
 _PYTHON = ""  # a job that has no name, and needs none: its author has it before them
+_SEVERAL = "models"  # whose keys are those of `model`, and of `columns.inputs`
 _MOST_TEXT = 16 * 2**20  # characters of a job file: a device has no end
 
 Key = tuple[str | int, ...]
@@ -157,6 +158,8 @@ def _job(
     for section in ("model", "input", "output"):
         if section in document:
             document[section] = long_form(document[section])
+    if isinstance(document.get("models"), dict):
+        document["models"] = {name: long_form(model) for name, model in document["models"].items()}
     changed = _changed(document, overrides)
     if given is not None:
         document, problems = variables.resolved(document, given, used)
@@ -221,9 +224,8 @@ def _based(job: Job, base: str) -> Job:
     def join(url: str) -> str:
         return url if "://" in url or url.startswith(("/", "~")) else f"{base.rstrip('/')}/{url}"
 
-    return job.model_copy(
+    return job.of_models(lambda model: {"url": join(model.url)}).model_copy(
         update={
-            "model": job.model.model_copy(update={"url": join(job.model.url)}),
             "input": job.input.model_copy(update={"url": tuple(join(url) for url in job.input.url)}),
             "output": job.output.model_copy(update={"url": join(job.output.url)}),
         }
@@ -270,9 +272,15 @@ def _opened(path: Key, value: Any) -> Any:
     """The section that a short form stands for; other values as they are."""
     if path == ("columns", "outputs") and isinstance(value, str | list):
         return {name: {} for name in ([value] if isinstance(value, str) else value) if isinstance(name, str)}
+    path = _as_columns(path)
     named = ("columns", path[1], "*", *path[3:]) if len(path) > 2 and path[0] == "columns" else path
     key = _SHORT.get(tuple(map(str, named)))
     return {key: value} if key is not None and isinstance(value, str) else value
+
+
+def _as_columns(path: Key) -> Key:
+    """The path of what is said the same way under `columns`, of an input of one of several models."""
+    return ("columns", *path[2:]) if path[:1] == ("models",) and path[2:3] == ("inputs",) else path
 
 
 def _override(document: dict[str, Any], override: str) -> Key:
@@ -287,8 +295,10 @@ def _override(document: dict[str, Any], override: str) -> Key:
 def _put(document: dict[str, Any], path: tuple[str, ...], value: Any) -> Key:
     """Put `value` at `path`; returns the path."""
     key = dotted(*path)
-    if len(path) == 1 and path[0] in ("model", "input", "output"):
+    if path[:-1] == ("models",) or (len(path) == 1 and path[0] in ("model", "input", "output")):
         value = long_form(value)
+    if path == ("models",) and isinstance(value, dict):
+        value = {name: long_form(model) for name, model in value.items()}
     section = document
     for depth, name in enumerate(path[:-1], start=1):
         section[name] = {} if section.get(name) is None else _opened(path[:depth], section[name])
@@ -326,6 +336,8 @@ def _problems(
 
 def _path(detail: Any, document: Any) -> Key:
     """The key path of a problem: pydantic's location without the names of the alternatives it tried."""
+    if isinstance(missing := detail.get("ctx", {}).get("error"), Missing):
+        return (missing.key,)
     path: list[str | int] = []
     at = document
     for item in detail["loc"]:
@@ -341,14 +353,17 @@ def _problem(path: Key, details: Sequence[Any], document: Any) -> str:
     key, detail, value = dotted(*map(str, path)), details[0], _at(document, path)
     if detail["type"] == "extra_forbidden":
         return _unknown(path, detail["loc"])
-    if len(path) == 3 and path[0] == "columns" and (hint := misplaced(str(path[1]), str(path[2]))):
+    at = _as_columns(path)
+    if len(at) == 3 and at[0] == "columns" and (hint := misplaced(str(at[1]), str(at[2]))):
         return f"cannot use {key!r}: {hint}"
-    if detail["type"] == "missing":
+    if detail["type"] == "missing" or isinstance(detail.get("ctx", {}).get("error"), Missing):
         return f"{key!r} is missing; no job goes without it"
+    if detail["type"] == "value_error" and not path:  # of the job itself
+        return str(detail["ctx"]["error"])
     if detail["type"] == "value_error":  # a sentence of ours, which knows what may be shown
         return f"cannot use {key!r}: {detail['ctx']['error']}"
     expected = " or ".join(dict.fromkeys(_expected(alternative) for alternative in details))
-    if detail["type"] == "model_type" and path in (("model",), ("input",), ("output",)):
+    if detail["type"] == "model_type" and (path in (("model",), ("input",), ("output",)) or path[:-1] == ("models",)):
         table = path == ("input",) and not isinstance(value, str | int | float | list | dict | None)
         expected = (
             f"its url, {expected}, or a table of pandas, Polars or pyarrow" if table else f"its url, or {expected}"
@@ -365,6 +380,7 @@ def _unknown(path: Key, location: Key) -> str:
     near = get_close_matches(name, known, n=1)
     homes = list(dict.fromkeys(_homes(name)))
     said = f"{name!r} is no key of {owner}; "
+    sections = [*map(str, _as_columns(tuple(sections)))]
     hint = misplaced(*sections[1:]) if len(sections) == 3 else ""
     # A tensor may have such a name, too; then this key is nearly one of its rule.
     if hint and (not near or any(home.endswith(f".TENSOR.{sections[2]}") for home in homes)):
@@ -381,17 +397,17 @@ def _homes(name: str, section: type[BaseModel] = Job, path: str = "") -> Iterato
     if name in _names(section):
         yield path
     for key, field in _names(section).items():
-        if (inner := _section_in(field.annotation)) is not None:
+        if key != _SEVERAL and (inner := _section_in(field.annotation)) is not None:
             below, named = inner
-            yield from _homes(name, below, f"{path}.{key}".lstrip(".") + ".TENSOR" * named)
+            yield from _homes(name, below, f"{path}.{key}".lstrip(".") + under(key) * named)
 
 
 def _places(wanted: type[Section], section: type[BaseModel] = Job, path: str = "") -> Iterator[str]:
     """Where sections of that type stand in a job."""
-    for key, field in _names(section).items():
+    for key, field in sorted(_names(section).items(), key=lambda named: named[0] == _SEVERAL):
         if (inner := _section_in(field.annotation)) is not None:
             below, named = inner
-            place = f"{path}.{key}".lstrip(".") + ".TENSOR" * named
+            place = f"{path}.{key}".lstrip(".") + under(key) * named
             yield from [place] if below is wanted else _places(wanted, below, place)
 
 

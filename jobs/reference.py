@@ -16,6 +16,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, BeforeValidator
 
 from jobs.job import Job
+from jobs.section.base import under
 from jobs.section.number import parse_budget, parse_bytes
 
 PAGE = Path(__file__).with_name("README.md")
@@ -25,6 +26,7 @@ BEGIN, END = "<!-- keys: made by `python -m jobs.reference --write` -->", "<!-- 
 _KINDS = {parse_bytes: "size", parse_budget: "whole number or share"}
 _UNITS = (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 
+_ONE_OF_SEVERAL = "models.NAME."
 _OPTIONS = "for the file system of the url; secrets only as `env:NAME`, `file:/path`, `profile:NAME` (S3)"
 
 MEANINGS: dict[str, str] = {
@@ -40,6 +42,9 @@ MEANINGS: dict[str, str] = {
     "model.op_packages": "installed packages that register ops of the model, by name; their ops are trusted",
     "model.batch": "rows of each call, short ones filled up; left out: as inputs or outputs declare; changes numbers",
     "model.trust": "load the model although its ops may touch files, the network, Python; `true`, or names of ops",
+    "model.signatures": "several of the model, each called with every row in one pass; tensors are `NAME.tensor`",
+    "models.NAME.inputs": "tensor: column, as under `columns.inputs`, of this model alone; the other keys are those of"
+    " `model`",
     "input.url": "a file, a folder, a glob, or a list of them",
     "input.options": _OPTIONS,
     "input.format": "left out: by the suffix of the files, else by their first bytes",
@@ -121,6 +126,14 @@ MEANINGS: dict[str, str] = {
 }
 
 
+def meaning(key: str) -> str:
+    """What a key means. Of one of several models it is what it is of the only one."""
+    if key in MEANINGS or not key.startswith(_ONE_OF_SEVERAL):
+        return MEANINGS[key]
+    name = key.removeprefix(_ONE_OF_SEVERAL)
+    return MEANINGS[f"columns.{name}" if name.startswith("inputs.") else f"model.{name}"]
+
+
 def table() -> str:
     """The table in Markdown. raises: KeyError for a key without a meaning, or a meaning without a key."""
     rows = [("key", "type", "default", "meaning"), ("---", "---", "---", "---"), *_rows()]
@@ -150,6 +163,8 @@ def _rows() -> Iterator[tuple[str, str, str, str]]:
         fields = {field.alias or name: field for name, field in model.model_fields.items()}
         for name, described in sorted(schema["properties"].items(), key=lambda item: item[0] == "options"):
             key = f"{section}.{name}"
+            if key.startswith(_ONE_OF_SEVERAL) and key not in MEANINGS:
+                continue  # as of the only one
             read = [kind for function, kind in _KINDS.items() if reads(function, fields[name])]
             required = name in schema.get("required", ())
             default = "required" if required else _default(described, in_bytes="size" in read)
@@ -160,7 +175,7 @@ def sections(model: type[BaseModel], above: str = "") -> Iterator[tuple[str, typ
     """Every section of a job file with its keys' prefix, the nested ones behind the one that they are in."""
     for name, field in model.model_fields.items():
         for inner, named in _models(field.annotation):
-            section = f"{above}{field.alias or name}{'.TENSOR' if named else ''}"
+            section = f"{above}{field.alias or name}{under(name) if named else ''}"
             yield section, inner
             yield from sections(inner, f"{section}.")
 

@@ -271,6 +271,37 @@ def rows_of(mask: Array) -> Array:
     return rows
 
 
+def padded(tensor: Tensor, rows: int) -> Tensor:
+    """(fewer, *row) -> (rows, *row): the last row again and again."""
+    missing = rows - tensor.shape[0]
+    if isinstance(tensor, Strings):
+        width = math.prod(tensor.shape[1:])
+        last = np.arange(len(tensor.values) - width, len(tensor.values))  # last: (values of the last row,)
+        order = np.concatenate([np.arange(len(tensor.values)), np.tile(last, missing)])
+        return Strings(tensor.values.take(pa.array(order)), (rows, *tensor.shape[1:]))
+    return np.concatenate([tensor, np.repeat(tensor[-1:], missing, axis=0)])
+
+
+def cut(tensor: Tensor, start: int, stop: int) -> Tensor:
+    """(rows, *row) -> (stop - start, *row): rows `start` to `stop - 1`, or as far as there are; a view."""
+    stop = min(stop, tensor.shape[0])
+    if isinstance(tensor, Strings):
+        width = math.prod(tensor.shape[1:])
+        return Strings(tensor.values.slice(start * width, (stop - start) * width), (stop - start, *tensor.shape[1:]))
+    return tensor[start:stop]
+
+
+def joined(tensors: Sequence[Tensor]) -> Tensor:
+    """(some, *row), (others, *row), ... -> (all, *row); one alone as it is. All are of one row and dtype."""
+    if len(tensors) == 1:
+        return tensors[0]
+    rows, row = sum(tensor.shape[0] for tensor in tensors), tensors[0].shape[1:]
+    if isinstance(tensors[0], Strings):
+        values = pa.concat_arrays([tensor.values for tensor in tensors if isinstance(tensor, Strings)])
+        return Strings(values, (rows, *row))
+    return np.concatenate([tensor for tensor in tensors if not isinstance(tensor, Strings)])
+
+
 def tensor_digest(tensor: Tensor) -> str:
     """128 bits of SHA-256 in hex over shape and values, to tell tensors apart without showing them."""
     if isinstance(tensor, Strings):

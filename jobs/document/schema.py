@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from jobs.document.parsing import VARIABLES
 from jobs.job import Job
-from jobs.reference import MEANINGS, reads, sections, size
+from jobs.reference import meaning, reads, sections, size
 from jobs.section.columns import REST
 from jobs.section.number import parse_budget, parse_bytes
 
@@ -39,6 +39,7 @@ _FORMS: tuple[tuple[Any, str, Schema], ...] = (
 )
 _SECTIONS = {
     "model": "which SavedModel, and how it is called",
+    "models": "several SavedModels that score the same rows in one pass, each under a name: instead of `model`",
     "input": "the rows: files, and how they are read",
     "columns": "which column feeds which tensor, and what is written",
     "output": "where the parts are written, and in which form",
@@ -56,7 +57,7 @@ def job_schema() -> Schema:
         definitions[section.__name__] = _object(
             definitions[section.__name__],
             {
-                name: _property(section, name, field, described, MEANINGS[f"{path}.{name}"])
+                name: _property(section, name, field, described, meaning(f"{path}.{name}"))
                 for (name, field), described in zip(
                     keys.items(), (definitions[section.__name__]["properties"][name] for name in keys), strict=True
                 )
@@ -71,12 +72,17 @@ def job_schema() -> Schema:
         }
     }
     for name, described in whole["properties"].items():
-        forms = [described, *_short(Job, name, [{"type": "object"}])]
-        properties[name] = {"description": _SECTIONS[name], **_alternatives([{"$ref": forms[0]["$ref"]}, *forms[1:]])}
+        form = next(one for one in described.get("anyOf", [described]) if one != _NULL)
+        if name == "models":
+            forms = list(_forms(form))
+        else:
+            forms = [{"$ref": form["$ref"]}, *(one for one in _short(Job, name, [{"type": "object"}]) if one != _NULL)]
+        properties[name] = {"description": _SECTIONS[name], **_alternatives(forms)}
     return {
         "$schema": _DRAFT,
         "title": "A job of savedmodel-runner",
         **_object(whole, properties),
+        "oneOf": [{"required": ["model"]}, {"required": ["models"]}],
         "$defs": {**definitions, "variable": {"type": "string", "pattern": r"\$\{"}},
     }
 

@@ -53,6 +53,11 @@ def long_form(value: Any) -> Any:
     return {"url": value} if isinstance(value, str | Path | list | tuple) else value
 
 
+def under(key: str) -> str:
+    """What stands in a key path for the names that a map has."""
+    return ".NAME" if key == "models" else ".TENSOR"
+
+
 def _without_secret(url: str) -> str:
     if _URL_SECRET.search(url):  # the message must not repeat the URL
         raise ValueError(
@@ -65,6 +70,14 @@ Names = Annotated[tuple[str, ...], BeforeValidator(as_tuple)]  # one name may st
 Url = Annotated[str, Field(min_length=1), AfterValidator(_without_secret), BeforeValidator(_spelled)]
 OptionValue = str | int | float | bool
 Change = str | Mapping[str, Any]  # 'limits.shard_rows=1000', or {'limits.shard_rows': 1000}
+
+
+class Missing(ValueError):
+    """What a key path begins with is not there, and nothing that could stand for it. key: of the job."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"{key!r} is missing")
+        self.key = key
 
 
 class Refuse(Protocol):

@@ -165,6 +165,18 @@ def _and(names: Iterable[str]) -> str:
     return " and ".join(repr(name) for name in names)
 
 
+def by_own_names(inputs: Any) -> Any:
+    """`age: {cast: unsafe}` is fed from the column 'age'. inputs: a mapping as it was written."""
+    if not isinstance(inputs, dict):
+        return inputs
+    return {
+        name: {**rule, "column": name}
+        if isinstance(rule, dict) and rule and all(rule.get(key) is None for key in FEEDS)
+        else rule
+        for name, rule in inputs.items()
+    }
+
+
 def misplaced(section: str, name: str) -> str:
     """What to write where `name` is given as a tensor and is a key of one; "" where it is none.
 
@@ -204,15 +216,7 @@ class Columns(Section):
     @field_validator("inputs", mode="before")
     @classmethod
     def _of_their_own_names(cls, value: Any) -> Any:
-        """`age: {cast: unsafe}` is fed from the column 'age'."""
-        if not isinstance(value, dict):
-            return value
-        return {
-            name: {**rule, "column": name}
-            if isinstance(rule, dict) and rule and all(rule.get(key) is None for key in FEEDS)
-            else rule
-            for name, rule in value.items()
-        }
+        return by_own_names(value)
 
     @field_validator("outputs", mode="before")
     @classmethod

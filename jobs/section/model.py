@@ -14,6 +14,7 @@ from jobs.section.number import MOST, Rows, parse_number
 _OP = re.compile(
     r"[A-Za-z_.][A-Za-z0-9_.>/\\-]*"
 )  # as TensorFlow names them, with the package: 'TFText>WordpieceTokenize'
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")  # of one of several: it stands before the dot of a tensor's
 _TRUTHS = ("true", "false", "yes", "no", "on", "off", "1", "0", "t", "f", "y", "n")  # as pydantic reads them
 
 
@@ -28,6 +29,7 @@ class Model(Location):
     ) = None
     tags: Names | None = None
     signature: str | None = None
+    signatures: Annotated[Names, Field(min_length=1)] | None = None  # several of it, each called with every row
     engine: Literal["session", "eager"] = "session"
     # These change numbers, and are part of the plan's identity.
     xla: bool = False  # compile the signature, for one batch size
@@ -60,3 +62,22 @@ class Model(Location):
         if strange := [op for op in ops if not _OP.fullmatch(op)]:
             raise ValueError(f"{', '.join(map(repr, strange))} is no name of an op; expected some as in `runner scan`")
         return trust
+
+    @model_validator(mode="after")
+    def _one_or_several_signatures(self) -> Model:
+        if self.signature is not None and self.signatures is not None:
+            raise ValueError("give 'signature' or 'signatures'; found both")
+        for name in self.signatures or ():
+            require_name(name)
+        if len(set(self.signatures or ())) < len(self.signatures or ()):
+            raise ValueError(f"'signatures' names one twice: {', '.join(self.signatures or ())}")
+        return self
+
+
+def require_name(name: str) -> str:
+    """raises: ValueError for what cannot stand before the dot of a tensor's name."""
+    if _NAME.fullmatch(name):
+        return name
+    raise ValueError(
+        f"{name!r} cannot stand before the names of tensors; expected a letter, and behind it letters, digits, '_', '-'"
+    )

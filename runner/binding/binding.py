@@ -8,7 +8,6 @@ tell to be wrong was one BindingError that lists all of it.
 from __future__ import annotations
 
 import copyreg
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -53,6 +52,7 @@ from runner.tensor import (
     Tensor,
     any_nonfinite,
     nonfinite,
+    padded,
     rows_of,
     tensor_text,
     type_text,
@@ -162,7 +162,7 @@ class Binding:
                 continue
             tensor = bound.source.feed(batch)
             short = self.batch_rows not in (None, batch.num_rows) and not isinstance(bound.source, ConstantSource)
-            feeds[bound.name] = _padded(tensor, self.batch_rows or 0) if short else tensor
+            feeds[bound.name] = padded(tensor, self.batch_rows or 0) if short else tensor
         return feeds
 
     def fetch(self, batch: pa.RecordBatch, outputs: Outputs) -> pa.RecordBatch:
@@ -465,17 +465,6 @@ def _readable(value: pa.Scalar) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _padded(tensor: Tensor, rows: int) -> Tensor:
-    """(fewer, *row) -> (rows, *row): the last row again and again."""
-    missing = rows - tensor.shape[0]
-    if isinstance(tensor, Strings):
-        width = math.prod(tensor.shape[1:])
-        last = np.arange(len(tensor.values) - width, len(tensor.values))  # last: (values of the last row,)
-        order = np.concatenate([np.arange(len(tensor.values)), np.tile(last, missing)])
-        return Strings(tensor.values.take(as_arrow(order)), (rows, *tensor.shape[1:]))
-    return np.concatenate([tensor, np.repeat(tensor[-1:], missing, axis=0)])
 
 
 def _shape(dtype: str, shape: tuple[int | None, ...] | None) -> dict[str, str]:

@@ -42,10 +42,10 @@ PartsSource = RaggedSource | SparseSource  # where an input of several tensors c
 def grouped(columns: Columns, schema: pa.Schema, signature: Signature) -> Signature:
     """The signature with one ragged or sparse input in the place of the tensors it is made of."""
     inputs = dict(signature.inputs)
-    for whole in _candidates(signature.inputs):
+    for whole in candidates(signature.inputs):
         names = [part.name for part in whole.parts]
         taken = all(name in inputs and not inputs[name].parts for name in names)
-        if taken and _meant(whole, columns, schema, signature.inputs):
+        if taken and _meant(whole, columns, schema, signature):
             for name in names:
                 del inputs[name]
             inputs[whole.name] = whole
@@ -98,19 +98,20 @@ def target_of(
     return output_target(spec, rule, batch_rows, tensor_encoding, rules)
 
 
-def _meant(whole: TensorSpec, columns: Columns, schema: pa.Schema, inputs: Specs) -> bool:
+def _meant(whole: TensorSpec, columns: Columns, schema: pa.Schema, signature: Signature) -> bool:
+    inputs, own = signature.inputs, signature.own
     rule = columns.inputs.get(whole.name)
     if rule is not None and rule.as_ is not None:
         return rule.as_ == whole.encoding
     others = [part for part in whole.parts if part.name != whole.name]
-    if any(part.name in columns.inputs or count(part.name, schema) or part.default is not None for part in others):
+    if any(part.name in columns.inputs or count(own(part.name), schema) or part.default is not None for part in others):
         return False
-    kinds = {one.encoding for one in _candidates(inputs) if one.name == whole.name}
+    kinds = {one.encoding for one in candidates(inputs) if one.name == whole.name}
     if len(kinds) > 1 or (rule is not None and rule.column is None):
         return False
     if whole.encoding == "sparse" or whole.name not in inputs:
         return True
-    column = whole.name if rule is None else rule.column
+    column = own(whole.name) if rule is None else rule.column
     if column is None or count(column, schema) != 1:
         return False
     (levels, leaf), wanted = peel(schema.field(column).type), len(whole.shape or ()) - 1
@@ -118,7 +119,8 @@ def _meant(whole: TensorSpec, columns: Columns, schema: pa.Schema, inputs: Specs
     return len(levels) == wanted or (missing and len(levels) < wanted)
 
 
-def _candidates(inputs: Specs) -> Iterator[TensorSpec]:
+def candidates(inputs: Specs) -> Iterator[TensorSpec]:
+    """What inputs may be parts of, by their names and types."""
     for name in inputs:
         run = _run(inputs, name, [name])
         sparse = _sparse(name, run[:3])

@@ -48,11 +48,12 @@ def rules_of(columns: Columns, signature: Signature, schema: pa.Schema) -> dict[
     rules: dict[str, InputColumn | None] = {}
     for name, spec in signature.inputs.items():
         # Where a column could not be fed, a column that happens to have the name does not displace the default.
-        by_name = bool(count(name, schema)) and feedable(spec)
+        column = signature.own(name)
+        by_name = bool(count(column, schema)) and feedable(spec)
         if name in columns.inputs:
             rules[name] = columns.inputs[name]
         else:
-            rules[name] = None if spec.default is not None and not by_name else InputColumn(column=name)
+            rules[name] = None if spec.default is not None and not by_name else InputColumn(column=column)
     for name, leader in _leaders(columns, signature, schema).items():
         rules[name] = rules[leader]
     return rules
@@ -67,7 +68,7 @@ def _leaders(columns: Columns, signature: Signature, schema: pa.Schema) -> dict[
     fed_by: dict[str, str] = {}
     for names in twins.values():
         fed = [name for name in names if name in columns.inputs]
-        fed = fed or [name for name in names if count(name, schema)] or names[:1]
+        fed = fed or [name for name in names if count(signature.own(name), schema)] or names[:1]
         fed_by |= {name: fed[0] for name in names if name not in fed}
     return fed_by
 
@@ -197,7 +198,7 @@ def paths(columns: Columns, signature: Signature, schema: pa.Schema) -> dict[str
     """Of the names that feed inputs, those that mean more than their column: a field of a struct ('user.age'), or a
     type that only the metadata of the field states."""
     names = [name for rule in columns.inputs.values() for name in named(rule, schema)]
-    names += [name for name in signature.inputs if name not in columns.inputs]
+    names += [signature.own(name) for name in signature.inputs if name not in columns.inputs]
     leads: dict[str, Lead] = {}
     for name in dict.fromkeys(names):
         columns_of = count(name, schema)

@@ -62,7 +62,7 @@ def job_text(made: Draft) -> str:
     examples = f", format: {made.format}, examples: infer" if made.job.input.examples else ""
     files = f"{made.files:,} file{'s' * (made.files != 1)}"
     lines = [
-        f"model: {{url: {_scalar(made.job.model.url)}, signature: {_scalar(made.signature.name)}}}{others}",
+        f"model: {{url: {_scalar(made.model_url)}, signature: {_scalar(made.signature.name)}}}{others}",
         f"input: {{url: {_scalar(made.job.input.url[0])}{examples}}}  # {made.format}, {files}",
         "columns:",
         *_inputs(made),

@@ -22,6 +22,7 @@ from jobs.errors import JobError
 from jobs.job import Job
 from jobs.load import job_text, load_job
 from jobs.section.base import names_secret
+from jobs.section.model import Model
 from jobs.words import counted
 from runner import __version__, read_text
 from runner.cli.about import alone
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from runner.cluster.jobs_api import RayJobs
     from runner.cluster.submit import Start, Submission
     from runner.cluster.working_dir import Package
+    from runner.preflight.member import Member
 
 Address = Annotated[
     str,
@@ -106,9 +108,7 @@ def submit(
         wanted, file, folder, changes = _folder(job, how, Path(private))
         ready = preflight(wanted, cache_settings())
         plan = ready.plan
-        along = (
-            None if how.working_dir is None else _along(Path(folder), file, wanted, ready.model.path, ready.model.files)
-        )
+        along = None if how.working_dir is None else _along(Path(folder), file, wanted, ready.members)
         request = jobs_of.request(
             wanted,
             plan.id,
@@ -302,10 +302,12 @@ def _folder(file: Path, how: SubmitFlags, private: Path) -> tuple[Job, str, str,
     def here(name: str) -> str:
         return name if "://" in name or name.startswith(("/", "~")) else os.path.normpath(home / name)
 
-    model = {"url": here(wanted.model.url), "op_libraries": tuple(map(here, wanted.model.op_libraries))}
+    def found_here(model: Model) -> dict[str, Any]:
+        return {"url": here(model.url), "op_libraries": tuple(map(here, model.op_libraries))}
+
     flags = [part for change in overrides for part in ("--set", change)]
     flags += [part for name, value in variables.items() for part in ("--var", f"{name}={value}")]
-    wanted = wanted.model_copy(update={"model": wanted.model.model_copy(update=model)})
+    wanted = wanted.of_models(found_here)
     return wanted, file.resolve().relative_to(home).as_posix(), str(home), flags
 
 
@@ -323,7 +325,7 @@ def _variables(how: SubmitFlags) -> dict[str, str]:
     return variables
 
 
-def _along(folder: Path, file: str, job: Job, model: str, model_files: Iterable[str]) -> Package | None:
+def _along(folder: Path, file: str, job: Job, members: Iterable[Member]) -> Package | None:
     """What of `folder` goes along, proven to be enough for the job. raises: JobError where it is not, or too much."""
     from runner.cluster.working_dir import packed
 
@@ -336,10 +338,12 @@ def _along(folder: Path, file: str, job: Job, model: str, model_files: Iterable[
         )
         return None
     package.require("job file", [file])
-    if Path(model).is_relative_to(folder):
-        at = Path(model).relative_to(folder)
-        package.require("model file", [(at / name).as_posix() for name in model_files])
-    libraries = [Path(name) for name in job.model.op_libraries if Path(name).is_relative_to(folder)]
+    for model in (member.model for member in members):
+        if Path(model.path).is_relative_to(folder):
+            at = Path(model.path).relative_to(folder)
+            package.require("model file", [(at / name).as_posix() for name in model.files])
+    named = [library for model in job.called.values() for library in model.op_libraries]
+    libraries = [Path(name) for name in named if Path(name).is_relative_to(folder)]
     package.require("op library", [path.relative_to(folder).as_posix() for path in libraries])
     package.bound()
     if package.secrets:

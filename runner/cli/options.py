@@ -128,12 +128,15 @@ class JobFlags:
 
     def read(self, *more: str) -> Job:
         """The job. more: changes beside those of --set. raises: JobError where the flags make no job, or two."""
-        job = self._read([*(self.set_ or []), *more, *(["model.trust=true"] if self.trust_model else [])])
-        more_of: dict[str, list[str]] = {}
-        if self.trust_op and job.model.trust is not True:
-            more_of["model.trust"] = [*(job.model.trust or ()), *self.trust_op]
-        if self.op_package:
-            more_of["model.op_packages"] = [*job.model.op_packages, *self.op_package]
+        job = self._read([*(self.set_ or []), *more])
+        more_of: dict[str, object] = {}
+        for key, model in {f"models.{name}" if name else "model": one for name, one in job.called.items()}.items():
+            if self.trust_model:
+                more_of[f"{key}.trust"] = True
+            elif self.trust_op and model.trust is not True:
+                more_of[f"{key}.trust"] = [*(model.trust or ()), *self.trust_op]
+            if self.op_package:
+                more_of[f"{key}.op_packages"] = [*model.op_packages, *self.op_package]
         return job.with_(more_of) if more_of else job
 
     def _read(self, changes: Sequence[str]) -> Job:

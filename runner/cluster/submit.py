@@ -27,6 +27,7 @@ from jobs.errors import CapacityError, InternalError, JobError, OutputError, Run
 from jobs.job import Job
 from jobs.section.base import REFERENCE, names_secret
 from jobs.section.canonical import digest
+from jobs.section.model import Model
 from jobs.section.output import Output
 from jobs.words import counted
 
@@ -299,7 +300,9 @@ def refuse_relative(job: Job, along: Path | None = None) -> None:
     along:  that folder, in which the model and its op libraries may lie; None: none does.
     raises: JobError with all locations that mean something else on the cluster.
     """
-    sent = [("model.url", job.model.url), *(("model.op_libraries", name) for name in job.model.op_libraries)]
+    sent = list[tuple[str, str]]()
+    for name, model in ({"model": job.model} if job.model else _named(job)).items():
+        sent += [(f"{name}.url", model.url), *((f"{name}.op_libraries", library) for library in model.op_libraries)]
     data = [*(("input.url", url) for url in job.input.url), ("output.url", job.output.url)]
     if job.input.only_rejects is not None:
         data.append(("input.only_rejects", job.input.only_rejects))
@@ -318,6 +321,10 @@ def refuse_relative(job: Job, along: Path | None = None) -> None:
         f"cannot submit the job: {' and '.join([', '.join(named[:-1]), named[-1]] if named[1:] else named)}, {which} of"
         f" this machine; expected a URL, or an absolute path that every node of the cluster has{advice}"
     )
+
+
+def _named(job: Job) -> dict[str, Model]:
+    return {f"models.{name}": model for name, model in job.called.items()}
 
 
 def _relative(url: str) -> bool:
@@ -339,7 +346,8 @@ def _user() -> str:
 
 def _references(job: Job) -> Iterator[str]:
     """The environment variables that the job's options refer to."""
-    for options in (job.model.options, job.input.options, job.output.options):
+    models = (model.options for model in job.called.values())
+    for options in (*models, job.input.options, job.output.options):
         texts = (value for value in options.values() if isinstance(value, str))
         yield from (text.removeprefix("env:") for text in texts if REFERENCE.match(text) and text.startswith("env:"))
 

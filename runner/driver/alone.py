@@ -45,7 +45,7 @@ def _needs_no_worker(job: Job) -> bool:
     workers, limits = job.workers, job.limits
     one = workers.count in ("auto", 1) and workers.max is None
     asked = workers.gpus or workers.memory is not None or workers.resources
-    harmless = not job.model.trust and not job.model.op_libraries
+    harmless = not any(model.trust or model.op_libraries for model in job.called.values())
     return one and not asked and harmless and not limits.may_lose and not limits.reproducible
 
 

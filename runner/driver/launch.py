@@ -36,7 +36,7 @@ from runner.measure.account import Account
 from runner.measure.course import Course
 from runner.measure.meters import Meters
 from runner.measure.snapshot import Snapshot
-from runner.model.planned import ModelWatch
+from runner.model.planned import ModelWatches
 from runner.pool.gate import TrialGate
 from runner.pool.inline import InlinePool
 from runner.pool.pool import Pool
@@ -135,7 +135,7 @@ def launch(
         with (
             exporting(exporters(options.metrics_file, job.output.url, ready.plan.id, meters)) as exported,
             ending(output, claim.epoch, pool, options.command) as end,
-            closing(ModelWatch(ready.planned)) as model,
+            closing(ModelWatches(ready.planned)) as model,
             closing(_screen(display, options, pool)) as screen,
         ):
             done = _done(ready, output)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Literal, Protocol, cast
@@ -17,7 +17,12 @@ from typing import Literal, Protocol, cast
 from runner.model.signature import Signature
 from runner.tensor import Feeds, Outputs
 
-ENGINES = {"session": "runner.engine.session:SessionEngine", "eager": "runner.engine.eager:EagerEngine"}
+SEVERAL = "several"  # an engine over those of several models: `EngineOptions.members`
+ENGINES = {
+    "session": "runner.engine.session:SessionEngine",
+    "eager": "runner.engine.eager:EagerEngine",
+    SEVERAL: "runner.engine.several:SeveralEngine",
+}
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,31 @@ class ModelOptions:
 
 
 @dataclass(frozen=True)
+class EngineMember:
+    """One of several models that one engine calls.
+
+    name:       what stands before the names of its tensors, with a dot.
+    path:       the local folder; "" until a worker has it.
+    signature:  its own, without that name. options: its own.
+    batch_rows: of each of its calls, where it takes no other number, or is compiled for one; None: any.
+    follows:    its inputs that have a row for each row, as they are fed.
+    deciders:   see `runner.engine.counted`. compiles: whether each shape of what is fed costs a compilation.
+    """
+
+    name: str
+    engine: str
+    path: str
+    url: str
+    tags: tuple[str, ...]
+    signature: Signature
+    options: ModelOptions
+    batch_rows: int | None = None
+    follows: tuple[str, ...] = ()
+    deciders: tuple[str, ...] = ()
+    compiles: bool = False
+
+
+@dataclass(frozen=True)
 class EngineOptions:
     """How a session is configured, on the worker that owns it.
 
@@ -56,9 +86,10 @@ class EngineOptions:
     gpu:     False hides every GPU from TensorFlow, whatever the machine has.
     gpu_memory_fraction: a hard cap where several workers share one GPU, up to which memory grows; None: no cap. The
              eager engine cannot set it: its memory grows.
-    model:   of the job.
+    model:   of the job; of several models what any of them asks of the process.
     name:    what messages call the model; "": its folder.
     compiles: XLA compiles it when it is called, whatever the job says.
+    members: the models, where there are several.
     """
 
     threads: int
@@ -67,6 +98,17 @@ class EngineOptions:
     model: ModelOptions = field(default_factory=ModelOptions)
     name: str = ""
     compiles: bool = False
+    members: tuple[EngineMember, ...] = ()
+
+    @property
+    def uncompiled(self) -> EngineOptions:
+        """The same, and nothing is compiled by XLA."""
+
+        def plain(model: ModelOptions) -> ModelOptions:
+            return replace(model, xla=False)
+
+        members = tuple(replace(one, options=plain(one.options)) for one in self.members)
+        return replace(self, model=plain(self.model), members=members)
 
 
 class Engine(Protocol):

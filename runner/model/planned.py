@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -121,3 +122,17 @@ class ModelWatch:
             return local_digest(self._planned)
         with ModelCache(self._planned.cache).hold(list_model(remote.url, remote.options)[0]) as held:
             return held.digest
+
+
+class ModelWatches:
+    """A watch over each of several models; see `ModelWatch`."""
+
+    def __init__(self, planned: Sequence[PlannedModel]) -> None:
+        self._watches = [ModelWatch(model) for model in planned]
+
+    def error(self) -> RunnerError | None:
+        return next((error for watch in self._watches if (error := watch.error()) is not None), None)
+
+    def close(self) -> None:
+        for watch in self._watches:
+            watch.close()

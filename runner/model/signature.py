@@ -62,6 +62,12 @@ class Signature:
     inputs: dict[str, TensorSpec]  # sorted by name
     outputs: dict[str, TensorSpec]
     shaped: Mapping[str, Shaped] = field(default_factory=dict)
+    members: tuple[str, ...] = ()  # whose tensors these are, as `NAME.tensor`; empty: of one model alone
+
+    def own(self, name: str) -> str:
+        """A tensor's name as its own model has it."""
+        member, dot, rest = name.partition(".")
+        return rest if dot and member in self.members else name
 
     def __str__(self) -> str:
         """'embed'('ids': int64[?, 128]) -> 'vector': float32[?, 8]"""
@@ -69,6 +75,30 @@ class Signature:
             ", ".join(f"{spec.name!r}: {spec}" for spec in specs.values()) for specs in (self.inputs, self.outputs)
         )
         return f"{self.name!r}({inputs}) -> {outputs or 'nothing'}"
+
+
+def prefixed(member: str, name: str) -> str:
+    """What a tensor of one of several models is called among all of theirs; of one alone it keeps its name."""
+    return f"{member}.{name}" if member else name
+
+
+def merged(signatures: Mapping[str, Signature]) -> Signature:
+    """One signature with the tensors of all, each under the name of its model and its own."""
+    inputs: dict[str, TensorSpec] = {}
+    outputs: dict[str, TensorSpec] = {}
+    shaped: list[Shaped] = []
+    for member, signature in signatures.items():
+        shaped += [replace(one, of=prefixed(member, one.of)) for one in signature.shaped.values()]
+        inputs |= {prefixed(member, name): _renamed(member, spec) for name, spec in signature.inputs.items()}
+        outputs |= {prefixed(member, name): _renamed(member, spec) for name, spec in signature.outputs.items()}
+    name = ", ".join(prefixed(member, signature.name) for member, signature in signatures.items())
+    method = next(iter(signatures.values())).method
+    return Signature(name, method, inputs, outputs, {one.name: one for one in shaped}, tuple(signatures))
+
+
+def _renamed(member: str, spec: TensorSpec) -> TensorSpec:
+    parts = tuple(_renamed(member, part) for part in spec.parts)
+    return replace(spec, name=prefixed(member, spec.name), parts=parts)
 
 
 def corrections(signature: Signature) -> list[str]:

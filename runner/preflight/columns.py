@@ -41,7 +41,7 @@ def bound_first(
     """
 
     def bound(columns: Columns, schema: pa.Schema) -> Binding:
-        return bind(columns, schema, signature, job.output.tensor_encoding, job.model.batch, tried=tried)
+        return bind(columns, schema, signature, job.output.tensor_encoding, job.batch, tried=tried)
 
     first = first_schema(source, store, files, job.limits)
     try:

@@ -71,6 +71,10 @@ class Draft:
     files: int
 
     @property
+    def model_url(self) -> str:
+        return next(iter(self.job.called.values())).url
+
+    @property
     def complete(self) -> bool:
         return all(fed.rule is not None for fed in self.fed)
 
@@ -82,13 +86,14 @@ class Draft:
 
 
 def draft(job: Job, cache: CacheSettings) -> Draft:
-    """Look at the model and at the first file. job: with model, input and signature; its mapping is not looked at.
+    """Look at the model and at the first file. job: with one model, input and signature; its mapping is not looked at.
 
     raises: ModelError, InputError, as `examine` does.
     """
-    model = read_model(job.model.url, job.model.version, job.model.options, cache)
-    metagraph = choose_metagraph(model, job.model.tags)
-    signature = _chosen(metagraph, job.model.signature, model.url)
+    (wanted,) = job.called.values()
+    model = read_model(wanted.url, wanted.version, wanted.options, cache)
+    metagraph = choose_metagraph(model, wanted.tags)
+    signature = _chosen(metagraph, wanted.signature, model.url)
     made = _drafted(job, metagraph, signature)
     if made.format != EXAMPLES_FORMAT or made.complete:
         return made

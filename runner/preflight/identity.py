@@ -9,39 +9,30 @@ from jobs.identity import Identity, InputIdentity, ModelIdentity
 from jobs.job import Job
 from jobs.section.limits import Limits
 from runner.binding.binding import Binding
-from runner.engine import ModelOptions
-from runner.model.signature import MetaGraph, ModelSpec, Signature
+from runner.preflight.member import Member
 
 
-def model_identity(
-    job: Job,
-    model: ModelSpec,
-    metagraph: MetaGraph,
-    signature: Signature,
-    options: ModelOptions,
-    trusted: Sequence[str],
-) -> ModelIdentity:
-    """trusted: ops that would be refused, and are not because the job trusts the model."""
+def model_identity(member: Member) -> ModelIdentity:
     return ModelIdentity(
-        digest=model.digest,
-        version=model.version,
-        tags=metagraph.tags,
-        signature=signature.name,
-        engine=job.model.engine,
-        xla=options.xla,
-        mixed_precision=options.mixed_precision,
-        op_libraries=[sha256 for _, sha256 in options.op_libraries],
-        trusted=trusted,
-        batch=job.model.batch,
+        digest=member.model.digest,
+        version=member.model.version,
+        tags=member.metagraph.tags,
+        signature=member.signature.name,
+        engine=member.section.engine,
+        xla=member.options.xla,
+        mixed_precision=member.options.mixed_precision,
+        op_libraries=[sha256 for _, sha256 in member.options.op_libraries],
+        trusted=member.scanned.trusted,
+        batch=member.section.batch,
         op_packages=[
             {"name": package.name, "version": package.version, "libraries": dict(package.libraries)}
-            for package in options.op_packages
+            for package in member.options.op_packages
         ],
     )
 
 
 def identity_of(
-    job: Job, model: ModelIdentity, binding: Binding, only_rejects: str, skipped: Sequence[RunnerError]
+    job: Job, members: Sequence[Member], binding: Binding, only_rejects: str, skipped: Sequence[RunnerError]
 ) -> Identity:
     """only_rejects: id of the plan whose rejected rows are the input; "". skipped: why files are left out.
 
@@ -49,6 +40,8 @@ def identity_of(
     """
     left_out = {error.facts["file"]: error.facts["code"] for error in skipped}
     given = InputIdentity(job.input.format, job.input.examples, only_rejects, left_out)
+    models = {member.name: model_identity(member) for member in members}
+    model = models.get("", models)
     return Identity(model, binding.identity(), given, job.output, _settled(job.limits, binding))
 
 

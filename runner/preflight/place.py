@@ -17,14 +17,20 @@ from connectors.store.scratch import scratch_home
 from connectors.store.store import Store
 from jobs.errors import JobError, OutputError
 from jobs.job import Job
+from jobs.section.model import Model
 
 
 def refuse_mixed_places(job: Job, cache: CacheSettings) -> None:
     """raises: OutputError for an output in the model; JobError for copies of the model in output or input, and for
     spools in the model, on this machine. Links are followed."""
-    model, output = job.model.url, job.output.url
+    for model in job.called.values():
+        _refuse_mixed(job, model, cache)
+
+
+def _refuse_mixed(job: Job, section: Model, cache: CacheSettings) -> None:
+    model, output = section.url, job.output.url
     address = "endpoint_url"  # names of two servers are no names of one folder
-    if below(output, model) is not None and job.model.options.get(address) == job.output.options.get(address):
+    if below(output, model) is not None and section.options.get(address) == job.output.options.get(address):
         raise OutputError(
             f"cannot write into '{redact(output)}': it lies in the model '{redact(model)}', whose files would be others"
             " then; choose an output folder beside the model"

@@ -6,8 +6,8 @@ and listing can tell is an error here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache as cache_of
 from functools import partial
 
@@ -21,7 +21,7 @@ from connectors.output.reject import Rejected
 from connectors.store.store import FileStat, Store
 from jobs import notebook
 from jobs import plan as plans
-from jobs.errors import ModelError, RunnerError, one_of
+from jobs.errors import RunnerError, one_of
 from jobs.job import Job
 from jobs.plan import InputFile, Plan
 from jobs.section.columns import Columns
@@ -33,79 +33,34 @@ from runner.binding.bind import bind
 from runner.binding.binding import Binding, rounded
 from runner.binding.fetching import TODAY, Rules
 from runner.binding.naming import both_ways, kept_alone
-from runner.binding.source import Span
-from runner.engine import EngineOptions, ModelOptions
-from runner.engine.op_package import trusted_ops
+from runner.engine import SEVERAL, EngineOptions
 from runner.model.planned import PlannedModel, planned_model
-from runner.model.saved_model import read_model
 from runner.model.signature import (
     MetaGraph,
     ModelSpec,
     Signature,
-    choose_metagraph,
-    choose_signature,
     corrections,
 )
 from runner.preflight.begun import older_rules, rules_of, story
 from runner.preflight.columns import bound_first, require_agreed, varying
 from runner.preflight.files import Inspected, inspect
-from runner.preflight.identity import identity_of, model_identity
+from runner.preflight.identity import identity_of
 from runner.preflight.input import Listed, listed, refuse_own_output
+from runner.preflight.member import (
+    Member,
+    Scanned,
+    all_options,
+    all_scanned,
+    followed,
+    read_members,
+    together,
+)
 from runner.preflight.only_rejects import only_files, only_rows, rejected_before
-from runner.preflight.options import model_options
 from runner.preflight.output import narrowed, written
 from runner.preflight.place import refuse_mixed_places
 from runner.preflight.rank import open_ranks, settled, with_shapes
 from runner.preflight.shape import batch_sizes, sample_slice, slices_elsewhere, small_row_groups
-from runner.scan.batching import Batching, batching
-from runner.scan.compiled import Compiled, compiled
-from runner.scan.effects import Effects, effects
-from runner.scan.flow import Flow
-from runner.scan.lookups import lookups
-from runner.scan.module import Module, modules, require_platform
-from runner.scan.program import read_programs
-from runner.scan.swallow import swallowing
-from runner.scan.trust import Trust, require_trust
-from runner.scan.unfed import require_fed
-from runner.worker.spec import WorkerSpec
-
-
-@dataclass(frozen=True)
-class Scanned:
-    """What the graph behind a signature tells before anything is called.
-
-    trusted:    ops that would be refused, and are not because the job trusts the model.
-    swallowing: ops in which a NaN may vanish on a CPU.
-    batching:   of the model's own.
-    spans:      of inputs that are places in a table.
-    compiled:   what XLA changes; None where the job does not compile.
-    idle:       sentences about trust and packages that let nothing through.
-    modules:    programs behind the outputs that are compiled for each shape that they are called with.
-    """
-
-    trusted: tuple[str, ...]
-    effects: Effects
-    swallowing: tuple[str, ...]
-    batching: Batching | None
-    spans: Mapping[str, Span] = field(default_factory=dict)
-    compiled: Compiled | None = None
-    idle: tuple[str, ...] = ()
-    modules: tuple[Module, ...] = ()
-
-    @property
-    def per_shape(self) -> bool:
-        """Whether a program behind the signature is compiled for each shape, whatever the job says."""
-        return bool(self.modules)
-
-    @property
-    def compiles(self) -> bool:
-        """Whether every other shape of what is fed is compiled anew."""
-        return self.per_shape or self.compiled is not None
-
-    @property
-    def repeatable(self) -> bool:
-        """Whether the same rows may be given to the model twice, be it to try it out."""
-        return not (self.effects.writes or self.trusted)
+from runner.worker.spec import PlannedMember, WorkerSpec
 
 
 @dataclass(frozen=True, repr=False)
@@ -113,17 +68,15 @@ class Preflight:
     """A job that is known to fit: what was seen, and what will be done."""
 
     job: Job  # with the input format resolved
-    model: ModelSpec
-    metagraph: MetaGraph
-    signature: Signature
+    members: tuple[Member, ...]  # the models; one alone has the name ""
+    signature: Signature  # of several models the merged one
     schema: pa.Schema  # of the columns that are read, over all files; see `connectors.formats.widening.mixed`
     binding: Binding
     plan: Plan
     batch_rows: int
     most_batch_rows: int  # up to which a worker may grow it
     cache: CacheSettings
-    options: ModelOptions
-    scanned: Scanned
+    scanned: Scanned  # of all models
     inputs: Listed
     skipped: tuple[str, ...] = ()  # what is wrong with the files that are left out
     notes: tuple[str, ...] = ()  # which columns are written as something else than they were
@@ -137,8 +90,19 @@ class Preflight:
         return tuple(name for name in self.signature.outputs if name not in self.binding.written)
 
     @property
-    def planned(self) -> PlannedModel:
-        return planned_model(self.model, self.cache)
+    def model(self) -> ModelSpec:
+        """The model; of several the first one."""
+        return self.members[0].model
+
+    @property
+    def metagraph(self) -> MetaGraph:
+        """That of the model; of several that of the first one."""
+        return self.members[0].metagraph
+
+    @property
+    def planned(self) -> list[PlannedModel]:
+        """Each model, in the order of the job."""
+        return [planned_model(member.model, self.cache) for member in self.members]
 
     @property
     def rounded(self) -> tuple[str, ...]:
@@ -152,7 +116,7 @@ class Preflight:
         left_out = [f"a bad file is left out: {story}" for story in self.skipped]
         return [
             *([self.begun] if self.begun else []),
-            *self.scanned.effects.warnings(self.signature.name),
+            *(story for member in self.members for story in member.warnings),
             *compiled,
             *left_out,
             *self.inputs.warnings,
@@ -165,7 +129,8 @@ class Preflight:
         """Of the warnings those that the trial of a worker confirms or clears, where the model may be tried."""
         limits, inputs = self.job.limits, [bound.name for bound in self.binding.odd_inputs]
         swallowing = self.scanned.swallowing
-        if not swallowing or not inputs or limits.nonfinite == "pass" or self.options.xla or self.job.workers.gpus:
+        compiled = all(member.options.xla for member in self.members)
+        if not swallowing or not inputs or limits.nonfinite == "pass" or compiled or self.job.workers.gpus:
             return []
         ops = f"{', '.join(swallowing)} may make numbers of NaN on a CPU"
         if self.binding.nan_filled:
@@ -181,7 +146,16 @@ class Preflight:
         size = (
             f"{counted(plan.rows, 'row')} of {counted(len(plan.files), 'file')} in {counted(len(plan.shards), 'shard')}"
         )
-        return f"<Preflight of plan {plan.id[:8]}: {size}, signature {self.signature.name!r} of '{self.model.url}'>"
+        return f"<Preflight of plan {plan.id[:8]}: {size}, {self.subject}>"
+
+    @property
+    def subject(self) -> str:
+        """What is called, for messages."""
+        named = (
+            f"{member.name}: " * bool(member.name) + f"signature {member.signature.name!r} of '{member.model.url}'"
+            for member in self.members
+        )
+        return ", ".join(named)
 
     def _repr_html_(self) -> str:
         rows = self.binding.describe()
@@ -193,12 +167,17 @@ class Preflight:
     def spec(self, output: Output) -> WorkerSpec:
         """What workers know. output: with an absolute url, which means the same place to all of them."""
         own = self.scanned.batching
+        first, planned, members = self.members[0], self.planned, tuple[PlannedMember, ...]()
+        if first.name:
+            calls = (member.call(self.binding) for member in self.members)
+            members = tuple(map(PlannedMember, planned, calls))
         return WorkerSpec(
-            model=self.planned,
-            tags=self.metagraph.tags,
+            model=planned[0],
+            tags=first.metagraph.tags,
             signature=replace(self.signature, shaped=self.binding.shaped),
-            engine=self.job.model.engine,
-            options=self.options,
+            engine=SEVERAL if members else first.section.engine,
+            options=all_options(self.members),
+            members=members,
             input=self.job.input,
             input_schema=self.schema,
             binding=self.binding,
@@ -211,7 +190,9 @@ class Preflight:
             batch_sizes=batch_sizes(
                 self.plan,
                 self.batch_rows,
-                exact=self.binding.batch_rows is not None or own is not None,
+                exact=self.binding.batch_rows is not None
+                or own is not None
+                or any(member.batch_rows is not None for member in self.members),
             ),
             sample=sample_slice(self.plan.files, self.signature),
             elsewhere=slices_elsewhere(self.plan.files, self.signature),
@@ -222,25 +203,23 @@ class Preflight:
             part_rows=max((shard.rows for shard in self.plan.shards), default=0),
             limits=self.job.limits,
             max_rejected_rows=allowed(self.job.limits.max_rejected_rows, self.plan.rows),
-            deciders=self.scanned.compiled.fed(self.signature) if self.scanned.compiled else (),
+            deciders=self.scanned.compiled.fed(self.signature) if self.scanned.compiled and not members else (),
             compiles=self.scanned.compiles,
         )
 
 
 @dataclass(frozen=True)
 class Examined:
-    """A job whose model was read and whose first file binds, or all of them; else they were only listed."""
+    """A job whose models were read and whose first file binds, or all of them; else they were only listed."""
 
     job: Job
-    model: ModelSpec
-    metagraph: MetaGraph
-    signature: Signature
+    members: Sequence[Member]
+    signature: Signature  # of several models the merged one
     source: Source
     store: Store
     files: Sequence[FileStat]
     columns: Sequence[str]
     cache: CacheSettings
-    options: ModelOptions
     scanned: Scanned
     inputs: Listed
 
@@ -278,41 +257,22 @@ def examine(job: Job, cache: CacheSettings | None = None) -> Examined:
     """
     cache = cache or CacheSettings()
     refuse_mixed_places(job, cache)
-    model = read_model(job.model.url, job.model.version, job.model.options, cache)
-    metagraph = choose_metagraph(model, job.model.tags)
-    signature = choose_signature(metagraph, job.model.signature, model.url)
-    programs = read_programs(model)
-    program = programs[model.metagraphs.index(metagraph)]
-    options, packages = model_options(job.model, program)
-    trust = replace(Trust.of(job.model.trust), packaged=trusted_ops(job.model.op_packages))
-    trusted = require_trust(programs, model.url, trust)
-    made = effects(program, signature.name)
-    if job.limits.reproducible:
-        _require_repeatable(made, trusted, signature.name, model.url)
+    read = read_members(job, cache)
     store = Store(job.input.url[0], job.input.options)
     inputs = listed(job, store)
     job, source, files = inputs.job, inputs.source, inputs.files
     refuse_own_output(job, source)
-    scanned = Scanned(
-        trusted,
-        made,
-        swallowing(program, signature.name),
-        batching(program, signature.name),
-        idle=(*trust.idle(programs), *packages.notes),
-    )
-    tried = scanned.repeatable
+    found = [member for member, _ in read]
+    tried = all_scanned(found).repeatable
+    job, found, signature = together(job, found, tried=tried)
     assumed = with_shapes(signature, open_ranks(job.columns, signature) if tried else {})
     binding = bound_first(job, assumed, source, store, files, tried)
-    outputs = binding.written
-    require_fed(program, signature, outputs, model.url)
-    inner = modules(program, signature.name, outputs if job.model.engine == "session" else None)  # eager runs it all
-    require_platform(inner, job.workers.gpus, signature.name, model.url)
-    flow = Flow(program, program.output_tensors(signature.name, outputs))
-    spans = {name: Span(found.lowest, found.highest, found.table) for name, found in lookups(flow, signature).items()}
-    changed = compiled(flow, signature, binding.within(spans).spanned) if options.xla else None
-    scanned = replace(scanned, spans=spans, compiled=changed, modules=inner)
-    columns = binding.columns
-    return Examined(job, model, metagraph, signature, source, store, files, columns, cache, options, scanned, inputs)
+    members = [followed(member, program, binding, job) for member, (_, program) in zip(found, read, strict=True)]
+    for member in members:
+        if member.name:
+            member.call(binding)
+    scanned = all_scanned(members)
+    return Examined(job, members, signature, source, store, files, binding.columns, cache, scanned, inputs)
 
 
 def complete(examined: Examined, *, overwrite: bool = False) -> Preflight:
@@ -346,7 +306,7 @@ def _gathered(examined: Examined) -> Gathered:
 def _agreed(gathered: Gathered, rules: Rules) -> Preflight:
     """Bind, and plan."""
     examined, schema, signature, found = gathered.examined, gathered.schema, gathered.signature, gathered.files
-    job, tried, batch = examined.job, examined.scanned.repeatable, examined.job.model.batch
+    job, tried, batch = examined.job, examined.scanned.repeatable, examined.job.batch
 
     def bound(encoding: str) -> Binding:
         return bind(job.columns, schema, signature, encoding, batch, tried=tried, rules=rules)
@@ -365,16 +325,12 @@ def _agreed(gathered: Gathered, rules: Rules) -> Preflight:
         binding = binding.finite()
     if job.limits.reproducible:  # each bit depends on the size of a batch, which is part of the plan then
         binding = replace(binding, batch_rows=_planned_rows(examined, job, binding, found))
-    model = model_identity(
-        job, examined.model, examined.metagraph, signature, examined.options, examined.scanned.trusted
-    )
-    identity = identity_of(job, model, binding, gathered.rejected, gathered.skipped)
+    identity = identity_of(job, examined.members, binding, gathered.rejected, gathered.skipped)
     plan = plans.plan(found, job.limits, identity.document())
-    binding, rows, most = _batched(examined, job, binding, plan)
+    members, binding, rows, most = _batched(examined, job, binding, plan)
     return Preflight(
         job=job,
-        model=examined.model,
-        metagraph=examined.metagraph,
+        members=members,
         signature=signature,
         schema=schema,
         binding=binding,
@@ -382,7 +338,6 @@ def _agreed(gathered: Gathered, rules: Rules) -> Preflight:
         batch_rows=rows,
         most_batch_rows=most,
         cache=examined.cache,
-        options=examined.options,
         scanned=examined.scanned,
         inputs=examined.inputs,
         skipped=tuple(map(str, gathered.skipped)),
@@ -412,38 +367,38 @@ def _looked_through(
 
 def _settled(examined: Examined, schema: pa.Schema, files: Sequence[InputFile]) -> tuple[Signature, Sequence[str]]:
     """See `runner.preflight.rank.settled`; not of a model that a call would change."""
-    job, signature, model = examined.job, examined.signature, examined.model
+    job, signature, members = examined.job, examined.signature, examined.members
     if not examined.scanned.repeatable:
         return signature, ()
-    options = EngineOptions(threads=1, model=replace(examined.options, xla=False), name=model.url)
-    loaded = (job.model.engine, model.path, examined.metagraph.tags, signature, options)
-    return settled(job, signature, schema, files, loaded)
+    first, options = members[0], EngineOptions(threads=1, model=all_options(members), name=members[0].model.url)
+    if not first.name:
+        loaded = (first.section.engine, first.model.path, first.metagraph.tags, signature, options.uncompiled)
+        return settled(job, signature, schema, files, loaded)
+    assumed = with_shapes(signature, open_ranks(job.columns, signature))
+    binding = bind(job.columns, schema, assumed, job.output.tensor_encoding)
+    calls = tuple(replace(member.call(binding), path=member.model.path) for member in members)
+    several = replace(options, members=calls).uncompiled
+    return settled(job, signature, schema, files, (SEVERAL, "", (), signature, several))
 
 
-def _require_repeatable(effects: Effects, trusted: Sequence[str], signature: str, url: str) -> None:
-    """raises: ModelError where the same call may give other answers, or nobody knows."""
-    kinds = {
-        "may draw random numbers or read the clock": effects.draws,
-        "may change variables or tables": effects.writes,
-        "has ops of which only `trust` says that they are harmless": trusted,
-    }
-    found = [f"{what} ({', '.join(ops)})" for what, ops in kinds.items() if ops]
-    if found:
-        raise ModelError(
-            f"cannot promise equal bits for signature {signature!r} of model '{url}': it {' and '.join(found)};"
-            " export it without these, or leave out `limits.reproducible`"
-        )
-
-
-def _batched(examined: Examined, job: Job, binding: Binding, plan: Plan) -> tuple[Binding, int, int]:
-    """The binding, with the size of all batches where they have one; the rows of a batch, and how many it grows to."""
+def _batched(
+    examined: Examined, job: Job, binding: Binding, plan: Plan
+) -> tuple[tuple[Member, ...], Binding, int, int]:
+    """The models, and the binding, with the size of all their calls where they have one; the rows of a batch, and how
+    many it grows to."""
     rows, most = _batch_rows(job, binding, plan)
+    members, compiled = tuple(examined.members), any(member.one_size for member in examined.members)
     if binding.batch_rows is None and examined.scanned.batching is not None:
         rows = most = examined.scanned.batching.rows(most)
-    if binding.batch_rows is None and examined.scanned.compiles:  # every other size of a batch would be compiled anew
+    free = binding.batch_rows is None
+    if free and compiled:  # every other size of a batch would be compiled anew
         rows = most = min(rows, 1 << max(shard.rows - 1 for shard in plan.shards).bit_length())
-        binding = replace(binding, batch_rows=rows, padded=True)
-    return binding, rows, most
+    if not members[0].name:
+        return members, replace(binding, batch_rows=rows, padded=True) if compiled and free else binding, rows, most
+    if free:  # batches of whole calls, of the model whose calls are the largest
+        size = max((member.batch_rows or 1 for member in members), default=1)
+        rows, most = max(size, rows // size * size), max(size, most // size * size)
+    return tuple(member.sized(rows) for member in members), binding, rows, most
 
 
 def _planned_rows(examined: Examined, job: Job, binding: Binding, files: Sequence[InputFile]) -> int:

@@ -62,7 +62,7 @@ def settled(
     if not names:
         return signature, ()
     assumed = with_shapes(signature, open_ones)
-    binding = bind(job.columns, schema, assumed, job.output.tensor_encoding, job.model.batch)
+    binding = bind(job.columns, schema, assumed, job.output.tensor_encoding, job.batch)
     piece = sample_slice(files, signature)
     rows = None if piece is None else read_rows(job.input, schema, binding, piece, _TAKEN)
     try:

@@ -84,7 +84,7 @@ class AttemptRun:
         self._binding, self._limits = _halved(spec.binding, attempt.halvings), spec.limits
         self._clock = StageClock()
         self._rejects = Rejects(spec.input_schema, spec.binding.kept_columns, spec.limits, spec.max_rejected_rows)
-        self._part = bench.output.open_part(attempt, spec.binding.output_schema, spec.model.digest, bench.worker)
+        self._part = bench.output.open_part(attempt, spec.binding.output_schema, spec.digest, bench.worker)
 
     @property
     def seconds(self) -> Mapping[str, float]:
@@ -135,7 +135,7 @@ class AttemptRun:
         shapes = (lambda table: None) if lone else binding.shapes
         bucketing = Bucketing(binding.lengths, batch_rows, even=fixed, shapes=shapes, note=note)
         # Where each bit counts, a row group that cannot be read must move no row of another one.
-        full = fixed or bench.spec.most_rows is not None
+        full = fixed or bench.spec.filled
         join: Join = "none" if self._limits.reproducible else "all" if full else "small"
         most_bytes = MOST_BATCH_BYTES if join == "small" and self._limits.batch_rows == "auto" else MOST_TEXT_BYTES
         cut = batches(bucketing.pieces(tables), batch_rows, join, most_bytes)

@@ -174,7 +174,7 @@ def tried_eagerly(
     memory: bytes that the process of the other engine may hold; None: most of what is free.
     cost:   the model is loaded once more, in a process that imports TensorFlow.
     """
-    if error.facts.get("code") != LACKS_STATE or spec.engine == "eager":
+    if error.facts.get("code") != LACKS_STATE or spec.engine != "session":
         return error
     patience_s = min(spec.limits.stall_s, _OTHER_ENGINE_S)
     memory = memory if memory is not None else int(_SHARE * available_bytes()) or None

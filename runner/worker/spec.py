@@ -12,9 +12,17 @@ from jobs.section.input import Input
 from jobs.section.limits import Limits
 from jobs.section.output import Output
 from runner.binding.binding import Binding
-from runner.engine import ModelOptions
+from runner.engine import EngineMember, ModelOptions
 from runner.model.planned import PlannedModel
 from runner.model.signature import Signature
+
+
+@dataclass(frozen=True)
+class PlannedMember:
+    """One of several models. call: how it is called, but for the folder."""
+
+    model: PlannedModel
+    call: EngineMember
 
 
 @dataclass(frozen=True)
@@ -47,10 +55,18 @@ class WorkerSpec:
     max_rejected_rows: int = 0  # of the job
     compiles: bool = False  # each shape of what is fed costs a compilation
     deciders: tuple[str, ...] = ()  # of a model that is compiled: fed tensors whose values decide a shape
+    members: tuple[PlannedMember, ...] = ()  # the models, where there are several; `model` is the first of them
 
     @property
-    def model_digest(self) -> str:
-        return self.model.digest
+    def filled(self) -> bool:
+        """Batches are filled, over row groups too: a model has calls of a few rows wait, or fills them up itself."""
+        return self.most_rows is not None or any(member.call.batch_rows is not None for member in self.members)
+
+    @property
+    def digest(self) -> str:
+        """Of the model; of several 'NAME=DIGEST' each, with commas between."""
+        digests = [f"{member.call.name}={member.model.digest}" for member in self.members]
+        return ",".join(digests) or self.model.digest
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ from runner.batch.spot_check import SpotCheck
 from runner.engine.counted import CountedEngine
 from runner.engine.numerics import numerics
 from runner.engine.risk import risks
+from runner.engine.several import SeveralEngine
 from runner.model.planned import OpenModel
 from runner.tensor import Feeds, Outputs
 from runner.worker.attempt_run import AttemptRun, Bench
@@ -93,11 +94,13 @@ class Worker:
         readers = spec.readers or reader_threads(options.threads)
         require_room(spec)
         reading = self._opened_reading(options.threads, readers)
-        self._model = OpenModel(spec.model)
+        self._models = [OpenModel(model) for model in [member.model for member in spec.members] or [spec.model]]
         failpoint("W1.load")
         if spec.limits.reproducible and options.gpu:
             os.environ["TF_DETERMINISTIC_OPS"] = "1"  # else cuDNN chooses by time, and sums come in any order
-        options = dataclasses.replace(options, model=spec.options, name=spec.model.url)
+        opened = zip(spec.members, self._models, strict=False)
+        members = tuple(dataclasses.replace(member.call, path=model.path) for member, model in opened)
+        options = dataclasses.replace(options, model=spec.options, name=spec.model.url, members=members)
         threads = engine.pool_threads(options.threads)  # a child's are the same
         given = dataclasses.replace(options, threads=threads, compiles=spec.compiles)
         self._given = given, memory
@@ -136,7 +139,7 @@ class Worker:
                 rejected=spec.rejected,
             )
         except ModelError as error:
-            raise tried_eagerly(error, spec, self._model.path, *self._given, self._sample) from error
+            raise tried_eagerly(error, spec, self._models[0].path, *self._given, self._sample) from error
         return try_nan(found, subject, spec.limits)
 
     def run(self, attempt: Attempt, number: int) -> Success:
@@ -177,7 +180,8 @@ class Worker:
         if self._comparison is not None:
             self._comparison.close()
         self._engine.close()
-        self._model.close()
+        for model in self._models:
+            model.close()
 
     @property
     def progress(self) -> Progress:
@@ -195,7 +199,7 @@ class Worker:
 
     def _loaded(self, options: engine.EngineOptions, memory: int | None) -> tuple[engine.Engine, Sample]:
         """The model, and rows to try it on, which are read while it loads."""
-        spec, path = self._spec, self._model.path
+        spec, path = self._spec, self._models[0].path
         with ThreadPoolExecutor(1) as beside:
             sampled = spec.sample if spec.repeatable and not self._isolated else None
             most = max(spec.batch_rows, DISTINCT_ROWS)
@@ -209,16 +213,16 @@ class Worker:
                 if self._isolated
                 else engine.load(spec.engine, path, spec.tags, spec.signature, options)
             )
-            if spec.compiles and not self._isolated:
+            if spec.compiles and not self._isolated and not options.members:
                 loaded = CountedEngine(loaded, spec.deciders)
             return loaded, Sample(spec.binding, spec.signature, rows.result() if rows is not None else None)
 
     def _compared(self, options: engine.EngineOptions) -> Comparison | None:
         """What scores the first rows uncompiled too, where the job wants it; not where a row may end the process."""
-        spec, path = self._spec, self._model.path
+        spec, path = self._spec, self._models[0].path
         if spec.limits.compare_uncompiled is None or self._isolated:
             return None
-        plain = dataclasses.replace(options, model=dataclasses.replace(options.model, xla=False))
+        plain = options.uncompiled
         return Comparison(
             spec.limits.compare_uncompiled,
             lambda: engine.load(spec.engine, path, spec.tags, spec.signature, plain),
@@ -235,7 +239,7 @@ class Worker:
         return [rows for rows in found if rows is not None]
 
     def _warmed_up(self) -> WarmUp:
-        spec, folder = self._spec, Path(self._model.path)
+        spec, folder = self._spec, Path(self._models[0].path)
         sizes, compiles = spec.batch_sizes, spec.compiles
         return warm_up(self._engine, spec.binding, spec.signature, self._sample, sizes, folder, compiles)
 
@@ -306,7 +310,7 @@ class Worker:
 
     def _reported(self, receipt: Receipt, seconds: Mapping[str, float]) -> Success:
         """The receipt, with what the driver is to know of this process."""
-        compiled = self._engine.figures() if isinstance(self._engine, CountedEngine) else {}
+        compiled = self._engine.figures() if isinstance(self._engine, CountedEngine | SeveralEngine) else {}
         most = self._headroom.most_rows or self._spec.most_rows
         said = compiled | ({"most_rows": most} if most else {})
         measured = Measured(dict(seconds), self._gauge.figures() | said)

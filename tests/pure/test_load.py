@@ -74,7 +74,7 @@ def test_anchors_and_merges_work_and_what_is_merged_may_be_replaced() -> None:
         ("a: 1\n---\nb: 2", "expected a single document"),
         ("{{a: 1}: 2}", "job.yaml"),
         ("\x00", "job.yaml"),
-        ("", "it is empty; expected 'model', 'input'"),
+        ("", "it is empty; expected 'model', 'models', 'input'"),
         ("- a\n- b", "it is a list"),
         ("just words", "it is text"),
     ],
@@ -92,7 +92,7 @@ def test_text_that_is_no_job_is_refused_with_the_place(text: str, says: str) -> 
         ("workers: {gpu: 2}", "job.yaml: 'gpu' is no key of 'workers'; did you mean 'gpus'?"),
         (
             "zebra: 1",
-            "job.yaml: 'zebra' is no key of a job; it has 'model', 'input', 'columns', 'output', 'workers', 'limits'",
+            "job.yaml: 'zebra' is no key of a job; it has 'model', 'models', 'input', 'columns', 'output', 'workers', ",
         ),
         (
             "columns: {inputs: {x: {colum: a}}}",

@@ -1,0 +1,183 @@
+"""Several models as one engine: what is fed is given to each, and what they answer is put together.
+
+Knows names and rows; refuses to know columns, batches of the job, and what a model computes. The invariants: a model
+that takes one number of rows gets that number, filled up with the last row, and nobody outside sees more rows than were
+fed; an error says which model it is of.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jobs.errors import RunnerError
+from runner.engine import Engine, EngineMember, EngineOptions, load
+from runner.engine.counted import CountedEngine
+from runner.model.signature import Signature, merged, prefixed
+from runner.tensor import Feeds, Outputs, Tensor, cut, joined, padded
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Models that one engine holds, and that one call of it runs: signatures of one SavedModel, or one model alone."""
+
+    members: tuple[EngineMember, ...]
+    engine: Engine
+
+    @property
+    def batch_rows(self) -> int | None:
+        return self.members[0].batch_rows
+
+    def name(self, member: EngineMember, tensor: str) -> str:
+        """What the engine calls a tensor of one of them."""
+        return tensor if len(self.members) == 1 else prefixed(member.name, tensor)
+
+
+class SeveralEngine:
+    """See `runner.engine.Engine`. Its signature is that of `runner.model.signature.merged`."""
+
+    def __init__(self, path: str, tags: Sequence[str], signature: Signature, options: EngineOptions) -> None:
+        """Load the models of `options.members`. path, tags: of none of them.
+
+        raises: ModelError naming the model and TensorFlow's reason.
+        """
+        self._groups: list[_Group] = []
+        try:
+            for members in together(options.members):
+                with _blamed(members):
+                    self._groups.append(_Group(members, _loaded(members, options)))
+        except BaseException:
+            self.close()
+            raise
+        self.devices = tuple(dict.fromkeys(device for group in self._groups for device in group.engine.devices))
+
+    def run(self, feeds: Feeds, fetches: Sequence[str]) -> Outputs:
+        """See `Engine.run`; one model after the other, each for what is fetched of it."""
+        outputs: dict[str, Tensor] = {}
+        for group in self._groups:
+            fed, wanted = _own(group, feeds, fetches)
+            if wanted:
+                found = self._called(group, fed, wanted)
+                outputs |= {name: found[own] for own, name in wanted.items()}
+        return {name: outputs[name] for name in fetches}
+
+    def placed(self, feeds: Feeds, fetches: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
+        """See `Engine.placed`; of all models together."""
+        placed: dict[str, Counter[str]] = {}
+        for group in self._groups:
+            fed, wanted = _own(group, feeds, fetches)
+            if wanted:
+                piece = next(iter(_pieces(group, fed)))[0]
+                for kind, ops in group.engine.placed(piece, list(wanted)).items():
+                    placed.setdefault(kind, Counter()).update(ops)
+        return placed
+
+    def close(self) -> None:
+        for group in self._groups:
+            group.engine.close()
+
+    def figures(self) -> dict[str, float]:
+        """See `CountedEngine.figures`; of all that are compiled together."""
+        counts = Counter[str]()
+        for group in self._groups:
+            if isinstance(group.engine, CountedEngine):
+                counts.update(group.engine.figures())
+        return dict(counts)
+
+    def _called(self, group: _Group, feeds: Feeds, wanted: Mapping[str, str]) -> Outputs:
+        try:
+            return _in_pieces(group, feeds, list(wanted))
+        except RunnerError as error:
+            if len(group.members) == 1:
+                raise _of(group.members, error) from error
+            for member in group.members:  # the one that fails alone is to blame
+                own = [name for name in wanted if name.startswith(f"{member.name}.")]
+                with _blamed([member]):
+                    _in_pieces(group, feeds, own)
+            raise _of(group.members, error) from error
+
+
+def together(members: Sequence[EngineMember]) -> list[tuple[EngineMember, ...]]:
+    """Those that one session can hold and call at once: signatures of one model that differ in nothing else.
+
+    XLA compiles the call of one signature, and Python's loader knows one at a time: such stand alone.
+    """
+    groups: dict[Any, list[EngineMember]] = {}
+    for member in members:
+        alone = member.engine != "session" or member.options.xla
+        key = (member.path, member.tags, member.options, member.batch_rows, member.name if alone else "")
+        groups.setdefault(key, []).append(member)
+    return [tuple(group) for group in groups.values()]
+
+
+def _loaded(members: Sequence[EngineMember], options: EngineOptions) -> Engine:
+    first = members[0]
+    signature = first.signature
+    if len(members) > 1:
+        signature = merged({member.name: member.signature for member in members})
+    compiles = any(member.compiles for member in members)
+    own = replace(options, model=first.options, name=first.url, members=(), compiles=compiles)
+    engine = load(first.engine, first.path, first.tags, signature, own)
+    return CountedEngine(engine, first.deciders) if compiles else engine
+
+
+def _own(group: _Group, feeds: Feeds, fetches: Sequence[str]) -> tuple[Feeds, dict[str, str]]:
+    """What is fed to the models of a group, under its names; and its name of each output that is fetched -> ours."""
+    fed: dict[str, Tensor] = {}
+    wanted: dict[str, str] = {}
+    for member in group.members:
+        start = f"{member.name}."
+        fed |= {
+            group.name(member, name.removeprefix(start)): tensor
+            for name, tensor in feeds.items()
+            if name.startswith(start)
+        }
+        wanted |= {group.name(member, name.removeprefix(start)): name for name in fetches if name.startswith(start)}
+    return fed, wanted
+
+
+def _in_pieces(group: _Group, feeds: Feeds, fetches: Sequence[str]) -> Outputs:
+    """One call, or as many as a fixed number of rows takes."""
+    if group.batch_rows is None:
+        return group.engine.run(feeds, fetches)
+    answers: list[Outputs] = []
+    for piece, rows in _pieces(group, feeds):
+        answers.append(_without_filling(group.engine.run(piece, fetches), rows, group.batch_rows))
+    return {name: joined([answer[name] for answer in answers]) for name in fetches}
+
+
+def _pieces(group: _Group, feeds: Feeds) -> Iterator[tuple[Feeds, int]]:
+    """The feeds of each call, and how many rows of it were fed."""
+    follows = [group.name(member, name) for member in group.members for name in member.follows]
+    size, rows = group.batch_rows, feeds[follows[0]].shape[0]
+    if size is None or size == rows:
+        yield feeds, rows
+        return
+    for start in range(0, rows, size):
+        piece = {name: cut(feeds[name], start, start + size) for name in follows}
+        filled = {name: padded(tensor, size) if tensor.shape[0] < size else tensor for name, tensor in piece.items()}
+        yield {**feeds, **filled}, min(size, rows - start)
+
+
+def _without_filling(outputs: Outputs, rows: int, size: int) -> Outputs:
+    """What does not follow the rows stays as it is: the trial says so."""
+    return {name: cut(tensor, 0, rows) if tensor.shape[:1] == (size,) else tensor for name, tensor in outputs.items()}
+
+
+@contextmanager
+def _blamed(members: Sequence[EngineMember]) -> Iterator[None]:
+    """Around what is done with some models alone: an error says their names."""
+    try:
+        yield
+    except RunnerError as error:
+        raise _of(members, error) from error
+
+
+def _of(members: Sequence[EngineMember], error: RunnerError) -> RunnerError:
+    names = ", ".join(repr(member.name) for member in members)
+    fact = ",".join(member.name for member in members)
+    plural = "s" * (len(members) > 1)
+    return type(error)(f"model{plural} {names}: {error.message}", **error.facts | {"model": fact})

@@ -16,7 +16,7 @@ from jobs import notebook
 from jobs.format import RULES
 from jobs.section.base import Change, Missing, Section
 from jobs.section.canonical import digest
-from jobs.section.columns import SHAPES, Columns
+from jobs.section.columns import SHAPES, Columns, OutputColumn
 from jobs.section.input import Input, SupportsArrow
 from jobs.section.limits import Limits
 from jobs.section.model import Model
@@ -182,7 +182,7 @@ class Job(Section):
         # Keys that older jobs did not have are no part of it at their default.
         for rule in (document["columns"]["outputs"] or {}).values():
             for name in ("of", "labels", *SHAPES):
-                if rule[name] in (None, False):
+                if rule[name] is OutputColumn.model_fields[name].default:
                     rule.pop(name)
         for name in ("model", "models"):
             if document[name] is None:

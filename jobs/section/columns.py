@@ -142,7 +142,7 @@ class OutputColumn(Section):
     @property
     def shapes(self) -> tuple[str, ...]:
         """The keys of `SHAPES` that are given."""
-        return tuple(name for name in SHAPES if getattr(self, name) not in (None, False))
+        return tuple(name for name in SHAPES if getattr(self, name) is not OutputColumn.model_fields[name].default)
 
     @model_validator(mode="after")
     def _agreed_shape(self) -> OutputColumn:

@@ -18,7 +18,7 @@ from jobs.errors import ModelCallError, ModelError
 from runner.batch.batches import Where
 from runner.binding.binding import Binding
 from runner.binding.fetching import OutputTarget, Target
-from runner.binding.shaping.target import ShapedTarget
+from runner.binding.shaping.target import ShapedTarget, shaped_of
 from runner.tensor import Array, Feeds, Outputs, Strings, Tensor, values_of
 
 # Of the largest number in an output: the same sums in another order differ by a millionth, a wrong row by much more.
@@ -87,7 +87,8 @@ class Comparison:
         """See `difference`. name: of one of the tensors of an output; count: how many rows are compared."""
         tolerance = _TOLERANCE_HALF if self._halves or target.dtype in _HALVES else TOLERANCE
         if isinstance(target, OutputTarget | ShapedTarget):
-            return difference(_first(compiled, count), _first(plain, count), target.dtype, tolerance)
+            dtype = target.dtype if isinstance(target, OutputTarget) else shaped_of([target])[name].dtype
+            return difference(_first(compiled, count), _first(plain, count), dtype, tolerance)
         found = difference(
             compiled, plain, target.dtype, tolerance
         )  # a part of something ragged: its rows are not known

@@ -43,7 +43,6 @@ from runner.binding.source import (
     passes_nonfinite,
     within,
 )
-from runner.model.shaped import Shaped
 from runner.tensor import (
     Array,
     Feeds,
@@ -120,17 +119,6 @@ class Binding:
     def output_bytes_per_row(self) -> float:
         """An estimate over the outputs, in Arrow: open dimensions count as 64 values, strings as 64 bytes."""
         return sum(output.bytes_per_row() for output in self.outputs)
-
-    @property
-    def shaped(self) -> dict[str, Shaped]:
-        """What is computed behind the signature, by the name that is fetched."""
-        targets = [target for target in self.outputs if isinstance(target, ShapedTarget)]
-        return {shaped.name: shaped for target in targets for shaped in target.shaped.values()}
-
-    @property
-    def written(self) -> list[str]:
-        """The outputs of the signature of which columns are made, each once."""
-        return list(dict.fromkeys(map(output_of, self.outputs)))
 
     def feed(self, batch: pa.RecordBatch) -> Feeds:
         """Turn one record batch into the model's named inputs.

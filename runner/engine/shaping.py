@@ -146,7 +146,8 @@ def _above(steps: _Steps[T], x: T, dtype: str, above: float) -> T:
 def _rounded(steps: _Steps[T], x: T, digits: int) -> T:
     """x: float64."""
     scale = steps.number(10.0**digits)
-    rounded = steps.binary("RealDiv", steps.unary("Rint", steps.binary("Mul", x, scale)), scale)
+    # TensorFlow's optimizer makes of a division by a constant a product, which may be another number; not of this one.
+    rounded = steps.binary("DivNoNan", steps.unary("Rint", steps.binary("Mul", x, scale)), scale)
     return steps.where(steps.binary("Less", steps.unary("Abs", x), steps.number(_WHOLE)), rounded, x)
 
 

@@ -20,6 +20,7 @@ from jobs.words import counted
 from runner.binding.binding import Binding
 from runner.binding.composite import PartsSource, candidates
 from runner.binding.constant import ConstantSource
+from runner.binding.shaping.target import outputs_of, shaped_of
 from runner.binding.source import Span
 from runner.engine import EngineMember, ModelOptions
 from runner.engine.op_package import trusted_ops
@@ -126,7 +127,7 @@ class Member:
         start = prefixed(self.name, "")
         shaped = [
             replace(one, of=one.of.removeprefix(start))
-            for name, one in binding.shaped.items()
+            for name, one in shaped_of(binding.outputs).items()
             if name.startswith(start)
         ]
         return EngineMember(
@@ -212,7 +213,7 @@ def followed(member: Member, program: Program, binding: Binding, job: Job) -> Me
 
     binding: of all models. raises: ModelError for an output that no call can compute, or no worker of the job's.
     """
-    outputs = member.names(binding.written)
+    outputs = member.names(outputs_of(binding.outputs))
     signature = member.signature
     if not outputs:
         raise BindingError(

@@ -33,6 +33,7 @@ from runner.binding.bind import bind
 from runner.binding.binding import Binding, rounded
 from runner.binding.fetching import TODAY, Rules
 from runner.binding.naming import both_ways, kept_alone
+from runner.binding.shaping.target import outputs_of, shaped_of
 from runner.engine import SEVERAL, EngineOptions
 from runner.model.planned import PlannedModel, planned_model
 from runner.model.signature import (
@@ -46,6 +47,7 @@ from runner.preflight.columns import bound_first, require_agreed, varying
 from runner.preflight.files import Inspected, inspect
 from runner.preflight.identity import identity_of
 from runner.preflight.input import Listed, listed, refuse_own_output
+from runner.preflight.labels import repeated_labels, with_labels
 from runner.preflight.member import (
     Member,
     Scanned,
@@ -87,7 +89,8 @@ class Preflight:
     @property
     def left_out(self) -> tuple[str, ...]:
         """The outputs of the signature that are not written."""
-        return tuple(name for name in self.signature.outputs if name not in self.binding.written)
+        written = outputs_of(self.binding.outputs)
+        return tuple(name for name in self.signature.outputs if name not in written)
 
     @property
     def model(self) -> ModelSpec:
@@ -174,7 +177,7 @@ class Preflight:
         return WorkerSpec(
             model=planned[0],
             tags=first.metagraph.tags,
-            signature=replace(self.signature, shaped=self.binding.shaped),
+            signature=replace(self.signature, shaped=shaped_of(self.binding.outputs)),
             engine=SEVERAL if members else first.section.engine,
             options=all_options(self.members),
             members=members,
@@ -258,6 +261,7 @@ def examine(job: Job, cache: CacheSettings | None = None) -> Examined:
     cache = cache or CacheSettings()
     refuse_mixed_places(job, cache)
     read = read_members(job, cache)
+    job = job.model_copy(update={"columns": with_labels(job.columns, {one.name: one.model for one, _ in read})})
     store = Store(job.input.url[0], job.input.options)
     inputs = listed(job, store)
     job, source, files = inputs.job, inputs.source, inputs.files
@@ -298,7 +302,7 @@ def _gathered(examined: Examined) -> Gathered:
     examined = replace(examined, job=job.model_copy(update={"columns": meant}))
     found = [file for file, _ in inspected]
     signature, shapes = _settled(examined, schema, found)
-    notes = (*corrections(signature), *shapes, *ambiguous)
+    notes = (*corrections(signature), *shapes, *ambiguous, *repeated_labels(meant))
     plan_id = rejected.plan.id if rejected else ""
     return Gathered(examined, schemas, found, schema, signature, notes, skipped, plan_id)
 

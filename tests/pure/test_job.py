@@ -161,7 +161,7 @@ def test_what_is_named_is_written_and_three_dots_bring_the_others() -> None:
     names = ["a", "b", "c"]
 
     def written(outputs: Any) -> list[str]:
-        return list(_job(columns={"outputs": outputs}).columns.written(names))
+        return [name for name, _ in _job(columns={"outputs": outputs}).columns.written(names)]
 
     assert written(None) == names
     assert written(["b"]) == written({"b": {"decode": "utf-8"}}) == ["b"], "a list and a mapping select"
@@ -169,7 +169,7 @@ def test_what_is_named_is_written_and_three_dots_bring_the_others() -> None:
     assert written({"...": True, "b": "z"}) == ["a", "c", "b"], "they stand where the dots stand"
     assert written({"b": True, "x": "y"}) == ["b", "x"], "whether there is one is asked of the signature"
     rules = _job(columns={"outputs": {"b": {"decode": "utf-8"}, "...": True}}).columns.written(names)
-    assert [rule.decode for rule in rules.values()] == ["utf-8", None, None]
+    assert [rule.decode for _, rule in rules] == ["utf-8", None, None]
 
 
 def test_three_dots_say_of_inputs_what_is_so_without_them() -> None:

@@ -6,7 +6,7 @@ column is known as one with a NaN, and a number is never written as another one 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,7 +36,7 @@ _PLACES = 32  # bits of a place
 class RankedTarget:
     """The largest values of the last dimension. largest: 0: the place of one, or its label, alone."""
 
-    of: str  # the output
+    spec: TensorSpec  # of the output
     largest: int
     labels: pa.Array | None
     index: OutputTarget  # (rows, *outer, largest)
@@ -53,12 +53,17 @@ class RankedTarget:
         return self.column.field
 
     @property
+    def of(self) -> str:
+        return self.spec.name
+
+    @property
     def dtype(self) -> str:
-        return self.shaped["index"].given
+        """Of the output, as its row is."""
+        return self.spec.dtype
 
     @property
     def row(self) -> Row:
-        return self.shaped["index"].row
+        return (self.spec.shape or ())[1:]
 
     @property
     def fetches(self) -> tuple[str, ...]:
@@ -139,7 +144,7 @@ class RankedTarget:
 class ValueTarget:
     """One value of a row, or all of them, as they are or changed."""
 
-    of: str  # the output
+    spec: TensorSpec  # of the output
     value: OutputTarget
     shaped: Mapping[Part, Shaped]
 
@@ -152,12 +157,17 @@ class ValueTarget:
         return self.value.field
 
     @property
+    def of(self) -> str:
+        return self.spec.name
+
+    @property
     def dtype(self) -> str:
-        return self.value.dtype
+        """Of the output, as its row is."""
+        return self.spec.dtype
 
     @property
     def row(self) -> Row:
-        return self.value.row
+        return (self.spec.shape or ())[1:]
 
     @property
     def fetches(self) -> tuple[str, ...]:
@@ -189,7 +199,7 @@ class ValueTarget:
     def odd_rows(self, outputs: Outputs, at: Array) -> Array:
         """(len(at),) whether these rows show a NaN or an infinity."""
         nan = _flagged(self, outputs, None)
-        return _nonfinite(self._values(outputs), self.dtype, at) if nan is None else nan[at]
+        return _nonfinite(self._values(outputs), self.value.dtype, at) if nan is None else nan[at]
 
     def answer(self, outputs: Outputs, place: int) -> Array:
         """See `RankedTarget.answer`."""
@@ -197,8 +207,8 @@ class ValueTarget:
         if isinstance(values, Strings):
             width = len(values.values) // values.shape[0]
             return np.array([*values.values.slice(place * width, width).to_pylist(), None], object)[:-1]
-        numbers = values_of(values[place], self.dtype).reshape(-1)
-        if self.dtype == "bool":
+        numbers = values_of(values[place], self.value.dtype).reshape(-1)
+        if self.value.dtype == "bool":
             numbers = numbers.astype(np.float32)
         nan = _flagged(self, outputs, None)
         return numbers if nan is None or not nan[place] else np.full_like(numbers, np.nan)
@@ -216,8 +226,9 @@ class ValueTarget:
 
     def _overflow(self, at: Array) -> RowError:
         subject = f"could not write output {self.of!r} to column {self.field.name!r}"
-        most = f", whose largest is {np.finfo(self.dtype).max:,.0f}" if self.dtype == "float16" else ""
-        story = f"{subject}: found a number that {self.dtype} cannot hold{most}; choose another 'cast', or leave it out"
+        dtype = self.value.dtype
+        most = f", whose largest is {np.finfo(dtype).max:,.0f}" if dtype == "float16" else ""
+        story = f"{subject}: found a number that {dtype} cannot hold{most}; choose another 'cast', or leave it out"
         message = f"row {at[0]} of the batch ({len(at)} such in this batch): {story}"
         return RowError.of(message, at, [story] * len(at), code="ROW_OVERFLOW", column=self.field.name)
 
@@ -228,6 +239,17 @@ ShapedTarget = RankedTarget | ValueTarget
 def output_of(target: Target) -> str:
     """The output of the signature that a column is made of."""
     return target.of if isinstance(target, ShapedTarget) else target.name
+
+
+def outputs_of(targets: Iterable[Target]) -> list[str]:
+    """The outputs of the signature of which columns are made, each once."""
+    return list(dict.fromkeys(map(output_of, targets)))
+
+
+def shaped_of(targets: Iterable[Target]) -> dict[str, Shaped]:
+    """What is computed behind the signature for these columns, by the name that is fetched."""
+    found = [shaped for target in targets if isinstance(target, ShapedTarget) for shaped in target.shaped.values()]
+    return {shaped.name: shaped for shaped in found}
 
 
 def shaped_target(
@@ -273,13 +295,13 @@ def _ranked(spec: TensorSpec, rule: OutputColumn, tensor_encoding: str, rules: R
         own = TensorSpec(spec.name, kind, (None, *outer), "")
         shape = OutputColumn.model_validate({"column": rule.column, "decode": decode})
         column = output_target(own, shape, None, tensor_encoding, rules)
-        return RankedTarget(spec.name, 0, labels, replace(index, field=column.field), None, column, shaped)
+        return RankedTarget(spec, 0, labels, replace(index, field=column.field), None, column, shaped)
     kinds = {"index": pa.int32(), "value": NATURAL[dtype]} | ({} if labels is None else {"label": pa.string()})
     struct = pa.struct([pa.field(name, kind, nullable=False) for name, kind in kinds.items()])
     outside = () if rules.single and is_single(tuple(outer)) else tuple(outer)
     field = pa.field(index.field.name, nested(struct, (*outside, largest)), nullable=False)
     index = replace(index, field=field)
-    return RankedTarget(spec.name, largest, labels, index, replace(index, dtype=dtype), index, shaped)
+    return RankedTarget(spec, largest, labels, index, replace(index, dtype=dtype), index, shaped)
 
 
 def _labels(rule: OutputColumn, width: int | None) -> pa.Array | None:
@@ -321,7 +343,7 @@ def _valued(spec: TensorSpec, rule: OutputColumn, tensor_encoding: str, rules: R
         parts |= {"unfit": ("bool", ())}
     own = TensorSpec(spec.name, dtype, (None, *left), "")
     value = output_target(own, OutputColumn(column=rule.column), None, tensor_encoding, rules)
-    return ValueTarget(spec.name, value, _parts(spec, how, parts))
+    return ValueTarget(spec, value, _parts(spec, how, parts))
 
 
 def _check_places(rule: OutputColumn, at: Sequence[int], row: Row) -> None:

@@ -120,4 +120,16 @@ def test_bad_rows_are_passed_over_and_a_model_that_takes_none_is_refused_with_th
     ("outputs", "asked"), [(None, ["y"]), (["z"], []), ({"z": "c", "...": True}, ["y"]), ({"y": {"shape": []}}, [])]
 )
 def test_the_rank_is_asked_of_what_is_written_and_not_said(outputs: Any, asked: list[str]) -> None:
-    assert rank.open_ranks(Columns.model_validate({"outputs": outputs}), SIGNATURE) == asked
+    assert rank.open_ranks(Columns.model_validate({"outputs": outputs}), SIGNATURE) == dict.fromkeys(asked, (None,))
+
+
+def test_what_is_shaped_is_taken_for_a_tensor_that_could_be() -> None:
+    """Until a call shows which."""
+
+    def open_ones(**rules: Any) -> Any:
+        outputs = {name: {"of": "y"} | rule for name, rule in rules.items()}
+        return rank.open_ranks(Columns.model_validate({"outputs": outputs}), SIGNATURE)
+
+    assert open_ones(a={"argmax": True}) == {"y": (None, None)}
+    assert open_ones(a={"argmax": True}, b={"at": [0, 1]}, c={}) == {"y": (None, None, None)}
+    assert open_ones(c={"shape": []}) == {}

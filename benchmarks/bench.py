@@ -1,6 +1,7 @@
 """Our command against the loop a user writes and against Ray Data, on the same rows, in the same call.
 
-    python benchmarks/bench.py vector wide image text example sequence tiny many wide-plan memory reproducible
+    python benchmarks/bench.py vector wide image text example sequence logits tiny many wide-plan memory
+                               reproducible topk
                                [--quick] [--rows N] [--rounds N] [--peers plain,raydata] [--out FILE]
 
 Each round runs every program once, one after the other, as a whole process; what the first round wrote is compared
@@ -26,6 +27,7 @@ _QUICK = 16  # a quick run has this part of the rows
 _MEMORY_ROWS = (4_000_000, 64_000_000)
 _QUICK_MEMORY_ROWS = (1_000_000, 4_000_000)  # fewer do not fill the queues
 _MEMORY_SLACK = 1.10
+_OUTPUT = ("fetch", "encode", "publish")  # stages
 
 
 def ours(job: dict[str, Any], in_process: bool) -> Measured:
@@ -163,6 +165,39 @@ def reproducible(rows: int, rounds: int) -> dict[str, Any]:
     return line
 
 
+def topk(rows: int, rounds: int) -> dict[str, Any]:
+    """What is saved where 1,000 logits stay on the device: all of them written, and the 5 largest, by turns the first.
+
+    output_s: of all threads, from the tensors of a batch to a published part.
+    """
+    workload = WORKLOADS["logits"]
+    shaped = {"top": {"of": "logits", "top_k": 5}, "label": {"of": "logits", "argmax": True}}
+    done: dict[str, list[Measured]] = {"all": [], "shaped": []}
+    for number in range(rounds):
+        for name in sorted(done, reverse=number % 2 == 0):
+            job = workload.job(rows, emptied(CACHE / "out-in_process"))
+            job["columns"] |= {"outputs": shaped} if name == "shaped" else {}
+            done[name].append(ours(job, True))
+    emptied(CACHE / "out-in_process")
+    line: dict[str, Any] = {"workload": "topk", "rows": rows, "rounds": rounds, "ratio": {}}
+    taken = {name: [_output_s(one.answer) for one in runs] for name, runs in done.items()}
+    line["output_s"] = {name: median(values) for name, values in taken.items()}
+    line["ratio"]["output_s"] = paired(taken["shaped"], taken["all"])
+    for figure in ("seconds", "loop_s", "loop_cpu_s"):
+        taken = {
+            name: [one.seconds if figure == "seconds" else one.answer[figure] for one in runs]
+            for name, runs in done.items()
+        }
+        line[figure] = {name: median(values) for name, values in taken.items()}
+        line["ratio"][figure] = paired(taken["shaped"], taken["all"])
+    line["stage_seconds"] = {name: runs[-1].answer["stage_seconds"] for name, runs in done.items()}
+    return line
+
+
+def _output_s(answer: dict[str, Any]) -> float:
+    return sum(seconds for stage, seconds in answer["stage_seconds"].items() if stage in _OUTPUT)
+
+
 def run(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     rounds = arguments.rounds or (QUICK_ROUNDS if arguments.quick else ROUNDS)
     if name == "tiny":
@@ -173,16 +208,18 @@ def run(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         return wide_plan(rounds, _QUICK if arguments.quick else 1)
     if name == "memory":
         return memory(_QUICK_MEMORY_ROWS if arguments.quick else _MEMORY_ROWS)
-    workload = WORKLOADS["vector" if name == "reproducible" else name]
+    workload = WORKLOADS[{"reproducible": "vector", "topk": "logits"}.get(name, name)]
     rows = arguments.rows or (workload.rows // _QUICK if arguments.quick else workload.rows)
     if name == "reproducible":
         return reproducible(rows, rounds)
+    if name == "topk":
+        return topk(rows, rounds)
     return compare(workload, rows, rounds, [peer for peer in arguments.peers.split(",") if peer])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    others = ["tiny", "many", "wide-plan", "memory", "reproducible"]
+    others = ["tiny", "many", "wide-plan", "memory", "reproducible", "topk"]
     parser.add_argument("workloads", nargs="+", choices=[*WORKLOADS, *others])
     parser.add_argument("--quick", action="store_true", help="one round, a sixteenth of the rows")
     parser.add_argument("--rows", type=int, help="of each workload that has rows")

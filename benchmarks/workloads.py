@@ -151,6 +151,25 @@ def _wide_feeds(batch: pa.RecordBatch) -> Feeds:
     return {"features": np.stack(columns, axis=1)}
 
 
+# logits
+
+
+def _export_logits(folder: str) -> None:
+    import tensorflow as tf
+
+    class Classes(tf.Module):
+        def __init__(self) -> None:
+            self.hidden = tf.Variable(tf.random.stateless_normal([32, 64], [1, 7]) / 32**0.5)
+            self.last = tf.Variable(tf.random.stateless_normal([64, 1000], [2, 7]) / 8)
+
+        @tf.function(input_signature=[tf.TensorSpec([None, 32], tf.float32, name="features")])
+        def serve(self, features: Any) -> Any:
+            return {"logits": tf.nn.relu(features @ self.hidden) @ self.last}
+
+    model = Classes()
+    tf.saved_model.save(model, folder, signatures={"serving_default": model.serve})
+
+
 # image
 
 
@@ -367,6 +386,18 @@ WORKLOADS = {
             files=40,
             uneven=True,
             peers=("plain", "padded"),
+        ),
+        Workload(
+            name="logits",
+            rows=200_000,
+            row_group=16_384,
+            batch_rows=4_096,
+            columns=("id", "features"),
+            outputs=("logits",),
+            table=_vector_table,
+            export=_export_logits,
+            feeds=lambda batch: {"features": fixed_lists(batch, "features", 32)},
+            tolerance=1e-4,
         ),
         Workload(
             name="image",

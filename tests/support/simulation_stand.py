@@ -40,7 +40,7 @@ SEEN: dict[str, tuple[str, ...]] = {
     "runner.driver.ending": ("datetime",),
     "runner.driver.launch": (
         *("Store", "time", "random", "secrets"),
-        *("examine", "ModelWatch", "complete", "_pool", "TrialGate"),
+        *("examine", "ModelWatches", "complete", "_pool", "TrialGate"),
     ),
 }
 
@@ -175,7 +175,7 @@ def simulated(
         "_boot": lambda: "",  # every driver is on a machine of its own: nobody knows who is gone
         "TrialGate": lambda *_: None,  # there is no model that could be tried out
         "examine": lambda job, cache: job,
-        "ModelWatch": lambda model: SimpleNamespace(error=lambda: None, close=lambda: None),
+        "ModelWatches": lambda model: SimpleNamespace(error=lambda: None, close=lambda: None),
         "complete": lambda job, overwrite: _Ready(job, plan_of(job)),
         "_pool": lambda *_: pool(),
     }

@@ -29,7 +29,7 @@ from runner.binding.naming import Lead, with_columns
 from runner.binding.nesting import peel
 from runner.binding.padding import PadSource
 from runner.binding.ragged import nan_lists
-from runner.binding.shaping.target import ShapedTarget, output_of
+from runner.binding.shaping.target import ShapedTarget, held_bytes, output_of
 from runner.binding.source import (
     ColumnSource,
     InputSource,
@@ -117,8 +117,9 @@ class Binding:
 
     @property
     def output_bytes_per_row(self) -> float:
-        """An estimate over the outputs, in Arrow: open dimensions count as 64 values, strings as 64 bytes."""
-        return sum(output.bytes_per_row() for output in self.outputs)
+        """An estimate over the outputs, in Arrow, and over what is made less of: open dimensions count as 64 values,
+        strings as 64 bytes."""
+        return sum(output.bytes_per_row() for output in self.outputs) + held_bytes(self.outputs)
 
     def feed(self, batch: pa.RecordBatch) -> Feeds:
         """Turn one record batch into the model's named inputs.

@@ -17,7 +17,7 @@ from runner.model.signature import ModelSpec
 def with_labels(columns: Columns, models: Mapping[str, ModelSpec]) -> Columns:
     """The columns with what stands in the files that name labels; binding says what is wrong with one.
 
-    models: by the names that stand before those of their tensors; one alone has the name "".
+    models: by the names that their outputs begin with; "": the only one.
     """
     if columns.outputs is None:
         return columns
@@ -25,10 +25,11 @@ def with_labels(columns: Columns, models: Mapping[str, ModelSpec]) -> Columns:
     outputs = {}
     for name, rule in columns.outputs.items():
         if isinstance(rule.labels, str):
-            owner = (rule.of or name).partition(".")[0] if "" not in models else ""
-            if (owner, rule.labels) not in read:
-                read[owner, rule.labels] = _read(rule.labels, models.get(owner))
-            rule = rule.model_copy(update={"labels": read[owner, rule.labels]})
+            owner = (rule.of or name).partition(".")[0]
+            key = rule.labels, owner if owner in models else ""
+            if key not in read:
+                read[key] = _read(rule.labels, models.get(key[1]))
+            rule = rule.model_copy(update={"labels": read[key]})
         outputs[name] = rule
     return columns.model_copy(update={"outputs": outputs})
 

@@ -30,6 +30,7 @@ from runner.tensor import FLOATS, Array, Outputs, Strings, Tensor, nonfinite, ro
 _INTEGERS = tuple(f"{sign}int{bits}" for bits in (8, 16, 32, 64) for sign in ("", "u"))
 _NUMBERS = ("float16", "bfloat16", "float32", "float64", *_INTEGERS, "bool")
 _PLACES = 32  # bits of a place
+_FIELD = pa.field("", pa.null())
 
 
 @dataclass(frozen=True)
@@ -250,6 +251,15 @@ def shaped_of(targets: Iterable[Target]) -> dict[str, Shaped]:
     """What is computed behind the signature for these columns, by the name that is fetched."""
     found = [shaped for target in targets if isinstance(target, ShapedTarget) for shaped in target.shaped.values()]
     return {shaped.name: shaped for shaped in found}
+
+
+def held_bytes(targets: Sequence[Target]) -> int:
+    """Of a row, an estimate: of the outputs that are shaped and not fetched, which lie beside the others in a call."""
+    plain = {target.name for target in targets if not isinstance(target, ShapedTarget)}
+    held = {target.of: target.spec for target in targets if isinstance(target, ShapedTarget) and target.of not in plain}
+    return sum(
+        OutputTarget(name, spec.dtype, (spec.shape or ())[1:], _FIELD).bytes_per_row() for name, spec in held.items()
+    )
 
 
 def shaped_target(

@@ -27,7 +27,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelSpec:
 
 
 def read(model: ModelSpec, labels: Any) -> Any:
-    columns = with_labels(Columns.model_validate({"outputs": {"c": {"argmax": True, "labels": labels}}}), model)
+    columns = with_labels(Columns.model_validate({"outputs": {"c": {"argmax": True, "labels": labels}}}), {"": model})
     assert columns.outputs is not None
     return columns.outputs["c"].labels
 
@@ -60,10 +60,19 @@ def test_what_cannot_be_read_is_a_problem_that_binding_tells(
 def test_a_label_of_several_places_is_said(model: ModelSpec) -> None:
     def notes(**rule: Any) -> list[str]:
         columns = Columns.model_validate({"outputs": {"c": rule}})
-        return repeated_labels(with_labels(columns, model))
+        return repeated_labels(with_labels(columns, {"": model}))
 
     told = "labels of column 'c': 1 label 'a' of several places each; "
     assert notes(top_k=1, labels="./assets/labels.txt") == [told + "'index' beside it tells which"]
     assert notes(argmax=True, labels=["a", "a"]) == [told + "`argmax` without labels tells which"]
     assert notes(argmax=True, labels="assets/labels.txt") == []
-    assert with_labels(Columns(), model) == Columns()
+    assert with_labels(Columns(), {"": model}) == Columns()
+
+
+def test_labels_of_one_of_several_models_are_its_own(model: ModelSpec) -> None:
+    outputs = {name: {"of": f"{name}.y", "argmax": True, "labels": "assets/labels.txt"} for name in ("new", "old")}
+    bare = ModelSpec("m", "nowhere", None, (), "", {}, {})
+    columns = with_labels(Columns.model_validate({"outputs": outputs}), {"new": model, "old": bare})
+    assert columns.outputs is not None
+    assert columns.outputs["new"].labels == ("own a", "own b")
+    assert columns.outputs["old"].labels == ("a", "b", "a"), "the file of this machine"

@@ -226,11 +226,13 @@ def test_a_value_of_each_of_several_dimensions(models: Echo) -> None:
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_above_compares_exactly(models: Echo, dtype: str) -> None:
-    """0.7 is no float32, and the nearest one is below it."""
-    values = np.array([[0.7], [0.70001], [0.75], [NAN], [INF], [-INF]])
+    """0.7 is no float32, and the nearest one is below it; that of 0.1 is above."""
+    values = np.array([[0.7], [0.1], [0.75], [NAN], [INF], [-INF]])
     own = values_of(bits_of(values, dtype), dtype) if dtype == "bfloat16" else values.astype(dtype)
-    for columns, flagged in models.columns(own, dtype, ("session", "eager"), flag={"at": 0, "above": 0.7}).values():
-        assert columns["flag"] == (own.astype(np.float64)[:, 0] > 0.7).tolist()
+    rules = {"most": {"at": 0, "above": 0.7}, "some": {"at": 0, "above": 0.1}}
+    for columns, flagged in models.columns(own, dtype, ("session", "eager"), **rules).values():
+        assert columns["most"] == (own.astype(np.float64)[:, 0] > 0.7).tolist()
+        assert columns["some"] == (own.astype(np.float64)[:, 0] > 0.1).tolist()
         assert flagged.tolist() == [False, False, False, True, False, False]
 
 

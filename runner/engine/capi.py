@@ -4,7 +4,8 @@ Knows sessions, graph tensors and memory, not signatures. The invariants: every 
 freed exactly once, on errors too, and memory lent to TensorFlow stays alive until TensorFlow gives it back.
 
 Nothing here imports the `tensorflow` package. The libraries are opened after NumPy and pyarrow and with local symbol
-scope: with global scope NumPy's own symbols are taken over, and it crashes.
+scope: with global scope NumPy's own symbols are taken over, and it crashes. One of them is shared where libraries of
+ops are loaded, see `_share_framework`.
 
 source: tensorflow/c/c_api.h, tf_tensor.h, tf_status.h of TensorFlow 2.21, where these functions are public and stable.
 """
@@ -118,6 +119,7 @@ class _Library:
 
     def __init__(self, folder: Path) -> None:
         suffix = "{}.2.dylib" if sys.platform == "darwin" else "{}.so.2"
+        self.framework = folder / suffix.format("libtensorflow_framework")
         for stem, functions in (("libtensorflow_framework", _FRAMEWORK), ("libtensorflow_cc", _RUNTIME)):
             opened = _opened(folder / suffix.format(stem))
             setattr(self, stem, opened)
@@ -169,8 +171,20 @@ def answer_of(symbol: str) -> bool | None:
 
 
 @cache
+def _share_framework() -> None:
+    """Give libraries that are opened from now on TensorFlow's own code where they carry a copy of it.
+
+    A library of ops holds protobuf and Abseil too, and hands their objects to TensorFlow and back. Their tables hash
+    with the address of a variable as the seed: with two copies of it a key that is there is not found, and the process
+    ends. The `tensorflow` package opens this one library with global scope for the same reason.
+    """
+    ctypes.CDLL(str(library().framework), mode=ctypes.RTLD_GLOBAL | os.RTLD_NOLOAD)
+
+
+@cache
 def load_ops(path: str) -> None:
     """Register the ops of a shared library, for the rest of the process. raises: ModelError."""
+    _share_framework()
     try:
         with _checked() as status:
             library().TF_LoadLibrary(os.fsencode(path), status)

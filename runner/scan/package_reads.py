@@ -23,11 +23,10 @@ def reads_assets(program: Program, place: Place, node: NodeDef) -> bool:
     index, prefix = FOLDER_READERS[node.op], attribute(node, "file_prefix")
     if index >= len(node.input) or (prefix is not None and re.search(rb"[/\\]|\.\.", prefix.s)):
         return False
-    tensor = node.input[index]
-    made = program.node(place, tensor.partition(":")[0])
-    while made is not None and made.op == "Identity" and made.input:
-        tensor = made.input[0]
-        made = program.node(place, tensor.partition(":")[0])
+    made, seen = _maker(program, place, node.input[index]), set[str]()
+    while made is not None and made.op == "Identity" and made.input and made.name not in seen:
+        seen.add(made.name)
+        made = _maker(program, place, made.input[0])
     if made is None or made.op != "StaticRegexReplace" or not made.input:
         return False
     pattern, rewrite = attribute(made, "pattern"), attribute(made, "rewrite")
@@ -35,3 +34,7 @@ def reads_assets(program: Program, place: Place, node: NodeDef) -> bool:
     plain = pattern is not None and _FILE_NAME.fullmatch(pattern.s) is not None and pattern.s in names
     taken_off = plain and (rewrite is None or not rewrite.s)
     return taken_off and program.stems_from(place, made.input[0], program.asset_tensors)
+
+
+def _maker(program: Program, place: Place, tensor: str) -> NodeDef | None:
+    return program.node(place, tensor.partition(":")[0])

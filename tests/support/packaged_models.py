@@ -1,7 +1,7 @@
 """Models that need ops of tensorflow_text and ydf_tf, and what these frameworks answer themselves.
 
-Runs in a process of its own: `packaged_models.py FOLDER text` and `packaged_models.py FOLDER forest`; the process that
-tests a model imports neither package. `answers.json` holds the answer to each row of `rows.json`.
+Runs in a process of its own, `packaged_models.py FOLDER text forest`: the one that tests a model imports neither
+package. Beside each model lies a file of JSON with the answers to the rows that stand here.
 """
 
 from __future__ import annotations
@@ -56,4 +56,5 @@ def forest(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    {"text": text, "forest": forest}[sys.argv[2]](Path(sys.argv[1]))
+    for kind in sys.argv[2:]:
+        {"text": text, "forest": forest}[kind](Path(sys.argv[1]))

@@ -42,6 +42,8 @@ def test_what_is_not_at_its_default_is_named() -> None:
     assert "nonfinite" not in made["limits"]
     batched = replace(MODEL, batch=8)
     assert batched.document() == MODEL.document() | {"batch": 8}
+    package = {"name": "ops", "version": "1.0", "libraries": {"ops/a.so": "ab"}}
+    assert replace(MODEL, op_packages=[package]).document() == MODEL.document() | {"op_packages": [package]}
 
 
 def test_that_nonfinite_values_pass_makes_no_other_plan_where_it_is_said() -> None:

@@ -120,6 +120,14 @@ def test_ops_that_are_trusted_by_flags_come_beside_those_of_the_job() -> None:
         JobFlags(model="m", input_=["a"], output="o", trust_op=["a b"]).read()
 
 
+def test_op_packages_of_flags_come_beside_those_of_the_job_and_change_what_it_asks_for() -> None:
+    flags = {"model": "m", "input_": ["a"], "output": "o"}
+    named = JobFlags(**flags, set_=["model.op_packages=ydf_tf"], op_package=["tensorflow_text"]).read()  # type: ignore[arg-type]
+    assert named.model.op_packages == ("ydf_tf", "tensorflow_text")
+    plain, empty = (JobFlags(**flags, set_=changes).read() for changes in ([], ["model.op_packages=[]"]))  # type: ignore[arg-type]
+    assert plain.fingerprint == empty.fingerprint != named.fingerprint
+
+
 def test_a_job_file_goes_with_changes_but_not_with_flags(tmp_path: Path) -> None:
     path = tmp_path / "job.yaml"
     path.write_text("{model: {url: m}, input: {url: [a]}, output: {url: o}}")

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import io
 import re
-from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +33,7 @@ def table() -> dict[str, list[str]]:
 def typed(cell: str) -> dict[str, Any]:
     """'`signature: a`, extra `text`' -> {'signature': 'a'}: of the section `model`."""
     keys = [text for text in re.findall("`([^`]+)`", cell) if ": " in text]
-    said = {key: value for text in keys for key, value in yaml.safe_load(text).items()}
-    for package in said.pop("op_packages", ()):
-        said |= {"op_libraries": libraries(package), "trust": True}
-    return said
-
-
-def libraries(package: str) -> list[str]:
-    """All shared libraries of ops of an installed package."""
-    (root,) = (find_spec(package) or ModuleSpec(package, None)).submodule_search_locations or ("absent",)
-    return sorted(map(str, Path(root).rglob("*.so")))
+    return {key: value for text in keys for key, value in yaml.safe_load(text).items()}
 
 
 TABLE = table()

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from runner.cluster.jobs_api import RayJobs
     from runner.cluster.submit import Start, Submission
     from runner.cluster.working_dir import Package
-    from runner.preflight.member import Member
+    from runner.preflight.model.member import Member
 
 Address = Annotated[
     str,

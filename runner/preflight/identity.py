@@ -9,7 +9,7 @@ from jobs.identity import Identity, InputIdentity, ModelIdentity
 from jobs.job import Job
 from jobs.section.limits import Limits
 from runner.binding.binding import Binding
-from runner.preflight.member import Member
+from runner.preflight.model.member import Member
 
 
 def model_identity(member: Member) -> ModelIdentity:

@@ -47,8 +47,8 @@ from runner.preflight.columns import bound_first, require_agreed, varying
 from runner.preflight.files import Inspected, inspect
 from runner.preflight.identity import identity_of
 from runner.preflight.input import Listed, listed, refuse_own_output
-from runner.preflight.labels import repeated_labels, with_labels
-from runner.preflight.member import (
+from runner.preflight.model.labels import repeated_labels, with_labels
+from runner.preflight.model.member import (
     Member,
     Scanned,
     all_options,

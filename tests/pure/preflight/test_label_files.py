@@ -12,7 +12,7 @@ from jobs.section.columns import Columns
 from runner.binding.shaping import labels as own
 from runner.binding.shaping.labels import Labels
 from runner.model.signature import ModelSpec
-from runner.preflight.labels import repeated_labels, with_labels
+from runner.preflight.model.labels import repeated_labels, with_labels
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_what_cannot_be_read_is_a_problem_that_binding_tells(
     assert problem(".") == "cannot read '.': it is no regular file"
     os.mkfifo(tmp_path / "here" / "pipe")
     assert problem("pipe") == "cannot read 'pipe': it is no regular file"
-    monkeypatch.setattr("runner.preflight.labels.MOST_BYTES", 2**20)
+    monkeypatch.setattr("runner.preflight.model.labels.MOST_BYTES", 2**20)
     (tmp_path / "here" / "long.txt").write_bytes(b"x" * (2**20 + 1))
     assert problem("long.txt") == "'long.txt' has more than 1 MiB"
     assert own.MOST_BYTES == 16 * 2**20

@@ -35,7 +35,7 @@ from runner.model.signature import (
     merged,
     prefixed,
 )
-from runner.preflight.options import model_options
+from runner.preflight.model.options import model_options
 from runner.scan.batching import Batching, batching
 from runner.scan.compiled import Compiled, compiled
 from runner.scan.effects import Effects, effects

@@ -57,6 +57,10 @@ _COMPUTES = """
     shift_right_arithmetic shift_right_logical sign sine slice sort sqrt subtract tan tanh torch_index_select
     transpose triangular_solve tuple unary_einsum uniform_dequantize uniform_quantize while xor
 """
+# Which TensorFlow is the first to read what JAX writes; seen with jax 0.10.2: `top_k` and `arccos` are composites.
+_SINCE = {"vhlo.composite_v2": "2.22"}
+# Kernels of JAX's own libraries, which TensorFlow does not have; seen with 2.21 and 2.22 on a CPU.
+_OF_JAX = re.compile(r"lapack_\w+_ffi")
 # What holds it all, and where its parts are to lie.
 _FRAME = frozenset(["builtin.module", "builtin.unrealized_conversion_cast", "sdy.mesh", "sdy.sharding_constraint"])
 _VERSIONED = re.compile(r"vhlo\.(?P<name>.+)_v\d+")
@@ -78,6 +82,7 @@ class Content:
 
     polymorphic: it is for more than one shape. calls: what it calls outside of itself, sorted. foreign: operations that
     are not known to compute only. tokens: it takes tokens, which put effects in their order. draws: random numbers.
+    newer: operations that not every TensorFlow reads.
     """
 
     polymorphic: bool = False
@@ -85,6 +90,7 @@ class Content:
     foreign: tuple[str, ...] = ()
     tokens: bool = False
     draws: bool = False
+    newer: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -212,6 +218,29 @@ def require_platform(found: Sequence[Module], gpus: float, signature: str, url: 
             )
 
 
+def require_support(found: Sequence[Module], tensorflow: str, signature: str, url: str) -> None:
+    """tensorflow: the version that runs it. raises: ModelError where a program needs what that lacks."""
+    lacking = dict[str, str]()
+    for content in (each.content for each in found if each.content is not None):
+        for name in content.newer:
+            if _ordered(tensorflow) < _ordered(_SINCE[name]):
+                lacking[name] = f"an operation that TensorFlow {_SINCE[name]} is the first to read"
+        lacking |= {name: "a kernel of JAX's own library" for name in content.calls if _OF_JAX.fullmatch(name)}
+    if lacking:
+        listed = ", ".join(f"{name!r} ({what})" for name, what in list(lacking.items())[:_MOST_NAMED])
+        newer = any(name in _SINCE for name in lacking)
+        first = "install a newer TensorFlow, export it with an older JAX, or" if newer else "export it"
+        raise ModelError(
+            f"cannot run signature {signature!r} of model '{url}': TensorFlow {tensorflow} lacks what its program of"
+            f" JAX needs: {listed}; {first} without the functions that it stands for",
+            code="MODEL_UNSUPPORTED",
+        )
+
+
+def _ordered(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+
+
 def _content(module: bytes) -> tuple[Content | None, str]:
     """What a module says, or why it is not known."""
     if not module.startswith(MAGIC):
@@ -224,6 +253,7 @@ def _content(module: bytes) -> tuple[Content | None, str]:
 
 def _read(code: Bytecode) -> Content:
     calls, foreign, draws = set[str](), set[str](), False
+    newer = tuple(name for name in _SINCE if any(operation.name == name for operation in code.operations))
     operations, computes = code.operations, frozenset(_COMPUTES.split())
     for operation in operations:
         found = _VERSIONED.fullmatch(operation.name)
@@ -235,7 +265,7 @@ def _read(code: Bytecode) -> Content:
             foreign.add(operation.name)
     tokens = any(kind.dialect == "vhlo" and kind.custom and _code(kind.content) == _TOKEN for kind in code.types)
     shown = sorted(foreign)[:_MOST_NAMED]
-    return Content(_is_polymorphic(code, operations), tuple(sorted(calls)), tuple(shown), tokens, draws)
+    return Content(_is_polymorphic(code, operations), tuple(sorted(calls)), tuple(shown), tokens, draws, newer)
 
 
 def _targets(code: Bytecode, operation: Operation) -> set[str]:

@@ -1,6 +1,7 @@
 """SavedModels with programs of JAX, written by jax2tf in a process of its own: `python jax_models.py FOLDER`.
 
-`plain` computes, for several shapes and platforms; `reaches` calls what is outside of its programs.
+`plain` computes, for several shapes and platforms; `reaches` calls what is outside of its programs; `newer` needs what
+not every TensorFlow has.
 """
 
 from __future__ import annotations
@@ -68,6 +69,12 @@ def write(root: Path) -> None:
         lambda x: x + 1, native_serialization_platforms=["cuda"], native_serialization_disabled_checks=anywhere
     )
     _save(tf, root / "unchecked", cuda=unchecked)
+    _save(
+        tf,
+        root / "newer",
+        best=converted(lambda x: jax.lax.top_k(x, 2)[0]),
+        kernel=converted(lambda x: jnp.linalg.cholesky(x[:, :, None] * jnp.eye(3))),
+    )
 
 
 def _save(tf: Any, path: Path, **signatures: Any) -> None:

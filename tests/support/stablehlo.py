@@ -36,9 +36,11 @@ TEXTS = {
     " ^bb0(%a: tensor<f32>, %b: tensor<f32>): %s = stablehlo.add %a, %b : tensor<f32>"
     " stablehlo.return %s : tensor<f32> }) {replica_groups = dense<0> : tensor<1x1xi64>}"
     f" : ({_F}) -> {_F} return %r : {_F} }}",
+    "composite": f'func.func @main(%x: {_F}) -> {_F} {{ %r = stablehlo.composite "a.b" %x {{decomposition = @f}} :'
+    f" ({_F}) -> {_F} return %r : {_F} }} func.func private @f(%x: {_F}) -> {_F} {{ return %x : {_F} }}",
 }
 # Of StableHLO, each the last before the encoding changed; as the one that JAX writes today.
-OLDER, TODAY = ("0.11.0", "0.13.0", "0.14.0"), "1.13.0"
+OLDER, TODAY = ("0.11.0", "0.13.0", "0.14.0"), "1.15.0"
 
 
 def content(name: str, version: str = TODAY) -> bytes:

@@ -41,7 +41,8 @@ from runner.scan.compiled import Compiled, compiled
 from runner.scan.effects import Effects, effects
 from runner.scan.flow import Flow
 from runner.scan.lookups import lookups
-from runner.scan.module import Module, modules, require_platform
+from runner.scan.module import Module, modules, require_platform, require_support
+from runner.scan.ops import registry
 from runner.scan.program import Program, read_programs
 from runner.scan.swallow import swallowing
 from runner.scan.trust import Trust, require_trust
@@ -223,6 +224,7 @@ def followed(member: Member, program: Program, binding: Binding, job: Job) -> Me
     require_fed(program, signature, outputs, member.model.url)
     inner = modules(program, signature.name, outputs if member.section.engine == "session" else None)  # eager runs all
     require_platform(inner, job.workers.gpus, signature.name, member.model.url)
+    require_support(inner, registry().version, signature.name, member.model.url)
     flow = Flow(program, program.output_tensors(signature.name, outputs))
     spans = {name: Span(found.lowest, found.highest, found.table) for name, found in lookups(flow, signature).items()}
     named = {prefixed(member.name, name): span for name, span in spans.items()}

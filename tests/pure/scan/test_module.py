@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from stablehlo import OLDER, TODAY, content, node
@@ -20,7 +21,7 @@ from runner.proto.saved_model_pb2 import (
 )
 from runner.scan.bytecode import Bytecode, BytecodeError
 from runner.scan.effects import effects
-from runner.scan.module import Content, Module, module, modules, require_platform, sentence
+from runner.scan.module import Content, Module, module, modules, require_platform, require_support, sentence
 from runner.scan.program import Program
 from runner.scan.trust import Trust, require_trust, scan
 
@@ -169,6 +170,29 @@ def test_a_program_for_other_devices_than_the_workers_have_is_refused_with_both_
         require_platform([cpu], 0.5, "s", "m")
     with pytest.raises(ModelError, match=r"\['tpu', 'cpu'\][^,]*$"):
         require_platform([tpu], 0, "s", "m")
+
+
+def test_a_program_that_this_tensorflow_does_not_read_is_refused_with_the_one_that_does() -> None:
+    newer = module(None, node(content("composite")))
+    assert newer.refusal() == "", "it computes"
+    with pytest.raises(ModelError) as refused:
+        require_support([newer], "2.21.0", "s", "models/m")
+    assert refused.value.facts["code"] == "MODEL_UNSUPPORTED"
+    assert refused.value.message == (
+        "cannot run signature 's' of model 'models/m': TensorFlow 2.21.0 lacks what its program of JAX needs:"
+        " 'vhlo.composite_v2' (an operation that TensorFlow 2.22 is the first to read); install a newer TensorFlow,"
+        " export it with an older JAX, or without the functions that it stands for"
+    )
+    for version in ("2.22.0rc0", "2.22.1", "3.0"):
+        require_support([newer], version, "s", "m")
+
+
+def test_a_kernel_of_jax_that_tensorflow_lacks_is_refused_by_name() -> None:
+    made = module(None, node(b""))
+    kernel = replace(made, content=Content(calls=("lapack_spotrf_ffi", "shape_assertion")))
+    assert kernel.refusal() == ""
+    with pytest.raises(ModelError, match=r"'lapack_spotrf_ffi' \(a kernel of JAX's own library\); export it without"):
+        require_support([kernel], "2.22.0", "s", "m")
 
 
 @pytest.mark.parametrize(

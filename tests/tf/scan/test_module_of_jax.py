@@ -22,7 +22,8 @@ from runner.engine import EngineOptions
 from runner.model.saved_model import read_model
 from runner.preflight.preflight import preflight
 from runner.scan.effects import effects
-from runner.scan.module import modules, sentence
+from runner.scan.module import modules, require_support, sentence
+from runner.scan.ops import registry
 from runner.scan.program import read_programs
 from runner.scan.trust import scan
 
@@ -99,6 +100,23 @@ def test_tensorflow_compiles_for_the_platforms_that_are_named_and_for_any_where_
     (module,) = modules(read_programs(read_model(str(models / "unchecked")))[0], "cuda")
     assert module.any_platform
     assert module.refusal() == "switches off checks of TensorFlow ('platform')"
+
+
+@pytest.mark.parametrize(("signature", "needs"), [("best", "vhlo.composite_v2"), ("kernel", "lapack_spotrf_ffi")])
+def test_what_this_tensorflow_cannot_run_is_told_by_the_plan(
+    models: Path, rows: Path, signature: str, needs: str
+) -> None:
+    (found,) = modules(read_programs(read_model(str(models / "newer")))[0], signature)
+    try:
+        require_support([found], registry().version, signature, "m")
+    except ModelError:
+        with pytest.raises(RunnerError, match=needs):
+            answer(models / "newer", signature)
+        with pytest.raises(ModelError, match=f"{needs}.*; ") as refused:
+            preflight(job(models / "newer", signature, rows))
+        assert refused.value.facts["code"] == "MODEL_UNSUPPORTED"
+    else:  # a newer TensorFlow
+        answer(models / "newer", signature)
 
 
 def test_a_job_runs_without_trust_and_its_plan_says_the_same(models: Path, rows: Path) -> None:

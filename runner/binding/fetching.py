@@ -28,7 +28,7 @@ from jobs.section.columns import OutputColumn
 from jobs.words import counted
 from runner.binding.blame import RowError
 from runner.binding.cast.kind import NATURAL
-from runner.binding.cast.view import as_arrow
+from runner.binding.cast.view import as_arrow, numpy_dtype
 from runner.binding.constant import fits, mismatch
 from runner.binding.nesting import Row
 from runner.model.signature import TensorSpec
@@ -81,7 +81,7 @@ def output_field(
         # Beside a dimension of 0 the length of the bytes would not tell an unknown one.
         if tensor_encoding == "binary" and row_shape.count(None) <= (0 not in row_shape):
             arrow = pa.binary() if None in row_shape else pa.binary(_row_bytes(spec.dtype, row_shape))
-            metadata = {"tensor.dtype": np.dtype(value.to_pandas_dtype()).name, "tensor.shape": json.dumps(row_shape)}
+            metadata = {"tensor.dtype": numpy_dtype(value).name, "tensor.shape": json.dumps(row_shape)}
         elif tensor_encoding == "fixed_shape_tensor" and None not in row_shape and not pa.types.is_boolean(value):
             arrow = pa.fixed_shape_tensor(value, row_shape)
     return pa.field(name or spec.name, arrow, nullable=False, metadata=metadata)
@@ -345,7 +345,7 @@ def _row_bytes(dtype: str, row: Row) -> int:
     elif pa.types.is_struct(value):
         width = carrier(dtype).itemsize
     else:
-        width = np.dtype(value.to_pandas_dtype()).itemsize
+        width = numpy_dtype(value).itemsize
     return width * math.prod(size for size in row if size is not None)
 
 

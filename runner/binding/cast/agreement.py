@@ -14,6 +14,7 @@ from jobs.section.columns import CastRule, TimeUnit
 from runner.binding.cast.cast import Cast, How
 from runner.binding.cast.kind import NATURAL, is_text, is_time
 from runner.binding.cast.reading import NANOSECONDS, Decimals, Ticks, WholeDecimals, rule_key, unit_of
+from runner.binding.cast.view import numpy_dtype
 from runner.tensor import AS_BITS, DTYPES, natural
 
 # Bits of the significand: integers up to 2**bits are exact.
@@ -44,7 +45,7 @@ def agree(source: pa.DataType, dtype: str, rule: CastRule, unit: TimeUnit | None
     if pa.types.is_decimal(source):
         return _agree_decimal(source, dtype, rule)
     if pa.types.is_boolean(source) or pa.types.is_integer(source) or pa.types.is_floating(source):
-        return _agree_numeric(np.dtype(source.to_pandas_dtype()), dtype, rule)
+        return _agree_numeric(numpy_dtype(source), dtype, rule)
     return None
 
 

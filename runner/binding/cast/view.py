@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 
 from runner.tensor import Array
+
+_NUMPY = {pa.from_numpy_dtype(kind): np.dtype(kind) for kind in "?bhiqBHIQefd"}
+
+
+def numpy_dtype(numbers: pa.DataType) -> np.dtype[Any]:
+    """Of booleans, integers and floats. Not `to_pandas_dtype`: before 26 pyarrow has none without pandas."""
+    return _NUMPY[numbers]
 
 
 def as_numpy(values: pa.Array) -> Array:
@@ -13,7 +22,7 @@ def as_numpy(values: pa.Array) -> Array:
     if pa.types.is_boolean(values.type):
         return as_numpy(values.cast(pa.uint8())).view(np.bool_)
     # Not `to_numpy`: pyarrow imports pandas for it, where there is one, and that takes half a second.
-    dtype = np.dtype(values.type.to_pandas_dtype())
+    dtype = numpy_dtype(values.type)
     data = values.buffers()[1]
     if data is None or not len(values):
         return np.empty(0, dtype)

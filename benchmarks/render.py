@@ -24,6 +24,7 @@ PROGRAMS = {
 COLOURS = {"plain": "#9aa3ab", "raydata": "#c9803e", "ray": "#6aa7ec", "in_process": "#2f6fbb"}
 STAGES = {
     "run": "#2f6fbb",
+    "compile": "#8d6fc4",
     "feed": "#5aa9c9",
     "fetch": "#8cc7d8",
     "wait_read": "#e0a33a",

@@ -1,4 +1,4 @@
-"""An engine whose model XLA compiles, and that counts how often.
+"""An engine whose model XLA compiles, because the job says so or the model does, and that counts how often.
 
 TensorFlow tells nobody outside of its Python package how often it compiled. But it does so once for each set of shapes,
 and of values that decide a shape, as long as the session lives: those are counted. Refuses to know what XLA does with
@@ -28,6 +28,7 @@ class CountedEngine:
         self._lock = threading.Lock()
         self._compiled, self._shapes = set[Any](), set[Any]()
         self._seconds = 0.0
+        self._mine = threading.local()
 
     def run(self, feeds: Feeds, fetches: Sequence[str]) -> Outputs:
         shapes = tuple(sorted((name, value.shape) for name, value in feeds.items()))
@@ -35,11 +36,18 @@ class CountedEngine:
         new, began = key not in self._compiled, time.perf_counter()
         outputs = self._engine.run(feeds, fetches)
         if new:
+            spent = time.perf_counter() - began
+            self._mine.seconds = self.seconds_here + spent
             with self._lock:
                 self._compiled.add(key)
                 self._shapes.add(shapes)
-                self._seconds += time.perf_counter() - began
+                self._seconds += spent
         return outputs
+
+    @property
+    def seconds_here(self) -> float:
+        """Of the calls of this thread that compiled."""
+        return float(getattr(self._mine, "seconds", 0.0))
 
     def placed(self, feeds: Feeds, fetches: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
         return self._engine.placed(feeds, fetches)

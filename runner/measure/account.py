@@ -99,10 +99,16 @@ class Account:
         use = together(self.uses.values())
         return {"shapes": {"rows": use.shape_rows, "batches": use.shape_batches}} if use.shape_batches else {}
 
+    def _compilations(self) -> dict[str, Any]:
+        """How often XLA compiled, over all workers; nothing where it did not."""
+        use = together(self.uses.values())
+        figures = {"count": use.compilations, "shapes": use.compiled_shapes, "seconds": round(use.compile_s, 3)}
+        return {"compilations": figures} if use.compilations else {}
+
     @property
     def seconds(self) -> dict[str, float]:
         """By stage, over all workers."""
-        return dict(together(self.uses.values()).seconds)
+        return dict(together(self.uses.values()).stages)
 
     def document(self) -> dict[str, Any]:
         return {
@@ -116,6 +122,7 @@ class Account:
             },
             **({} if self.padding is None else {"padding": round(self.padding, 4)}),
             **self._shapes(),
+            **self._compilations(),
             "stage_seconds": _rounded(self.seconds),
             "workers": {name: _worker(use, self.places.get(name)) for name, use in self.uses.items()},
             "warm_up_seconds": round(self.warm_up_s, 3),
@@ -180,7 +187,7 @@ def _worker(use: Use, place: Place | None) -> dict[str, Any]:
         "bytes": use.bytes,
         "cpus": use.cpus,
         "batch_rows": use.batch_rows,
-        "stage_seconds": _rounded(use.seconds),
+        "stage_seconds": _rounded(use.stages),
         "waited_for": _rounded(waits(use)),
         "cpu_seconds": round(use.cpu_s, 3),
         "ceiling_rows_per_s": use.ceiling,

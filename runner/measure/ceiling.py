@@ -13,10 +13,9 @@ from typing import Literal
 from jobs.words import counted
 from runner.measure.stage import COMPUTE, STAGES
 
-Culprit = Literal["model", "source", "sink", "copies", "cores", "work", "start"]
+Culprit = Literal["model", "compile", "source", "sink", "copies", "cores", "work", "start"]
 
 _BUSY = 0.85  # of the machine ceiling: what is left is not worth looking for
-_COMPILING = 0.5  # of the model's time: more than that is no start-up
 _SLOWED = 0.5  # of its own pace: something else takes the model's cores
 _FEW_ROWS_BYTES = 16 * 2**20  # a part below this costs the store more by its number than by its bytes
 
@@ -44,8 +43,10 @@ class Use:
     pad_values: int = 0
     shape_rows: int = 0  # of row groups of several shapes, and in how many batches they went
     shape_batches: int = 0
+    filled_rows: int = 0  # that only filled batches up; no rows of the job
     most_rows: int = 0  # that the model takes in one call; 0: any number
-    compilations: int = 0  # by XLA; for how many sets of shapes; the seconds of the calls that they came with
+    compilations: int = 0  # by XLA; for how many sets of shapes; the seconds of the calls that they came with, those
+    # before the first row of the job too
     compiled_shapes: int = 0
     compile_s: float = 0.0
     workers: int = 1
@@ -56,6 +57,12 @@ class Use:
         return 1 - self.pad_values / self.pad_places if self.pad_places else None
 
     @property
+    def stages(self) -> Mapping[str, float]:
+        """`seconds`, where compiling before the first row, and in attempts that failed, is told too."""
+        compiled = max(self.compile_s, self.seconds.get("compile", 0.0))
+        return {**self.seconds, "compile": compiled} if compiled else self.seconds
+
+    @property
     def recompiles(self) -> bool:
         """Whether XLA compiled more often than the shapes explain."""
         return self.compilations > self.compiled_shapes
@@ -64,7 +71,7 @@ class Use:
     def pace(self) -> float:
         """How fast the model ran while it ran, as a share of what it reaches alone; 1 where that is not known."""
         run_s = self.seconds.get("run", 0.0) / self.calls
-        return self.rows * self.workers / (run_s * self.ceiling) if run_s and self.ceiling else 1.0
+        return (self.rows + self.filled_rows) * self.workers / (run_s * self.ceiling) if run_s and self.ceiling else 1.0
 
     @property
     def shares(self) -> dict[Culprit, float]:
@@ -74,6 +81,7 @@ class Use:
         behind = min(spent["idle"], spent["wait_encode"] + spent["publish"])
         return {
             "model": spent["run"] / self.calls,
+            "compile": spent["compile"] / self.calls,
             "source": spent["wait_read"],
             "sink": spent["wait_write"] + behind,
             "copies": (spent["feed"] + spent["fetch"]) / self.calls,
@@ -147,6 +155,7 @@ def together(uses: Iterable[Use]) -> Use:
         pad_values=sum(use.pad_values for use in known),
         shape_rows=sum(use.shape_rows for use in known),
         shape_batches=sum(use.shape_batches for use in known),
+        filled_rows=sum(use.filled_rows for use in known),
         most_rows=min((use.most_rows for use in known if use.most_rows), default=0),
         compilations=sum(use.compilations for use in known),
         compiled_shapes=sum(use.compiled_shapes for use in known),
@@ -171,8 +180,8 @@ def bottleneck(use: Use, reached: Ceilings, settings: Settings) -> Bottleneck:
         return Bottleneck("start", "too short to tell what held it: no part was written", "")
     culprit = max(shares, key=lambda name: shares[name])
     share = shares[culprit] / whole
-    if culprit == "model" and use.recompiles and use.compile_s > _COMPILING * use.seconds["run"]:
-        return _compiling(use)
+    if culprit == "compile":
+        return _compiling(use, share)
     if reached.of_machine >= _BUSY and culprit != "work" and not (culprit == "model" and share >= _BUSY):
         return _cores(use, reached)
     if culprit == "model" and use.pace < _SLOWED and not use.most_rows:  # such a model waits for rows of its own accord
@@ -201,10 +210,19 @@ def _model(use: Use, share: float, reached: Ceilings, settings: Settings) -> Bot
     return Bottleneck("model", sentence, advice)
 
 
-def _compiling(use: Use) -> Bottleneck:
-    share = min(1.0, use.compile_s / use.seconds["run"])
-    sentence = f"compiling is the bottleneck: it takes {share:.0%} of the model's time, because values decide shapes"
-    return Bottleneck("model", sentence, "run it without 'model: {xla: true}'; `runner plan` names the inputs")
+def _compiling(use: Use, share: float) -> Bottleneck:
+    sentence = f"compiling is the bottleneck: it takes {share:.0%} of the workers' time"
+    if use.recompiles:
+        advice = "run it without 'model: {xla: true}'; `runner plan` names the inputs"
+        return Bottleneck("compile", f"{sentence}, because values decide shapes", advice)
+    if use.compilations <= use.workers:
+        return Bottleneck("compile", f"{sentence}, once in each worker", "use fewer workers: 'workers: {count: ...}'")
+    shapes = f"{sentence}, for {counted(use.compiled_shapes, 'shape')}"
+    if use.pad_places:
+        return Bottleneck("compile", shapes, "pad to fewer widths: a larger 'multiple_of', or fewer 'buckets'")
+    return Bottleneck(
+        "compile", shapes, "give the rows fewer shapes, or pad their lists ('inputs: {NAME: {pad: ...}}')"
+    )
 
 
 def _source(use: Use, share: float, reached: Ceilings, settings: Settings) -> Bottleneck:
@@ -257,7 +275,8 @@ def _copies(use: Use, share: float, reached: Ceilings, settings: Settings) -> Bo
 
 def _cores(use: Use, reached: Ceilings) -> Bottleneck:
     work = {
-        stage: use.seconds.get(stage, 0.0) for stage in ("read", "decode", "feed", "run", "fetch", "encode", "publish")
+        stage: use.seconds.get(stage, 0.0)
+        for stage in ("read", "decode", "feed", "compile", "run", "fetch", "encode", "publish")
     }
     most = max(work, key=lambda stage: work[stage])
     sentence = (

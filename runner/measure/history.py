@@ -24,6 +24,7 @@ _SUMMED = (
     "pad_values",
     "shape_rows",
     "shape_batches",
+    "filled_rows",
 )  # of the figures of a receipt: those since the last
 _OUTCOMES: tuple[Outcome, ...] = ("published", "adopted", "failed", "lost")
 

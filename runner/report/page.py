@@ -12,7 +12,7 @@ from html import escape
 from jobs.attempt import Failure
 from jobs.numerics import Numerics
 from runner.measure.account import Account, Heading
-from runner.measure.ceiling import Ceilings
+from runner.measure.ceiling import Ceilings, together
 from runner.measure.course import PHASES, phase_sentence
 from runner.measure.history import History, Span
 from runner.measure.stage import COMPUTE
@@ -21,10 +21,10 @@ from runner.report.chart import Axis, curve, rates, stacked, timeline
 from runner.report.part import legend, note, section, table
 from runner.report.style import STYLE
 from runner.report.subject import about, earlier_runs, rejected, where
-from runner.report.text import changed_inputs, duration, odd_inputs, short_rate
+from runner.report.text import changed_inputs, compiled_sentence, duration, odd_inputs, short_rate
 
 # Of the model's threads, in the order in which a row group meets them.
-_BARS = ("idle", "wait_read", "feed", "run", "fetch", "wait_write")
+_BARS = ("idle", "wait_read", "feed", "compile", "run", "fetch", "wait_write")
 _MEANING = {
     "read": "bytes of row groups fetched from the store, by the reader threads",
     "decode": "row groups decoded, by the reader threads",
@@ -32,6 +32,7 @@ _MEANING = {
     "tune": "the model measured alone, to find the batch size",
     "wait_read": "the model waited for row groups",
     "feed": "columns made into tensors",
+    "compile": "calls with a shape that was new, for which XLA compiled; before the first row too",
     "run": "the model ran",
     "fetch": "tensors made into columns",
     "wait_write": "the model waited for the encoder",
@@ -185,7 +186,7 @@ def _attempt_kinds(spans: Iterable[Span]) -> dict[str, str]:
 
 def _stages(account: Account) -> str:
     uses = sorted(account.uses.items(), key=lambda pair: (len(pair[0]), pair[0]))  # w2 before w10
-    lanes = {name: {stage: use.seconds.get(stage, 0.0) for stage in _BARS} for name, use in uses[:60]}
+    lanes = {name: {stage: use.stages.get(stage, 0.0) for stage in _BARS} for name, use in uses[:60]}
     bars = stacked(lanes) + legend({f"s-{stage}": stage for stage in _BARS})
     seconds = account.seconds
     whole = sum(seconds.get(stage, 0.0) for stage in ("idle", *COMPUTE)) or 1e-9
@@ -199,7 +200,9 @@ def _stages(account: Account) -> str:
         for stage, meaning in _MEANING.items()
     ]
     told = table(("stage", "all workers", "share", "what was done"), rows, numbers=(1, 2))
-    return bars + told + note(_BESIDE)
+    use = together(account.uses.values())
+    compiled = note(f"XLA {compiled_sentence(use)}.") if use.compilations else ""
+    return bars + told + compiled + note(_BESIDE)
 
 
 def _numerics(account: Account) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from jobs.numerics import Difference
 from jobs.words import counted
 from runner.measure.account import Account
-from runner.measure.ceiling import together
+from runner.measure.ceiling import Use, together
 from runner.measure.course import phase_sentence
 from runner.measure.snapshot import Snapshot
 from runner.measure.stage import COMPUTE
@@ -88,14 +88,19 @@ def account_lines(account: Account) -> list[str]:
             f"shapes: {counted(use.shape_rows, 'row')} of several shapes in {counted(use.shape_batches, 'batch')},"
             f" {each:,.1f} rows each: rows of one shape share a batch{compiled}"
         )
-    if use.recompiles:
-        shapes = counted(use.compiled_shapes, "shape")
-        lines.append(
-            f"XLA: compiled {counted(use.compilations, 'time')} ({duration(use.compile_s)}) for {shapes} of what was"
-            " fed: values decide shapes, see `runner plan`"
-        )
+    if use.compilations:
+        lines.append(f"XLA: {compiled_sentence(use)}")
     held_by = str(account.bottleneck)
     return [*lines, held_by if account.short else f"held by: {held_by}"]
+
+
+def compiled_sentence(use: Use) -> str:
+    """`compiled 3 times (0.9 s) for 1 shape of what was fed: values decide shapes, see `runner plan``"""
+    shapes, workers = counted(use.compiled_shapes, "shape"), counted(use.workers, "worker")
+    counting = f", each worker for itself ({workers})" if use.workers > 1 else ""
+    why = ": values decide shapes, see `runner plan`" if use.recompiles else ""
+    times = counted(use.compilations, "time")
+    return f"compiled {times} ({duration(use.compile_s)}) for {shapes} of what was fed{counting}{why}"
 
 
 def odd_inputs(rows: int, unseen: int) -> str:

@@ -52,6 +52,7 @@ class Bench:
     call:       the model, once.
     look:       raises StoppedError where the worker was stopped.
     beat:       called with the attempt's number and rows before each batch; raises where the attempt is to end.
+    compiled:   seconds of the calls of this thread that compiled something.
     numerics:   of the process that calls the model, once it has been called.
     compare:    each call with the same of the model uncompiled; None: the job does not want it.
     """
@@ -71,6 +72,7 @@ class Bench:
     look: Callable[[], None]
     beat: Callable[[int, Attempt, int], None]
     observe: Observe
+    compiled: Callable[[], float]
     numerics: Callable[[], Numerics]
     compare: Compare | None = None
 
@@ -141,7 +143,9 @@ class AttemptRun:
         cut = batches(bucketing.pieces(tables), batch_rows, join, most_bytes)
         for rows, kept in in_order(score, clock.each("wait_read", cut), bench.calls):
             fed = rows.num_rows if kept is None else len(kept)
-            bench.observe(fed, batch_rows, (binding.batch_rows or fed) - fed, clock.seconds)
+            filled = (binding.batch_rows or fed) - fed
+            bench.gauge.note_filled(filled)
+            bench.observe(fed, batch_rows, filled, clock.seconds)
             yield from bucketing.restore(rows, kept)
 
     def _bisecting(self, feed: Feed, run: Run, fetch: Fetch) -> Score:
@@ -149,7 +153,7 @@ class AttemptRun:
         binding, timed, most = self._binding, self._clock.timed, self._limits.max_row_bytes
         steps = Steps(
             feed=timed("feed", feed),
-            run=timed("run", run),
+            run=run,
             fetch=timed("fetch", fetch),
             marks=timed("fetch", binding.marks),
             check=(lambda batch: None) if most is None else partial(wide_rows, most=most),
@@ -179,7 +183,15 @@ class AttemptRun:
         return feeds
 
     def _run(self, feeds: Feeds) -> Outputs:
-        return self._bench.call(feeds)
+        """A call that compiles is no measure of the model: it is a stage of its own."""
+        clock, before = self._clock, self._bench.compiled()
+        try:
+            with clock("run"):
+                return self._bench.call(feeds)
+        finally:
+            if compiled := self._bench.compiled() - before:
+                clock.add("run", -compiled)
+                clock.add("compile", compiled)
 
     def _fetch(self, batch: pa.RecordBatch, outputs: Outputs) -> pa.RecordBatch:
         return self._binding.fetch(batch, outputs)

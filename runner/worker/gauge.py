@@ -47,6 +47,7 @@ class Gauge:
         self._ceiling = 0.0  # rows/s of the model alone, the best seen
         self._ended: float | None = None  # when the last turn did
         self._padded = [0, 0]  # places of padded inputs since the last receipt, and how many of them rows filled
+        self._filled = 0  # rows since then that only filled batches up
         self._shaped = [0, 0]  # rows of row groups of several shapes since then, and the batches of one shape they made
 
     @contextmanager
@@ -112,6 +113,9 @@ class Gauge:
         self._padded[0] += places
         self._padded[1] += values
 
+    def note_filled(self, rows: int) -> None:
+        self._filled += rows
+
     def note_shapes(self, rows: int, batches: int) -> None:
         self._shaped[0] += rows
         self._shaped[1] += batches
@@ -122,6 +126,8 @@ class Gauge:
         padded = {"pad_places": places, "pad_values": values} if places else {}
         (rows, batches), self._shaped = self._shaped, [0, 0]
         padded |= {"shape_rows": rows, "shape_batches": batches} if batches else {}
+        filled, self._filled = self._filled, 0
+        padded |= {"filled_rows": filled} if filled else {}
         return (
             self._fixed
             | padded

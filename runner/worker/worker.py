@@ -261,9 +261,13 @@ class Worker:
             look=self._look,
             beat=self._beat,
             observe=lambda *batch: self.observe(*batch),
+            compiled=self._compiled_s,
             numerics=self._numerics,
             compare=self._compare,
         )
+
+    def _compiled_s(self) -> float:
+        return self._engine.seconds_here if isinstance(self._engine, CountedEngine) else 0.0
 
     def _compare(self, *call: Any) -> None:
         """See `runner.batch.bisection.Steps`."""

@@ -66,7 +66,11 @@ def test_rows_of_several_shapes_are_told_with_the_batches_that_they_made() -> No
 
 def test_compilations_are_told_of_a_worker_that_had_any() -> None:
     compiled = history_of("w1", compilations=9, compiled_shapes=2, compile_s=1.23456)
-    worker = document_of(account(JOB, compiled, {}))["workers"]["w1"]
+    document = document_of(account(JOB, compiled, {}))
+    assert document["compilations"] == {"count": 9, "shapes": 2, "seconds": 1.235}
+    assert document["stage_seconds"]["compile"] == 1.235, "a stage of its own"
+    worker = document["workers"]["w1"]
+    assert worker["stage_seconds"]["compile"] == 1.235
     assert {key: worker[key] for key in worker.keys() - {*WORKER}} == {
         "compilations": 9,
         "compiled_shapes": 2,
@@ -134,3 +138,11 @@ def test_what_is_installed_is_told_of_the_driver_and_once_for_all_workers_that_s
     ]
     heading = Heading("id", 2, "/out", "m", "s", "", "finished", 1, 1, 0, 1, 1, 1.0, 0, versions=new)
     assert heading.document()["versions"] == {"runner": "0.1.0", "pyarrow": "26.0.1"}
+
+
+def test_a_summary_counts_what_each_worker_compiled() -> None:
+    told = account_lines(account(JOB, history_of("w1", compilations=1, compiled_shapes=1, compile_s=0.25), {}))
+    assert "XLA: compiled 1 time (0.2 s) for 1 shape of what was fed" in told
+    both = account_lines(account(JOB, history_of("w1", "w2", compilations=1, compiled_shapes=1, compile_s=0.25), {}))
+    assert "XLA: compiled 2 times (0.5 s) for 2 shapes of what was fed, each worker for itself (2 workers)" in both
+    assert not any(line.startswith("XLA") for line in account_lines(account(JOB, history_of("w1"), {})))

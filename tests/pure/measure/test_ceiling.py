@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from runner.measure.ceiling import Settings, Use, bottleneck, ceilings, together, waits
@@ -51,13 +53,51 @@ def test_a_slow_model_is_named_with_its_share_of_what_it_reaches_alone() -> None
 
 def test_a_model_that_is_compiled_for_each_value_is_told_from_one_that_is_slow() -> None:
     compiled = {"compilations": 125, "compiled_shapes": 1, "compile_s": 8.5}
-    culprit, story, advice = sentence({"run": 9.5, "wait_read": 0.5}, ceiling=110_000.0, **compiled)
-    assert culprit == "model"
-    assert story == "compiling is the bottleneck: it takes 89% of the model's time, because values decide shapes"
+    seconds = {"compile": 8.5, "run": 1.0, "wait_read": 0.5}
+    culprit, story, advice = sentence(seconds, ceiling=1_100_000.0, **compiled)
+    assert culprit == "compile"
+    assert story == "compiling is the bottleneck: it takes 85% of the workers' time, because values decide shapes"
     assert advice == "run it without 'model: {xla: true}'; `runner plan` names the inputs"
-    assert "compiling" in sentence({"run": 9.5}, ceiling=1e9, **compiled)[1], "it does not share its cores"
-    for change in ({"compile_s": 1.0}, {"compiled_shapes": 125}):
-        assert "the model is the bottleneck" in sentence({"run": 9.5}, ceiling=110_000.0, **compiled | change)[1]
+    slow = {"compile": 1.0, "run": 8.5, "wait_read": 0.5}
+    assert "the model is the bottleneck" in sentence(slow, ceiling=130_000.0, **compiled)[1]
+
+
+@pytest.mark.parametrize(
+    ("compiled", "story", "advice"),
+    [
+        ({"compilations": 1, "compiled_shapes": 1}, ", once in each worker", "use fewer workers"),
+        ({"compilations": 40, "compiled_shapes": 40}, ", for 40 shapes", "give the rows fewer shapes"),
+        ({"compilations": 40, "compiled_shapes": 40, "pad_places": 9}, ", for 40 shapes", "pad to fewer widths"),
+    ],
+)
+def test_what_compiles_is_said_with_what_would_compile_less(compiled: dict[str, int], story: str, advice: str) -> None:
+    culprit, found, suggested = sentence({"compile": 6.0, "run": 4.0}, ceiling=1e6, compile_s=6.0, **compiled)
+    assert (culprit, found) == ("compile", f"compiling is the bottleneck: it takes 60% of the workers' time{story}")
+    assert suggested.startswith(advice)
+
+
+@pytest.mark.parametrize("compile_s", [2.0, 40.0])
+@pytest.mark.parametrize("compilations", [1, 40])
+def test_nobody_else_is_blamed_for_the_time_that_compiling_takes(compile_s: float, compilations: int) -> None:
+    """The model ran at its own pace all the time that it ran."""
+    for waited in (0.0, 3.0):
+        seconds = {"compile": compile_s, "run": 1.0, "wait_read": waited}
+        compiled = {"compilations": compilations, "compiled_shapes": compilations, "compile_s": compile_s}
+        said = sentence(seconds, ceiling=1e6, **compiled)
+        assert not re.search(r"others|own pace|else runs|share", " ".join(said)), said
+
+
+def test_nobody_else_is_blamed_for_rows_that_fill_batches_up() -> None:
+    seconds = {"run": 9.5}
+    assert "others take its cores" in sentence(seconds, ceiling=1_000_000.0)[1]
+    assert "others take its cores" not in sentence(seconds, ceiling=1_000_000.0, filled_rows=9_000_000)[1]
+
+
+def test_what_compiled_before_the_first_row_is_in_the_stage_and_holds_no_run() -> None:
+    worker, busy_s = use(seconds={"run": 9.5}, ceiling=110_000.0, compilations=1, compiled_shapes=1, compile_s=3.0)
+    assert worker.stages == {"run": 9.5, "compile": 3.0}
+    assert bottleneck(worker, ceilings(worker, busy_s), Settings()).culprit == "model"
+    assert use(seconds={"run": 9.5})[0].stages == {"run": 9.5}, "what never compiles has no such stage"
 
 
 def test_a_model_that_is_fed_crumbs_is_said_to_like_larger_batches() -> None:

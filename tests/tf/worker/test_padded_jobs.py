@@ -87,6 +87,11 @@ def test_row_groups_of_all_sizes_are_one_compilation_and_padding_is_in_no_figure
     assert compilations(result) == (1, 1)
     (worker,) = result.report["workers"].values()
     assert (result.rows, worker["rows"], worker["shards"]) == (2 * ROWS, 2 * ROWS, 2)
+    # one compilation, which took longer than all the calls that followed, is none of their time
+    stages, told = worker["stage_seconds"], result.report["compilations"]
+    assert (told["count"], told["seconds"], stages["compile"]) == (1, worker["compile_seconds"], told["seconds"])
+    assert stages["run"] < stages["compile"]
+    assert "XLA: compiled 1 time (" in result.summary()
 
 
 def test_the_last_row_fills_a_batch_and_is_one_bad_row_if_it_answers_nan(job: MakeJob) -> None:

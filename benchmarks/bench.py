@@ -1,8 +1,8 @@
 """Our command against the loop a user writes and against Ray Data, on the same rows, in the same call.
 
-    python benchmarks/bench.py vector wide image text example sequence logits tiny many wide-plan memory
+    python benchmarks/bench.py vector wide jax image text example sequence logits tiny many wide-plan memory
                                reproducible topk
-                               [--quick] [--rows N] [--rounds N] [--peers plain,raydata] [--out FILE]
+                               [--quick] [--rows N] [--rounds N] [--peers plain,padded,raydata] [--out FILE]
 
 Each round runs every program once, one after the other, as a whole process; what the first round wrote is compared
 before any figure is printed. One JSON line for each workload goes to standard output, and is appended to FILE.
@@ -91,7 +91,7 @@ def figures(done: dict[str, list[Measured]], rows: int) -> dict[str, Any]:
             line[name] |= {key: told[key] for key in ("speed", "bottleneck", "stage_seconds")}
             for share in ("of_compute", "of_machine"):
                 line[name]["speed"][share] = median([run.answer["speed"][share] for run in runs])
-    for peer in ("plain", "raydata"):
+    for peer in ("plain", "padded", "raydata"):
         if peer in done:
             line[f"of_{peer}"] = {
                 name: {
@@ -214,7 +214,8 @@ def run(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         return reproducible(rows, rounds)
     if name == "topk":
         return topk(rows, rounds)
-    return compare(workload, rows, rounds, [peer for peer in arguments.peers.split(",") if peer])
+    peers = workload.peers if arguments.peers is None else arguments.peers.split(",")
+    return compare(workload, rows, rounds, [peer for peer in peers if peer])
 
 
 def main() -> None:
@@ -224,7 +225,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one round, a sixteenth of the rows")
     parser.add_argument("--rows", type=int, help="of each workload that has rows")
     parser.add_argument("--rounds", type=int)
-    parser.add_argument("--peers", default="plain,raydata")
+    parser.add_argument("--peers", help="by default those of each workload")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     CACHE.mkdir(exist_ok=True)

@@ -96,10 +96,13 @@ def test_prepare_says_what_it_made_and_tensorflow_says_nothing(
 ) -> None:
     folder, finished = prepared
     assert finished.stderr == ""
-    made_input, made_model, run, look = finished.stdout.splitlines()
+    made_input, made_model, made_challenger, run, look = finished.stdout.splitlines()
     assert made_input == f"{folder / 'input'}: 1,797 digits in 8 files, 540 of them held out"
     assert made_model.startswith(
         f"{folder / 'model' / '1'}: SavedModel, trained on 1,257 digits; accuracy on the others: 0.9"
+    )
+    assert made_challenger.startswith(
+        f"{folder / 'challenger' / '1'}: the same with weights of 4 bits, trained on 1,257"
     )
     assert look == f"then: python -m jobs.examples.digits report --folder '{folder}'"
     assert run.startswith(f"next: runner run {Path('jobs/examples/digits.yaml')} --set 'model.url={folder / 'model'}'")
@@ -158,11 +161,22 @@ def test_the_digit_is_the_likeliest_and_the_probabilities_sum_to_one(answers: pa
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 
 
+def test_the_challenger_is_the_same_model_with_coarser_weights(demo: Path, signature: Any, answers: pa.Table) -> None:
+    # Lazy, so that collecting the tests stays quick.
+    import tensorflow as tf
+
+    challenger = tf.saved_model.load(str(demo / "challenger" / "1"))
+    rows = pq.read_table(demo / "input")
+    images = np.concatenate([chunk.to_numpy_ndarray() for chunk in rows["image"].chunks])
+    said = challenger.signatures["serving_default"](image=images)["digit"].numpy()
+    assert 0.99 < np.mean(said == answers["digit"].to_numpy()) < 1, "else there is nothing to compare"
+
+
 def test_a_second_prepare_makes_nothing(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.stat().st_mtime_ns for path in demo.rglob("*")}
     assert digits.main(["prepare", "--folder", str(demo)]) == 0
     assert {path: path.stat().st_mtime_ns for path in demo.rglob("*")} == before
-    assert capsys.readouterr().out.count("there already, kept") == 2
+    assert capsys.readouterr().out.count("there already, kept") == 3
 
 
 def test_prepare_makes_what_is_missing_and_keeps_the_rest(
@@ -172,7 +186,8 @@ def test_prepare_makes_what_is_missing_and_keeps_the_rest(
         raise AssertionError("the model was there")
 
     monkeypatch.setattr(digits, "train", refuse)
-    (folder / "model" / "1").mkdir(parents=True)
+    for name in digits.WEIGHT_BITS:
+        (folder / name / "1").mkdir(parents=True)
     (folder / "input" / "digits-3.parquet").unlink()
     digits.prepare(folder)
     for path in (demo / "input").iterdir():

@@ -28,6 +28,8 @@ REFUSED = {  # a command that fails -> words of its error
     "status out --json --bogus": "No such option: --bogus",
     "verify nowhere --json": "there is no whole '_run/'",
     "rejects nowhere --json": "there is no whole '_run/'",
+    "diff nowhere --left a --right b --json": "there is no whole '_run/'",
+    "diff nowhere --left a --json": "Missing option '--right'",
     "sweep ftp://nowhere --json": "ftp",
     "submit job.yaml --json": "Missing option '--address'",
     "jobs list --json": "Missing option '--address'",

@@ -131,7 +131,7 @@ def diff(
     if as_json:
         print_json(agreement.document())
     else:
-        console(piped_width=None).print(render(agreement), highlight=False, soft_wrap=True)
+        console().print(render(agreement), highlight=False, soft_wrap=True)
 
 
 @flattened

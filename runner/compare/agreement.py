@@ -12,7 +12,7 @@ from typing import Any
 
 from jobs import notebook
 from jobs.words import counted
-from runner.compare.distance import Kind
+from runner.compare.distance import Kind, flat
 from runner.compare.picture import picture
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
@@ -32,7 +32,8 @@ class Taken:
 @dataclass(frozen=True, slots=True)
 class Differing:
     """A row that differs. file, row_group, row: of the input, as in a reject file. difference: right minus left, of
-    lists their largest; None where there is no measure. kept: the columns that the job keeps."""
+    lists their largest; None where there is no measure. at: the element of lists that differs most, counted through
+    from 0. kept: the columns that the job keeps."""
 
     file: str
     row_group: int
@@ -40,7 +41,16 @@ class Differing:
     left: Any
     right: Any
     difference: float | None
+    at: int | None
     kept: Mapping[str, Any]
+
+    @property
+    def cells(self) -> tuple[str, str]:
+        """What both columns hold, short: of lists the element that differs most."""
+        if self.at is None:
+            return short(self.left), short(self.right)
+        left, right = (f"[{self.at}] {short(flat(side)[self.at])}" for side in (self.left, self.right))
+        return left, right
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +58,8 @@ class Measure:
     """How far numbers lie apart, over `rows` rows. Of lists, the largest difference of each row, without a sign.
 
     mean:      of right minus left; None of lists.
-    quantiles: of the absolute difference, within 0.05 %. decades: power of ten -> rows that differ by as much, or up to
-               ten times; rows without a difference are in `zeros`.
+    quantiles: of the absolute difference, at most 0.1 % below. decades: power of ten -> rows that differ by as much, or
+               by up to ten times; rows without a difference are in `zeros`.
     correlation: of two columns of numbers of which neither is constant.
     """
 
@@ -137,7 +147,7 @@ class Agreement:
         quantiles = ", ".join(f"{name} {number(value)}" for name, value in measure.quantiles.items())
         told = {"difference": f"{absolute} ({what})", "absolute": quantiles}
         if measure.correlation is not None:
-            told["correlation"] = f"{measure.correlation:.6f}"
+            told["correlation"] = _nearly(measure.correlation)
         return told
 
     def document(self) -> dict[str, Any]:
@@ -172,7 +182,7 @@ class Agreement:
         rows = (
             (
                 *(short(one.kept.get(name)) for name in kept),
-                *(short(one.left), short(one.right), number(one.difference)),
+                *(*one.cells, number(one.difference)),
                 *(one.file.rpartition("/")[2], one.row_group, one.row),
             )
             for one in self.most
@@ -186,6 +196,12 @@ _PLAIN = (
 )
 _MEASURED = tuple(Measure.__dataclass_fields__)
 _DIFFERING = tuple(Differing.__dataclass_fields__)
+
+
+def _nearly(correlation: float) -> str:
+    """Six digits; 1 only where it is 1."""
+    text = f"{correlation:.6f}"
+    return text if abs(correlation) == 1 or not text.endswith("1.000000") else f"beyond {text[:-8]}0.999999"
 
 
 def percent(part: int, whole: int) -> str:
@@ -203,8 +219,6 @@ def number(value: float | None) -> str:
 def short(value: Any) -> str:
     """As a cell of a table."""
     text = "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
-    if isinstance(value, list) and all(isinstance(one, float) for one in value):
-        text = f"[{', '.join(f'{one:.4g}' for one in value[:_LETTERS])}]"
     return text if len(text) <= _LETTERS else f"{text[: _LETTERS - 3]}..."
 
 

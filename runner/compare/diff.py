@@ -13,7 +13,7 @@ from connectors.secret import redact
 from jobs.errors import JobError, offenders, one_of
 from jobs.section.output import Output
 from runner.compare.agreement import QUANTILES, Agreement, Differing, Measure, Taken
-from runner.compare.distance import comparable, kind_of
+from runner.compare.distance import comparable, farthest, kind_of, spoken
 from runner.compare.tally import Tally
 
 ROWS = 10  # that differ most, where nobody says how many
@@ -77,7 +77,8 @@ def _check(found: Rows, left: str, right: str) -> pa.DataType:
     types = [schema.field(name).type for name in (left, right)]
     if not comparable(*types):
         raise JobError(
-            f"cannot compare columns '{left}' and '{right}' of '{place}': one holds {types[0]}, the other {types[1]};"
+            f"cannot compare columns '{left}' and '{right}' of '{place}': one holds {spoken(types[0])}, the other"
+            f" {spoken(types[1])};"
             " expected two of whole numbers, of floats, of booleans, of text, of bytes, or lists or structs of such"
         )
     return types[0]
@@ -111,6 +112,7 @@ def _most(found: Rows, tally: Tally) -> tuple[Differing, ...]:
             far.left,
             far.right,
             far.difference,
+            farthest(far.left, far.right) if tally.kind == "numbers" else None,
             beside,
         )
         for far, beside, origin in zip(tally.far, kept, origins, strict=True)

@@ -6,6 +6,7 @@ so because a float could not hold them: whole numbers are compared as whole numb
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -65,6 +66,42 @@ def comparable(left: pa.DataType, right: pa.DataType) -> bool:
             return False
         return all(comparable(left.field(at).type, right.field(at).type) for at in range(left.num_fields))
     return _nature(left) == _nature(right)
+
+
+def spoken(column: pa.DataType) -> str:
+    """What such a column holds, in the words in which columns are `comparable`."""
+    if isinstance(column, pa.FixedShapeTensorType):
+        return f"tensors of shape {list(column.shape)} of {spoken(column.value_type)}"
+    column = _storage(column)
+    if _is_list(column):
+        size = f"{column.list_size:,} " if pa.types.is_fixed_size_list(column) else ""
+        return f"lists of {size}{spoken(column.value_type)}"
+    if pa.types.is_struct(column):
+        return f"structs of {', '.join(repr(field.name) for field in column)}"
+    nature = _nature(column)
+    return f"{nature}s" if nature in ("whole number", "float", "boolean") else nature
+
+
+def farthest(left: Any, right: Any) -> int | None:
+    """Which element differs most of two lists, nested or not, counted through from 0; a NaN on one side differs more
+    than any number. None where they are of two lengths, or a side is null."""
+    a, b = flat(left), flat(right)
+    if left is None or right is None or len(a) != len(b) or not a:
+        return None
+    apart = [
+        math.inf if _odd(one) != _odd(other) else 0.0 if _odd(one) or one == other else abs(other - one)
+        for one, other in zip(a, b, strict=True)
+    ]
+    return apart.index(max(apart))
+
+
+def flat(value: Any) -> list[Any]:
+    """The elements of a list, nested or not, one behind the other."""
+    return [inner for one in value for inner in flat(one)] if isinstance(value, list) else [value]
+
+
+def _odd(value: Any) -> bool:
+    return value is None or value != value
 
 
 def compare(left: pa.Array, right: pa.Array) -> Pairs:

@@ -43,7 +43,7 @@ def _most(agreement: Agreement) -> list[Any]:
     table = _table(heads)
     for one in agreement.most:
         file = PurePosixPath(redact(one.file)).name
-        cells = [*(short(one.kept.get(name)) for name in kept), short(one.left), short(one.right)]
+        cells = [*(short(one.kept.get(name)) for name in kept), *one.cells]
         cells += [number(one.difference), file, str(one.row_group), str(one.row)]
         table.add_row(*(Text(printable(cell)) for cell in cells))
     return [Text("\nthe rows that differ most"), table]
@@ -52,5 +52,5 @@ def _most(agreement: Agreement) -> list[Any]:
 def _table(heads: Sequence[tuple[str, str]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, side in heads:
-        table.add_column(Text(printable(name)), justify="right" if side == "right" else "left")
+        table.add_column(Text(printable(name)), justify="right" if side == "right" else "left", overflow="fold")
     return table

@@ -25,7 +25,7 @@ MEASURE = Measure(
     correlation=0.999912,
 )
 AGREED = Agreement("s3://out/scores", "3f9c1a7e", "champion.score", "challenger.score", "number", 12, 12, 10_000, 4_000)
-FAR = Differing("s3://in/a.parquet", 2, 17, 0.9, 0.4632, -0.4368, {"id": 71, "name": "x" * 100})
+FAR = Differing("s3://in/a.parquet", 2, 17, 0.9, 0.4632, -0.4368, None, {"id": 71, "name": "x" * 100})
 
 
 def lines(agreement: Agreement) -> list[str]:
@@ -56,7 +56,18 @@ def test_lists_are_told_by_their_largest_element() -> None:
     agreement = replace(AGREED, kind="numbers", measure=replace(MEASURE, mean=None, correlation=None))
     (line,) = [line for line in lines(agreement) if line.startswith("difference")]
     assert line == "difference mean absolute 3.1e-06, maximum 0.4368 (largest of each row)"
+    last = replace(FAR, left=[[0.5, 0.25], [1.0, 2.0]], right=[[0.5, 0.25], [1 / 3, 2.0]], at=2)
+    assert " [2] 1 [2] 0.333333 " in lines(replace(agreement, most=(last,)))[-1]
     assert not any(line.startswith("correlation") for line in lines(agreement))
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [(1.0, "1.000000"), (0.99999999, "beyond 0.999999"), (-0.99999999, "beyond -0.999999"), (0.5, "0.500000")],
+)
+def test_a_correlation_is_one_only_where_it_is(found: float, said: str) -> None:
+    agreement = replace(AGREED, measure=replace(MEASURE, correlation=found))
+    assert f"correlation {said}" in lines(agreement)
 
 
 def test_labels_are_told_by_what_is_taken_for_what() -> None:
@@ -89,7 +100,6 @@ def test_all_and_none_are_said_of_all_and_none_alone(part: int, whole: int, said
         (None, ""),
         (math.nan, "nan"),
         (0.1 + 0.2, "0.3"),
-        ([0.5, 1 / 3], "[0.5, 0.3333]"),
         ([1, 2], "[1, 2]"),
         (True, "True"),
     ],

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.compare.distance import comparable, compare, kind_of
+from runner.compare.distance import comparable, compare, farthest, kind_of, spoken
 
 FLOATS = st.one_of(st.sampled_from([0.0, -0.0, 1.0, math.nan, math.inf, -math.inf]), st.floats(width=32))
 WHOLE = {
@@ -185,3 +185,36 @@ def test_only_columns_of_one_kind_are_compared(left: pa.DataType, right: pa.Data
 )
 def test_what_can_be_said_of_a_column(column: pa.DataType, kind: str) -> None:
     assert kind_of(column) == kind
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "at"),
+    [
+        ([1.0, 2.0, 3.0], [1.5, 4.0, 2.0], 1),
+        ([[1, 2], [3, 4]], [[1, 2], [3, 7]], 3),
+        ([1.0, math.nan, math.nan], [9.0, math.nan, 1.0], 2),
+        ([math.inf, 1.0], [math.inf, 1.5], 1),
+        ([1.0, None], [1.0, None], 0),
+        ([1.0], [1.0, 2.0], None),
+        ([], [], None),
+        (None, [1.0], None),
+    ],
+)
+def test_the_element_that_differs_most_is_found(left: Any, right: Any, at: int | None) -> None:
+    assert farthest(left, right) == at
+
+
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        (pa.int8(), "whole numbers"),
+        (pa.list_(pa.float32(), 1000), "lists of 1,000 floats"),
+        (NESTED, "lists of lists of 2 whole numbers"),
+        (pa.fixed_shape_tensor(pa.float32(), [2, 3]), "tensors of shape [2, 3] of floats"),
+        (TOP, "lists of structs of 'index', 'value'"),
+        (pa.string(), "text"),
+    ],
+    ids=str,
+)
+def test_what_a_column_holds_is_said_in_words(column: pa.DataType, said: str) -> None:
+    assert spoken(column) == said

@@ -21,6 +21,7 @@ def test_a_quantile_is_as_near_to_that_of_all_values_as_the_sketch_says(distance
     for share in (0.0, 0.5, 0.9, 0.999, 1.0):
         exact = float(np.quantile(values, share, method="inverted_cdf"))
         assert sketch.quantile(share) == pytest.approx(exact, rel=ERROR, abs=np.finfo(float).tiny)
+        assert sketch.quantile(share) <= exact
     assert (sketch.largest, sketch.total, sketch.zeros) == (values.max(), len(values), np.sum(values == 0))
     assert sum(sketch.decades().values()) == sketch.total - sketch.zeros
 
@@ -37,3 +38,12 @@ def test_half_of_a_million_distances_lie_below_the_median() -> None:
         sketch.add(piece)
     for share in (0.5, 0.9, 0.99, 0.999):
         assert sketch.quantile(share) == pytest.approx(np.quantile(values, share), rel=2 * ERROR)
+
+
+@given(whole=st.lists(st.integers(0, 2048), min_size=1))
+@settings(deadline=None, max_examples=30)
+def test_small_whole_numbers_have_exact_quantiles(whole: list[int]) -> None:
+    sketch = Sketch()
+    sketch.add(np.array(whole, float))
+    for share in (0.0, 0.5, 0.9, 1.0):
+        assert sketch.quantile(share) == np.quantile(whole, share, method="inverted_cdf")

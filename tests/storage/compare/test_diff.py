@@ -99,7 +99,7 @@ def test_columns_of_each_format_are_compared_and_rows_are_found_again(kind: Any,
     assert lists.kind == "numbers"
     assert lists.measure is not None
     assert (lists.equal, lists.measure.mean, lists.measure.largest) == (11, None, 4.0)
-    assert lists.most[0].right == [8.0, 4.0, 8.0]
+    assert (lists.most[0].right, lists.most[0].at) == ([8.0, 4.0, 8.0], 1)
 
     digits = diff(out, "champion.digit", "challenger.digit")
     assert {(one.left, one.right, one.rows) for one in digits.pairs} == {(3, 4, 1), (8, 9, 1), (14, 15, 1)}
@@ -156,8 +156,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("champion.score", "chalenger.score", "there is no column 'chalenger.score'; it has 'challenger.score', "),
         ("a", "b", "there is no column 'b'; it has 'id'"),
         ("id", "id", "cannot compare column 'id' of 'OUT' with itself: name another one, of 'who', 'champion.score'"),
-        ("champion.score", "champion.label", "one holds float, the other string; expected two of whole numbers, of"),
-        ("champion.digit", "champion.score", "one holds int64, the other float; expected"),
+        ("champion.score", "champion.label", "one holds floats, the other text; expected two of whole numbers, of"),
+        ("champion.digit", "champion.score", "one holds whole numbers, the other floats; expected"),
     ],
 )
 def test_columns_that_cannot_be_compared_are_named_with_the_choices(
@@ -208,6 +208,7 @@ def test_a_notebook_shows_figures_bars_and_the_rows_that_differ_most(written: Pa
             "left": 8.0,
             "right": 4.0,
             "difference": -4.0,
+            "at": None,
             "kept": {"id": 8, "who": "n8"},
         }
     ]

@@ -24,7 +24,8 @@ _CPU, _GPUS = frozenset(["CPU"]), frozenset(["CUDA", "ROCM"])
 
 # What a custom call may name: kernels that compute, and notes to the compiler. From what `jax.export` (jax 0.10.2,
 # `_CUSTOM_CALL_TARGETS_GUARANTEED_STABLE`) promises to keep, without kernels that are programs in a form of their own
-# (of Triton and Mosaic); `tf.call_tf_function` calls a function of the model, which is looked at itself.
+# (of Triton and Mosaic), and without `AllocateBuffer`, which answers whatever lay in the memory before. The function
+# that `tf.call_tf_function` calls is one of the model, and looked at itself.
 _LAPACK = ("potrf", "geqrf", "orgqr", "ungqr", "syevd", "heevd", "geev", "gesdd", "getrf", "sytrd", "hetrd", "gehrd")
 _HARMLESS = frozenset(
     [
@@ -35,7 +36,7 @@ _HARMLESS = frozenset(
         *("hip_lu_pivots_to_permutation", "hipsolver_getrf_ffi", "hipsolver_geqrf_ffi", "hipsolver_orgqr_ffi"),
         *("hipsolver_potrf_ffi", "hipsolver_syevd_ffi", "hipsolver_gesvd_ffi", "hipsolver_gesvdj_ffi"),
         *("hipsolver_gesdd_ffi", "hipsolver_sytrd_ffi", "hip_threefry2x32_ffi"),
-        *("Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape", "annotate_device_placement", "AllocateBuffer"),
+        *("Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape", "annotate_device_placement"),
         *("Eigh", "Qr", "ProductOfElementaryHouseholderReflectors", "LuDecomposition"),
         *("ApproxTopK", "stablehlo.dynamic_approx_top_k", "stablehlo.dynamic_reduce_window"),
         *("stablehlo.dynamic_rng_bit_generator", "stablehlo.dynamic_top_k", "shape_assertion", "tf.call_tf_function"),

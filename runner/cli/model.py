@@ -57,6 +57,7 @@ def scan(model: ModelPlace, version: Version = None, as_json: AsJson = False) ->
     from rich.text import Text
 
     from runner.scan import trust
+    from runner.scan.packages import advice
     from runner.scan.program import read_programs
 
     spec = _read(model, version)
@@ -74,6 +75,8 @@ def scan(model: ModelPlace, version: Version = None, as_json: AsJson = False) ->
         console().print(Text(f"{printable(spec.url)}: {head}", style="bold red" if refused else "bold green"))
         for finding in refused:
             console().print(Text(f"  {printable(str(finding))}"), soft_wrap=True)
+        for line in advice(finding.op for finding in refused):
+            console().print(Text(printable(line)), soft_wrap=True)
     if refused:
         raise typer.Exit(ModelError.exit_code)
 

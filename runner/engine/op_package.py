@@ -110,7 +110,7 @@ def _unknown(name: str, table: Mapping[str, Package]) -> str:
 
 
 def _doubled(named: Sequence[Package], ops: Collection[str]) -> list[str]:
-    """Of two libraries that register one op, TensorFlow refuses the second."""
+    """TensorFlow loads the second of two libraries that register one op, and finds out when the op is called."""
     return [
         f"{one.name} and {other.name} both register op '{min(shared)}': name one of them"
         for index, one in enumerate(named)

@@ -38,7 +38,8 @@ FATAL = frozenset({"process_abort", "timeout", "oom"})
 @dataclass(frozen=True)
 class Steps:
     """What is done with a batch. check: raises RowError for rows that are not to be fed; marks: what is odd about rows;
-    call: around `run` with so many rows; compare: see `runner.batch.comparison`."""
+    call: around `run` with so many rows; compare: see `runner.batch.comparison`; nan: what to say of rows whose answers
+    hold a NaN, each."""
 
     feed: Callable[[pa.RecordBatch], Feeds]
     run: Callable[[Feeds], Outputs]
@@ -47,6 +48,7 @@ class Steps:
     check: Callable[[pa.RecordBatch], None] = lambda batch: None
     call: Callable[[int], AbstractContextManager[None]] = lambda rows: nullcontext()
     compare: Compare | None = None
+    nan: Callable[[pa.RecordBatch], Sequence[str]] = lambda rows: ["the model answered NaN"] * rows.num_rows
 
 
 @dataclass(frozen=True)
@@ -244,7 +246,7 @@ class Bisection:
             self._rejects.note_marks(marks)
             return fetched, piece.rows
         self._rejects.note_marks(marks[~nan])
-        self._set_aside(piece, at, ["the model answered NaN"] * len(at), code="MODEL_NAN")
+        self._set_aside(piece, at, self._steps.nan(fetched.filter(pa.array(nan))), code="MODEL_NAN")
         return fetched.filter(pa.array(~nan)), piece.rows[~nan]
 
     def _set_aside(self, piece: _Piece, at: Rows, stories: Sequence[str], **facts: Any) -> None:

@@ -126,7 +126,7 @@ def _heading(ready: Preflight, driver: Driver, ending: str, seconds: float) -> H
         plan_id=ready.plan.id,
         epoch=driver.epoch,
         output=driver.output.store.url,
-        model=redact(ready.model.url),
+        model=", ".join(redact(member.model.url) for member in ready.members),
         signature=ready.signature.name,
         ended_at=datetime.now(UTC).isoformat(timespec="seconds"),
         ending=ending,

@@ -8,6 +8,7 @@ call computes every output of the signature, whatever the caller wants of them.
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -41,11 +42,8 @@ class EagerEngine:
 
     def __init__(self, path: str, tags: Sequence[str], signature: Signature, options: EngineOptions) -> None:
         """raises: ModelError naming the model and TensorFlow's reason, or an input that cannot be fed."""
-        self._path = options.name or path
-        self._composite = {name: spec for name, spec in signature.outputs.items() if spec.parts}
-        self._signature = signature = dense(signature)
-        for spec in signature.inputs.values():
-            supported(spec, signature, self._path)
+        self._path, self._xla = options.name or path, options.model.xla
+        self._declare(signature)
         _configure(options)
         for library in libraries(options.model):
             _load_ops(library)
@@ -54,16 +52,32 @@ class EagerEngine:
         except Exception as error:  # the loader raises whatever comes up in it
             reason = getattr(error, "message", None) or str(error) or type(error).__name__
             raise load_error(shorten(reason), self._path, tags) from error
+        self._loaded: Any = model, self._function(model)
+        self.devices = tuple(sorted(device.name for device in tf.config.list_logical_devices()))
+
+    def beside(self, signature: Signature) -> EagerEngine:
+        """An engine for another signature of the model that this one has loaded. raises: as the constructor."""
+        other = copy.copy(self)
+        other._declare(signature)
+        model, _ = self._loaded
+        other._loaded = model, other._function(model)
+        return other
+
+    def _declare(self, signature: Signature) -> None:
+        self._composite = {name: spec for name, spec in signature.outputs.items() if spec.parts}
+        self._signature = signature = dense(signature)
+        for spec in signature.inputs.values():
+            supported(spec, signature, self._path)
+
+    def _function(self, model: Any) -> Any:
+        signature = self._signature
         if signature.name not in model.signatures:
             others = one_of(list(model.signatures), signature.name)
             raise ModelError(
                 f"no signature {signature.name!r} in model {self._path!r} as TensorFlow loaded it: it has {others}"
             )
         call = model.signatures[signature.name]
-        if options.model.xla:
-            call = tf.function(call, jit_compile=True)
-        self._loaded: Any = model, call
-        self.devices = tuple(sorted(device.name for device in tf.config.list_logical_devices()))
+        return tf.function(call, jit_compile=True) if self._xla else call
 
     def run(self, feeds: Feeds, fetches: Sequence[str]) -> Outputs:
         """See `Engine.run`; every output is computed, `fetches` are returned."""

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol, cast
 
 from jobs.errors import RunnerError
 from runner.engine import Engine, EngineMember, EngineOptions, load
@@ -36,6 +36,12 @@ class _Group:
         return tensor if len(self.members) == 1 else prefixed(member.name, tensor)
 
 
+class _Python(Protocol):
+    """See `runner.engine.eager`, which is imported where a job chooses it."""
+
+    def beside(self, signature: Signature) -> Engine: ...
+
+
 class SeveralEngine:
     """See `runner.engine.Engine`. Its signature is that of `runner.model.signature.merged`."""
 
@@ -45,10 +51,11 @@ class SeveralEngine:
         raises: ModelError naming the model and TensorFlow's reason.
         """
         self._groups: list[_Group] = []
+        python: dict[Any, _Python] = {}
         try:
             for members in together(options.members):
                 with _blamed(members):
-                    self._groups.append(_Group(members, _loaded(members, options)))
+                    self._groups.append(_Group(members, _loaded(members, options, python)))
         except BaseException:
             self.close()
             raise
@@ -113,14 +120,21 @@ def together(members: Sequence[EngineMember]) -> list[tuple[EngineMember, ...]]:
     return [tuple(group) for group in groups.values()]
 
 
-def _loaded(members: Sequence[EngineMember], options: EngineOptions) -> Engine:
+def _loaded(members: Sequence[EngineMember], options: EngineOptions, python: dict[Any, _Python]) -> Engine:
+    """python: what Python's loader has loaded: it is loaded once, however many of its signatures are called."""
     first = members[0]
     signature = first.signature
     if len(members) > 1:
         signature = merged({member.name: member.signature for member in members})
     compiles = any(member.compiles for member in members)
-    own = replace(options, model=first.options, name=first.url, members=(), compiles=compiles)
-    engine = load(first.engine, first.path, first.tags, signature, own)
+    key = first.path, first.tags, first.options
+    if first.engine == "eager" and key in python:
+        engine: Engine = python[key].beside(signature)
+    else:
+        own = replace(options, model=first.options, name=first.url, members=(), compiles=compiles)
+        engine = load(first.engine, first.path, first.tags, signature, own)
+        if first.engine == "eager":
+            python[key] = cast(_Python, engine)
     return CountedEngine(engine, first.deciders) if compiles else engine
 
 

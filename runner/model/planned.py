@@ -57,6 +57,15 @@ class OpenModel:
             self._held.close()
 
 
+def opened(planned: Sequence[PlannedModel]) -> list[OpenModel]:
+    """Each of them; one that is named twice is opened once. raises: as `OpenModel`."""
+    found: list[OpenModel] = []
+    for at, model in enumerate(planned):
+        first = planned.index(model)
+        found.append(found[first] if first < at else OpenModel(model))
+    return found
+
+
 def local_digest(planned: PlannedModel) -> str:
     model = Location(planned.url, Path(planned.path), None)
     return model_folder.digest(model, model_folder.files(model))
@@ -128,7 +137,7 @@ class ModelWatches:
     """A watch over each of several models; see `ModelWatch`."""
 
     def __init__(self, planned: Sequence[PlannedModel]) -> None:
-        self._watches = [ModelWatch(model) for model in planned]
+        self._watches = [ModelWatch(model) for at, model in enumerate(planned) if planned.index(model) == at]
 
     def error(self) -> RunnerError | None:
         return next((error for watch in self._watches if (error := watch.error()) is not None), None)

@@ -91,8 +91,8 @@ def page(
 
 def _title(head: Heading) -> str:
     """`digits → scores`: the last names of model and output; a version is no name."""
-    names = [name for name in head.model.rstrip("/").split("/") if name]
-    model = "/".join(names[-2:] if names and names[-1].isdigit() else names[-1:])
+    models = [[name for name in url.rstrip("/").split("/") if name] for url in head.model.split(", ")]
+    model = " and ".join("/".join(names[-2:] if names and names[-1].isdigit() else names[-1:]) for names in models)
     return f"{model or head.model} → {head.output.rstrip('/').rpartition('/')[2] or head.output}"
 
 

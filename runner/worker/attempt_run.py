@@ -8,11 +8,12 @@ leaves nothing behind.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
 import pyarrow as pa
 
 from connectors.failpoint import failpoint
@@ -25,6 +26,8 @@ from runner.batch.bucketing import Bucketing
 from runner.batch.headroom import Headroom
 from runner.batch.rejects import Rejects
 from runner.binding.binding import Binding
+from runner.binding.ragged import nan_lists
+from runner.binding.shaping.target import output_of
 from runner.measure.stage import StageClock
 from runner.tensor import Array, Feeds, Outputs
 from runner.worker.gauge import Gauge
@@ -159,6 +162,7 @@ class AttemptRun:
             check=(lambda batch: None) if most is None else partial(wide_rows, most=most),
             call=self._bench.gauge.call,
             compare=self._bench.compare,
+            nan=partial(_nan_stories, binding, [member.call.name for member in self._bench.spec.members]),
         )
         bisection = Bisection(
             steps,
@@ -214,3 +218,17 @@ def _halved(binding: Binding, times: int) -> Binding:
     if binding.batch_rows is None or not binding.padded:
         return binding
     return replace(binding, batch_rows=max(1, binding.batch_rows >> times))
+
+
+def _nan_stories(binding: Binding, members: Sequence[str], rows: pa.RecordBatch) -> list[str]:
+    """What to say of rows whose answers hold a NaN, each. members: the models, where there are several."""
+    found: list[list[str]] = [[] for _ in range(rows.num_rows)]
+    for member in members:
+        of = [target.field.name for target in binding.outputs if output_of(target).startswith(f"{member}.")]
+        masks = [mask for name in of if (mask := nan_lists(rows.column(name))) is not None]
+        for row in np.flatnonzero(np.logical_or.reduce(masks)) if masks else ():
+            found[row].append(repr(member))
+    return [
+        f"model{'s' * (len(names) > 1)} {', '.join(names)} answered NaN" if names else "the model answered NaN"
+        for names in found
+    ]

@@ -49,7 +49,7 @@ from runner.engine.counted import CountedEngine
 from runner.engine.numerics import numerics
 from runner.engine.risk import risks
 from runner.engine.several import SeveralEngine
-from runner.model.planned import OpenModel
+from runner.model.planned import opened
 from runner.tensor import Feeds, Outputs
 from runner.worker.attempt_run import AttemptRun, Bench
 from runner.worker.gauge import Gauge
@@ -94,12 +94,12 @@ class Worker:
         readers = spec.readers or reader_threads(options.threads)
         require_room(spec)
         reading = self._opened_reading(options.threads, readers)
-        self._models = [OpenModel(model) for model in [member.model for member in spec.members] or [spec.model]]
+        self._models = opened([member.model for member in spec.members] or [spec.model])
         failpoint("W1.load")
         if spec.limits.reproducible and options.gpu:
             os.environ["TF_DETERMINISTIC_OPS"] = "1"  # else cuDNN chooses by time, and sums come in any order
-        opened = zip(spec.members, self._models, strict=False)
-        members = tuple(dataclasses.replace(member.call, path=model.path) for member, model in opened)
+        placed = zip(spec.members, self._models, strict=False)
+        members = tuple(dataclasses.replace(member.call, path=model.path) for member, model in placed)
         options = dataclasses.replace(options, model=spec.options, name=spec.model.url, members=members)
         threads = engine.pool_threads(options.threads)  # a child's are the same
         given = dataclasses.replace(options, threads=threads, compiles=spec.compiles)
@@ -180,7 +180,7 @@ class Worker:
         if self._comparison is not None:
             self._comparison.close()
         self._engine.close()
-        for model in self._models:
+        for model in dict.fromkeys(self._models):
             model.close()
 
     @property

@@ -24,14 +24,7 @@ def plan_document(ready: Preflight) -> dict[str, Any]:
     plan = ready.plan
     return {
         "plan_id": plan.id,
-        "model": {
-            "url": ready.model.url,
-            "version": ready.model.version,
-            "digest": ready.model.digest,
-            "tags": list(ready.metagraph.tags),
-            "signature": ready.signature.name,
-            "trusted": list(ready.scanned.trusted),
-        },
+        **_models(ready),
         "warnings": list(ready.warnings),
         "notes": list(ready.notes),
         "columns": ready.binding.describe(),
@@ -53,14 +46,39 @@ def plan_document(ready: Preflight) -> dict[str, Any]:
     }
 
 
+def _models(ready: Preflight) -> dict[str, Any]:
+    """`model`, or `models` by name."""
+    found = {
+        member.name: {
+            "url": member.model.url,
+            "version": member.model.version,
+            "digest": member.model.digest,
+            "tags": list(member.metagraph.tags),
+            "signature": member.signature.name,
+            "trusted": list(member.scanned.trusted),
+        }
+        for member in ready.members
+    }
+    return {"model": found[""]} if "" in found else {"models": found}
+
+
+def _called(ready: Preflight) -> Iterator[tuple[str, str]]:
+    """Each model's head, and what of it is called."""
+    for member in ready.members:
+        version = f" version {member.model.version}" if member.model.version is not None else ""
+        rows = f", {counted(member.batch_rows, 'row')} a call" if member.batch_rows is not None else ""
+        tags = ", ".join(member.metagraph.tags)
+        signature = f"signature '{member.signature.name}', tags {tags}{rows}"
+        yield f"model {member.name}".rstrip(), f"{member.model.url}{version}, {signature}"
+
+
 def render_plan(ready: Preflight) -> Group:
     facts = plan_document(ready)
-    model = facts["model"]
-    version = f" version {model['version']}" if model["version"] is not None else ""
     exact = all(group.exact for file in ready.plan.files for group in file.row_groups)
     at_least = "" if exact else "at least "
     head = Table.grid(padding=(0, 2))
-    head.add_row("model", f"{model['url']}{version}, signature '{model['signature']}', tags {', '.join(model['tags'])}")
+    for named, called in _called(ready):
+        head.add_row(named, Text(called))
     head.add_row(
         "input",
         f"{counted(facts['rows'], 'row')} in {counted(facts['row_groups'], 'row group')} of"
@@ -82,10 +100,11 @@ def render_plan(ready: Preflight) -> Group:
     head.add_row("plan", facts["plan_id"])
     if ready.outlook is not None:
         head.add_row("run", Text(printable(ready.outlook.story), style="red" if ready.outlook.error else ""))
-    if ready.scanned.trusted:
-        head.add_row(
-            "trusted", Text(f"{', '.join(ready.scanned.trusted)}: only because this job trusts the model", "yellow")
-        )
+    for member in ready.members:
+        if member.scanned.trusted:
+            which = f"model {member.name}" if member.name else "the model"
+            story = f"{', '.join(member.scanned.trusted)}: only because this job trusts {which}"
+            head.add_row("trusted", Text(story, "yellow"))
     for story in ready.warnings:
         head.add_row("warning", Text(story, style="yellow"))
     for story in ready.notes:

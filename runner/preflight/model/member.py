@@ -14,6 +14,7 @@ from typing import Any
 from connectors.models.cache import CacheSettings
 from jobs.errors import BindingError, ModelError, RunnerError, offenders, one_of
 from jobs.job import Job
+from jobs.section.canonical import canonical
 from jobs.section.columns import Columns, InputColumn, OutputColumn
 from jobs.section.model import Model
 from jobs.words import counted
@@ -169,9 +170,14 @@ def read_members(job: Job, cache: CacheSettings) -> list[Read]:
     """
     found: list[Read] = []
     refused: dict[str, RunnerError] = {}
+    known: dict[str, tuple[ModelSpec, Sequence[Program]]] = {}  # of several signatures the model is read once
     for name, section in job.called.items():
         try:
-            member, program = _read(name, section, cache)
+            place = canonical([section.url, section.version, section.options])
+            if place not in known:
+                model = read_model(section.url, section.version, section.options, cache)
+                known[place] = model, read_programs(model)
+            member, program = _chosen(name, section, *known[place])
             if job.limits.reproducible:
                 _require_repeatable(member)
             found.append((member, program))
@@ -190,11 +196,9 @@ def read_members(job: Job, cache: CacheSettings) -> list[Read]:
     raise type(first)(f"cannot use {len(refused)} of {len(job.called)} models:\n{told}", **facts) from first
 
 
-def _read(name: str, section: Model, cache: CacheSettings) -> Read:
-    model = read_model(section.url, section.version, section.options, cache)
+def _chosen(name: str, section: Model, model: ModelSpec, programs: Sequence[Program]) -> Read:
     metagraph = choose_metagraph(model, section.tags)
     signature = choose_signature(metagraph, section.signature, model.url)
-    programs = read_programs(model)
     program = programs[model.metagraphs.index(metagraph)]
     options, packages = model_options(section, program)
     trust = replace(Trust.of(section.trust), packaged=trusted_ops(section.op_packages))
@@ -336,7 +340,7 @@ def _from_own_name(name: str, rule: InputColumn) -> InputColumn:
 
 def _following(name: str, rule: OutputColumn, signatures: Mapping[str, Signature]) -> OutputColumn:
     """The padded input that an output follows is one of its own model, named with or without that."""
-    member, dot, _ = name.partition(".")
+    member, dot, _ = (rule.of or name).partition(".")
     if rule.cut is None or not dot or rule.cut.partition(".")[0] in signatures:
         return rule
     return rule.model_copy(update={"cut": prefixed(member, rule.cut)})

@@ -44,11 +44,9 @@ class Sketch:
     def quantile(self, share: float) -> float:
         """The least distance that no more than a share of `1 - share` is above. 0 where there is none."""
         rank = max(1, math.ceil(share * self.total))
-        if rank <= self.zeros:
-            return 0.0
-        at = int(np.searchsorted(np.cumsum(self._counts), rank))
-        if rank == self.total:
+        if rank >= self.total:
             return self.largest
+        at = np.searchsorted(np.cumsum(self._counts), rank)
         return float((np.array([at], np.uint64) << np.uint64(_DROPPED)).view(np.float64)[0])
 
     def decades(self) -> dict[int, int]:

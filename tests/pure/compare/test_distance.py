@@ -83,13 +83,15 @@ def test_whole_numbers_are_compared_as_such_beyond_what_a_float_holds(
         assert (found.difference[at] == 0) == (a == b)
 
 
-@settings(deadline=None, max_examples=60)
-@given(
-    rows=st.lists(
-        st.tuples(*[st.none() | st.lists(st.none() | FLOATS, max_size=3)] * 2),
-        max_size=20,
-    )
+ELEMENTS = st.none() | FLOATS
+ANY_LISTS = st.tuples(*[st.none() | st.lists(ELEMENTS, max_size=3)] * 2)
+EQUAL_LENGTHS = st.lists(st.tuples(ELEMENTS, ELEMENTS), max_size=3).map(
+    lambda pairs: ([left for left, _ in pairs], [right for _, right in pairs])
 )
+
+
+@settings(deadline=None, max_examples=60)
+@given(rows=st.lists(ANY_LISTS | EQUAL_LENGTHS, max_size=20))
 def test_a_list_differs_by_its_element_that_differs_most(rows: list[tuple[Any, Any]]) -> None:
     kind = pa.list_(pa.float64())
     found = compare(*(column([row[side] for row in rows], kind) for side in (0, 1)))
@@ -97,7 +99,7 @@ def test_a_list_differs_by_its_element_that_differs_most(rows: list[tuple[Any, A
     for at, (left, right) in enumerate(rows):
         if left is None or right is None or len(left) != len(right):
             assert found.equal[at] == (left is right)
-            assert found.unmatched[at] == (left is not right)
+            assert found.unmatched[at] == math.isnan(found.difference[at]) == (left is not right)
             continue
         pairs = list(zip(left, right, strict=True))
         assert found.equal[at] == all(a is b if None in (a, b) else identical(a, b) for a, b in pairs)
@@ -107,6 +109,13 @@ def test_a_list_differs_by_its_element_that_differs_most(rows: list[tuple[Any, A
         ]
         expected = math.nan if any(map(math.isnan, distances)) else max(distances, default=0.0)
         np.testing.assert_equal(found.difference[at], expected)
+
+
+def test_of_two_elements_that_differ_the_larger_difference_counts() -> None:
+    kind = pa.list_(pa.float32())
+    found = compare(column([[1, 2], [1]], kind), column([[3, -1], [1, 2]], kind))
+    assert found.difference is not None
+    np.testing.assert_equal(found.difference, [3, math.nan])
 
 
 def test_a_tensor_is_a_list_of_its_elements() -> None:

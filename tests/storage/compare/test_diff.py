@@ -13,6 +13,7 @@ import pytest
 from three_shards import plan_of
 
 import runner
+from connectors.formats import spool
 from connectors.output.directory import OutputDirectory
 from connectors.output.part import Losses
 from connectors.output.reject import PLACE
@@ -107,6 +108,15 @@ def test_columns_of_each_format_are_compared_and_rows_are_found_again(kind: Any,
     assert labels.measure is None
     assert [one.rows for one in labels.pairs] == [2, 1]
     assert [one.row for one in labels.most] == [3, 4, 5]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_rows_of_later_row_groups_are_found_again(kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "MAX_GROUP_ROWS", 2)
+    out = Output(url=str(tmp_path / "out"), format=kind)
+    write(out)
+    found = diff(out, "champion.score", "challenger.score")
+    assert [(one.kept["id"], one.row) for one in found.most] == [(8, 4), (14, 5), (3, 3)]
 
 
 def test_an_output_is_compared_on_each_store(place: Any) -> None:

@@ -29,6 +29,11 @@ MOST_BATCH_BYTES = 128 * 2**20  # of input and output, where a worker finds that
 _CALL_SHARE = 1 / 64  # of the usual batch: about what a call costs beside its rows, be they numbers or images
 
 
+# Of a job whose batches have one size on CPUs. Each waits until it is full, over row groups: with 65,536 rows a network of
+# two layers did 0.65 M rows/s of files of 22,500, with 16,384 1.1 M; its calls alone are as fast with either.
+_PADDED_ROWS = 16_384
+
+
 @dataclass(frozen=True, slots=True)
 class Where:
     """Where rows come from, for messages.
@@ -92,6 +97,15 @@ def planned_batch_rows(bytes_per_row: float, row_groups: Iterable[int]) -> int:
         return float(np.sum(-(-rows // size) * count)) * (size + _CALL_SHARE * usual)
 
     return min(reversed(sizes), key=work) if len(rows) else usual
+
+
+def padded_batch_rows(wanted: int, most_rows: int, free: bool) -> int:
+    """The rows of every batch of a job that fills up the last one of each shard: no more than the largest shard needs.
+
+    wanted: by memory, or by the job. most_rows: of a shard. free: nobody asked for it, and no GPU is to be filled.
+    """
+    rows = min(wanted, _PADDED_ROWS) if free else wanted
+    return min(rows, 1 << max(0, most_rows - 1).bit_length())
 
 
 def most_batch_rows(bytes_per_row: float) -> int:

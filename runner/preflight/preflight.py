@@ -28,7 +28,7 @@ from jobs.section.columns import Columns
 from jobs.section.number import allowed
 from jobs.section.output import Output
 from jobs.words import counted
-from runner.batch.batches import auto_batch_rows, most_batch_rows, planned_batch_rows
+from runner.batch.batches import auto_batch_rows, most_batch_rows, padded_batch_rows, planned_batch_rows
 from runner.binding.bind import bind
 from runner.binding.binding import Binding, rounded
 from runner.binding.fetching import TODAY, Rules
@@ -396,7 +396,8 @@ def _batched(
         rows = most = examined.scanned.batching.rows(most)
     free = binding.batch_rows is None
     if free and compiled:  # every other size of a batch would be compiled anew
-        rows = most = min(rows, 1 << max(shard.rows - 1 for shard in plan.shards).bit_length())
+        chosen = job.limits.batch_rows == "auto" and not job.workers.gpus
+        rows = most = padded_batch_rows(rows, max(shard.rows for shard in plan.shards), chosen)
     if not members[0].name:
         return members, replace(binding, batch_rows=rows, padded=True) if compiled and free else binding, rows, most
     if free:  # batches of whole calls, of the model whose calls are the largest

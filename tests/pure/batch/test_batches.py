@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.errors import DataError
-from runner.batch.batches import Where, auto_batch_rows, batches, planned_batch_rows
+from runner.batch.batches import Where, auto_batch_rows, batches, padded_batch_rows, planned_batch_rows
 
 
 def table(first: int, chunks: list[int]) -> pa.Table:
@@ -198,3 +198,20 @@ def test_the_planned_batch_is_a_power_of_two_that_fills_up_little(
     bytes_per_row: int, groups: list[int], rows: int
 ) -> None:
     assert planned_batch_rows(bytes_per_row, groups) == planned_batch_rows(bytes_per_row, groups[::-1]) == rows
+
+
+@pytest.mark.parametrize(
+    ("wanted", "most_rows", "free", "rows"),
+    [
+        (65_536, 10**6, True, 16_384),
+        (65_536, 10**6, False, 65_536),  # asked for, or for a GPU
+        (64, 10**6, True, 64),  # images
+        (65_536, 65, True, 128),  # a small plan
+        (65_536, 1, True, 1),
+        (24, 65, False, 24),
+    ],
+)
+def test_batches_of_one_size_are_full_soon_and_no_larger_than_a_shard(
+    wanted: int, most_rows: int, free: bool, rows: int
+) -> None:
+    assert padded_batch_rows(wanted, most_rows, free) == rows

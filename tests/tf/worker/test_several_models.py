@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -77,8 +78,8 @@ def score(models: Path, tmp_path: Path) -> Callable[..., Any]:
     return make
 
 
-def _job(models: Path, tmp_path: Path, **sections: Any) -> Job:
-    named = {"best": {"url": str(models / "plain")}, "other": {"url": str(models / "four")}}
+def _job(folder: Path, tmp_path: Path, **sections: Any) -> Job:
+    named = {"best": {"url": str(folder / "plain")}, "other": {"url": str(folder / "four")}}
     job = {"models": named, "input": str(tmp_path / "in"), "output": str(tmp_path / "out"), "columns": {"keep": "id"}}
     merged = job | sections
     return Job.model_validate({key: value for key, value in merged.items() if value is not None})
@@ -99,7 +100,7 @@ def test_two_models_answer_for_the_same_rows_each_with_its_own_size_of_a_call(
     assert [member.batch_rows for member in ready.members] == [None, 4]
     digests = {member.name: member.model.digest for member in ready.members}
     assert {name: one["digest"] for name, one in plan_document(ready)["models"].items()} == digests
-    manifest = json.loads(next((tmp_path / "out").glob("_run/*/manifest.json")).read_text())
+    manifest = json.loads(next((tmp_path / "out").glob("_run/*/manifest-*.json")).read_text())
     assert manifest["plan_id"] == ready.plan.id
 
 
@@ -109,14 +110,14 @@ def test_a_row_that_one_model_refuses_is_rejected_for_all_and_says_which(
     table = score(odd=50, limits={"on_bad_row": "reject", "max_rejected_rows": 1})
     assert table["id"].to_pylist() == [row for row in range(ROWS) if row != 50]
     assert table["best.score"].to_pylist() == [each for row, each in enumerate(SUMS) if row != 50]
-    (file,) = (tmp_path / "out").glob("_run/*/rejects/*.parquet")
+    (file,) = (tmp_path / "out").glob("_run/*/rejects/*.rejects")
     (rejected,) = pq.read_table(file).to_pylist()
     assert "model 'other': cannot call signature 'serving_default'" in json.dumps(rejected, default=str)
     assert "too big" in json.dumps(rejected, default=str)
 
 
 def test_where_no_row_may_be_bad_the_error_names_file_row_and_model(score: Callable[..., Any]) -> None:
-    with pytest.raises(DataError, match=r"a\.parquet.*model 'other': cannot call.*too big"):
+    with pytest.raises(DataError, match=r"model 'other': cannot call.*too big.*a\.parquet. row group 1 row 10"):
         score(odd=50)
 
 
@@ -126,7 +127,7 @@ def test_a_row_with_a_nan_says_whose_answer_holds_it(score: Callable[..., Any], 
     limits = {"nan_output": "reject", "nonfinite": "pass", "on_bad_row": "reject", "max_rejected_rows": 2}
     table = score(nan=[7, 9], models=named, limits=limits)
     assert table.num_rows == ROWS - 2
-    (file,) = (tmp_path / "out").glob("_run/*/rejects/*.parquet")
+    (file,) = (tmp_path / "out").glob("_run/*/rejects/*.rejects")
     rejected = pq.read_table(file).to_pylist()
     assert len(rejected) == 2
     assert all("model 'sum' answered NaN" in json.dumps(row, default=str) for row in rejected)
@@ -150,8 +151,13 @@ def test_two_signatures_of_one_model_and_other_engines_beside_it(
     assert table["eager.score"].to_pylist() == table["fixed.score"].to_pylist() == [2 * each for each in SUMS]
 
 
-def test_another_challenger_is_another_plan_and_the_refusal_names_it(score: Callable[..., Any], models: Path) -> None:
+def test_another_challenger_is_another_plan_and_the_refusal_names_it(
+    score: Callable[..., Any], models: Path, tmp_path: Path
+) -> None:
     score()
-    others = {"best": {"url": str(models / "plain")}, "other": {"url": str(models / "plain")}}
+    shutil.copytree(models / "four", tmp_path / "five")
+    (tmp_path / "five" / "assets").mkdir(exist_ok=True)
+    (tmp_path / "five" / "assets" / "note.txt").write_text("another one")
+    others = {"best": {"url": str(models / "plain")}, "other": {"url": str(tmp_path / "five")}}
     with pytest.raises(OutputError, match=r"models\.other\.digest"):
-        score(models=others, columns={"keep": "id"})
+        score(models=others)

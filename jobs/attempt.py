@@ -45,6 +45,7 @@ class Attempt:
     isolated:  earlier attempts killed or hung their processes: the model runs in a child process that may die.
     halvings:  earlier attempts ran out of memory so many times: batches are that many times halved.
     safe_rows: shape of a row, '*' for all -> rows a batch may have, as workers found out (see `runner.batch.headroom`).
+    works:     rows of this plan are written: the model took them (see `runner.batch.standing`).
     """
 
     id: str
@@ -56,6 +57,7 @@ class Attempt:
     isolated: bool = False
     halvings: int = 0
     safe_rows: dict[str, int] = field(default_factory=dict)
+    works: bool = False
 
 
 ODD = (

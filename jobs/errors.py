@@ -15,7 +15,7 @@ RunnerError                     every error a user meets; carries an exit code a
 │   ├── UnreachableError  69    nobody answered at its address
 │   └── FullError               no room is left on a disk or a store, or nothing may be written there
 ├── WorkerError           70    a worker process or its node was lost
-├── PoisonError           70    a shard, or the model's first call, takes every process with it, or no row is taken
+├── PoisonError           70    a shard, or the model's first call, ends every process; or the model is at fault
 ├── InternalError         70    a check of our own failed
 ├── BusyError             75    another driver writes into this output; wait for it, or take over
 ├── SupersededError       75    another driver took over this output
@@ -192,8 +192,8 @@ class WorkerError(RunnerError):
 
 
 class PoisonError(RunnerError):
-    """facts: `shard`, `file` (the first of the shard), `attempts`; none of a model that no process survives, or that
-    refuses every row."""
+    """facts: `shard`, `file` (the first of the shard), `attempts`; none of a model that no process survives.
+    Of a model that no row could please: `code` MODEL_FAULT, `status` of TensorFlow, `model`, `signature`, `rows`."""
 
     failure_class = "poison"
 

@@ -29,6 +29,7 @@ class Rejections:
     files: int
     bad_files: dict[str, int] = field(default_factory=dict)  # url -> rows that could not be read, as far as planned
     skipped: dict[str, str] = field(default_factory=dict)  # url -> code
+    scored: int = 0  # rows that are written
     rejected: int = 0  # rows, of all kinds
     unread: int = 0  # of them, rows that could not be read
     codes: Counter[str] = field(default_factory=Counter)
@@ -52,6 +53,7 @@ class Rejections:
         )
 
     def note(self, receipt: Receipt) -> None:
+        self.scored += receipt.rows_out
         self.rejected += receipt.rows_rejected
         self.unread += sum(receipt.bad_files.values())
         for url, rows in receipt.bad_files.items():

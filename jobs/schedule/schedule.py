@@ -409,6 +409,7 @@ class Schedule:
             isolated=state.isolated,
             halvings=state.halvings,
             safe_rows=dict(self._safe_rows),
+            works=self._rejections.scored > 0,
         )
         self.assignments.take(now, name, given, backup)
         return Dispatch(name, given, adopt=self.shards.note_given(shard, backup))

@@ -2,8 +2,9 @@
 
 Knows nothing of files, engines and threads: feeding, calling and fetching are given to it. The invariants: what comes
 out are the rows that went in, in their order, without those that were set aside; a row is set aside only if it is bad
-by itself; k bad rows of n cost O(k log n) calls more. Where rows keep their places, what is written of a batch is the
-answer of one call, which the batch and its bad rows alone decide, and not the calls that were made to find these.
+by itself, and not for what is its model's fault; k bad rows of n cost O(k log n) calls more. Where rows keep their
+places, what is written of a batch is the answer of one call, which the batch and its bad rows alone decide, and not the
+calls that were made to find these.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from jobs.errors import DataError, MemoryLimitError, ModelCallError
+from jobs.errors import DataError, MemoryLimitError, ModelCallError, PoisonError
 from runner.batch.batches import Where
 from runner.batch.headroom import Headroom
 from runner.batch.rejects import Rejects, located
+from runner.batch.standing import PROBED, Standing, with_rows
 from runner.binding.binding import NAN_ANSWER, Marks
 from runner.binding.blame import RowError
 from runner.tensor import Feeds, Outputs
@@ -29,8 +31,6 @@ Rows = npt.NDArray[np.int64]
 Compare = Callable[[Where, Rows, pa.RecordBatch, Feeds, Outputs], None]
 Scored = tuple[pa.RecordBatch, Rows]  # rows to write, and which of the batch they are
 
-# What the model says of values that it was given, by TensorFlow's status codes; others speak of device and runtime.
-_OF_ROWS = frozenset({"INVALID_ARGUMENT", "OUT_OF_RANGE", "FAILED_PRECONDITION", "NOT_FOUND", "DATA_LOSS", "UNKNOWN"})
 # What an isolated worker says of a call that its child process did not survive; see `runner.worker.isolated`.
 FATAL = frozenset({"process_abort", "timeout", "oom"})
 
@@ -110,6 +110,7 @@ class Bisection:
     nan_rejected: a NaN in an output makes a bad row.
     fixed_rows:   of each call, where the model takes no other number; None: any.
     in_place:     rows keep their places in the batch, whatever becomes of those beside them.
+    standing:     of the model; None: it is above doubt.
     """
 
     def __init__(
@@ -121,17 +122,19 @@ class Bisection:
         nan_rejected: bool = False,
         fixed_rows: int | None = None,
         in_place: bool = False,
+        standing: Standing | None = None,
     ) -> None:
         self._steps, self._rejects, self._headroom = steps, rejects, headroom
         self._nan_rejected, self._fixed_rows, self._in_place = nan_rejected, fixed_rows, in_place
+        self._standing = standing
 
     def __call__(self, where: Where, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """The rows to write: as one record batch where nothing is wrong, else as several, or none.
 
         where:   of the batch, for messages and reject files.
-        raises:  DataError, with file, row group and row, for a bad row that may not be set aside, and for outputs that
-                 are not what was promised; MemoryLimitError (fact `rows`) where not even one row fits; else whatever
-                 the model's call raises.
+        raises:  PoisonError where the model is at fault, and no row; DataError, with file, row group and row, for a bad
+                 row that may not be set aside, and for outputs that are not what was promised; MemoryLimitError (fact
+                 `rows`) where not even one row fits; else whatever the model's call raises.
         """
         for rows, _ in self._scored(where, batch):
             yield rows
@@ -206,8 +209,8 @@ class Bisection:
             return _halves(rows)
         except ModelCallError as error:
             code = str(error.facts.get("code", ""))
-            if code not in _OF_ROWS | FATAL:
-                raise
+            if self._standing is not None and self._standing.doubted and code not in FATAL:
+                self._weigh(self._standing, piece, error)
             if rows > 1:
                 if code not in FATAL:
                     self._headroom.refused(rows)
@@ -221,12 +224,32 @@ class Bisection:
                 [error.message],
                 code=code if code in FATAL else "MODEL_ROW",
             ) from error
+        except PoisonError as error:
+            raise with_rows(error, rows) from error
         self._headroom.fits(feeds, rows)
+        if self._standing is not None:
+            self._standing.note_taken()
         if self._steps.compare is not None:
             fed = piece.rows if len(piece.batch) == len(piece.rows) else np.arange(len(piece.batch))
             self._steps.compare(piece.where, fed, piece.batch, feeds, outputs)
         fetched = self._steps.fetch(piece.batch, outputs)
         return piece, fetched, self._steps.marks(piece.batch, feeds, outputs, fetched)
+
+    def _weigh(self, standing: Standing, piece: _Piece, error: ModelCallError) -> None:
+        """Rows from all over a piece that was refused, each alone. raises: PoisonError where the model is at fault."""
+        last = len(piece.rows) - 1
+        refused = [] if last else [error]
+        for at in np.unique(np.linspace(0, last, PROBED).astype(np.int64)).tolist() if last else ():
+            try:
+                self._steps.run(self._steps.feed(piece.cut(at, at + 1).batch))
+            except (RowError, MemoryLimitError):  # the pieces come to that row, too
+                return
+            except ModelCallError as alone:
+                refused.append(alone)
+            else:
+                standing.note_taken()
+                return
+        standing.weigh(refused)
 
     def _too_many(self, error: MemoryLimitError, rows: int) -> MemoryLimitError:
         if not self._in_place:

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from jobs.errors import ModelError, one_of
 from runner.engine import EngineOptions
+from runner.engine.fault import CODES
 from runner.engine.feeds import complete_feeds, fetched, supported
 from runner.engine.op_package import libraries
 from runner.engine.shaping import computed, ways
@@ -51,7 +52,8 @@ class EagerEngine:
             model: Any = tf.saved_model.load(path, tags=list(tags))
         except Exception as error:  # the loader raises whatever comes up in it
             reason = getattr(error, "message", None) or str(error) or type(error).__name__
-            raise load_error(shorten(reason), self._path, tags) from error
+            code = CODES[error.error_code] if isinstance(error, tf.errors.OpError) else ""
+            raise load_error(shorten(reason), self._path, tags, code, reason) from error
         self._loaded: Any = model, self._function(model)
         self.devices = tuple(sorted(device.name for device in tf.config.list_logical_devices()))
 

@@ -69,7 +69,8 @@ class SessionEngine:
             session = Session(path, tags, session_config(options))
             self.devices = session.devices()
         except StatusError as error:
-            raise load_error(f"{error.code}: {error.reason}", self._path, tags) from error
+            reason = f"{error.code}: {error.reason}"
+            raise load_error(reason, self._path, tags, error.code, error.message) from error
         self._session: Session | None = session
         self._inputs = {spec.name: self._tensor(session, spec) for spec in inputs}
         found = {spec.name: self._found(session, spec) for spec in outputs}
@@ -155,11 +156,12 @@ class SessionEngine:
         closed = error.code == "CANCELLED" and self._session is None
         if closed:
             return closed_error(self._signature, self._path)
-        found = call_error(error, self._signature, self._path)
-        for words, why, instead in _LACKS:  # no row would change that
+        for words, why, instead in _LACKS:  # no row would change that, and the job may
             if error.code == "FAILED_PRECONDITION" and words.search(error.message):
-                return ModelError(f"{found.message}; {why}; {RUN_EAGER}, which {instead}", code=LACKS_STATE)
-        return found
+                where = f"{self._signature.name!r} of model {self._path!r}"
+                found = f"cannot call signature {where}: {error.code}: {error.reason}"
+                return ModelError(f"{found}; {why}; {RUN_EAGER}, which {instead}", code=LACKS_STATE)
+        return call_error(error, self._signature, self._path)
 
     def close(self) -> None:
         """End calls in progress and let go of the session: it is freed here, or by the last of those calls."""

@@ -1,7 +1,7 @@
-"""What every engine does around a call: complete the feeds, and turn TensorFlow's status into an error of ours.
+"""What every engine does with TensorFlow's status: it becomes an error of ours.
 
-Knows TensorFlow's status codes and the look of its messages, not its library. The invariant: what passes
-`complete_feeds` has every input of the signature, in the memory layout that the engines rely on.
+Knows the look of TensorFlow's messages, not its library; whose fault a status is, `runner.engine.fault` says. The
+invariant: a ModelCallError is one that a row may have caused, and none that is the model's.
 """
 
 from __future__ import annotations
@@ -10,31 +10,33 @@ import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from jobs.errors import DeviceError, InternalError, MemoryLimitError, ModelCallError, ModelError, RunnerError
+from jobs.errors import (
+    DeviceError,
+    InternalError,
+    MemoryLimitError,
+    ModelCallError,
+    ModelError,
+    PoisonError,
+    RunnerError,
+)
+from runner.engine.fault import CODES, fault
 from runner.engine.op_library import explained
 from runner.model.signature import Signature
 from runner.scan.packages import advice
 
-# The status codes of TensorFlow (tsl/c/tsl_status.h), which are those of gRPC.
-CODES = (
-    *("OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS"),
-    *("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED"),
-    *("INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"),
-)
-
-# What says nothing about the values that were fed: the same batch may go well in another process.
-_OF_THE_DEVICE = frozenset({"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "INTERNAL", "UNAVAILABLE"})
-
 _MESSAGE_LINES, _MESSAGE_LETTERS = 2, 400
 _GRAPH_NODES = re.compile(r"\[?\[?\{\{[^{}]*\}\}\]?\]?")  # {{function_node f}} before, [[{{node n}}]] behind the reason
 _ASSERTION = re.compile(r"(assertion failed: \[[^\]]*\]).*", re.DOTALL)  # the first text; tensor contents follow it
+_NO_KERNEL = re.compile(r"No OpKernel was registered to support Op '?(\w+)")
 _UNKNOWN_OP = re.compile(r"Op type not registered '([^']+)'")
 # What XLA says when it cannot compile: a list of ops, or that a shape is not known before the call.
 _XLA_UNSUPPORTED = re.compile(r"unsupported operations .*? on XLA_\w+: (.+?) \(No registered")
 _XLA_SIGNS = ("tf2xla conversion failed", "on XLA_CPU_JIT", "on XLA_GPU_JIT", "must be a compile-time constant")
 _XLA_NEVER = ("unsupported operations", "must be a compile-time constant")  # whatever the values are
 RUN_WITHOUT = "run it without: `model: {xla: false}`"
+MODEL_FAULT = "MODEL_FAULT"
 LACKS_STATE, RUN_EAGER = "MODEL_STATE", "run it with `model: {engine: eager}`"
 _GUESSES = re.compile(r"\. This could mean that the variable has been deleted\..*", re.DOTALL)  # and debug information
 _TRACE = re.compile(
@@ -72,13 +74,34 @@ def call_error(error: StatusError, signature: Signature, path: str) -> RunnerErr
             # Shapes are made of values, and what XLA looks at while it compiles may be wrong with those of one row.
             return ModelCallError(message, code=error.code, compiling=1)
         return ModelError(f"{message}; {RUN_WITHOUT}")
-    if error.code == "RESOURCE_EXHAUSTED":
+    line = fault(error.code, error.message)
+    if line.whose == "machine":
         return MemoryLimitError(f"memory ran out in signature {where}: {error.reason}", code=error.code)
-    kind = DeviceError if error.code in _OF_THE_DEVICE else ModelCallError
+    if line.whose == "model":
+        kernel = _NO_KERNEL.search(error.message)
+        reason = f"this TensorFlow has no kernel of its op {kernel[1]!r} here" if kernel else error.reason
+        return model_fault(
+            f"cannot run signature {where}: {error.code}: {reason}",
+            f"no row would change that; {line.advice}",
+            status=error.code,
+            model=path,
+            signature=signature.name,
+            **({"op": kernel[1]} if kernel else {}),
+        )
+    kind = DeviceError if line.whose == "device" else ModelCallError
     return kind(f"cannot call signature {where}: {error.code}: {error.reason}", code=error.code)
 
 
-def load_error(reason: str, path: str, tags: Sequence[str]) -> ModelError:
+def model_fault(what: str, then: str, **facts: Any) -> PoisonError:
+    """The model, and no row, is at fault: found in a call, before any row is set aside for it.
+
+    facts: `status`, of TensorFlow; `model`, `signature`.
+    """
+    return PoisonError(f"{what}; {then}", code=MODEL_FAULT, **facts)
+
+
+def load_error(reason: str, path: str, tags: Sequence[str], code: str = "", message: str = "") -> RunnerError:
+    """code, message: of TensorFlow, where it gave a status; else it is the model's fault."""
     unknown = _UNKNOWN_OP.search(reason)
     if unknown and (held := advice([unknown[1]])):
         return ModelError(f"cannot load model {path!r}: {held[0]}", op=unknown[1])
@@ -88,7 +111,11 @@ def load_error(reason: str, path: str, tags: Sequence[str]) -> ModelError:
             " registers it, in the job: `model: {op_libraries: [/path/of/ops.so]}`",
             op=unknown[1],
         )
-    return ModelError(f"cannot load model {path!r} with tags {', '.join(map(repr, tags)) or 'none'}: {reason}")
+    story = f"cannot load model {path!r} with tags {', '.join(map(repr, tags)) or 'none'}: {reason}"
+    whose = fault(code, message or reason).whose if code else "model"
+    if whose == "machine":
+        return MemoryLimitError(story, code=code)
+    return DeviceError(story, code=code) if whose == "device" else ModelError(story)
 
 
 def checked_library(path: str, sha256: str) -> str:

@@ -25,6 +25,7 @@ from runner.batch.bisection import Bisection, Compare, Steps, wide_rows
 from runner.batch.bucketing import Bucketing
 from runner.batch.headroom import Headroom
 from runner.batch.rejects import Rejects
+from runner.batch.standing import Standing
 from runner.binding.binding import Binding
 from runner.binding.ragged import nan_lists
 from runner.binding.shaping.target import output_of
@@ -57,6 +58,7 @@ class Bench:
     beat:       called with the attempt's number and rows before each batch; raises where the attempt is to end.
     compiled:   seconds of the calls of this thread that compiled something.
     numerics:   of the process that calls the model, once it has been called.
+    standing:   of the model, over all attempts.
     compare:    each call with the same of the model uncompiled; None: the job does not want it.
     """
 
@@ -77,6 +79,7 @@ class Bench:
     observe: Observe
     compiled: Callable[[], float]
     numerics: Callable[[], Numerics]
+    standing: Standing
     compare: Compare | None = None
 
 
@@ -171,6 +174,7 @@ class AttemptRun:
             nan_rejected=self._limits.nan_output == "reject",
             fixed_rows=binding.batch_rows,
             in_place=self._limits.reproducible,
+            standing=self._bench.standing,
         )
 
         def score(at: tuple[Where, pa.RecordBatch]) -> Scored:

@@ -12,7 +12,7 @@ import itertools
 import os
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -45,6 +45,7 @@ from runner import engine
 from runner.batch.comparison import Comparison
 from runner.batch.headroom import Headroom
 from runner.batch.spot_check import SpotCheck
+from runner.batch.standing import Standing
 from runner.engine.counted import CountedEngine
 from runner.engine.numerics import numerics
 from runner.engine.risk import risks
@@ -60,6 +61,7 @@ from runner.worker.reading import Reading, row_groups_ahead
 from runner.worker.room import MemoryLimit, require_room
 from runner.worker.spec import Observe, Progress, WorkerSpec
 from runner.worker.stream import Line
+from runner.worker.trial.rows import refused_alone
 from runner.worker.trial.sample import DISTINCT_ROWS, Sample, read_rows
 from runner.worker.trial.subject import Subject
 from runner.worker.trial.trial import Trial, try_nan, try_out
@@ -116,10 +118,16 @@ class Worker:
         fixed = {"cpus": options.threads, "calls": calls}
         tuned = tried and spec.most_rows is None  # a model that batches by itself makes calls of a few rows wait
         self._gauge = Gauge(self._engine, spec.binding, spec.batch_rows, spec.most_batch_rows, tuned, fixed)
+        self._subject = Subject(
+            self._engine, spec.binding, spec.signature, self._sample, spec.batch_rows, spec.model.url
+        )
+        self._standing = self._doubted()
         self._bench = self._shared(reading, readers, calls)
         if spec.limits.reproducible and not isolated:
             self._require_like_the_first(self._own_numerics)
         self.warm_up = self._warmed_up() if tried else WarmUp()
+        if self.warm_up.requests or self.warm_up.calls:
+            self._standing.note_taken()
 
     def trial(self) -> Trial:
         """Prove the model on a few rows. raises: ModelError; see `runner.worker.trial.trial`."""
@@ -129,18 +137,17 @@ class Worker:
             return Trial("none", False)
         if not spec.repeatable:
             return Trial("none", False)  # a call would change the model; `plan` says so
-        subject = Subject(self._engine, spec.binding, spec.signature, self._sample, spec.batch_rows, spec.model.url)
         try:
             found = try_out(
-                subject,
+                self._subject,
+                self._standing,
                 draws=spec.draws,
                 bits=spec.limits.reproducible,
                 elsewhere=self._rows_elsewhere,
-                rejected=spec.rejected,
             )
         except ModelError as error:
             raise tried_eagerly(error, spec, self._models[0].path, *self._given, self._sample) from error
-        return try_nan(found, subject, spec.limits)
+        return try_nan(found, self._subject, spec.limits)
 
     def run(self, attempt: Attempt, number: int) -> Success:
         """Carry one shard through, see `AttemptRun.run`. number: its place in the order of attempts."""
@@ -159,6 +166,8 @@ class Worker:
             self._leave(number)
             return Failure(attempt.shard, attempt.id, attempt.number, self.name, refusal)
         self._headroom.learn(attempt.safe_rows)
+        if attempt.works:
+            self._standing.note_taken()
         with self._in_hand.attempt(number, attempt.id):
             try:
                 with self._gauge.attempt():
@@ -233,6 +242,22 @@ class Worker:
     def _sample_rows(self, piece: InputSlice, most: int) -> pa.RecordBatch | None:
         return read_rows(self._spec.input, self._spec.input_schema, self._spec.binding, piece, most)
 
+    def _doubted(self) -> Standing:
+        """What is known of the model here. An isolated worker's rows did worse to other processes."""
+        spec, subject = self._spec, self._subject
+
+        def elsewhere() -> Sequence[RunnerError] | None:
+            own = [] if subject.sample.rows is None else [subject.sample.rows]
+            return refused_alone(subject, [*own, *self._rows_elsewhere()])
+
+        return Standing(
+            subject.where,
+            elsewhere if spec.repeatable else tuple,  # a call that goes well would change the model
+            trusted=spec.rejected or self._isolated,
+            model=spec.model.url,
+            signature=spec.signature.name,
+        )
+
     def _rows_elsewhere(self) -> list[pa.RecordBatch]:
         pieces = (piece for piece in self._spec.elsewhere if piece != self._spec.sample)
         found = (self._sample_rows(piece, DISTINCT_ROWS) for piece in pieces)
@@ -263,6 +288,7 @@ class Worker:
             observe=lambda *batch: self.observe(*batch),
             compiled=self._compiled_s,
             numerics=self._numerics,
+            standing=self._standing,
             compare=self._compare,
         )
 

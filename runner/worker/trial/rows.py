@@ -6,7 +6,6 @@ would have failed or mixed up rows later.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 
 import pyarrow as pa
@@ -14,16 +13,16 @@ import pyarrow as pa
 from jobs.errors import DataError, ModelCallError, ModelError, PoisonError, RunnerError, one_of
 from jobs.words import counted
 from runner.batch.answer import DEPENDS, REPEATED, TOLERANCE, Call, answers, differing
+from runner.batch.standing import Standing, with_rows
 from runner.binding.fetching import OutputTarget
 from runner.engine.status import RUN_WITHOUT
 from runner.tensor import Outputs, tensor_text
 from runner.worker.trial.subject import Subject
 
 ROWS = 3  # that are called together, at most
-_BAD_ROWS = 8  # of the sample that are all refused: so many are no accident
+_BAD_ROWS = 8  # of the sample that are all refused: more would say no more
 _PLACES = 16  # of a call of a fixed size, whose answers are compared
-_NO_KERNEL = re.compile(r"No OpKernel was registered to support Op '?(\w+)|(?:Could not find|no) kernel.*?'(\w+)'")
-_HOPELESS = ("UNIMPLEMENTED", "FAILED_PRECONDITION")  # status codes that no other row would change
+
 
 Made = tuple[Sequence[int], Outputs]  # rows of the sample, and what the model answered
 
@@ -36,13 +35,13 @@ class RowTrial:
         # What is made of one tensor each. Of those made of several, only the column shows the rows.
         self._plain = [target.name for target in subject.binding.outputs if isinstance(target, OutputTarget)]
         self.rows: list[int] = []  # that differ, and that the model takes
-        self._refused: list[RunnerError] = []
+        self.refused: list[RunnerError] = []
 
     def calls(self) -> tuple[list[Made], str]:
         """Calls with 1, 2, ... rows, up to the first that proves nothing, and why that one does not."""
         made = self.alone(self._most)
         if not made:
-            first = self._refused[0]
+            first = self.refused[0]
             if isinstance(first, ModelCallError) and first.facts.get("compiling"):
                 raise ModelError(f"{first.message}; {RUN_WITHOUT}") from first
             return [], f"not proved with 1 row ({self._sample.kind}): {first.message}"
@@ -71,30 +70,18 @@ class RowTrial:
         for row in self._sample.distinct():
             answer = self._call([row])
             if isinstance(answer, RunnerError):
-                self._refused.append(answer)
+                self.refused.append(answer)
             else:
                 made.append(([row], answer))
                 self.rows.append(row)
-            if len(made) == min(ROWS, most) or len(self._refused) == _BAD_ROWS:
+            if len(made) == min(ROWS, most) or len(self.refused) == _BAD_ROWS:
                 break
         return made
 
-    def require_taken(self, elsewhere: Callable[[], Sequence[pa.RecordBatch]]) -> None:
-        """raises: PoisonError where many rows were refused in the same words, and others are, too."""
-        first, refused = self._refused[0], list(self._refused)
-        if len(refused) < _BAD_ROWS or not isinstance(first, ModelCallError):
-            return
-        for rows in elsewhere():
-            other = RowTrial(self._subject.on_rows(rows))
-            if other.alone(1):
-                return
-            refused += other._refused
-        if any(error.message != first.message for error in refused):
-            return
-        raise PoisonError(
-            f"cannot run {self._where}: it refuses every row that was tried, {len(refused)} from all over the input,"
-            f" each alone and with the same words, so that it is the model and not the rows: {first.message}"
-        ) from first
+    def accuse(self, standing: Standing, elsewhere: Callable[[], Sequence[pa.RecordBatch]]) -> None:
+        """raises: PoisonError where all rows were refused in the same words, and others are, too."""
+        if self._sample.kind == "input":  # rows that are made up may be bad ones
+            standing.weigh(self.refused, lambda: refused_alone(self._subject, elsewhere()))
 
     def doubt(self, story: str) -> str:
         """story: why other rows were not called together; "": all are equal."""
@@ -116,18 +103,8 @@ class RowTrial:
             return self._engine.run(self._sample.feeds(rows), self._binding.fetches)
         except ModelError:
             raise
-        except ModelCallError as error:
-            kernel = _NO_KERNEL.search(error.message)
-            if kernel:
-                op = kernel[1] or kernel[2]
-                raise ModelError(
-                    f"cannot run {self._where}: this TensorFlow has no kernel of its op {op!r} here; export the model"
-                    " with the TensorFlow that is installed, or run on workers with the device it wants",
-                    op=op,
-                ) from error
-            if error.facts.get("code") in _HOPELESS:
-                raise ModelError(f"cannot run {self._where}: {error.message}") from error
-            return error
+        except PoisonError as error:
+            raise with_rows(error, len(rows)) from error
         except RunnerError as error:
             return error
 
@@ -206,6 +183,17 @@ class RowTrial:
         if not any("GPU" in device for device in self._engine.devices):
             return {}
         return self._engine.placed(self._sample.feeds(rows), self._binding.fetches)
+
+
+def refused_alone(subject: Subject, places: Sequence[pa.RecordBatch]) -> Sequence[RunnerError] | None:
+    """What rows of each of these places are refused with, each alone; None where one is taken."""
+    refused: list[RunnerError] = []
+    for rows in places:
+        trial = RowTrial(subject.on_rows(rows))
+        if trial.alone(1):
+            return None
+        refused += trial.refused
+    return refused
 
 
 def _orders(rows: Sequence[int], most: int) -> list[Sequence[int]]:

@@ -81,6 +81,11 @@ class Sample:
                 self._made[bound.name] = bound.source.tensor if constant else _made_up(spec)  # type: ignore[union-attr]
 
     @property
+    def rows(self) -> pa.RecordBatch | None:
+        """As they came from the input; None where they are made up."""
+        return self._rows
+
+    @property
     def count(self) -> int:
         """How many rows it has."""
         return DISTINCT_ROWS if self._rows is None else int(self._rows.num_rows)

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from jobs.errors import ModelError, one_of
 from jobs.section.limits import Limits
+from runner.batch.standing import Standing
 from runner.worker.trial.nan import NanTrial
 from runner.worker.trial.rows import ROWS, RowTrial
 from runner.worker.trial.subject import Subject
@@ -51,20 +52,20 @@ class Trial:
 
 def try_out(
     subject: Subject,
+    standing: Standing,
     *,
     draws: bool = False,
     bits: bool = False,
     elsewhere: Callable[[], Sequence[pa.RecordBatch]] = tuple,
-    rejected: bool = False,
 ) -> Trial:
     """Prove the model on a few rows.
 
+    standing:   of the model, which a row that it takes settles.
     draws:      random numbers, as `plan` said.
     bits:       a call that is made twice must give the same ones.
     elsewhere:  reads rows of other places of the input, where those of the sample are equal or all refused.
-    rejected:   all rows were bad ones before, so that a model that refuses all is not to blame.
-    raises:     ModelError where it cannot run here, takes one row a call only, or has an output that does not follow
-                the rows; or other bits than were asked for. PoisonError where it refuses all rows in the same words.
+    raises:     ModelError where it takes one row a call only, or has an output that does not follow the rows; or other
+                bits than were asked for. PoisonError where it cannot run here, or refuses all rows in the same words.
     cost:       six calls of at most 3 rows, on a GPU seven; one more where answers differ, twelve before it is refused
                 for that.
     """
@@ -76,8 +77,10 @@ def try_out(
         return Trial("none", False, unproved="its inputs cannot be made up")
     trial, most = RowTrial(subject.on(sample)), min(ROWS, subject.batch_rows)
     calls, story = trial.calls()
-    if not calls and not rejected:
-        trial.require_taken(elsewhere)
+    if calls:
+        standing.note_taken()
+    else:
+        trial.accuse(standing, elsewhere)
     notes, random = list[str](), list[str]()
     if calls:
         trial.require_rows(calls)

@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.errors import DataError, DeviceError, MemoryLimitError, ModelCallError
+from jobs.errors import DataError, DeviceError, MemoryLimitError, ModelCallError, PoisonError, RunnerError
 from jobs.section.limits import Limits
 from runner.batch.batches import Where
 from runner.batch.bisection import Bisection, Steps, row_bytes, wide_rows
 from runner.batch.headroom import Headroom
 from runner.batch.rejects import Rejects
+from runner.batch.standing import PROBED, Standing
 from runner.binding.binding import NAN_ANSWER, ODD_INPUT, UNSEEN
 from runner.binding.blame import RowError
 from runner.tensor import Feeds, Outputs
@@ -42,6 +43,7 @@ class Model:
         self.odd: set[int] = set()  # their inputs are not finite
         self.untellable: set[int] = set()
         self.code = "INVALID_ARGUMENT"
+        self.words = "no such word"
         self.takes = 10**9  # rows of a call, whatever they are
 
     def steps(self) -> Steps:
@@ -60,7 +62,7 @@ class Model:
         if len(ids) > self.takes:
             raise ModelCallError(f"Task size {len(ids)} is larger than {self.takes}", code="INVALID_ARGUMENT")
         if self.poison & set(ids.tolist()):
-            raise ModelCallError("no such word", code=self.code)
+            raise ModelCallError(self.words.format(ids[0]), code=self.code)
         return {"y": -ids}
 
     def fetch(self, batch: pa.RecordBatch, outputs: Outputs) -> pa.RecordBatch:
@@ -160,7 +162,7 @@ def test_more_bad_rows_in_one_shard_than_the_job_allows_stop_it(score: Score) ->
         score(Model({1, 5, 7}), 10, limits, 2)
 
 
-@pytest.mark.parametrize("error", [DeviceError("INTERNAL"), ModelCallError("no kernel", code="UNIMPLEMENTED")])
+@pytest.mark.parametrize("error", [DeviceError("INTERNAL"), PoisonError("no kernel", code="MODEL_FAULT")])
 def test_what_is_no_fault_of_the_rows_is_passed_on(score: Score, error: Exception) -> None:
     model = Model()
 
@@ -444,3 +446,83 @@ def test_rows_that_do_not_go_together_are_no_number_that_is_refused(score: Score
     score(model, 256, headroom=headroom)
     kept, codes, _ = score(model, 100, headroom=headroom)
     assert (len(kept), codes, headroom.most_rows) == (100, {}, None)
+
+
+# A model that is at fault itself
+
+
+class Doubt(Standing):
+    """Counts how often rows of other places were asked for."""
+
+    def __init__(self, others: list[RunnerError] | None) -> None:
+        super().__init__("signature 's' of model 'm'", self._asked, model="m", signature="s")
+        self.asked, self._others = 0, others
+
+    def _asked(self) -> list[RunnerError] | None:
+        self.asked += 1
+        return self._others
+
+
+REFUSED: list[RunnerError] = [ModelCallError("no such word", code="INVALID_ARGUMENT")]
+
+
+@pytest.mark.parametrize("limits", [REJECT, Limits()], ids=["reject", "fail"])
+@pytest.mark.parametrize("others", [[], REFUSED * 8], ids=["alone", "with others"])
+@pytest.mark.parametrize("options", [{}, {"in_place": True}], ids=["apart", "in place"])
+def test_a_model_that_refuses_rows_from_all_over_a_batch_in_the_same_words_is_accused_after_a_few_calls(
+    score: Score, limits: Limits, others: list[RunnerError], options: Any
+) -> None:
+    model, doubt = Model(range(20_000)), Doubt(others)
+    with pytest.raises(PoisonError, match=r"signature 's' of .* not the rows: no such word; call it") as caught:
+        score(model, 20_000, limits, standing=doubt, **options)
+    assert len(model.calls) == 1 + PROBED
+    tried = {"code": "MODEL_FAULT", "status": "INVALID_ARGUMENT", "rows": PROBED + len(others)}
+    assert caught.value.facts == tried | {"model": "m", "signature": "s"}
+    assert (caught.value.exit_code, caught.value.retry) == (70, False)
+
+
+@pytest.mark.parametrize(
+    ("words", "others", "asked"),
+    [
+        ("no such word", None, 1),  # a row of another place was taken
+        ("no such word", [ModelCallError("another", code="INVALID_ARGUMENT")], 1),
+        ("no such word: {}", REFUSED, 0),  # it has read what it was given
+        ("at {:#x}", None, 1),  # where in memory says nothing
+    ],
+)
+def test_rows_are_at_fault_where_something_speaks_for_the_model(
+    score: Score, words: str, others: list[RunnerError] | None, asked: int
+) -> None:
+    model, doubt = Model(range(100)), Doubt(others)
+    model.words = words
+    kept, codes, _ = score(model, 100, standing=doubt)
+    assert (kept, codes, doubt.asked) == ([], dict.fromkeys(range(100), "MODEL_ROW"), asked)
+
+
+def test_a_model_that_took_a_row_is_never_accused(score: Score) -> None:
+    model, doubt = Model({0, 99, *range(200, 300)}), Doubt(REFUSED)
+    assert len(score(model, 100, standing=doubt)[0]) == 98
+    assert (doubt.doubted, doubt.asked) == (False, 0)
+    model.poison = set(range(300))
+    assert len(score(model, 300, standing=doubt)[1]) == 300
+
+
+def test_two_rows_that_are_refused_say_nothing_against_the_model(score: Score) -> None:
+    doubt = Doubt(REFUSED * 2)
+    assert score(Model({0, 1}), 2, standing=doubt)[1] == dict.fromkeys(range(2), "MODEL_ROW")
+    assert score(Model({0}), 1, standing=doubt)[1] == {0: "MODEL_ROW"}
+    assert doubt.doubted
+    with pytest.raises(PoisonError, match="every row that was tried, 9 rows"):
+        score(Model({0}), 1, standing=Doubt(REFUSED * 8))
+
+
+def test_a_few_bad_rows_of_a_model_in_doubt_cost_no_more_than_the_rows_that_are_tried_first(score: Score) -> None:
+    model = Model({1000})
+    assert len(score(model, 4096, standing=Doubt(REFUSED))[0]) == 4095
+    assert len(model.calls) <= 1 + 2 * 12 + PROBED
+
+
+def test_what_a_process_did_not_survive_is_no_word_of_the_model(score: Score) -> None:
+    model, doubt = Model(range(4)), Doubt(REFUSED)
+    model.code = "process_abort"
+    assert score(model, 4, standing=doubt)[1] == dict.fromkeys(range(4), "process_abort")

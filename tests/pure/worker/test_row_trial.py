@@ -12,6 +12,7 @@ import pytest
 from connectors.formats.schema import conform, unify
 from jobs.errors import ModelCallError, ModelError, PoisonError
 from jobs.section.columns import Columns
+from runner.batch.standing import Standing
 from runner.binding.bind import bind
 from runner.model.signature import Signature, TensorSpec
 from runner.tensor import Array, Feeds, Outputs, Strings
@@ -38,6 +39,11 @@ class Engine:
         return {}
 
     def close(self) -> None: ...
+
+
+def tried_out(engine: Engine, binding: Any, signature: Signature, sample: Sample, *others: pa.RecordBatch) -> Trial:
+    subject = Subject(engine, binding, signature, sample, 100, "m")
+    return try_out(subject, Standing(subject.where, tuple), elsewhere=lambda: others)
 
 
 def tensor(name: str, dtype: str = "float32", shape: Any = (None,)) -> TensorSpec:
@@ -70,9 +76,9 @@ def tried(
     sample = Sample(binding, signature, batches[0])
     return try_out(
         Subject(engine, binding, signature, sample, batch_rows, "m"),
+        Standing("signature 's' of model 'm'", tuple, trusted=rejected),
         bits=bits,
         elsewhere=lambda: batches[1:],
-        rejected=rejected,
     )
 
 
@@ -160,9 +166,9 @@ def test_rows_of_files_that_differ_in_type_are_not_called_together() -> None:
         joined = sample.joined(others)
         assert joined.count == max(2, sum(each.num_rows for each in others if each.schema == whole.schema))
         model = Engine(of(lambda x: x * 2))
-        assert try_out(Subject(model, binding, signature, sample, 100, "m"), elsewhere=lambda: others).proved  # noqa: B023
+        assert tried_out(model, binding, signature, sample, *others).proved
         with pytest.raises(ModelError, match="depend on the rows beside a row"):
-            try_out(Subject(Engine(of(np.cumsum)), binding, signature, sample, 100, "m"), elsewhere=lambda: others)  # noqa: B023
+            tried_out(Engine(of(np.cumsum)), binding, signature, sample, *others)
 
 
 @pytest.mark.parametrize("rows", ROWS)
@@ -219,7 +225,7 @@ def test_an_output_that_is_mixed_beside_a_random_one_is_refused() -> None:
         return {"noise": draw.random(len(fed["x"]), F32), "y": fed["x"][::-1].copy()}
 
     with pytest.raises(ModelError, match=r"cannot write output 'y' .* choose `outputs: \[noise\]`"):
-        try_out(Subject(Engine(model), binding, signature, Sample(binding, signature, batch), 100, "m"))
+        tried_out(Engine(model), binding, signature, Sample(binding, signature, batch))
 
 
 # Strings and lists
@@ -293,7 +299,7 @@ def test_a_model_that_refuses_every_row_in_the_same_words_is_at_fault_itself() -
     for rows, elsewhere, reason in (
         (low, [[0.5], high], "too small"),  # another row group is fine
         (low, [[0.5]], "too small: {}"),  # other words for each row
-        (low[:7], [[0.5]], "too small"),  # too few to tell
+        (low[:2], [], "too small"),  # too few to tell
         (low + high * 50, [[0.5]], "too small"),
     ):
         assert tried(picky(1, reason), rows, elsewhere=elsewhere).unproved or rows[-1] == 5.0
@@ -323,11 +329,11 @@ def test_rows_of_other_files_are_tried_with_those_that_may_share_a_call_with_the
         engine = Engine(of(function))
         sample = Sample(binding, signature, first)
         if proved:
-            assert try_out(Subject(engine, binding, signature, sample, 100, "m"), elsewhere=lambda: [second]).proved
+            assert tried_out(engine, binding, signature, sample, second).proved
             assert max(engine.calls) == 3
         else:
             with pytest.raises(ModelError, match="depend on the rows beside a row"):
-                try_out(Subject(engine, binding, signature, sample, 100, "m"), elsewhere=lambda: [second])
+                tried_out(engine, binding, signature, sample, second)
 
 
 def test_a_model_that_takes_one_row_a_call_says_so() -> None:

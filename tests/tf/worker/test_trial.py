@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from jobs.attempt import Failure, Success, attempt
 from jobs.errors import ModelError, PoisonError
 from jobs.job import Job
 from jobs.section.limits import Limits
@@ -255,9 +256,15 @@ def test_where_bits_count_random_answers_are_refused_by_the_plan_and_by_the_tria
 
 
 def test_a_missing_kernel_is_named(make_job: MakeJob) -> None:
-    with pytest.raises(ModelError, match=r"has no kernel of its op 'CudnnRNN'") as refusal:
+    with pytest.raises(PoisonError, match=r"has no kernel of its op 'CudnnRNN'.* \[a call with 1 row\]") as refusal:
         tried(make_job("no_kernel"))
-    assert refusal.value.facts["op"] == "CudnnRNN"
+    facts = refusal.value.facts
+    assert (facts["op"], facts["code"], facts["signature"], facts["rows"]) == (
+        "CudnnRNN",
+        "MODEL_FAULT",
+        "no_kernel",
+        1,
+    )
 
 
 def test_a_model_with_a_fixed_batch_is_proved(make_job: MakeJob) -> None:
@@ -321,8 +328,8 @@ def test_a_model_that_batches_by_itself_gets_full_batches_over_row_groups(
     assert 0.05 <= use.seconds["run"] < 0.15
 
 
-def test_a_bad_row_proves_nothing_and_is_no_refusal(make_job: MakeJob) -> None:
-    found = tried(make_job("picky", pa.array([0.0, 0.5, 0.25], pa.float32())))
+def test_two_bad_rows_prove_nothing_and_are_no_refusal(make_job: MakeJob) -> None:
+    found = tried(make_job("picky", pa.array([0.0, 0.5], pa.float32())))
     assert (found.proved, found.rows) == (False, "input")
     assert "below one" in found.unproved
     for values in ([0.0, 2.0, 3.0], [2.0, 0.0, 3.0]):
@@ -352,6 +359,23 @@ def test_a_model_that_refuses_every_row_is_at_fault_and_no_row_is_rejected(make_
     with pytest.raises(PoisonError, match=r"it refuses every row that was tried, .*: .*never: no row is good"):
         launch(job, RunOptions(in_process=True))
     assert list((tmp_path / "out").rglob("*reject*")) == []
+
+
+@pytest.mark.parametrize("signature", ["never", "no_kernel"])
+def test_a_model_that_is_not_tried_is_at_fault_with_its_first_batch_and_no_row_is_rejected(
+    make_job: MakeJob, tmp_path: Path, signature: str
+) -> None:
+    job = make_job(signature, limits={"on_bad_row": "reject", "max_rejected_rows": "100%"})
+    planned = preflight(job)
+    spec = dataclasses.replace(planned.spec(job.output), repeatable=False, sample=None)
+    stuck = Worker(spec, "w1", EngineOptions(threads=1))
+    failure = stuck.attempt(attempt(planned.plan, planned.plan.shards[0], 1, 1, "0" * 12))
+    assert isinstance(failure, Failure)
+    assert isinstance(failure.error, PoisonError)
+    assert failure.error.facts["code"] == "MODEL_FAULT"
+    given = dataclasses.replace(attempt(planned.plan, planned.plan.shards[0], 2, 1, "1" * 12), works=True)
+    again = stuck.attempt(given)
+    assert isinstance(again, Success) == (signature == "never"), "another worker's rows went well"
 
 
 def test_rows_are_made_up_where_the_smallest_row_group_is_large(
@@ -493,8 +517,9 @@ def test_batch_sizes_are_those_of_the_plan(make_job: MakeJob) -> None:
 
 
 def test_what_the_trial_refuses_ends_the_job_before_a_shard_is_given_out(make_job: MakeJob, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="has no kernel of its op 'CudnnRNN'"):
+    with pytest.raises(PoisonError, match="has no kernel of its op 'CudnnRNN'") as ended:
         launch(make_job("no_kernel"), RunOptions(in_process=True))
+    assert ended.value.exit_code == 70
     assert list((tmp_path / "out").glob("part-*")) == []
     assert list((tmp_path / "out").glob("_run/*/receipts/*")) == []
 

@@ -128,7 +128,7 @@ class OpFlags:
         raises: ModelError for a package that does not fit, or a model that is not trusted.
         """
         from runner.engine import ModelOptions
-        from runner.engine.op_package import choose, trusted_ops
+        from runner.engine.ops.package import choose, trusted_ops
         from runner.scan.program import read_programs
         from runner.scan.trust import Trust, require_trust
 

@@ -20,7 +20,7 @@ from jobs.errors import ModelError, one_of
 from runner.engine import EngineOptions
 from runner.engine.fault import CODES
 from runner.engine.feeds import complete_feeds, fetched, supported
-from runner.engine.op_package import libraries
+from runner.engine.ops.package import libraries
 from runner.engine.shaping import computed, ways
 from runner.engine.status import (
     StatusError,

@@ -15,7 +15,7 @@ from jobs.errors import ModelError, RunnerError
 from runner.engine import EngineOptions
 from runner.engine.capi import GraphTensor, Session, load_ops
 from runner.engine.feeds import complete_feeds, fetched, supported
-from runner.engine.op_package import libraries
+from runner.engine.ops.package import libraries
 from runner.engine.shaping import computed, ways
 from runner.engine.status import (
     LACKS_STATE,

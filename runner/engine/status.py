@@ -22,7 +22,7 @@ from jobs.errors import (
     RunnerError,
 )
 from runner.engine.fault import CODES, fault
-from runner.engine.op_library import explained
+from runner.engine.ops.library import explained
 from runner.model.signature import Signature
 from runner.scan.packages import advice
 

@@ -24,7 +24,7 @@ from runner.binding.constant import ConstantSource
 from runner.binding.shaping.target import outputs_of, shaped_of
 from runner.binding.source import Span
 from runner.engine import EngineMember, ModelOptions
-from runner.engine.op_package import trusted_ops
+from runner.engine.ops.package import trusted_ops
 from runner.model.saved_model import read_model
 from runner.model.signature import (
     MetaGraph,

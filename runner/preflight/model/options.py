@@ -14,7 +14,7 @@ from connectors.store.scratch import expanded
 from jobs.errors import ModelError
 from jobs.section.model import Model
 from runner.engine import ModelOptions
-from runner.engine.op_package import Chosen, choose
+from runner.engine.ops.package import Chosen, choose
 from runner.scan.program import Program
 
 

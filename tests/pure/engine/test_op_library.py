@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runner.engine import op_library
-from runner.engine.op_library import demangled, explained
+from runner.engine.ops.library import demangled, explained
 
 TRACE = "_ZNK10tensorflow8OpKernel11TraceStringERKNS_15OpKernelContextEb"
 WRITTEN = "tensorflow::OpKernel::TraceString(tensorflow::OpKernelContext const&, bool) const"

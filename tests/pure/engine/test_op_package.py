@@ -10,7 +10,7 @@ import pytest
 
 from jobs.errors import ModelError
 from runner.engine import ModelOptions, OpPackage
-from runner.engine.op_package import choose, for_another, libraries, trusted_ops
+from runner.engine.ops.package import choose, for_another, libraries, trusted_ops
 from runner.scan.ops import minor_of, tensorflow_version
 from runner.scan.packages import EXTRAS, Package
 

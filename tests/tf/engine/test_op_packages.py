@@ -21,7 +21,7 @@ from jobs.errors import ModelError
 from jobs.job import Job
 from runner import engine
 from runner.engine import EngineOptions, ModelOptions
-from runner.engine.op_package import choose
+from runner.engine.ops.package import choose
 from runner.model.saved_model import read_model
 from runner.model.signature import choose_metagraph, choose_signature
 from runner.preflight.preflight import preflight

@@ -1,0 +1,4 @@
+"""Where do ops come from that TensorFlow itself does not have?
+
+May import: as runner.engine.
+"""

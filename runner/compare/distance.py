@@ -249,7 +249,8 @@ def _elements(lists: pa.Array) -> pa.Array:
 
 def _values(numbers: pa.Array) -> Array:
     """The numbers as they lie in memory, those under nulls too: a float could not hold all of them."""
-    kind = np.dtype(numbers.type.to_pandas_dtype())
+    of = "f" if pa.types.is_floating(numbers.type) else "u" if pa.types.is_unsigned_integer(numbers.type) else "i"
+    kind = np.dtype(f"{of}{numbers.type.bit_width // 8}")  # `to_pandas_dtype` of pyarrow below 26 needs pandas
     if not len(numbers):
         return np.zeros(0, kind)
     return np.frombuffer(numbers.buffers()[1], kind, numbers.offset + len(numbers))[numbers.offset :]

@@ -172,9 +172,9 @@ MAY: dict[str, tuple[str, ...]] = {
 }
 MAY["runner/cli"] += ("runner/cli/view",)
 
-# Files that lie in a folder of their own to be found, and share their parent's row: sections of a job build on its words,
+# Files that lie in a folder of their own to be found, and share its parent's row: sections of a job build on its words,
 # a row for the trial would put one more floor under all that stand on a worker, what an output is shaped into is one
-# more thing that it may become, and models and libraries of ops are what their neighbours are about.
+# more thing that it may become; and models, and libraries of ops, are what their neighbours are about.
 PART_OF = {
     "jobs/section": "jobs",
     "runner/worker/trial": "runner/worker",

@@ -7,13 +7,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from runner.preflight.member import Member, Scanned, all_scanned, together
 
 from jobs.errors import BindingError, ModelError
 from jobs.job import Job
 from runner.binding.bind import bind
 from runner.engine import ModelOptions
 from runner.model.signature import MetaGraph, ModelSpec, Signature, TensorSpec
+from runner.preflight.model.member import Member, Scanned, all_scanned, together
 from runner.scan.effects import Effects
 
 SCHEMA = pa.schema([("x", pa.float32()), ("y", pa.float32()), ("id", pa.int64())])

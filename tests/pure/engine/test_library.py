@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.engine import op_library
+from runner.engine.ops import library as module
 from runner.engine.ops.library import demangled, explained
 
 TRACE = "_ZNK10tensorflow8OpKernel11TraceStringERKNS_15OpKernelContextEb"
@@ -15,12 +15,12 @@ WRITTEN = "tensorflow::OpKernel::TraceString(tensorflow::OpKernelContext const&,
 
 @pytest.fixture(autouse=True)
 def version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(op_library, "tensorflow_version", lambda: "2.21.0")
+    monkeypatch.setattr(module, "tensorflow_version", lambda: "2.21.0")
 
 
 @pytest.fixture
 def without_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(op_library, "_demangler", lambda: (None, None))
+    monkeypatch.setattr(module, "_demangler", lambda: (None, None))
 
 
 def test_a_name_of_cpp_is_said_as_it_is_written() -> None:

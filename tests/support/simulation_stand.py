@@ -99,7 +99,19 @@ class _Ready:
 
     @property
     def model(self) -> ModelSpec:
-        return ModelSpec(self.job.model.url, path="", version=None, metagraphs=(), digest="d", fingerprint={}, files={})
+        return ModelSpec(
+            str(self.job.model and self.job.model.url),
+            path="",
+            version=None,
+            metagraphs=(),
+            digest="d",
+            fingerprint={},
+            files={},
+        )
+
+    @property
+    def members(self) -> tuple[Any, ...]:
+        return (SimpleNamespace(name="", model=self.model),)
 
     def spec(self, output: Output, *mode: Any) -> Any:
         return SimpleNamespace(model=None, arguments=(output, self.plan.id, len(self.plan.shards), *mode))

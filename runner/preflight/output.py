@@ -23,6 +23,8 @@ from jobs.words import counted
 from runner.binding.binding import Binding, rounded
 from runner.binding.cast.reading import rule_key
 from runner.binding.nesting import peel
+from runner.binding.padding import PadSource
+from runner.binding.shaping.target import RankedTarget, ValueTarget
 from runner.tensor import type_text
 
 Stated = tuple[pa.Schema, Mapping[str, str]]  # of a file, see `connectors.formats.base.Source.stated`
@@ -73,11 +75,34 @@ def written(
     if empty := [field.name for field in schema if pa.types.is_null(field.type)]:
         notes.append(f"{_columns(empty)} {_are(empty)} of type null in all files: no row has a value")
     notes += _unread(encoder.unread, binding, found)
+    notes += _among_padding(binding)
     for name, story in rounded(binding.inputs).items():
         notes.append(f"rounded: {story}; `{rule_key(name)}.exact: true` makes each value that changes a bad row")
     if job.limits.may_lose and (lost := left_out(schema, binding.kept_columns, job.limits.reject_input)):
         notes.append(f"{_columns(lost)} of rejected rows {_are(lost)} not in reject files, which are Parquet")
     return tuple(notes)
+
+
+def _among_padding(binding: Binding) -> list[str]:
+    """Places in a dimension that may be as wide as a padded input: how wide that is depends on the rows of a batch."""
+    padded = [bound.name for bound in binding.inputs if isinstance(bound.source, PadSource)]
+    notes = []
+    for target in binding.outputs if padded else ():
+        if not isinstance(target, RankedTarget | ValueTarget) or None not in _ranked_sizes(target):
+            continue
+        where = f"output {target.of!r} has no fixed width, and {_inputs(padded)} padded"
+        notes.append(f"{where}: if it is as wide, places of padding count in column {target.field.name!r} as others do")
+    return notes
+
+
+def _ranked_sizes(target: RankedTarget | ValueTarget) -> Sequence[int | None]:
+    """Of the dimensions that its places count in; none where it takes no place."""
+    how = next(iter(target.shaped.values())).how
+    return target.row[len(target.row) - (1 if how.largest else len(how.at)) :] if how.largest or how.at else ()
+
+
+def _inputs(names: Sequence[str]) -> str:
+    return f"input{'s' * (len(names) > 1)} {', '.join(map(repr, names))} {'are' if len(names) > 1 else 'is'}"
 
 
 def _problem(name: str, why: str, output: Output, binding: Binding, bound: Callable[[str], Binding]) -> str:

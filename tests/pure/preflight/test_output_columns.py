@@ -230,3 +230,40 @@ def test_of_every_type_what_comes_out_is_the_same_or_said(kind: pa.DataType, at:
         (note,) = said()
         assert note.startswith(f"kept column 'k' is written as {wanted} (was ")
         assert "; " in note, "why"
+
+
+@pytest.mark.parametrize(
+    ("shape", "rule", "told"),
+    [
+        ([None, None], {"argmax": True}, True),
+        ([None, None], {"top_k": 2}, True),
+        ([None, None], {"at": 1}, True),
+        ([None, None, 3], {"at": [1, 2]}, True),
+        ([None, None, 3], {"argmax": True}, False),  # the places of each item
+        ([None, None, 3], {"at": 1}, False),
+        ([None, None], {"round": 2}, False),
+        ([None, 3], {"argmax": True}, False),
+    ],
+)
+def test_places_in_a_dimension_that_may_be_padding_are_told(
+    shape: list[int | None], rule: dict[str, Any], told: bool
+) -> None:
+    inputs = {"ids": TensorSpec("ids", "int32", (None, None), "ids:0")}
+    outputs = {"per": TensorSpec("per", "float32", tuple(shape), "per:0")}
+    signature, schema = Signature("s", "", inputs, outputs), pa.schema([("ids", pa.list_(pa.int32()))])
+
+    def notes(ids: dict[str, Any]) -> tuple[str, ...]:
+        columns = {"inputs": {"ids": {"column": "ids"} | ids}, "outputs": {"c": {"of": "per"} | rule}}
+        job = Job.model_validate({"model": "m", "input": "i", "columns": columns, "output": "o"})
+
+        def bound(encoding: str) -> Binding:
+            return bind(job.columns, schema, signature, encoding)
+
+        return written(job, bound("list"), bound, schema, lambda: (schema, {}))
+
+    story = (
+        "output 'per' has no fixed width, and input 'ids' is padded: if it is as wide, places of padding count in column"
+        " 'c' as others do"
+    )
+    assert notes({"pad": "max"}) == ((story,) if told else ())
+    assert notes({}) == ()

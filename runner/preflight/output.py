@@ -75,7 +75,7 @@ def written(
     if empty := [field.name for field in schema if pa.types.is_null(field.type)]:
         notes.append(f"{_columns(empty)} {_are(empty)} of type null in all files: no row has a value")
     notes += _unread(encoder.unread, binding, found)
-    notes += _among_padding(binding)
+    notes += _among_padding(binding, bool(job.models))
     for name, story in rounded(binding.inputs).items():
         notes.append(f"rounded: {story}; `{rule_key(name)}.exact: true` makes each value that changes a bad row")
     if job.limits.may_lose and (lost := left_out(schema, binding.kept_columns, job.limits.reject_input)):
@@ -83,22 +83,28 @@ def written(
     return tuple(notes)
 
 
-def _among_padding(binding: Binding) -> list[str]:
+def _among_padding(binding: Binding, several: bool) -> list[str]:
     """Places in a dimension that may be as wide as a padded input: how wide that is depends on the rows of a batch."""
     padded = [bound.name for bound in binding.inputs if isinstance(bound.source, PadSource)]
     notes = []
-    for target in binding.outputs if padded else ():
-        if not isinstance(target, RankedTarget | ValueTarget) or None not in _ranked_sizes(target):
+    for target in binding.outputs:
+        if not isinstance(target, RankedTarget | ValueTarget) or not _counts_in_open(target):
             continue
-        where = f"output {target.of!r} has no fixed width, and {_inputs(padded)} padded"
-        notes.append(f"{where}: if it is as wide, places of padding count in column {target.field.name!r} as others do")
+        model = f"{target.of.partition('.')[0]}." if several else ""
+        if own := [name for name in padded if name.startswith(model)]:
+            where = f"output {target.of!r} has no fixed width, and {_inputs(own)} padded"
+            counts = f"places of padding count in column {target.field.name!r} as others do"
+            notes.append(f"{where}: if it is as wide, {counts}")
     return notes
 
 
-def _ranked_sizes(target: RankedTarget | ValueTarget) -> Sequence[int | None]:
-    """Of the dimensions that its places count in; none where it takes no place."""
+def _counts_in_open(target: RankedTarget | ValueTarget) -> bool:
+    """Whether a place is looked for in a dimension of open size; the first one of a row is hardly padding."""
     how = next(iter(target.shaped.values())).how
-    return target.row[len(target.row) - (1 if how.largest else len(how.at)) :] if how.largest or how.at else ()
+    if how.largest:
+        return target.row[-1] is None
+    sizes = target.row[len(target.row) - len(how.at) :]
+    return any(size is None and place for place, size in zip(how.at, sizes, strict=True))
 
 
 def _inputs(names: Sequence[str]) -> str:

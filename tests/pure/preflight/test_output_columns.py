@@ -241,6 +241,7 @@ def test_of_every_type_what_comes_out_is_the_same_or_said(kind: pa.DataType, at:
         ([None, None, 3], {"at": [1, 2]}, True),
         ([None, None, 3], {"argmax": True}, False),  # the places of each item
         ([None, None, 3], {"at": 1}, False),
+        ([None, None, 3], {"at": [0, 2]}, False),  # the first place of each row
         ([None, None], {"round": 2}, False),
         ([None, 3], {"argmax": True}, False),
     ],
@@ -262,8 +263,8 @@ def test_places_in_a_dimension_that_may_be_padding_are_told(
         return written(job, bound("list"), bound, schema, lambda: (schema, {}))
 
     story = (
-        "output 'per' has no fixed width, and input 'ids' is padded: if it is as wide, places of padding count in column"
-        " 'c' as others do"
+        "output 'per' has no fixed width, and input 'ids' is padded: if it is as wide, places of padding count in"
+        " column 'c' as others do"
     )
     assert notes({"pad": "max"}) == ((story,) if told else ())
     assert notes({}) == ()

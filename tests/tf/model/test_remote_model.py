@@ -15,6 +15,7 @@ from connectors.models.cache import CacheSettings, ModelCache
 from jobs.errors import ModelError
 from jobs.job import Job
 from runner.driver import launch as launching
+from runner.model import planned
 from runner.model.planned import ModelWatch
 from runner.preflight.preflight import preflight
 
@@ -85,7 +86,7 @@ def test_a_newer_version_does_not_move_a_job_and_another_one_is_refused_on_its_o
 def test_a_model_that_changes_while_the_job_runs_stops_it(
     make_job: Callable[..., Job], model_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launching, "ModelWatch", functools.partial(ModelWatch, every_s=0.02))
+    monkeypatch.setattr(planned, "ModelWatch", functools.partial(ModelWatch, every_s=0.02))
 
     def change(at: Any) -> None:
         if at.workers_ready:

@@ -160,7 +160,7 @@ def test_a_model_that_batches_by_itself_is_called_with_one_size_too(job: MakeJob
 def test_an_attempt_after_one_that_ran_out_of_memory_has_half_the_rows_in_each_call(job: MakeJob) -> None:
     found = preflight(job(pairs(), "log"))
     sizes = list[int]()
-    worker = Worker(found.spec(found.job.output), "w1", EngineOptions(threads=1, model=found.options))
+    worker = Worker(found.spec(found.job.output), "w1", EngineOptions(threads=1, model=found.members[0].options))
     worker.observe = lambda rows, most, padding, seconds: sizes.append(rows + padding)
     try:
         answer = worker.attempt(replace(attempt(found.plan, found.plan.shards[0], 1, 1, "ab" * 6), halvings=2))

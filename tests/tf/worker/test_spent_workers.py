@@ -48,7 +48,7 @@ def run_with(
         load = engine.load
         # As a model that a call changes: it is neither tried nor measured, and hooks see the calls of the job alone.
         monkeypatch.setattr(
-            "runner.preflight.preflight.effects", lambda program, signature: Effects(writes=("AssignAdd",))
+            "runner.preflight.model.member.effects", lambda program, signature: Effects(writes=("AssignAdd",))
         )
         monkeypatch.setattr(engine, "load", lambda *args: Wrapped(load(*args), hooks()))
         job = {

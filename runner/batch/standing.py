@@ -71,11 +71,12 @@ class Standing:
             f"cannot run {self._where}: it refuses every row that was tried, {counted(rows, 'row')} from all over the"
             f" input, each alone and with the same words, so that it is the model and not the rows: {error.message};"
             " call it by hand with a row that is known to be good: if it refuses that, export it again; if it takes it,"
-            " all of these are bad rows, and an input that holds a good one too is scored",
+            " all of these are bad rows, and an input that begins with a good one is scored",
             code="MODEL_FAULT",
             status=str(error.facts.get("code", "")),
             rows=rows,
-            **self._facts,
+            **self._facts
+            | {fact: error.facts[fact] for fact in ("model",) if fact in error.facts},  # of several the one
         )
 
 

@@ -158,7 +158,7 @@ def survive_first_calls(
     except ChildEnded as ended:
         if ended.how == "process_abort":
             raise PoisonError(
-                f"cannot run signature {spec.signature.name!r} of model '{spec.model.url}' here: a process that loaded"
+                f"cannot run signature {spec.signature.name!r} of model '{spec.url}' here: a process that loaded"
                 f" it and called it with a few rows {_story(ended)}; suspected: {' together with '.join(risks)}; try"
                 " without"
             ) from None

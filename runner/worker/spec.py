@@ -63,6 +63,11 @@ class WorkerSpec:
         return self.most_rows is not None or any(member.call.batch_rows is not None for member in self.members)
 
     @property
+    def url(self) -> str:
+        """Of the model; of several all of theirs, for messages."""
+        return ", ".join(dict.fromkeys(member.model.url for member in self.members)) or self.model.url
+
+    @property
     def digest(self) -> str:
         """Of the model; of several 'NAME=DIGEST' each, with commas between."""
         digests = [f"{member.call.name}={member.model.digest}" for member in self.members]

@@ -118,9 +118,7 @@ class Worker:
         fixed = {"cpus": options.threads, "calls": calls}
         tuned = tried and spec.most_rows is None  # a model that batches by itself makes calls of a few rows wait
         self._gauge = Gauge(self._engine, spec.binding, spec.batch_rows, spec.most_batch_rows, tuned, fixed)
-        self._subject = Subject(
-            self._engine, spec.binding, spec.signature, self._sample, spec.batch_rows, spec.model.url
-        )
+        self._subject = Subject(self._engine, spec.binding, spec.signature, self._sample, spec.batch_rows, spec.url)
         self._standing = self._doubted()
         self._bench = self._shared(reading, readers, calls)
         if spec.limits.reproducible and not isolated:
@@ -254,7 +252,7 @@ class Worker:
             subject.where,
             elsewhere if spec.repeatable else tuple,  # a call that goes well would change the model
             trusted=spec.rejected or self._isolated,
-            model=spec.model.url,
+            model=spec.url,
             signature=spec.signature.name,
         )
 
@@ -306,7 +304,7 @@ class Worker:
         """What looks whether answers stay with their rows, where a call more changes nothing."""
         spec = self._spec
         alone = self._isolated or not spec.repeatable or spec.draws or max(spec.batch_rows, spec.most_batch_rows) == 1
-        subject = f"signature {spec.signature.name!r} of model '{spec.model.url}'"
+        subject = f"signature {spec.signature.name!r} of model '{spec.url}'"
         return None if alone else SpotCheck(self._call, spec.binding, subject)
 
     def _numerics(self) -> Numerics:

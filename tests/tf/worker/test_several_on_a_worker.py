@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.errors import DataError, OutputError
+from jobs.errors import DataError, OutputError, PoisonError
 from jobs.job import Job
 from runner.cli.view.plan import plan_document
 from runner.driver.launch import RunOptions, launch
@@ -59,16 +59,16 @@ def models(tensorflow: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def score(models: Path, tmp_path: Path) -> Callable[..., Any]:
-    """score(odd=None, nan=(), **sections): the table that a job of two models writes.
+    """score(odd=None, nan=(), first=0, **sections): the table that a job of two models writes.
 
-    odd: a row whose id is 5,000. nan: rows whose x holds one.
+    odd: a row whose id is 5,000. nan: rows whose x holds one. first: the id of the first row.
     """
 
-    def make(odd: int | None = None, nan: Sequence[int] = (), **sections: Any) -> pa.Table:
+    def make(odd: int | None = None, nan: Sequence[int] = (), first: int = 0, **sections: Any) -> pa.Table:
         x = np.arange(2 * ROWS, dtype=np.float32)
         x[[2 * row for row in nan]] = np.nan
         lists = pa.FixedSizeListArray.from_arrays(x, 2)
-        ids = [5000 if row == odd else row for row in range(ROWS)]
+        ids = [5000 if row == odd else first + row for row in range(ROWS)]
         (tmp_path / "in").mkdir(exist_ok=True)
         pq.write_table(pa.table({"x": lists, "id": ids}), tmp_path / "in" / "a.parquet", row_group_size=40)
         launch(_job(models, tmp_path, **sections), RunOptions(in_process=True))
@@ -114,6 +114,16 @@ def test_a_row_that_one_model_refuses_is_rejected_for_all_and_says_which(
     (rejected,) = pq.read_table(file).to_pylist()
     assert "model 'other': cannot call signature 'serving_default'" in json.dumps(rejected, default=str)
     assert "too big" in json.dumps(rejected, default=str)
+
+
+def test_of_several_models_the_one_that_refuses_every_row_is_accused(
+    score: Callable[..., Any], models: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(PoisonError, match="it refuses every row that was tried, .*: model 'other'") as ended:
+        score(first=2000, limits={"on_bad_row": "reject", "max_rejected_rows": "100%"})
+    assert f"of model '{models / 'plain'}, {models / 'four'}'" in ended.value.message  # all that were called
+    assert (ended.value.facts["code"], ended.value.facts["model"]) == ("MODEL_FAULT", "other")
+    assert list((tmp_path / "out").rglob("*reject*")) == []
 
 
 def test_where_no_row_may_be_bad_the_error_names_file_row_and_model(score: Callable[..., Any]) -> None:

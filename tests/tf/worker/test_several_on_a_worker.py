@@ -119,7 +119,7 @@ def test_a_row_that_one_model_refuses_is_rejected_for_all_and_says_which(
 def test_of_several_models_the_one_that_refuses_every_row_is_accused(
     score: Callable[..., Any], models: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(PoisonError, match="it refuses every row that was tried, .*: model 'other'") as ended:
+    with pytest.raises(PoisonError, match=r"it refuses every row that was tried, .*: model 'other'") as ended:
         score(first=2000, limits={"on_bad_row": "reject", "max_rejected_rows": "100%"})
     assert f"of model '{models / 'plain'}, {models / 'four'}'" in ended.value.message  # all that were called
     assert (ended.value.facts["code"], ended.value.facts["model"]) == ("MODEL_FAULT", "other")

@@ -25,7 +25,7 @@ from runner.batch.rejects import Rejects, located
 from runner.batch.standing import PROBED, Standing, with_rows
 from runner.binding.binding import NAN_ANSWER, Marks
 from runner.binding.blame import RowError
-from runner.tensor import Feeds, Outputs
+from runner.tensor import Array, Feeds, Outputs
 
 Rows = npt.NDArray[np.int64]
 Compare = Callable[[Where, Rows, pa.RecordBatch, Feeds, Outputs], None]
@@ -38,8 +38,8 @@ FATAL = frozenset({"process_abort", "timeout", "oom"})
 @dataclass(frozen=True)
 class Steps:
     """What is done with a batch. check: raises RowError for rows that are not to be fed; marks: what is odd about rows;
-    call: around `run` with so many rows; compare: see `runner.batch.comparison`; nan: what to say of rows whose answers
-    hold a NaN, each."""
+    call: around `run` with so many rows; compare: see `runner.batch.comparison`; nan: of answers, and what was fetched
+    of them, what to say of each row of which they hold a NaN."""
 
     feed: Callable[[pa.RecordBatch], Feeds]
     run: Callable[[Feeds], Outputs]
@@ -48,7 +48,7 @@ class Steps:
     check: Callable[[pa.RecordBatch], None] = lambda batch: None
     call: Callable[[int], AbstractContextManager[None]] = lambda rows: nullcontext()
     compare: Compare | None = None
-    nan: Callable[[pa.RecordBatch], Sequence[str]] = lambda rows: ["the model answered NaN"] * rows.num_rows
+    nan: Callable[[Outputs, pa.RecordBatch], Sequence[str]] = lambda _, rows: ["the model answered NaN"] * rows.num_rows
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,8 @@ class _Piece:
         return np.searchsorted(self.rows, error.at[mine]), stories
 
 
-_Called = tuple[_Piece, pa.RecordBatch, Marks | None]  # a call that went well: its answers, a row for each that was fed
+# A call that went well: its answers, a row for each that was fed; what is odd about them, and what to say of a NaN.
+_Called = tuple[_Piece, pa.RecordBatch, Marks | None, Array | None]
 
 
 class Bisection:
@@ -165,7 +166,7 @@ class Bisection:
         """One call with all rows that are not bad, whatever it took to find them."""
         calls = list(self._calls(piece))
         if len(calls) > 1:
-            rows = np.concatenate([found.rows for found, _, _ in calls])
+            rows = np.concatenate([found.rows for found, *_ in calls])
             calls = list(self._calls(piece.only(rows)))
         if len(calls) > 1:
             raise ModelCallError(
@@ -233,7 +234,10 @@ class Bisection:
             fed = piece.rows if len(piece.batch) == len(piece.rows) else np.arange(len(piece.batch))
             self._steps.compare(piece.where, fed, piece.batch, feeds, outputs)
         fetched = self._steps.fetch(piece.batch, outputs)
-        return piece, fetched, self._steps.marks(piece.batch, feeds, outputs, fetched)
+        marks, stories = self._steps.marks(piece.batch, feeds, outputs, fetched), None
+        if self._nan_rejected and marks is not None and (marks & NAN_ANSWER).any():
+            stories = np.array(self._steps.nan(outputs, fetched), object)  # stories: (rows fed,)
+        return piece, fetched, marks, stories
 
     def _weigh(self, standing: Standing, piece: _Piece, error: ModelCallError) -> None:
         """Rows from all over a piece that was refused, each alone. raises: PoisonError where the model is at fault."""
@@ -258,18 +262,20 @@ class Bisection:
         advice = "`limits.batch_rows` (which makes another plan), or give each worker more memory"
         return MemoryLimitError(f"{story} {advice}", **error.facts | {"rows": self._fixed_rows})
 
-    def _without_nan(self, piece: _Piece, fetched: pa.RecordBatch, marks: Marks | None) -> Scored:
+    def _without_nan(
+        self, piece: _Piece, fetched: pa.RecordBatch, marks: Marks | None, stories: Array | None
+    ) -> Scored:
         fetched = piece.own(fetched)
         if marks is None:
             return fetched, piece.rows
         marks = piece.own(marks)
         nan = (marks & NAN_ANSWER).astype(np.bool_)
         at = np.flatnonzero(nan)  # at: (rows with a NaN,)
-        if not self._nan_rejected or not len(at):
+        if stories is None or not len(at):
             self._rejects.note_marks(marks)
             return fetched, piece.rows
         self._rejects.note_marks(marks[~nan])
-        self._set_aside(piece, at, self._steps.nan(fetched.filter(pa.array(nan))), code="MODEL_NAN")
+        self._set_aside(piece, at, piece.own(stories)[at].tolist(), code="MODEL_NAN")
         return fetched.filter(pa.array(~nan)), piece.rows[~nan]
 
     def _set_aside(self, piece: _Piece, at: Rows, stories: Sequence[str], **facts: Any) -> None:

@@ -180,10 +180,13 @@ class Binding:
         whole = name in self.narrowed and leaf is not None and pa.types.is_integer(leaf)
         return self.narrowed[name] if whole else self.output_schema.field(name).type
 
-    def nan_rows(self, outputs: Outputs, fetched: pa.RecordBatch) -> npt.NDArray[np.bool_] | None:
-        """(rows,) where one of the outputs holds a NaN; None: nowhere. fetched: what `fetch` made of `outputs`."""
+    def nan_rows(self, outputs: Outputs, fetched: pa.RecordBatch, start: str = "") -> npt.NDArray[np.bool_] | None:
+        """(rows,) where one of the outputs holds a NaN; None: nowhere. fetched: what `fetch` made of `outputs`.
+
+        start: of the names of those that are looked at.
+        """
         masks: list[Array | None] = []
-        for target in self.outputs:
+        for target in (target for target in self.outputs if output_of(target).startswith(start)):
             if isinstance(target, OutputTarget):
                 masks.append(target.nan_rows(outputs[target.name], fetched.num_rows))
             elif isinstance(target, ShapedTarget):

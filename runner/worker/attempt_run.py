@@ -27,8 +27,6 @@ from runner.batch.headroom import Headroom
 from runner.batch.rejects import Rejects
 from runner.batch.standing import Standing
 from runner.binding.binding import Binding
-from runner.binding.ragged import nan_lists
-from runner.binding.shaping.target import output_of
 from runner.measure.stage import StageClock
 from runner.tensor import Array, Feeds, Outputs
 from runner.worker.gauge import Gauge
@@ -224,13 +222,12 @@ def _halved(binding: Binding, times: int) -> Binding:
     return replace(binding, batch_rows=max(1, binding.batch_rows >> times))
 
 
-def _nan_stories(binding: Binding, members: Sequence[str], rows: pa.RecordBatch) -> list[str]:
-    """What to say of rows whose answers hold a NaN, each. members: the models, where there are several."""
+def _nan_stories(binding: Binding, members: Sequence[str], outputs: Outputs, rows: pa.RecordBatch) -> list[str]:
+    """What to say of each row if its answers hold a NaN. members: the models, where there are several."""
     found: list[list[str]] = [[] for _ in range(rows.num_rows)]
     for member in members:
-        of = [target.field.name for target in binding.outputs if output_of(target).startswith(f"{member}.")]
-        masks = [mask for name in of if (mask := nan_lists(rows.column(name))) is not None]
-        for row in np.flatnonzero(np.logical_or.reduce(masks)) if masks else ():
+        mask = binding.nan_rows(outputs, rows, f"{member}.")
+        for row in np.flatnonzero(mask) if mask is not None else ():
             found[row].append(repr(member))
     return [
         f"model{'s' * (len(names) > 1)} {', '.join(names)} answered NaN" if names else "the model answered NaN"

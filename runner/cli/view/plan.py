@@ -92,8 +92,9 @@ def render_plan(ready: Preflight) -> Group:
     own = f"; {ready.scanned.batching.sentence()}" if ready.scanned.batching else ""
     rows = f"{'always' if ready.job.limits.reproducible else 'up to'} {counted(facts['batch_rows'], 'row')} a batch"
     head.add_row("work", f"{counted(facts['shards'], 'shard')}, {rows}{own}")
-    if compiled := sentence(ready.scanned.modules, ready.binding.batch_rows):
-        head.add_row("program", compiled)
+    for member in ready.members:
+        if compiled := sentence(member.scanned.modules, member.batch_rows if member.name else ready.binding.batch_rows):
+            head.add_row("program", f"{member.name}: {compiled}" if member.name else compiled)
     head.add_row("output", f"{facts['output']} ({ready.job.output.format}, {ready.job.output.compression})")
     if ready.left_out:
         head.add_row("not written", Text(", ".join(ready.left_out)))

@@ -8,7 +8,7 @@ other places of the input are, too.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from jobs.errors import DataError, ModelCallError, PoisonError, RunnerError
 from jobs.words import counted
@@ -23,6 +23,7 @@ class Standing:
     """Of a model in one worker; several threads may tell and ask.
 
     where:     signature and model, for messages; `facts`: the same for scripts.
+    members:   of several models: name -> its signature, and where that is; a refusal names one of them.
     elsewhere: calls rows of other places alone; what each was refused with, or None where one was taken.
     trusted:   its rows were refused before, so that it is not to blame if it refuses all of them.
     """
@@ -33,9 +34,11 @@ class Standing:
         elsewhere: Elsewhere,
         *,
         trusted: bool = False,
+        members: Mapping[str, tuple[str, str]] | None = None,
         **facts: str,
     ) -> None:
         self._where, self._elsewhere, self._facts = where, elsewhere, facts
+        self._members = members or {}
         self._settled = trusted
 
     @property
@@ -67,16 +70,19 @@ class Standing:
             raise self._fault(refused[0], len(refused) + len(others))
 
     def _fault(self, error: RunnerError, rows: int) -> PoisonError:
+        where, facts, name = self._where, self._facts, str(error.facts.get("model", ""))
+        if name in self._members:
+            signature, where = self._members[name]
+            facts = facts | {"model": name, "signature": signature}
         return PoisonError(
-            f"cannot run {self._where}: it refuses every row that was tried, {counted(rows, 'row')} from all over the"
+            f"cannot run {where}: it refuses every row that was tried, {counted(rows, 'row')} from all over the"
             f" input, each alone and with the same words, so that it is the model and not the rows: {error.message};"
             " call it by hand with a row that is known to be good: if it refuses that, export it again; if it takes it,"
             " all of these are bad rows, and an input that begins with a good one is scored",
             code="MODEL_FAULT",
             status=str(error.facts.get("code", "")),
             rows=rows,
-            **self._facts
-            | {fact: error.facts[fact] for fact in ("model",) if fact in error.facts},  # of several the one
+            **facts,
         )
 
 

@@ -61,6 +61,7 @@ class EngineMember:
     path:       the local folder; "" until a worker has it.
     signature:  its own, without that name. options: its own.
     batch_rows: of each of its calls, where it takes no other number, or is compiled for one; None: any.
+    padded:     that number is the job's choice, and not the model's.
     follows:    its inputs that have a row for each row, as they are fed.
     deciders:   see `runner.engine.counted`. compiles: whether each shape of what is fed costs a compilation.
     """
@@ -73,9 +74,14 @@ class EngineMember:
     signature: Signature
     options: ModelOptions
     batch_rows: int | None = None
+    padded: bool = False
     follows: tuple[str, ...] = ()
     deciders: tuple[str, ...] = ()
     compiles: bool = False
+
+    @property
+    def where(self) -> str:
+        return f"signature {self.signature.name!r} of model '{self.url}' ({self.name})"
 
 
 @dataclass(frozen=True)

@@ -13,23 +13,30 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
-from jobs.errors import RunnerError
+from jobs.errors import MemoryLimitError, RunnerError
 from runner.engine import Engine, EngineMember, EngineOptions, load
 from runner.engine.counted import CountedEngine
 from runner.model.signature import Signature, merged, prefixed
 from runner.tensor import Feeds, Outputs, Tensor, cut, joined, padded
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Group:
-    """Models that one engine holds, and that one call of it runs: signatures of one SavedModel, or one model alone."""
+    """Models that one engine holds, and that one call of it runs: signatures of one SavedModel, or one model alone.
+
+    batch_rows: of each call from now on.
+    """
 
     members: tuple[EngineMember, ...]
     engine: Engine
+    batch_rows: int | None
 
-    @property
-    def batch_rows(self) -> int | None:
-        return self.members[0].batch_rows
+    def halve(self, rows: int | None) -> bool:
+        """Calls of half of `rows`, which need less memory, where their number is not the model's; whether there are."""
+        if not self.members[0].padded or rows is None or rows < 2:
+            return False
+        self.batch_rows = min(self.batch_rows or rows, rows // 2)
+        return True
 
     def name(self, member: EngineMember, tensor: str) -> str:
         """What the engine calls a tensor of one of them."""
@@ -55,7 +62,8 @@ class SeveralEngine:
         try:
             for members in together(options.members):
                 with _blamed(members):
-                    self._groups.append(_Group(members, _loaded(members, options, python)))
+                    engine = _loaded(members, options, python)
+                    self._groups.append(_Group(members, engine, members[0].batch_rows))
         except BaseException:
             self.close()
             raise
@@ -77,7 +85,7 @@ class SeveralEngine:
         for group in self._groups:
             fed, wanted = _own(group, feeds, fetches)
             if wanted:
-                piece = next(iter(_pieces(group, fed)))[0]
+                piece = next(iter(_pieces(group, fed, group.batch_rows)))[0]
                 for kind, ops in group.engine.placed(piece, list(wanted)).items():
                     placed.setdefault(kind, Counter()).update(ops)
         return placed
@@ -89,10 +97,18 @@ class SeveralEngine:
     def figures(self) -> dict[str, float]:
         """See `CountedEngine.figures`; of all that are compiled together."""
         counts = Counter[str]()
-        for group in self._groups:
-            if isinstance(group.engine, CountedEngine):
-                counts.update(group.engine.figures())
+        for engine in self._counted:
+            counts.update(engine.figures())
         return dict(counts)
+
+    @property
+    def seconds_here(self) -> float:
+        """See `CountedEngine.seconds_here`."""
+        return sum(engine.seconds_here for engine in self._counted)
+
+    @property
+    def _counted(self) -> list[CountedEngine]:
+        return [group.engine for group in self._groups if isinstance(group.engine, CountedEngine)]
 
     def _called(self, group: _Group, feeds: Feeds, wanted: Mapping[str, str]) -> Outputs:
         try:
@@ -110,12 +126,17 @@ class SeveralEngine:
 def together(members: Sequence[EngineMember]) -> list[tuple[EngineMember, ...]]:
     """Those that one session can hold and call at once: signatures of one model that differ in nothing else.
 
-    XLA compiles the call of one signature, and Python's loader knows one at a time: such stand alone.
+    XLA compiles the call of one signature, and Python's loader knows one at a time: such stand alone. So does one
+    signature for the second time, whose inputs are the same tensors and fed with something else.
     """
     groups: dict[Any, list[EngineMember]] = {}
+    times = Counter[Any]()
     for member in members:
         alone = member.engine != "session" or member.options.xla
+        key: tuple[Any, ...]
         key = (member.path, member.tags, member.options, member.batch_rows, member.name if alone else "")
+        times[key, member.signature.name] += 1
+        key += (times[key, member.signature.name],)
         groups.setdefault(key, []).append(member)
     return [tuple(group) for group in groups.values()]
 
@@ -155,18 +176,24 @@ def _own(group: _Group, feeds: Feeds, fetches: Sequence[str]) -> tuple[Feeds, di
 
 def _in_pieces(group: _Group, feeds: Feeds, fetches: Sequence[str]) -> Outputs:
     """One call, or as many as a fixed number of rows takes."""
-    if group.batch_rows is None:
+    size = group.batch_rows
+    if size is None:
         return group.engine.run(feeds, fetches)
     answers: list[Outputs] = []
-    for piece, rows in _pieces(group, feeds):
-        answers.append(_without_filling(group.engine.run(piece, fetches), rows, group.batch_rows))
+    try:
+        for piece, rows in _pieces(group, feeds, size):
+            answers.append(_without_filling(group.engine.run(piece, fetches), rows, size))
+    except MemoryLimitError:
+        if not group.halve(size):
+            raise
+        return _in_pieces(group, feeds, fetches)
     return {name: joined([answer[name] for answer in answers]) for name in fetches}
 
 
-def _pieces(group: _Group, feeds: Feeds) -> Iterator[tuple[Feeds, int]]:
-    """The feeds of each call, and how many rows of it were fed."""
+def _pieces(group: _Group, feeds: Feeds, size: int | None) -> Iterator[tuple[Feeds, int]]:
+    """The feeds of each call of `size` rows, and how many rows of it were fed."""
     follows = [group.name(member, name) for member in group.members for name in member.follows]
-    size, rows = group.batch_rows, feeds[follows[0]].shape[0]
+    rows = feeds[follows[0]].shape[0]
     if size is None or size == rows:
         yield feeds, rows
         return

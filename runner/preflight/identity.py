@@ -22,7 +22,7 @@ def model_identity(member: Member) -> ModelIdentity:
         xla=member.options.xla,
         mixed_precision=member.options.mixed_precision,
         op_libraries=[sha256 for _, sha256 in member.options.op_libraries],
-        trusted=member.scanned.trusted,
+        trusted=sorted({*member.scanned.trusted, *member.scanned.vouched}),
         batch=member.section.batch,
         op_packages=[
             {"name": package.name, "version": package.version, "libraries": dict(package.libraries)}

@@ -115,12 +115,10 @@ class Preflight:
     @property
     def warnings(self) -> list[str]:
         """Sentences for people: where the model's answers cannot be repeated or trusted, and what is left out."""
-        compiled = self.scanned.compiled.sentences() if self.scanned.compiled else []
         left_out = [f"a bad file is left out: {story}" for story in self.skipped]
         return [
             *([self.begun] if self.begun else []),
             *(story for member in self.members for story in member.warnings),
-            *compiled,
             *left_out,
             *self.inputs.warnings,
             *small_row_groups(self.plan),
@@ -403,7 +401,7 @@ def _batched(
     if free:  # batches of whole calls, of the model whose calls are the largest
         size = max((member.batch_rows or 1 for member in members), default=1)
         rows, most = max(size, rows // size * size), max(size, most // size * size)
-    return tuple(member.sized(rows) for member in members), binding, rows, most
+    return tuple(member.sized(rows, free) for member in members), binding, rows, most
 
 
 def _planned_rows(examined: Examined, job: Job, binding: Binding, files: Sequence[InputFile]) -> int:

@@ -248,9 +248,11 @@ class Worker:
             own = [] if subject.sample.rows is None else [subject.sample.rows]
             return refused_alone(subject, [*own, *self._rows_elsewhere()])
 
+        calls = [member.call for member in spec.members]
         return Standing(
             subject.where,
             elsewhere if spec.repeatable else tuple,  # a call that goes well would change the model
+            members={call.name: (call.signature.name, call.where) for call in calls},
             trusted=spec.rejected or self._isolated,
             model=spec.url,
             signature=spec.signature.name,
@@ -291,7 +293,7 @@ class Worker:
         )
 
     def _compiled_s(self) -> float:
-        return self._engine.seconds_here if isinstance(self._engine, CountedEngine) else 0.0
+        return self._engine.seconds_here if isinstance(self._engine, CountedEngine | SeveralEngine) else 0.0
 
     def _compare(self, *call: Any) -> None:
         """See `runner.batch.bisection.Steps`."""

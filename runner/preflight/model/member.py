@@ -7,6 +7,7 @@ nothing has another name than in the model itself.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -42,6 +43,7 @@ from runner.scan.compiled import Compiled, compiled
 from runner.scan.effects import Effects, effects
 from runner.scan.flow import Flow
 from runner.scan.lookups import lookups
+from runner.scan.module import OP as MODULE
 from runner.scan.module import Module, modules, require_platform, require_support
 from runner.scan.ops import registry
 from runner.scan.program import Program, read_programs
@@ -61,6 +63,7 @@ class Scanned:
     compiled:   what XLA changes; None where the job does not compile.
     idle:       sentences about trust and packages that let nothing through.
     modules:    programs behind the outputs that are compiled for each shape that they are called with.
+    vouched:    ops that need no trust, and that the plan lists with the trusted ones: older versions did.
     """
 
     trusted: tuple[str, ...]
@@ -71,6 +74,7 @@ class Scanned:
     compiled: Compiled | None = None
     idle: tuple[str, ...] = ()
     modules: tuple[Module, ...] = ()
+    vouched: tuple[str, ...] = ()
 
     @property
     def compiles(self) -> bool:
@@ -86,7 +90,7 @@ class Scanned:
 @dataclass(frozen=True)
 class Member:
     """name: "" where it is the only one. section: of the job. batch_rows: of each call, where it is one of several and
-    takes no other number, or is compiled for one."""
+    takes no other number, or is compiled for one. padded: that number is the job's choice, and not the model's."""
 
     name: str
     section: Model
@@ -96,6 +100,7 @@ class Member:
     options: ModelOptions
     scanned: Scanned
     batch_rows: int | None = None
+    padded: bool = False
 
     @property
     def where(self) -> str:
@@ -113,19 +118,31 @@ class Member:
 
     @property
     def warnings(self) -> list[str]:
-        """Sentences for people: where its answers cannot be repeated."""
-        said = self.scanned.effects.warnings(self.signature.name)
+        """Sentences for people: where its answers cannot be repeated, and what XLA makes of it."""
+        compiled = self.scanned.compiled.sentences() if self.scanned.compiled else []
+        said = [*self.scanned.effects.warnings(self.signature.name), *compiled]
         return [f"model {self.name!r}: {story}" for story in said] if self.name else said
 
-    def sized(self, rows: int) -> Member:
+    def sized(self, rows: int, padded: bool) -> Member:
         """The same, one of several, called with so many rows where it is compiled for one number."""
-        return replace(self, batch_rows=rows) if self.one_size and self.batch_rows is None else self
+        free = self.one_size and self.batch_rows is None
+        return replace(self, batch_rows=rows, padded=padded) if free else self
 
     def call(self, binding: Binding) -> EngineMember:
-        """How an engine of several calls it. binding: of all. raises: ModelError; see `_require_cuttable`."""
+        """How an engine of several calls it. binding: of all.
+
+        raises: BindingError where none of its inputs follows the rows; ModelError, see `_require_cuttable`.
+        """
         bound = {own: one for one in binding.inputs for own in self.names([one.name])}
         fed = {name: one.source for name, one in bound.items() if one.source is not None}
         self._require_cuttable([name for name, source in fed.items() if isinstance(source, PartsSource)])
+        follows = tuple(name for name, source in fed.items() if not isinstance(source, ConstantSource))
+        if not follows:
+            raise BindingError(
+                f"cannot call {self.where} ({self.name}): all of its inputs are constants or defaults; expected at"
+                " least one column to be fed",
+                code="MODEL_SIGNATURE",
+            )
         start = prefixed(self.name, "")
         shaped = [
             replace(one, of=one.of.removeprefix(start))
@@ -141,7 +158,8 @@ class Member:
             signature=replace(self.signature, shaped={one.name: one for one in shaped}),
             options=self.options,
             batch_rows=self.batch_rows,
-            follows=tuple(name for name, source in fed.items() if not isinstance(source, ConstantSource)),
+            padded=self.padded,
+            follows=follows,
             deciders=self.scanned.compiled.fed(self.signature) if self.scanned.compiled else (),
             compiles=self.scanned.compiles,
         )
@@ -203,12 +221,14 @@ def _chosen(name: str, section: Model, model: ModelSpec, programs: Sequence[Prog
     options, packages = model_options(section, program)
     trust = replace(Trust.of(section.trust), packaged=trusted_ops(section.op_packages))
     trusted = require_trust(programs, model.url, trust)
+    compiles = any(node.op == MODULE for each in programs for _, node in each.nodes())
     scanned = Scanned(
         trusted,
         effects(program, signature.name),
         swallowing(program, signature.name),
         batching(program, signature.name),
         idle=(*trust.idle(programs), *packages.notes),
+        vouched=(MODULE,) if trust.everything and compiles else (),
     )
     return Member(name, section, model, metagraph, signature, options, scanned), program
 
@@ -297,9 +317,12 @@ def together(job: Job, members: Sequence[Member], *, tried: bool) -> tuple[Job, 
     job = _addressed(job, {member.name: member.signature for member in members})
     sized = [replace(member, batch_rows=_fixed_rows(member, job.columns, tried)) for member in members]
     held: dict[Any, int] = {}
+    times = Counter[Any]()
     signatures = {}
     for member in sized:
-        place = held.setdefault(_session(member), len(held))
+        session = _session(member)
+        times[session, member.signature.name] += 1  # of one signature for the second time the engine has another one
+        place = held.setdefault((session, times[session, member.signature.name]), len(held))
         signatures[member.name] = _opened(member, job.columns, place)
     return job, sized, merged(signatures)
 

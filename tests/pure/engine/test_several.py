@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from jobs.errors import DeviceError, ModelCallError, ModelError, RunnerError
+from jobs.errors import DeviceError, MemoryLimitError, ModelCallError, ModelError, RunnerError
 from runner import engine as engines
 from runner.engine import EngineMember, EngineOptions, ModelOptions
 from runner.engine.several import SeveralEngine, together
@@ -18,18 +18,21 @@ from runner.tensor import Feeds, Outputs, Strings, Tensor
 
 
 class Doubling:
-    """An engine that answers twice what it is fed, and remembers the rows of each call. refuses: a value."""
+    """An engine that answers twice what it is fed, and remembers the rows of each call. refuses: a value, or more rows
+    than `most`."""
 
     devices = ("/device:CPU:0",)
 
-    def __init__(self, refuses: float | None = None, error: RunnerError | None = None, whole: bool = True) -> None:
+    def __init__(
+        self, refuses: float | None = None, error: RunnerError | None = None, whole: bool = True, most: int = 100
+    ) -> None:
         self.calls: list[tuple[dict[str, Any], list[str]]] = []
-        self.refuses, self.error, self.whole, self.closed = refuses, error, whole, False
+        self.refuses, self.error, self.whole, self.closed, self.most = refuses, error, whole, False, most
 
     def run(self, feeds: Feeds, fetches: Sequence[str]) -> Outputs:
         self.calls.append(({name: _plain(tensor) for name, tensor in feeds.items()}, list(fetches)))
         x: Any = next(tensor for name, tensor in feeds.items() if name.endswith("x"))
-        if self.refuses is not None and (x == self.refuses).any():
+        if self.refuses is not None and ((x == self.refuses).any() or len(x) > self.most):
             raise self.error or ModelCallError("cannot call: bad value", code="INVALID_ARGUMENT")
         answers: dict[str, Tensor] = dict.fromkeys(fetches, 2 * x if self.whole else x[:1])
         return answers | {name: feeds[name.replace("echo", "s")] for name in fetches if name.endswith("echo")}
@@ -107,6 +110,26 @@ def test_constants_are_neither_cut_nor_filled_up(loaded: Any) -> None:
 def test_an_output_that_does_not_follow_the_rows_stays_as_it_is_for_the_trial_to_see(loaded: Any) -> None:
     several = loaded({"/models/a": Doubling(whole=False)}, _member("a", 4))
     assert several.run({"a.x": _x(1, 2, 3)}, ["a.y"])["a.y"].shape == (1,)
+
+
+@pytest.mark.parametrize("padded", [True, False])
+def test_calls_of_a_padded_model_are_halved_where_memory_runs_out_and_stay_so(loaded: Any, padded: bool) -> None:
+    own = Doubling(99, MemoryLimitError("memory ran out"), most=4)
+    several = loaded({"/models/a": own}, _member("a", 8, padded=padded))
+    if not padded:  # it takes no other number
+        with pytest.raises(MemoryLimitError, match="model 'a': memory ran out"):
+            several.run({"a.x": _x(1, 2, 5)}, ["a.y"])
+        return
+    assert several.run({"a.x": _x(1, 2, 5)}, ["a.y"])["a.y"].tolist() == [2, 4, 10]
+    assert [len(call["x"]) for call, _ in own.calls] == [8, 4]
+    assert several.run({"a.x": _x(*range(5))}, ["a.y"])["a.y"].shape == (5,)
+    assert [len(call["x"]) for call, _ in own.calls] == [8, 4, 4, 4]
+
+
+def test_one_signature_for_the_second_time_is_loaded_by_itself_for_it_is_fed_with_something_else() -> None:
+    signature = _signature("same")
+    members = [_member(name, path="/m", signature=signature) for name in ("a", "b")]
+    assert [[member.name for member in group] for group in together(members)] == [["a"], ["b"]]
 
 
 @pytest.mark.parametrize("error", [ModelCallError("no", code="INVALID_ARGUMENT"), DeviceError("no", code="INTERNAL")])

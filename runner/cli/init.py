@@ -60,9 +60,10 @@ def job_text(made: Draft) -> str:
     """The job file, with comments."""
     others = f"  # others: {', '.join(made.others)}" if made.others else ""
     examples = f", format: {made.format}, examples: infer" if made.job.input.examples else ""
+    packages = f", op_packages: [{', '.join(made.packages)}]" if made.packages else ""
     files = f"{made.files:,} file{'s' * (made.files != 1)}"
     lines = [
-        f"model: {{url: {_scalar(made.model_url)}, signature: {_scalar(made.signature.name)}}}{others}",
+        f"model: {{url: {_scalar(made.model_url)}, signature: {_scalar(made.signature.name)}{packages}}}{others}",
         f"input: {{url: {_scalar(made.job.input.url[0])}{examples}}}  # {made.format}, {files}",
         "columns:",
         *_inputs(made),

@@ -32,6 +32,8 @@ from runner.model.signature import (
 )
 from runner.preflight.files import first_schema
 from runner.preflight.input import listed
+from runner.scan.packages import wanted
+from runner.scan.program import read_programs
 
 _NEAR = 0.6  # of two names, as `difflib` compares them: what is nearer is a guess that is written down
 _NOISE = re.compile(r"^(serving_default|input|inputs|feature|features)_|_(input|inputs|tensor|ids?)$")
@@ -59,6 +61,7 @@ class Draft:
     others:  signatures that were not chosen.
     outputs: output -> whether it can be written.
     format:  of the input.
+    packages: that have ops of the model.
     """
 
     job: Job
@@ -69,6 +72,7 @@ class Draft:
     schema: pa.Schema
     format: str
     files: int
+    packages: tuple[str, ...] = ()
 
     @property
     def model_url(self) -> str:
@@ -90,16 +94,17 @@ def draft(job: Job, cache: CacheSettings) -> Draft:
 
     raises: ModelError, InputError, as `examine` does.
     """
-    (wanted,) = job.called.values()
-    model = read_model(wanted.url, wanted.version, wanted.options, cache)
-    metagraph = choose_metagraph(model, wanted.tags)
-    signature = _chosen(metagraph, wanted.signature, model.url)
-    made = _drafted(job, metagraph, signature)
+    (section,) = job.called.values()
+    model = read_model(section.url, section.version, section.options, cache)
+    metagraph = choose_metagraph(model, section.tags)
+    signature = _chosen(metagraph, section.signature, model.url)
+    packages = wanted(node.op for program in read_programs(model) for _, node in program.nodes())
+    made = replace(_drafted(job, metagraph, signature), packages=tuple(packages))
     if made.format != EXAMPLES_FORMAT or made.complete:
         return made
     # One column of whole records is not what the model wants: perhaps what is in them is.
     inferred = job.model_copy(update={"input": job.input.model_copy(update={"examples": "infer"})})
-    return _drafted(inferred, metagraph, signature)
+    return replace(_drafted(inferred, metagraph, signature), packages=made.packages)
 
 
 def _drafted(job: Job, metagraph: MetaGraph, signature: Signature) -> Draft:

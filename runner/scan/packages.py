@@ -98,11 +98,16 @@ def installed_version(name: str) -> str:
 
 def advice(ops: Iterable[str]) -> list[str]:
     """For each package that has any of these ops a sentence of what to type."""
-    wanted: dict[str, list[str]] = {}
+    return [_advice(name, held) for name, held in wanted(ops).items()]
+
+
+def wanted(ops: Iterable[str]) -> dict[str, list[str]]:
+    """The packages that have any of these ops, with those that they have."""
+    found: dict[str, list[str]] = {}
     for op in sorted(set(ops)):
         for name in holders(op)[:1]:
-            wanted.setdefault(name, []).append(op)
-    return [_advice(name, held) for name, held in wanted.items()]
+            found.setdefault(name, []).append(op)
+    return found
 
 
 def install(name: str) -> str:

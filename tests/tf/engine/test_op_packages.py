@@ -17,13 +17,17 @@ import pyarrow.parquet as pq
 import pytest
 from packaged_models import AGES, COLOURS, TEXTS
 
+from connectors.models.cache import CacheSettings
 from jobs.errors import ModelError
 from jobs.job import Job
+from jobs.load import load_job
 from runner import engine
+from runner.cli.init import job_text
 from runner.engine import EngineOptions, ModelOptions
 from runner.engine.ops.package import choose
 from runner.model.saved_model import read_model
 from runner.model.signature import choose_metagraph, choose_signature
+from runner.preflight.draft import draft
 from runner.preflight.preflight import preflight
 from runner.scan import packages
 from runner.scan.program import read_programs
@@ -160,6 +164,13 @@ def test_an_unknown_op_says_which_package_to_name_and_naming_it_mends_that(model
     assert [Path(path).name for path in package["libraries"]] == ["_ngrams_op.so", "_whitespace_tokenizer_v2.so"]
     assert "trusted" not in found.plan.identity["model"]
     assert found.scanned.repeatable
+
+
+def test_a_job_file_to_begin_with_names_the_packages_that_the_model_needs(models: Path, tmp_path: Path) -> None:
+    needed("text")
+    text = job_text(draft(job(models, tmp_path, "text"), CacheSettings()))
+    assert "signature: serving_default, op_packages: [tensorflow_text]}\n" in text
+    preflight(load_job(text, "job.yaml"))
 
 
 def test_a_forest_reads_its_assets_and_no_more_trust_is_needed(models: Path, tmp_path: Path) -> None:

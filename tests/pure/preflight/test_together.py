@@ -102,8 +102,13 @@ def test_two_numbers_of_rows_in_one_model_are_refused_by_its_name() -> None:
 
 def test_tensors_of_two_models_are_never_one_and_those_of_one_session_may_be() -> None:
     job = _job(model={"url": "/a", "signatures": ["a", "b"]}, models=None)
-    _, _, signature = together(job, [_member(job, "a"), _member(job, "b")], tried=True)
+    one, other = _member(job, "a"), _member(job, "b")
+    other = replace(other, signature=replace(other.signature, name="other"))
+    _, _, signature = together(job, [one, other], tried=True)
     assert signature.inputs["a.x"].tensor == signature.inputs["b.x"].tensor
+    job = _job(models={"a": {"url": "/a"}, "b": {"url": "/a"}})  # one signature twice has two sessions
+    _, _, signature = together(job, [_member(job, "a"), _member(job, "b")], tried=True)
+    assert signature.inputs["a.x"].tensor != signature.inputs["b.x"].tensor
     job = _job()
     _, _, signature = together(job, [_member(job, "a"), _member(job, "b")], tried=True)
     assert signature.inputs["a.x"].tensor != signature.inputs["b.x"].tensor

@@ -185,3 +185,14 @@ def test_a_model_that_cannot_be_loaded_is_named_and_the_others_are_freed(monkeyp
     with pytest.raises(ModelError, match="model 'b': cannot load model '/models/b'"):
         SeveralEngine("", (), _signature(), EngineOptions(threads=1, members=members))
     assert first.closed
+
+
+def test_calls_that_compile_are_counted_over_all_models_and_their_seconds_are_known_of_the_thread(loaded: Any) -> None:
+    own = {"/models/a": Doubling(), "/models/b": Doubling(), "/models/c": Doubling()}
+    several = loaded(own, _member("a", compiles=True), _member("b", compiles=True), _member("c"))
+    assert several.seconds_here == 0
+    for _ in range(2):
+        several.run({"a.x": _x(1), "b.x": _x(3), "c.x": _x(3)}, ["a.y", "b.y", "c.y"])
+    assert several.figures()["compilations"] == 2
+    assert several.seconds_here == pytest.approx(several.figures()["compile_s"], abs=1e-3)
+    assert several.seconds_here > 0

@@ -40,13 +40,18 @@ def _with(section: str, **keys: Any) -> dict[str, Any]:
 
 
 def _misspelt(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The document with one of its keys misspelt, for each key of the job and of its sections."""
+    """The document with one of its keys misspelt, for each key of the job and of its sections; models have any names."""
     for section, keys in document.items():
         yield section, {f"{name}x" if name == section else name: value for name, value in document.items()}
-        for key in keys if isinstance(keys, dict) and section != "vars" else ():
+        for key in keys if isinstance(keys, dict) and section not in ("vars", "models") else ():
             wrong = copy.deepcopy(document)
             wrong[section][f"{key}x"] = wrong[section].pop(key)
             yield f"{section}.{key}", wrong
+    for name, model in document.get("models", {}).items():
+        for key in model:
+            wrong = copy.deepcopy(document)
+            wrong["models"][name][f"{key}x"] = wrong["models"][name].pop(key)
+            yield f"models.{name}.{key}", wrong
 
 
 def test_the_schema_is_a_valid_one() -> None:

@@ -49,6 +49,8 @@ def refusals(fragment: dict[str, Any]) -> list[str]:
     whys = []
     for placed in PLACES:
         document: dict[str, Any] = {"model": {"url": "m"}, "input": {"url": "i"}, "output": {"url": "o"}}
+        if "models" in placed(fragment):  # instead of one
+            del document["model"]
         for section, keys in placed(fragment).items():
             both = isinstance(keys, dict) and isinstance(document.get(section), dict)
             document[section] = document[section] | keys if both else keys

@@ -40,7 +40,7 @@ def _with(section: str, **keys: Any) -> dict[str, Any]:
 
 
 def _misspelt(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The document with one of its keys misspelt, for each key of the job and of its sections; models have any names."""
+    """The document with one of its keys misspelt, for each key of the job, its sections and its models."""
     for section, keys in document.items():
         yield section, {f"{name}x" if name == section else name: value for name, value in document.items()}
         for key in keys if isinstance(keys, dict) and section not in ("vars", "models") else ():

@@ -24,7 +24,7 @@ def test_help_lists_the_commands_in_the_order_in_which_a_user_meets_them(command
     _, commands = done.stdout.split(" Commands ")
     assert [line.split()[1] for line in commands.splitlines() if line.startswith("│ ")] == [
         *("show", "init", "plan", "run"),
-        *("status", "verify", "rejects", "sweep"),
+        *("status", "verify", "rejects", "diff", "sweep"),
         *("scan", "call", "schema", "submit", "jobs", "cache"),
     ]
 

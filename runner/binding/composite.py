@@ -30,7 +30,7 @@ from runner.binding.naming import count
 from runner.binding.nesting import peel
 from runner.binding.padding import PadSource, cut_target, pad_source
 from runner.binding.ragged import RaggedSource, ragged_source, ragged_target
-from runner.binding.shaping.target import shaped_target
+from runner.binding.shaping.agreement import shaped_target
 from runner.binding.source import InputSource
 from runner.binding.sparse import SparseSource, sparse_source, sparse_target
 from runner.model.signature import Signature, TensorSpec

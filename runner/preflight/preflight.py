@@ -48,15 +48,8 @@ from runner.preflight.files import Inspected, inspect
 from runner.preflight.identity import identity_of
 from runner.preflight.input import Listed, listed, refuse_own_output
 from runner.preflight.model.labels import repeated_labels, with_labels
-from runner.preflight.model.member import (
-    Member,
-    Scanned,
-    all_options,
-    all_scanned,
-    followed,
-    read_members,
-    together,
-)
+from runner.preflight.model.member import Member, Scanned, followed, read_members
+from runner.preflight.model.several import all_options, all_scanned, together
 from runner.preflight.only_rejects import only_files, only_rows, rejected_before
 from runner.preflight.output import narrowed, written
 from runner.preflight.place import refuse_mixed_places
@@ -270,9 +263,6 @@ def examine(job: Job, cache: CacheSettings | None = None) -> Examined:
     assumed = with_shapes(signature, open_ranks(job.columns, signature) if tried else {})
     binding = bound_first(job, assumed, source, store, files, tried)
     members = [followed(member, program, binding, job) for member, (_, program) in zip(found, read, strict=True)]
-    for member in members:
-        if member.name:
-            member.call(binding)
     scanned = all_scanned(members)
     return Examined(job, members, signature, source, store, files, binding.columns, cache, scanned, inputs)
 
@@ -397,7 +387,8 @@ def _batched(
         chosen = job.limits.batch_rows == "auto" and not job.workers.gpus
         rows = most = padded_batch_rows(rows, max(shard.rows for shard in plan.shards), chosen)
     if not members[0].name:
-        return members, replace(binding, batch_rows=rows, padded=True) if compiled and free else binding, rows, most
+        own = replace(binding, batch_rows=rows, padded=True) if compiled and free else binding
+        return members, own, rows, most
     if free:  # batches of whole calls, of the model whose calls are the largest
         size = max((member.batch_rows or 1 for member in members), default=1)
         rows, most = max(size, rows // size * size), max(size, most // size * size)

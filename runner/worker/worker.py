@@ -286,14 +286,16 @@ class Worker:
             look=self._look,
             beat=self._beat,
             observe=lambda *batch: self.observe(*batch),
-            compiled=self._compiled_s,
+            compiled=lambda: self._counting.seconds_here if self._counting is not None else 0.0,
             numerics=self._numerics,
             standing=self._standing,
             compare=self._compare,
         )
 
-    def _compiled_s(self) -> float:
-        return self._engine.seconds_here if isinstance(self._engine, CountedEngine | SeveralEngine) else 0.0
+    @property
+    def _counting(self) -> CountedEngine | SeveralEngine | None:
+        """What knows how often XLA compiled; None where nothing does."""
+        return self._engine if isinstance(self._engine, CountedEngine | SeveralEngine) else None
 
     def _compare(self, *call: Any) -> None:
         """See `runner.batch.bisection.Steps`."""
@@ -340,7 +342,7 @@ class Worker:
 
     def _reported(self, receipt: Receipt, seconds: Mapping[str, float]) -> Success:
         """The receipt, with what the driver is to know of this process."""
-        compiled = self._engine.figures() if isinstance(self._engine, CountedEngine | SeveralEngine) else {}
+        compiled = self._counting.figures() if self._counting is not None else {}
         most = self._headroom.most_rows or self._spec.most_rows
         said = compiled | ({"most_rows": most} if most else {})
         measured = Measured(dict(seconds), self._gauge.figures() | said)

@@ -7,51 +7,32 @@ column is known as one with a NaN, and a number is never written as another one 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from jobs.errors import one_of
-from jobs.section.columns import OutputColumn
 from jobs.words import counted
 from runner.binding.blame import RowError
-from runner.binding.cast.kind import NATURAL
 from runner.binding.cast.view import as_arrow
-from runner.binding.constant import mismatch
-from runner.binding.fetching import OutputTarget, Rules, Target, is_single, nested, output_target
+from runner.binding.fetching import OutputTarget, Target
 from runner.binding.nesting import Row
-from runner.binding.shaping.labels import Labels, labels_digest
-from runner.model.shaped import Part, Shaped, Shaping
+from runner.binding.shaping.labels import labels_digest
+from runner.model.shaped import Part, Shaped
 from runner.model.signature import TensorSpec
-from runner.tensor import FLOATS, Array, Outputs, Strings, Tensor, nonfinite, rows_of, values_of
+from runner.tensor import Array, Outputs, Strings, Tensor, nonfinite, rows_of, values_of
 
-_INTEGERS = tuple(f"{sign}int{bits}" for bits in (8, 16, 32, 64) for sign in ("", "u"))
-_NUMBERS = ("float16", "bfloat16", "float32", "float64", *_INTEGERS, "bool")
 _PLACES = 32  # bits of a place
 _FIELD = pa.field("", pa.null())
 
 
 @dataclass(frozen=True)
-class RankedTarget:
-    """The largest values of the last dimension. largest: 0: the place of one, or its label, alone."""
+class _OfOutput:
+    """spec: of the output. shaped: what is computed of it."""
 
-    spec: TensorSpec  # of the output
-    largest: int
-    labels: pa.Array | None
-    index: OutputTarget  # (rows, *outer, largest)
-    value: OutputTarget | None  # the same; None: their places are enough
-    column: OutputTarget
+    spec: TensorSpec
     shaped: Mapping[Part, Shaped]
-
-    @property
-    def name(self) -> str:
-        return _name(self)
-
-    @property
-    def field(self) -> pa.Field:
-        return self.column.field
 
     @property
     def of(self) -> str:
@@ -69,6 +50,25 @@ class RankedTarget:
     @property
     def fetches(self) -> tuple[str, ...]:
         return tuple(shaped.name for shaped in self.shaped.values())
+
+
+@dataclass(frozen=True)
+class RankedTarget(_OfOutput):
+    """The largest values of the last dimension. largest: 0: the place of one, or its label, alone."""
+
+    largest: int
+    labels: pa.Array | None
+    index: OutputTarget  # (rows, *outer, largest)
+    value: OutputTarget | None  # the same; None: their places are enough
+    column: OutputTarget
+
+    @property
+    def name(self) -> str:
+        return _name(self)
+
+    @property
+    def field(self) -> pa.Field:
+        return self.column.field
 
     @property
     def compared(self) -> tuple[str, ...]:
@@ -142,12 +142,10 @@ class RankedTarget:
 
 
 @dataclass(frozen=True)
-class ValueTarget:
+class ValueTarget(_OfOutput):
     """One value of a row, or all of them, as they are or changed."""
 
-    spec: TensorSpec  # of the output
     value: OutputTarget
-    shaped: Mapping[Part, Shaped]
 
     @property
     def name(self) -> str:
@@ -156,23 +154,6 @@ class ValueTarget:
     @property
     def field(self) -> pa.Field:
         return self.value.field
-
-    @property
-    def of(self) -> str:
-        return self.spec.name
-
-    @property
-    def dtype(self) -> str:
-        """Of the output, as its row is."""
-        return self.spec.dtype
-
-    @property
-    def row(self) -> Row:
-        return (self.spec.shape or ())[1:]
-
-    @property
-    def fetches(self) -> tuple[str, ...]:
-        return tuple(shaped.name for shaped in self.shaped.values())
 
     @property
     def compared(self) -> tuple[str, ...]:
@@ -260,132 +241,6 @@ def held_bytes(targets: Sequence[Target]) -> int:
     return sum(
         OutputTarget(name, spec.dtype, (spec.shape or ())[1:], _FIELD).bytes_per_row() for name, spec in held.items()
     )
-
-
-def shaped_target(
-    spec: TensorSpec, rule: OutputColumn, batch_rows: int | None, tensor_encoding: str, rules: Rules
-) -> ShapedTarget:
-    """Agree on the column that something computed of an output becomes. Arguments as of `output_target`.
-
-    raises: BindingError saying what was found and expected, without naming the output.
-    """
-    if spec.shape is None:
-        expected = "expected a known number of dimensions, which a model without effects shows when it is tried"
-        raise mismatch(f"found unknown rank beside {_keys(rule)}", expected, "MODEL_SIGNATURE")
-    if spec.encoding != "dense":
-        expected = f"{_keys(rule)} is for tensors whose rows are of one shape"
-        raise mismatch(f"found a {spec.encoding} output", expected, "MODEL_SIGNATURE")
-    output_target(spec, OutputColumn(), batch_rows, tensor_encoding, rules)  # what is asked of each output
-    if spec.dtype not in _NUMBERS and (rule.shapes != ("at",) or spec.dtype != "string"):
-        expected = f"{_keys(rule)} is for floats of at least 16 bits, integers of at least 8, and booleans"
-        raise mismatch(f"found dtype {spec.dtype}", expected, "MODEL_SIGNATURE")
-    make = _ranked if rule.argmax or rule.top_k is not None else _valued
-    return make(spec, rule, tensor_encoding, rules)
-
-
-def _ranked(spec: TensorSpec, rule: OutputColumn, tensor_encoding: str, rules: Rules) -> RankedTarget:
-    whole = (spec.shape or ())[1:]
-    if not whole:
-        raise mismatch("found one value a row", f"{_keys(rule)} wants several in the last dimension")
-    *outer, width = whole
-    count, largest = rule.top_k or 1, rule.top_k or 0
-    if width is not None and count > width:
-        found = f"found '{'top_k: ' + str(count) if largest else 'argmax'}' of {counted(width, 'value')}"
-        raise mismatch(found, f"expected at most {width}, the last dimension" if width else "expected one at least")
-    labels = _labels(rule, width)
-    row = (*outer, count)
-    dtype = "float32" if spec.dtype == "bfloat16" else spec.dtype
-    parts: dict[Part, tuple[str, Row]] = {"index": ("int32", row)}
-    parts |= {"value": (dtype, row)} if largest else {}
-    parts |= {"nan": ("bool", ())} if spec.dtype in FLOATS else {}
-    shaped = _parts(spec, Shaping(largest=count), parts)
-    index = OutputTarget(spec.name, "int32", row, pa.field(rule.column or spec.name, pa.int32()))
-    if not largest:
-        kind, decode = ("int32", None) if labels is None else ("string", "utf-8")
-        own = TensorSpec(spec.name, kind, (None, *outer), "")
-        shape = OutputColumn.model_validate({"column": rule.column, "decode": decode})
-        column = output_target(own, shape, None, tensor_encoding, rules)
-        return RankedTarget(spec, 0, labels, replace(index, field=column.field), None, column, shaped)
-    kinds = {"index": pa.int32(), "value": NATURAL[dtype]} | ({} if labels is None else {"label": pa.string()})
-    struct = pa.struct([pa.field(name, kind, nullable=False) for name, kind in kinds.items()])
-    outside = () if rules.single and is_single(tuple(outer)) else tuple(outer)
-    field = pa.field(index.field.name, nested(struct, (*outside, largest)), nullable=False)
-    index = replace(index, field=field)
-    return RankedTarget(spec, largest, labels, index, replace(index, dtype=dtype), index, shaped)
-
-
-def _labels(rule: OutputColumn, width: int | None) -> pa.Array | None:
-    labels = rule.labels
-    if labels is None:
-        return None
-    if isinstance(labels, str) or (isinstance(labels, Labels) and labels.problem):
-        problem = f"{labels!r} was not read" if isinstance(labels, str) else labels.problem
-        raise mismatch(f"found no labels: {problem}", "expected a text file in UTF-8, with a line for each value")
-    if width is not None and len(labels) != width:
-        where = f" in {labels.origin}" if isinstance(labels, Labels) else ""
-        few = "line" if isinstance(labels, Labels) else "label"
-        more = (
-            "; one more is often a background class that only one of them has" if abs(len(labels) - width) == 1 else ""
-        )
-        expected = f"expected {counted(width, few)}, one for each{more}"
-        raise mismatch(f"found {counted(len(labels), few)}{where} for {counted(width, 'value')}", expected)
-    return pa.array(labels, pa.string())
-
-
-def _valued(spec: TensorSpec, rule: OutputColumn, tensor_encoding: str, rules: Rules) -> ValueTarget:
-    row = spec.shape[1:] if spec.shape else ()
-    at = rule.at if isinstance(rule.at, tuple) else () if rule.at is None else (rule.at,)
-    _check_places(rule, at, row)
-    given, floats = spec.dtype, spec.dtype in FLOATS
-    if rule.above is not None and given == "bool":
-        raise mismatch("found booleans", "'above' is for numbers")
-    if rule.round is not None and not floats:
-        raise mismatch(f"found 'round: {rule.round}' of {given}", "expected floats, which have digits to round")
-    if floats and rule.cast and rule.cast.startswith("int") and rule.round != 0:
-        raise mismatch(f"found 'cast: {rule.cast}' of {given}", "expected 'round: 0' beside it, which makes it whole")
-    how = Shaping(at=at, digits=rule.round, cast=rule.cast or "", above=rule.above)
-    left = row[: len(row) - len(at)]
-    dtype = "bool" if rule.above is not None else rule.cast or ("float32" if given == "bfloat16" else given)
-    parts: dict[Part, tuple[str, Row]] = {"value": (dtype, left)}
-    if rule.above is not None:
-        parts |= {"nan": ("bool", ())} if floats else {}
-    elif _may_overflow(given, dtype):
-        parts |= {"unfit": ("bool", ())}
-    own = TensorSpec(spec.name, dtype, (None, *left), "")
-    value = output_target(own, OutputColumn(column=rule.column), None, tensor_encoding, rules)
-    return ValueTarget(spec, value, _parts(spec, how, parts))
-
-
-def _check_places(rule: OutputColumn, at: Sequence[int], row: Row) -> None:
-    said = f"found 'at: {list(at) if isinstance(rule.at, tuple) else rule.at}'"
-    held = ", ".join("?" if size is None else str(size) for size in row)
-    if isinstance(rule.at, tuple) and len(at) != len(row):
-        raise mismatch(f"{said} of rows [{held}]", f"expected a place for each of {counted(len(row), 'dimension')}")
-    if len(at) > len(row):
-        raise mismatch(f"{said} of rows that are one value", "expected several")
-    for place, size in zip(at, row[len(row) - len(at) :], strict=True):
-        if size is not None and place >= size:
-            raise mismatch(f"{said} of rows [{held}]", f"expected less than {size}: places count from 0")
-
-
-def _may_overflow(given: str, dtype: str) -> bool:
-    """Whether a number of one dtype may be none of the other, however it is rounded."""
-    if given in ("string", "bool", dtype):
-        return False
-    source = "float32" if given == "bfloat16" else given
-    return (dtype not in ("float32", "float64") and not np.can_cast(source, dtype)) or (given, dtype) == (
-        "float64",
-        "float32",
-    )
-
-
-def _parts(spec: TensorSpec, how: Shaping, parts: Mapping[Part, tuple[str, Row]]) -> dict[Part, Shaped]:
-    rank = len(spec.shape or ())
-    return {part: Shaped(spec.name, spec.dtype, rank, how, part, dtype, row) for part, (dtype, row) in parts.items()}
-
-
-def _keys(rule: OutputColumn) -> str:
-    return one_of(list(rule.shapes))
 
 
 def _name(target: ShapedTarget) -> str:

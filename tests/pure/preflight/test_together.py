@@ -13,7 +13,9 @@ from jobs.job import Job
 from runner.binding.bind import bind
 from runner.engine import ModelOptions
 from runner.model.signature import MetaGraph, ModelSpec, Signature, TensorSpec
-from runner.preflight.model.member import Member, Scanned, all_scanned, together
+from runner.preflight.model.member import Member, Scanned
+from runner.preflight.model.several import all_scanned, together
+from runner.scan.compiled import Compiled
 from runner.scan.effects import Effects
 
 SCHEMA = pa.schema([("x", pa.float32()), ("y", pa.float32()), ("id", pa.int64())])
@@ -98,6 +100,20 @@ def test_two_numbers_of_rows_in_one_model_are_refused_by_its_name() -> None:
     job = _job(models={"a": {"url": "/a", "batch": 4}, "b": {"url": "/b"}})
     with pytest.raises(ModelError, match=r"model '/a' \(a\): .*'x' wants 8, and the job says `batch: 4`"):
         _bound(job, _member(job, "a", 8), _member(job, "b"))
+
+
+@pytest.mark.parametrize("known", [{"scanned": replace(PLAIN, compiled=Compiled({}, {}))}, {"batch_rows": 4}])
+def test_lists_of_any_length_are_not_cut_into_calls_of_one_size(known: dict[str, Any]) -> None:
+    parts = {"r": TensorSpec("r", "float32", (None,), "r:0"), "r_1": TensorSpec("r_1", "int64", (None,), "r_1:0")}
+    job = _job(columns={"inputs": {"r": {"column": "lists", "as": "ragged"}}})
+    plain = _member(job, "b")
+    lists = replace(plain, signature=replace(plain.signature, inputs=parts))
+    merged, (_, free), signature = together(job, [_member(job, "a"), lists], tried=True)
+    schema = SCHEMA.append(pa.field("lists", pa.list_(pa.float32())))
+    binding = bind(merged.columns, schema, signature, "fixed_shape_tensor")
+    assert free.call(binding).batch_rows is None
+    with pytest.raises(ModelError, match="'r' is ragged or sparse, which is not cut"):
+        replace(free, **known).call(binding)
 
 
 def test_tensors_of_two_models_are_never_one_and_those_of_one_session_may_be() -> None:

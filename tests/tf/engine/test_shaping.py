@@ -15,7 +15,8 @@ from jobs.errors import ModelCallError
 from jobs.section.columns import OutputColumn
 from runner.binding.blame import RowError
 from runner.binding.fetching import TODAY
-from runner.binding.shaping.target import ShapedTarget, shaped_target
+from runner.binding.shaping.agreement import shaped_target
+from runner.binding.shaping.target import ShapedTarget
 from runner.engine import Engine, EngineOptions, ModelOptions, load
 from runner.model.saved_model import read_model
 from runner.model.signature import Signature, TensorSpec, choose_metagraph, choose_signature

@@ -2,7 +2,7 @@
 
 Then a row's answer depends on the calls before it, and a shard that is tried again gives another one. Nothing is
 refused for that, but the user must know. The invariant: no effect is missed; one in a branch that is never taken
-counts too.
+counts too. A variable that is set to what it is, is not changed.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from runner.scan import module
 from runner.scan.program import Program, Reach
+from runner.scan.xla import module, passed
 
 _WRITES = (
     *("Assign", "Assign*VariableOp", "AssignAdd", "AssignSub", "CountUpTo", "ResourceCountUpTo", "StridedSliceAssign"),
@@ -59,8 +59,9 @@ def effects(program: Program, signature: str) -> Effects:
     """What the nodes behind a signature do, in its graph and all functions that it calls."""
     reach = program.behind(signature)
     ops = sorted(program.ops(reach))
+    kept = passed.ASSIGN in ops and passed.sets_none(program, reach)
     return Effects(
-        writes=tuple(op for op in ops if _is(op, _WRITES, _NOT_WRITES)),
+        writes=tuple(op for op in ops if _is(op, _WRITES, _NOT_WRITES) and not (op == passed.ASSIGN and kept)),
         draws=tuple(
             op for op in ops if _is(op, _DRAWS, _NOT_DRAWS) or (op == module.OP and _draws_inside(program, reach))
         ),

@@ -20,11 +20,11 @@ from jobs.errors import ModelError, offenders
 from runner.model.signature import HIDDEN_SIGNATURES
 from runner.model.tensor_proto import packed_strings
 from runner.proto.saved_model_pb2 import AttrEntry, AttrValue, GraphDef, NodeDef, TensorProto
-from runner.scan import module
 from runner.scan.ops import registry
 from runner.scan.package_reads import FOLDER_READERS, reads_assets
 from runner.scan.packages import advice, holders
 from runner.scan.program import Place, Program, Reach
+from runner.scan.xla import module
 from runner.tensor import DTYPES
 
 # Stateful ops that reach nothing but the memory of the session: patterns of `fnmatch`.

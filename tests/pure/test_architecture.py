@@ -181,6 +181,7 @@ PART_OF = {
     "runner/binding/shaping": "runner/binding",
     "runner/preflight/model": "runner/preflight",
     "runner/engine/ops": "runner/engine",
+    "runner/scan/xla": "runner/scan",
 }
 
 HOMES: dict[str, tuple[str, ...]] = {  # heavy or delicate library -> the only places that may import it

@@ -1,7 +1,7 @@
 """SavedModels with programs of JAX, written by jax2tf in a process of its own: `python jax_models.py FOLDER`.
 
 `plain` computes, for several shapes and platforms; `reaches` calls what is outside of its programs; `newer` needs what
-not every TensorFlow has.
+not every TensorFlow has; `state` sets variables, to what they are or to something else.
 """
 
 from __future__ import annotations
@@ -19,6 +19,16 @@ PLAIN = {  # signature -> what it is compiled for
     "drawn": "compiled for CPU; once per batch size",
     "called": "compiled for CPU; for fixed shapes, once",
     "sorted": "compiled for CPU; once per batch size",
+}
+
+STATE = {  # signature -> whether it leaves the variables as they are
+    "kept": True,
+    "kept_on_each_platform": True,
+    "kept_through_a_function": True,
+    "counted": False,
+    "swapped": False,
+    "drawn_from": False,
+    "one_of_two": False,
 }
 
 
@@ -75,12 +85,48 @@ def write(root: Path) -> None:
         best=converted(lambda x: jax.lax.top_k(x, 2)[0]),
         kernel=converted(lambda x: jnp.linalg.cholesky(x[:, :, None] * jnp.eye(3))),
     )
+    state = [tf.Variable(tf.random.stateless_normal([3], (number, 5))) for number in range(2)]
+    _save(tf, root / "state", state, **_stateful(tf, jax, jax2tf, *state))
 
 
-def _save(tf: Any, path: Path, **signatures: Any) -> None:
+def _stateful(tf: Any, jax: Any, jax2tf: Any, a: Any, b: Any) -> dict[str, Any]:
+    """Signatures as Keras on JAX makes them: all state goes in, and comes out to be assigned."""
+
+    def stateful(compute: Callable[..., Any], **options: Any) -> Any:
+        inner = jax2tf.convert(compute, polymorphic_shapes=[None, None, "(b, 3)"], with_gradient=False, **options)
+
+        def call(x: Any) -> Any:
+            y, *new = inner(a, b, x)
+            for variable, value in zip((a, b), new, strict=True):
+                variable.assign(value)
+            return {"y": y}
+
+        return tf.function(call, input_signature=[tf.TensorSpec([None, 3], tf.float32, name="x")], autograph=False)
+
+    within = jax.jit(lambda a, b, x: (x * b, b, a))
+
+    def through(a: Any, b: Any, x: Any) -> Any:
+        y, second, first = within(a, b, x)
+        return y + 1, first, second
+
+    return {
+        "kept": stateful(lambda a, b, x: (x * a + b, a, b)),
+        "kept_on_each_platform": stateful(
+            lambda a, b, x: (x * a + b, a, b), native_serialization_platforms=["cpu", "cuda"]
+        ),
+        "kept_through_a_function": stateful(through),
+        "counted": stateful(lambda a, b, x: (x * a, a + 1, b)),
+        "swapped": stateful(lambda a, b, x: (x * a, b, a)),
+        "drawn_from": stateful(lambda a, b, x: (x * a, a, x.sum(axis=0))),
+        "one_of_two": stateful(lambda a, b, x: (x * a, a, b * 2)),
+    }
+
+
+def _save(tf: Any, path: Path, state: Any = (), **signatures: Any) -> None:
     module = tf.Module()
     for name, function in signatures.items():
         setattr(module, name, function)
+    module.state = state
     tf.saved_model.save(module, str(path), signatures=signatures)
 
 

@@ -36,6 +36,11 @@ TEXTS = {
     " ^bb0(%a: tensor<f32>, %b: tensor<f32>): %s = stablehlo.add %a, %b : tensor<f32>"
     " stablehlo.return %s : tensor<f32> }) {replica_groups = dense<0> : tensor<1x1xi64>}"
     f" : ({_F}) -> {_F} return %r : {_F} }}",
+    "handed_back": f"func.func @main(%a: {_F}, %b: {_F}, %x: {_F}) -> ({_F}, {_F}, {_F}, {_F}) {{"
+    f" %s = stablehlo.add %x, %a : {_F} %r:3 = call @f(%b, %s, %a) : ({_F}, {_F}, {_F}) -> ({_F}, {_F}, {_F})"
+    f" return %r#0, %r#1, %r#2, %b : {_F}, {_F}, {_F}, {_F} }}"
+    f" func.func private @f(%u: {_F}, %v: {_F}, %w: {_F}) -> ({_F}, {_F}, {_F}) {{"
+    f" %c = stablehlo.add %u, %u : {_F} return %w, %v, %c : {_F}, {_F}, {_F} }}",
     "composite": f'func.func @main(%x: {_F}) -> {_F} {{ %r = stablehlo.composite "a.b" %x {{decomposition = @f}} :'
     f" ({_F}) -> {_F} return %r : {_F} }} func.func private @f(%x: {_F}) -> {_F} {{ return %x : {_F} }}",
 }

@@ -30,10 +30,10 @@ from runner.scan.compiled import compiled
 from runner.scan.effects import effects
 from runner.scan.flow import Flow
 from runner.scan.lookups import lookups
-from runner.scan.module import modules, sentence
 from runner.scan.program import Program
 from runner.scan.trust import scan
 from runner.scan.unfed import unfed
+from runner.scan.xla.module import modules, sentence
 from runner.tensor import Strings, Tensor, type_text, values_of
 
 _TOP_OPS = 6

@@ -14,7 +14,7 @@ from jobs.words import counted
 from runner.preflight.preflight import Preflight
 from runner.report.console import printable
 from runner.report.text import byte_count
-from runner.scan.module import sentence
+from runner.scan.xla.module import sentence
 
 _KEPT_ROWS = 100  # of one type in succession; more become one row
 

@@ -30,13 +30,13 @@ from runner.scan.compiled import Compiled, compiled
 from runner.scan.effects import Effects, effects
 from runner.scan.flow import Flow
 from runner.scan.lookups import lookups
-from runner.scan.module import OP as MODULE
-from runner.scan.module import Module, modules, require_platform, require_support
 from runner.scan.ops import registry
 from runner.scan.program import Program, read_programs
 from runner.scan.swallow import swallowing
 from runner.scan.trust import Trust, require_trust
 from runner.scan.unfed import require_fed
+from runner.scan.xla.module import OP as MODULE
+from runner.scan.xla.module import Module, modules, require_platform, require_support
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,12 @@ from runner.proto.saved_model_pb2 import (
     SignatureDef,
     TensorInfo,
 )
-from runner.scan.bytecode import Bytecode, BytecodeError
 from runner.scan.effects import effects
-from runner.scan.module import Content, Module, module, modules, require_platform, require_support, sentence
 from runner.scan.program import Program
 from runner.scan.trust import Trust, require_trust, scan
+from runner.scan.xla.bytecode import Bytecode, BytecodeError
+from runner.scan.xla.module import Content, Module, module, modules, require_platform, require_support, sentence
+from runner.scan.xla.passed import passed
 
 
 def content_of(name: str, version: str = TODAY) -> Content:
@@ -65,6 +66,12 @@ def test_what_a_module_calls_is_read_in_every_version_of_the_encoding(version: s
 def test_shapes_are_polymorphic_where_the_module_says_so_or_has_open_ones_and_says_nothing() -> None:
     names = ("polymorphic", "open", "monomorphic", "fixed")
     assert [content_of(name).polymorphic for name in names] == [True, True, False, False]
+
+
+def test_which_arguments_a_program_hands_back_is_followed_through_its_functions() -> None:
+    assert passed(Bytecode(content("handed_back")), 3) == [0, None, None, 1], "sums of arguments are none of them"
+    assert passed(Bytecode(content("open")), 1) == [0]
+    assert passed(Bytecode(content("call_in_a_branch")), 2) == [None]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from jax_models import PLAIN
+import tensorflow as tf
+from jax_models import PLAIN, STATE
 
 import runner
 from jobs.errors import ModelError, RunnerError
@@ -22,10 +23,10 @@ from runner.engine import EngineOptions
 from runner.model.saved_model import read_model
 from runner.preflight.preflight import preflight
 from runner.scan.effects import effects
-from runner.scan.module import modules, require_support, sentence
 from runner.scan.ops import registry
 from runner.scan.program import read_programs
 from runner.scan.trust import scan
+from runner.scan.xla.module import modules, require_support, sentence
 
 SUPPORT = Path(__file__).parents[2] / "support"
 X = np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)
@@ -75,6 +76,27 @@ def test_programs_of_jax_are_not_refused_and_the_model_says_what_they_are_compil
     (shown,) = document(spec, programs)["metagraphs"][0]["modules"]["open"]
     assert (shown["platforms"], shown["polymorphic"], shown["disabled_checks"]) == (["CPU", "CUDA"], True, [])
     assert shown["custom_calls"] == ["shape_assertion"]
+
+
+@pytest.mark.parametrize("signature", STATE)
+def test_what_sets_variables_to_what_they_are_changes_none(models: Path, signature: str) -> None:
+    (program,) = read_programs(read_model(str(models / "state")))
+    told = () if STATE[signature] else ("AssignVariableOp",)
+    assert effects(program, signature).writes == told
+    loaded = tf.saved_model.load(str(models / "state"))
+    call = getattr(loaded, signature)
+    before, answers = [variable.numpy() for variable in loaded.state], [call(X)["y"] for _ in range(3)]
+    after = [variable.numpy() for variable in loaded.state]
+    assert all(map(np.array_equal, before, after)) == STATE[signature]
+    if STATE[signature]:
+        assert len({answer.numpy().tobytes() for answer in answers}) == 1
+
+
+def test_a_job_of_such_a_signature_warns_of_nothing_and_its_rows_are_tried(models: Path, rows: Path) -> None:
+    ready = preflight(job(models / "state", "kept", rows))
+    assert ready.scanned.repeatable
+    assert plan_document(ready)["warnings"] == []
+    assert runner.run(job(models / "state", "kept", rows), in_process=True).rows == 100
 
 
 def test_what_a_program_calls_is_refused_by_name_and_so_is_what_its_functions_do(models: Path) -> None:

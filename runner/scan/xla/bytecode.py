@@ -26,6 +26,8 @@ _HAS_ATTRIBUTES, _HAS_RESULTS, _HAS_OPERANDS, _HAS_SUCCESSORS, _HAS_REGIONS, _HA
 )
 _PADDING = 0xCB
 
+_OF_FUNCTIONS = 2  # how deep what is in a function is: within it, and it within the module
+
 _MOST_OPS = 1_000_000  # a module of JAX has thousands
 _DEEPEST = 100  # regions within regions
 
@@ -48,12 +50,16 @@ class Entry:
 @dataclass(frozen=True, slots=True)
 class Operation:
     """name: with its dialect. known: its maker knew the operation, and so wrote the properties in its own encoding.
-    attributes: index of a dictionary. properties: as they lie in the file."""
+    attributes: index of a dictionary. properties: as they lie in the file. depth: regions that it is in. operands:
+    numbers of values. results: how many values it defines."""
 
     name: str
     known: bool
     attributes: int | None
     properties: bytes
+    depth: int
+    operands: tuple[int, ...]
+    results: int
 
 
 class Reader:
@@ -139,6 +145,7 @@ class Bytecode:
         self._dialects: list[str] = []
         self._names = self._read_names()
         self.attributes, self.types = self._read_entries()
+        self._branching = False
 
     @cached_property
     def operations(self) -> list[Operation]:
@@ -152,6 +159,11 @@ class Bytecode:
                 raise BytecodeError(f"has more than {_MOST_OPS:,} operations")
         reader.finish()
         return found
+
+    @property
+    def straight(self) -> bool:
+        """Whether each function is one block, whose values are numbered from its arguments on."""
+        return bool(self.operations) and not self._branching
 
     def string(self, index: int) -> str:
         return self._at(self._strings, index).decode("utf-8", "backslashreplace")
@@ -255,12 +267,12 @@ class Bytecode:
             index = reader.number()  # of an attribute, where the maker did not know the operation
             own = self._at(properties, index) if known else b""
         results = len(reader.numbers()) if mask & _HAS_RESULTS else 0
-        for part in (_HAS_OPERANDS, _HAS_SUCCESSORS):
-            if mask & part:
-                reader.numbers()
+        operands = reader.numbers() if mask & _HAS_OPERANDS else []
+        if mask & _HAS_SUCCESSORS:
+            reader.numbers()
         if mask & _HAS_USE_LISTS:
             _skip_use_lists(reader, results)
-        yield Operation(name, known, attributes, own)
+        yield Operation(name, known, attributes, own, depth, tuple(operands), results)
         if mask & _HAS_REGIONS:
             yield from self._regions(reader, properties, depth + 1)
 
@@ -277,6 +289,7 @@ class Bytecode:
         for _ in range(given >> 1):
             if blocks := inner.number():
                 inner.number()  # how many values it defines
+                self._branching |= depth == _OF_FUNCTIONS and (blocks > 1 or not apart)
                 for _ in range(blocks):
                     yield from self._block(inner, properties, depth)
         if apart:

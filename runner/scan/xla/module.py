@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from jobs.errors import ModelError
 from runner.proto.saved_model_pb2 import AttrValue, NodeDef
-from runner.scan.bytecode import MAGIC, Bytecode, BytecodeError, Operation, Reader
 from runner.scan.flow import Flow
 from runner.scan.program import Place, Program
+from runner.scan.xla.bytecode import MAGIC, Bytecode, BytecodeError, Operation, Reader
 
 OP = "XlaCallModule"
 
@@ -68,7 +68,7 @@ _VERSIONED = re.compile(r"vhlo\.(?P<name>.+)_v\d+")
 _CALL = "custom_call"
 _DRAWS = "rng"  # random numbers that no input decides
 
-_TARGET = 2  # of the properties of a call, by name: api_version, backend_config, call_target_name, ...
+_TARGET = 2, "call_target_name"  # of the properties of a call, by name: api_version, backend_config, it, ...
 _STRING = 14  # attributes and types of the dialect `vhlo`, as VhloBytecode.cpp numbers them
 _TOKEN = 22
 _BOOLEAN = 8  # an integer of the dialect `builtin`
@@ -166,7 +166,7 @@ def modules(program: Program, signature: str, outputs: Collection[str] | None = 
 
 def module(place: Place, node: NodeDef) -> Module:
     """place: the function that holds the node."""
-    given = {each.key: each.value for each in node.attr}  # of two of one name TensorFlow takes the last
+    given = attributes(node)
     none = AttrValue()
     content, unread = _content(given.get("module", none).s)
     return Module(
@@ -261,7 +261,7 @@ def _read(code: Bytecode) -> Content:
         name = found["name"] if found else ""
         draws = draws or name == _DRAWS
         if name == _CALL:
-            calls |= _targets(code, operation)
+            calls |= texts(code, operation, *_TARGET)
         elif name not in computes and operation.name not in _FRAME:
             foreign.add(operation.name)
     tokens = any(kind.dialect == "vhlo" and kind.custom and _code(kind.content) == _TOKEN for kind in code.types)
@@ -269,8 +269,11 @@ def _read(code: Bytecode) -> Content:
     return Content(_is_polymorphic(code, operations), tuple(sorted(calls)), tuple(shown), tokens, draws, newer)
 
 
-def _targets(code: Bytecode, operation: Operation) -> set[str]:
-    """What an operation calls: by its properties, and by an attribute, which MLIR puts in the place of a property."""
+def texts(code: Bytecode, operation: Operation, place: int, key: str) -> set[str]:
+    """What an operation names: by its properties, and by an attribute, which MLIR puts in the place of a property.
+
+    place: of the property among all of the operation, by name. raises: BytecodeError where it names nothing.
+    """
     if not operation.known:
         raise BytecodeError("has a call that its maker did not know")
     indices = list[int]()
@@ -279,12 +282,12 @@ def _targets(code: Bytecode, operation: Operation) -> set[str]:
         given = []
         while reader.at < reader.end:
             given.append(reader.number())
-        if len(given) <= _TARGET:
+        if len(given) <= place:
             raise BytecodeError("has a call of nothing")
-        indices.append(given[_TARGET])
+        indices.append(given[place])
     if operation.attributes is not None:
         named = code.dictionary(operation.attributes)
-        indices += [named["call_target_name"]] if "call_target_name" in named else []
+        indices += [named[key]] if key in named else []
     if not indices:
         raise BytecodeError("has a call of nothing")
     return {_text(code, index) for index in indices}
@@ -311,6 +314,10 @@ def _is_polymorphic(code: Bytecode, operations: Sequence[Operation]) -> bool:
 
 def _code(content: bytes) -> int:
     return Reader(content).number() if content else -1
+
+
+def attributes(node: NodeDef) -> dict[str, AttrValue]:
+    return {each.key: each.value for each in node.attr}  # of two of one name TensorFlow takes the last
 
 
 def _texts(given: AttrValue) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ from runner.scan.compiled import compiled
 from runner.scan.effects import effects
 from runner.scan.flow import Flow
 from runner.scan.lookups import lookups
+from runner.scan.packages import advice, wanted
 from runner.scan.program import Program
 from runner.scan.trust import scan
 from runner.scan.unfed import unfed
@@ -99,10 +100,12 @@ def render(
 
 
 def _behaviour(metagraph: MetaGraph, program: Program) -> dict[str, Any]:
+    refused = sorted({finding.op for finding in scan([program])})
     return {
         "init_ops": program.init_ops,
         "functions": callables(program),
-        "refused_ops": sorted({finding.op for finding in scan([program])}),
+        "refused_ops": refused,
+        "op_packages": wanted(refused),
         "warnings": [story for each in metagraph.signatures.values() for story in _warnings(program, each)],
         "looked_up": {name: looked_up(program, signature) for name, signature in metagraph.signatures.items()},
         "modules": {name: [module.document() for module in modules(program, name)] for name in metagraph.signatures},
@@ -139,6 +142,7 @@ def _load_lines(program: Program | None) -> list[RenderableType]:
     if refused := sorted({finding.op for finding in scan([program])}):
         effects = printable(", ".join(refused))
         lines.append(Text(f"  may do more than compute: {effects}; `runner scan` says where", style="bold red"))
+        lines += [Text(printable(f"  {story}")) for story in advice(refused)]
     return list(lines)
 
 

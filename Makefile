@@ -26,10 +26,9 @@ demo: $(VENV)/demo.stamp ## score the handwritten digits on a local Ray with two
 	@echo "make demo: $$(( $$(date +%s) - $(BEGAN) )) s, set-up included"
 
 # One process for each folder: Ray remembers tokens, and memory limits look at the process, so neighbours would disturb each other.
-# tests/pure and tests/tf need one core, no server and no clock: they run beside the first of the others, and their output
-# comes last.
-SUITES ?= pure storage tf cli cluster submit faults deploy gpu notebook
-BESIDE := pure tf
+# Half of them start no Ray and need one core: they run beside the other half, and their output comes last.
+SUITES ?= storage tf pure deploy cli cluster submit faults notebook gpu
+BESIDE := storage tf pure deploy
 test: $(VENV)/dev.stamp ## all tests; SUITES="pure tf" for some
 	@failed="" log=$$(mktemp); trap 'kill $$beside 2> /dev/null; rm -f $$log $$log.failed' EXIT; trap 'exit 130' INT TERM; \
 	{ trap 'kill $$child 2> /dev/null; exit 130' TERM; for suite in $(filter $(BESIDE),$(SUITES)); do \

@@ -51,7 +51,21 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 # Written by TensorFlow in a process of its own, so that the tests' process stays free of it.
 _MODELS = """
-import sys, tensorflow as tf
+import sys, time, tensorflow as tf
+
+def work(start, rounds):
+    _, a = tf.while_loop(lambda i, a: i < rounds, lambda i, a: (i + 1, tf.matmul(a, a) / 160), [0, start])
+    return a
+
+def seconds(call):
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+# So many that they take 60 ms, however fast this machine is.
+timed = tf.function(lambda: work(tf.ones([160, 160]), 150))
+timed()
+ROUNDS = max(150, int(150 * 0.06 / min(seconds(timed) for _ in range(5))))
 
 W1, W2 = (tf.random.stateless_normal(shape, (1, 2)) / 3 for shape in ([37, 24], [24, 5]))
 
@@ -63,8 +77,7 @@ class Half(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
     def slow(self, x):
         # The same answer, after about 60 ms of work that cannot be optimised away.
-        a = tf.ones([160, 160]) * (1 + 0 * tf.reduce_sum(x))
-        _, a = tf.while_loop(lambda i, a: i < 150, lambda i, a: (i + 1, tf.matmul(a, a) / 160), [0, a])
+        a = work(tf.ones([160, 160]) * (1 + 0 * tf.reduce_sum(x)), ROUNDS)
         return {"y": x / 2 + 2 + 0 * tf.reduce_sum(a)}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])

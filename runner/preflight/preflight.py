@@ -48,7 +48,7 @@ from runner.preflight.files import Inspected, inspect
 from runner.preflight.identity import identity_of
 from runner.preflight.input import Listed, listed, refuse_own_output
 from runner.preflight.model.labels import repeated_labels, with_labels
-from runner.preflight.model.member import Member, Scanned, followed, read_members
+from runner.preflight.model.member import Member, Read, Scanned, besides, followed, read_members
 from runner.preflight.model.several import all_options, all_scanned, together
 from runner.preflight.only_rejects import only_files, only_rows, rejected_before
 from runner.preflight.output import narrowed, written
@@ -251,7 +251,12 @@ def examine(job: Job, cache: CacheSettings | None = None) -> Examined:
     """
     cache = cache or CacheSettings()
     refuse_mixed_places(job, cache)
-    read = read_members(job, cache)
+    read, problem = read_members(job, cache)
+    with besides(problem):
+        return _examined(job, read, cache)
+
+
+def _examined(job: Job, read: Sequence[Read], cache: CacheSettings) -> Examined:
     job = job.model_copy(update={"columns": with_labels(job.columns, {one.name: one.model for one, _ in read})})
     store = Store(job.input.url[0], job.input.options)
     inputs = listed(job, store)

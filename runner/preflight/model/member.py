@@ -6,11 +6,12 @@ alone nothing has another name than in the model itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from connectors.models.cache import CacheSettings
-from jobs.errors import BindingError, ModelError, RunnerError, offenders, one_of
+from jobs.errors import BindingError, JobError, ModelError, RunnerError, offenders, one_of
 from jobs.job import Job
 from jobs.section.canonical import canonical
 from jobs.section.model import Model
@@ -21,7 +22,7 @@ from runner.binding.constant import ConstantSource
 from runner.binding.shaping.target import outputs_of, shaped_of
 from runner.binding.source import Span
 from runner.engine import EngineMember, ModelOptions
-from runner.engine.ops.package import trusted_ops
+from runner.engine.ops.package import Chosen, trusted_ops
 from runner.model.saved_model import read_model
 from runner.model.signature import MetaGraph, ModelSpec, Signature, choose_metagraph, choose_signature, prefixed
 from runner.preflight.model.options import model_options
@@ -168,14 +169,16 @@ class Member:
 Read = tuple[Member, Program]
 
 
-def read_members(job: Job, cache: CacheSettings) -> list[Read]:
-    """Every model of a job, with the program behind its signature.
+def read_members(job: Job, cache: CacheSettings) -> tuple[list[Read], RunnerError | None]:
+    """Every model of a job, with the program behind its signature; and what is wrong with the ops that it is to have,
+    for `besides` to tell with whatever else is wrong.
 
     raises: ModelError, and what else a model cannot be read for; of several all of them at once.
     cost:   a remote model is copied to this machine.
     """
     found: list[Read] = []
     refused: dict[str, RunnerError] = {}
+    lacking: dict[str, RunnerError] = {}
     known: dict[str, tuple[ModelSpec, Sequence[Program]]] = {}  # of several signatures the model is read once
     for name, section in job.called.items():
         try:
@@ -183,32 +186,63 @@ def read_members(job: Job, cache: CacheSettings) -> list[Read]:
             if place not in known:
                 model = read_model(section.url, section.version, section.options, cache)
                 known[place] = model, read_programs(model)
-            member, program = _chosen(name, section, *known[place])
+            member, program, problem = _chosen(name, section, *known[place])
+            if problem:
+                lacking[name] = problem
             if job.limits.reproducible:
                 _require_repeatable(member)
             found.append((member, program))
         except RunnerError as error:
-            refused[name] = error
-    if not refused:
-        return found
+            refused[name] = lacking.pop(name, error)  # what is not there may be why
+    if refused:
+        raise _of_models(job, refused | lacking)
+    return found, _of_models(job, lacking) if lacking else None
+
+
+def _of_models(job: Job, refused: Mapping[str, RunnerError]) -> RunnerError:
+    """What is wrong with some of the models of a job, as one error; of the only one its own."""
+    refused = {name: refused[name] for name in job.called if name in refused}
     first = next(iter(refused.values()))
     if "" in refused:
-        raise first
+        return first
     if len(refused) == 1:
         (name,) = refused
-        raise type(first)(f"model {name!r}: {first.message}", **first.facts | {"model": name}) from first
+        return type(first)(f"model {name!r}: {first.message}", **first.facts | {"model": name})
     told = offenders([f"{name}: {error.message}" for name, error in refused.items()])
     facts = first.facts | {"model": ",".join(refused)}
-    raise type(first)(f"cannot use {len(refused)} of {len(job.called)} models:\n{told}", **facts) from first
+    return type(first)(f"cannot use {len(refused)} of {len(job.called)} models:\n{told}", **facts)
 
 
-def _chosen(name: str, section: Model, model: ModelSpec, programs: Sequence[Program]) -> Read:
+@contextmanager
+def besides(problem: RunnerError | None) -> Iterator[None]:
+    """raises: `problem` at the end of what is done within; where that fails as well, both at once."""
+    try:
+        yield
+    except JobError as error:
+        if problem is None:
+            raise
+        raise type(problem)(f"{problem.message}\n{error}", **problem.facts) from error
+    if problem is not None:
+        raise problem
+
+
+def _chosen(
+    name: str, section: Model, model: ModelSpec, programs: Sequence[Program]
+) -> tuple[Member, Program, ModelError | None]:
+    """And what is wrong with the ops that the job has for it."""
     metagraph = choose_metagraph(model, section.tags)
     signature = choose_signature(metagraph, section.signature, model.url)
     program = programs[model.metagraphs.index(metagraph)]
-    options, packages = model_options(section, program)
+    problem: ModelError | None = None
+    try:
+        options, packages = model_options(section, program)
+    except ModelError as error:
+        problem, options, packages = error, ModelOptions(), Chosen()
     trust = replace(Trust.of(section.trust), packaged=trusted_ops(section.op_packages))
-    trusted = require_trust(programs, model.url, trust)
+    try:
+        trusted = require_trust(programs, model.url, trust)
+    except ModelError as error:
+        raise problem or error from error  # ops that are not there are not known
     compiles = any(node.op == MODULE for each in programs for _, node in each.nodes())
     scanned = Scanned(
         trusted,
@@ -218,7 +252,7 @@ def _chosen(name: str, section: Model, model: ModelSpec, programs: Sequence[Prog
         idle=(*trust.idle(programs), *packages.notes),
         vouched=(MODULE,) if trust.everything and compiles else (),
     )
-    return Member(name, section, model, metagraph, signature, options, scanned), program
+    return Member(name, section, model, metagraph, signature, options, scanned), program, problem
 
 
 def followed(member: Member, program: Program, binding: Binding, job: Job) -> Member:

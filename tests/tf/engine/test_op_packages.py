@@ -21,6 +21,7 @@ from connectors.models.cache import CacheSettings
 from jobs.errors import ModelError
 from jobs.job import Job
 from jobs.load import load_job
+from jobs.section.columns import Columns
 from runner import engine
 from runner.cli.init import job_text
 from runner.engine import EngineOptions, ModelOptions
@@ -196,6 +197,23 @@ def test_packages_and_libraries_that_cannot_be_used_are_told_at_once(models: Pat
     assert "cannot read the op library '/nowhere/ops.so'" in caught.value.message
     assert "no package of ops 'tensorflow_txt' is known: known are 'tensorflow_text'" in caught.value.message
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("change", ["another column", "no input"])
+def test_what_else_is_wrong_with_the_job_is_told_beside_a_package_that_cannot_be_used(
+    models: Path, tmp_path: Path, change: str
+) -> None:
+    needed("text")
+    wrong = job(models, tmp_path, "text", op_packages=["tensorflow_text", "tensorflow_txt"])
+    column = {"columns": Columns.model_validate({"inputs": {"text": "txt"}})}
+    nowhere = {"input": wrong.input.model_copy(update={"url": [str(tmp_path / "nowhere")]})}
+    with pytest.raises(ModelError) as caught:
+        preflight(wrong.model_copy(update=column if change == "another column" else nowhere))
+    first, *others = caught.value.message.splitlines()
+    assert first.startswith("cannot use the op packages of the job: no package of ops 'tensorflow_txt' is known")
+    told = "found no such column" if change == "another column" else "there is no such file"
+    assert told in "\n".join(others)
+    assert caught.value.facts["code"] == "OP_PACKAGE"
 
 
 def test_a_model_that_is_trusted_without_its_package_says_what_to_add_when_it_is_loaded(scored: Scored) -> None:

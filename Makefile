@@ -84,7 +84,7 @@ format: $(VENV)/dev.stamp ## let ruff format and mend what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-WORKLOADS ?= vector wide jax image text example sequence tiny many wide-plan memory
+WORKLOADS ?= vector wide jax topk image text example sequence tiny many wide-plan memory
 BENCH ?=
 bench: $(VENV)/dev.stamp ## all benchmarks against the plain loop and Ray Data; BENCH=--quick for a few minutes
 	@rm -f benchmarks/.cache/results.jsonl && mkdir -p benchmarks/.cache

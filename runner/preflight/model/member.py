@@ -242,7 +242,9 @@ def _chosen(
     try:
         trusted = require_trust(programs, model.url, trust)
     except ModelError as error:
-        raise problem or error from error  # ops that are not there are not known
+        if problem is None:
+            raise
+        raise problem from error  # ops that are not there are not known
     compiles = any(node.op == MODULE for each in programs for _, node in each.nodes())
     scanned = Scanned(
         trusted,

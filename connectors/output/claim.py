@@ -131,14 +131,23 @@ def require_plan(store: Store, names: Layout, plan: Plan) -> None:
 
     raises: as `check_plan`.
     """
-    document = {"plan_id": plan.id, **plan.document()}
-    if not store.create(names.plan, canonical(document).encode()):
-        check_plan(store, names, plan)
+    content = canonical({"plan_id": plan.id, **plan.document()}).encode()
+    if not store.create(names.plan, content) and not planned(store, names, plan):
+        store.create(names.plan, content)  # somebody deleted it in between
 
 
-def check_plan(store: Store, names: Layout, plan: Plan) -> None:
+def planned(store: Store, names: Layout, plan: Plan) -> bool:
+    """Whether the plan is there. raises: as `check_plan`."""
+    content = store.read(names.plan)
+    if content is None:
+        return False
+    check_plan(store, names, plan, content)
+    return True
+
+
+def check_plan(store: Store, names: Layout, plan: Plan, content: bytes) -> None:
     """raises: OutputError where the plan that is there is not `plan`, byte for byte."""
-    document = decode(store.read(names.plan)) or {}
+    document = decode(content) or {}
     then = {key: value for key, value in document.items() if key != "plan_id"}
     if document.get("plan_id") != plan.id or digest(then) != plan.id:
         differs = _difference(then, plan) if then else "it is torn or empty"
@@ -153,14 +162,6 @@ def write_plan(store: Store, names: Layout, plan: Plan) -> None:
     content = canonical({"plan_id": plan.id, **plan.document()}).encode()
     if not store.create(names.plan, content) and store.read(names.plan) != content:
         store.replace(names.plan, content)
-
-
-def planned(store: Store, names: Layout, plan: Plan) -> bool:
-    """Whether the plan is there. raises: as `check_plan`."""
-    if store.read(names.plan) is None:
-        return False
-    check_plan(store, names, plan)
-    return True
 
 
 def own_success(store: Store, present: Collection[str]) -> dict[str, Any]:

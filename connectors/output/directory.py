@@ -115,8 +115,9 @@ class OutputDirectory:
         if not found.planned:
             (write_plan if overwrite or repair else require_plan)(self.store, self._names, plan)
         if found.state == "finished":
-            self._tidy()
+            self._tidy(finished=True)
             return Claim("finished", found.epoch)
+        self._tidy(finished=False)
         failpoint("D3.after")
         epoch = self.epochs.begin(takeover=takeover, **found.facts)
         failpoint("D4.after")
@@ -265,12 +266,21 @@ class OutputDirectory:
             may()
             self.epochs.note(epoch, {"cleared": True})
 
-    def _tidy(self) -> None:
-        """Drop what a driver left in the staging folder that was killed once all was done, as it wrote its report."""
+    def _tidy(self, *, finished: bool) -> None:
+        """Drop what a driver left that was killed and that nobody can use: documents that have no name yet, and once
+        all is done the staging folder, where it was writing its report."""
+        if self.store.kind.conditional_put:
+            return  # an object is there whole or not at all
         with suppress(RunnerError):  # garbage harms nothing
-            last = replace(self.epochs, looks=True).latest() if self.store.names(self._names.staging) else None
-            if last is not None and not last.alive:
+            epochs = replace(self.epochs, looks=True)
+            last = epochs.latest()
+            if last is None or last.alive:
+                return
+            if finished and self.store.names(self._names.staging):
                 self.store.discard(self._names.staging)
+            if not last.document.get("ended"):
+                for name in epochs.unfinished():
+                    self.store.remove(name)
 
     def _probe_store(self, epoch: int) -> str:
         """Ask the store how parts can be published here; returns what it cannot promise."""

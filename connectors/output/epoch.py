@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from connectors.output.layout import Layout, decode, encode, epoch_of_name
+from connectors.output.layout import Layout, decode, encode, epoch_of_name, is_temporary
 from connectors.store.store import Store
 from jobs.errors import BusyError, RunnerError, StorageError, SupersededError
 from jobs.versions import installed
@@ -122,6 +122,22 @@ class Epochs:
         document = self.document(epoch)
         ended = document.get("ended") or Process.of(document).gone()
         return Heartbeat(epoch, document, None if ended else self.age(name))
+
+    def unfinished(self) -> dict[str, int]:
+        """Documents that a process was writing when it was killed, with their bytes. None while a driver lives: it may
+        be writing one now."""
+        names = self.names
+        found = {
+            f"{folder}/{name}": size
+            for folder in (names.folder, names.epochs, names.receipts, names.reports)
+            for name, size in self.store.sizes(folder).items()
+            if is_temporary(name)
+        }
+        return {} if found and self.living() else found
+
+    def living(self) -> set[int]:
+        """The epochs whose drivers may still write."""
+        return {epoch for epoch in self.numbers() if self.heartbeat(epoch).alive}
 
     def age(self, name: str) -> float | None:
         """Seconds since `name` was written, by the clock of the store: a small file is written to read it."""

@@ -18,9 +18,7 @@ import pytest
 import yaml
 from exactly_once import require_exactly_once, write_rows
 
-from connectors.output.layout import is_temporary
 from jobs.load import load_job
-from runner import sweep
 
 FILES, ROWS, SHARD_ROWS, BATCH_ROWS = 2, 400, 100, 50
 SHARDS = FILES * ROWS // SHARD_ROWS
@@ -74,12 +72,6 @@ class Case:
     def require_equal(self) -> dict[int, dict[str, Any]]:
         """Equal to the run without faults, and nothing left over; the commit headers by shard."""
         return require_exactly_once(str(self.output), FILES, ROWS)
-
-    def require_equal_after_a_kill(self) -> dict[int, dict[str, Any]]:
-        """The same where the driver was killed: it may have been writing a document, which `sweep` alone removes."""
-        removed = sweep(str(self.output)).removed
-        assert all(is_temporary(one.name.rpartition("/")[2]) for one in removed), "the next run removes all else"
-        return self.require_equal()
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def test_row_32_a_driver_killed_at_a_random_instant_continues_and_recomputes_onl
     lost = called + 2 * left - CALLS
     assert 0 <= lost <= 4 * 2, "at most the calls of the shards in hand were lost"
     assert before.items() <= snapshot(case.output).items()
-    case.require_equal_after_a_kill()
+    case.require_equal()
 
 
 @pytest.mark.parametrize("step", ["D9.after", "D10.after"], ids=["row-33-before-manifest", "row-33-before-success"])
@@ -61,7 +61,7 @@ def test_a_driver_killed_when_all_parts_are_done_is_finished_by_the_next_without
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["rows_run"] == 0
     assert before.items() <= snapshot(case.output).items()
-    case.require_equal_after_a_kill()
+    case.require_equal()
 
 
 @pytest.mark.parametrize("step", ["D3.after", "W1.load", "W3.fetch", "W3.encode", "W4.done", "W6.after", "D7.before"])
@@ -75,7 +75,7 @@ def test_row_32_a_driver_killed_at_each_step_leaves_what_the_next_continues(
     done = command(*RUN)
     assert done.returncode == 0, done.stderr
     assert before.items() <= snapshot(case.output).items()
-    case.require_equal_after_a_kill()
+    case.require_equal()
 
 
 def test_row_35_two_drivers_started_together_make_one_result(case: Any, start: Start) -> None:
@@ -95,7 +95,7 @@ def test_row_37_a_second_different_plan_is_refused_and_touches_nothing(case: Any
     assert "shard" in done.stderr
     assert snapshot(case.output, below_run=True) == before
     assert command(*RUN).returncode == 0
-    case.require_equal_after_a_kill()
+    case.require_equal()
 
 
 def test_row_46_an_input_that_is_replaced_while_the_job_runs_stops_it_with_its_name(
@@ -126,7 +126,7 @@ def test_row_47_a_torn_receipt_is_rebuilt_from_the_part(case: Any, command: Comm
     done = command(*RUN, faults=NO_CALL)
     assert done.returncode == 0, done.stderr
     assert before.items() <= snapshot(case.output).items()
-    case.require_equal_after_a_kill()
+    case.require_equal()
 
 
 def test_row_48_an_edited_plan_is_refused(case: Any, command: Command) -> None:
@@ -143,7 +143,7 @@ def test_row_48_an_edited_plan_is_refused(case: Any, command: Command) -> None:
     assert snapshot(case.output, below_run=True) == before
     plan.write_bytes(whole)
     assert command(*RUN).returncode == 0
-    case.require_equal_after_a_kill()
+    case.require_equal()
 
 
 def test_row_49_a_part_deleted_before_the_end_is_computed_again(case: Any, command: Command) -> None:
@@ -152,7 +152,7 @@ def test_row_49_a_part_deleted_before_the_end_is_computed_again(case: Any, comma
     done = command(*RUN, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["rows_run"] == 100
-    case.require_equal_after_a_kill()
+    case.require_equal()
 
 
 def test_row_19_a_dead_head_of_a_local_ray_is_replaced_and_the_run_goes_on(
@@ -192,4 +192,4 @@ def test_row_19_a_dead_head_of_a_cluster_ends_the_driver_and_the_job_continues_o
     done = command("run", "job.yaml")
     assert done.returncode == 0, done.stderr
     assert before.items() <= snapshot(case.output).items()
-    case.require_equal_after_a_kill()
+    case.require_equal()

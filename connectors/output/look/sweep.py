@@ -78,7 +78,8 @@ def sweep(output: Output, *, old_plans: bool = False, dry_run: bool = False) -> 
     for names in _plans(store):
         if names.plan8 not in going:
             epochs = Epochs(store, names, looks=dry_run)
-            leftovers += [*_leftovers(store, epochs), *_unfinished(store, epochs)]
+            unfinished = (Leftover(name, 1, size) for name, size in epochs.unfinished().items())
+            leftovers += [*_leftovers(store, epochs), *unfinished]
     if not dry_run:
         for one in leftovers:
             if not one.kept:
@@ -128,7 +129,7 @@ def _leftovers(store: Store, epochs: Epochs) -> Iterator[Leftover]:
     if not staged:
         return
     # The epoch first, then the receipts: a driver that starts in between finds what its receipts stand for.
-    living = _living(epochs)
+    living = epochs.living()
     awaited = _awaited(store, names)
     for attempt in staged:
         folder = names.attempt(attempt)
@@ -138,23 +139,6 @@ def _leftovers(store: Store, epochs: Epochs) -> Iterator[Leftover]:
         elif attempt in awaited:
             kept = "its receipt is there and its part is not: the next run promotes it"
         yield Leftover(folder, *_extent(store, folder), kept)
-
-
-def _unfinished(store: Store, epochs: Epochs) -> Iterator[Leftover]:
-    """Documents that a killed process was writing. A driver that lives may be writing one now: then all stay."""
-    names = epochs.names
-    uploads = [
-        Leftover(f"{folder}/{name}", 1, size)
-        for folder in (names.folder, names.epochs, names.receipts, names.reports)
-        for name, size in store.sizes(folder).items()
-        if is_temporary(name)
-    ]
-    if uploads and not _living(epochs):
-        yield from uploads
-
-
-def _living(epochs: Epochs) -> set[int]:
-    return {epoch for epoch in epochs.numbers() if epochs.heartbeat(epoch).alive}
 
 
 def _awaited(store: Store, names: Layout) -> set[str]:

@@ -431,6 +431,26 @@ def test_what_a_driver_left_that_was_killed_as_it_wrote_its_report_is_cleared_by
     assert directory.store.names(folder.rpartition("/")[0]) == []
 
 
+@pytest.mark.parametrize("folder", ["", "epochs/", "receipts/", "reports/"])
+@pytest.mark.parametrize("done", [False, True], ids=["in-the-middle", "finished"])
+def test_a_document_that_a_killed_driver_was_writing_is_removed_by_the_next_one(
+    out: Output, place: Any, folder: str, done: bool
+) -> None:
+    if place.kind == "s3":
+        pytest.skip("an object is there whole or not at all")
+    directory, name = opened(out), f"_run/{PLAN.id[:8]}/{folder}.000001.json.{'a' * 12}"
+    finish_all(directory) if done else directory.claim(PLAN)
+    place.put(f"out/{name}", b"{")
+    if done:
+        assert opened(out).claim(PLAN).state == "finished"
+    else:
+        with pytest.raises(BusyError):
+            opened(out).claim(PLAN)
+    assert name in snapshot(directory), "its driver lives, and may be writing it"
+    opened(killed(directory).output).claim(PLAN)
+    assert name not in snapshot(directory)
+
+
 def test_a_receipt_without_its_part_does_not_count(out: Output, place: Any) -> None:
     directory = opened(out)
     directory.claim(PLAN)
@@ -465,6 +485,27 @@ def test_a_plan_that_somebody_deleted_is_there_again_before_the_job_is_called_fi
         directory.finish(PLAN, receipts, 1)
     assert verify(out).problems == ()
     assert read_status(out).state == "finished"
+
+
+def test_a_plan_that_is_deleted_between_two_looks_is_written_again(
+    out: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = opened(out)
+    directory.claim(PLAN)
+    receipts = [work(directory, shard) for shard in range(3)]
+    name, create, tries = f"_run/{PLAN.id[:8]}/plan.json", directory.store.create, []
+
+    def refused_and_deleted(path: str, content: bytes) -> bool:
+        made = create(path, content)
+        if path == name and not tries:
+            directory.store.remove(name)
+        tries.extend([path] * (path == name))
+        return made
+
+    monkeypatch.setattr(directory.store, "create", refused_and_deleted)
+    directory.finish(PLAN, receipts, 1)
+    assert len(tries) == 2
+    assert verify(out).problems == ()
 
 
 def test_a_plan_that_somebody_changed_while_the_job_ran_ends_it(out: Output, place: Any) -> None:

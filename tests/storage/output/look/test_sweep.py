@@ -48,10 +48,10 @@ def test_a_document_that_a_killed_process_was_writing_goes_unless_a_driver_lives
     folder = f"_run/{PLAN.id[:8]}"
     unfinished = f"{folder}/epochs/.000001.json.{'a' * 12}"
     report = f"{folder}/reports/.000001.html.{'b' * 12}"
-    for name in (unfinished, report):
-        place.put(f"out/{name}", b"{")
     directory = opened(out)
     living = directory.claim(PLAN)
+    for name in (unfinished, report):
+        place.put(f"out/{name}", b"{")
     assert not {unfinished, report} & {one.name for one in sweep(out).leftovers}
     directory.end(living.epoch, "interrupted")
     assert [one.name for one in sweep(out).removed] == [unfinished, report]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from jobs.errors import RunnerError
 from jobs.numerics import UNKNOWN, Numerics
-from jobs.plan import Plan, Shard, Slice
+from jobs.plan import Picks, Plan, Shard, Slice, Values
 from jobs.versions import UNRECORDED, Versions
+
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +19,8 @@ class InputSlice:
     """Consecutive row groups of one file: all that a worker needs to read them and to see that they are unchanged.
 
     rows:  rows of each row group as the file has them; `rows[0]` belongs to row group `first`.
-    picks: where a job scores some rows only: which of each row group, ascending; empty: all rows.
+    picks: where a job scores some rows only: which of each row group, ascending, or None for all of them; empty: all.
+    places, values: as of a row group, and of a file, of the plan.
     """
 
     file: int
@@ -26,16 +29,27 @@ class InputSlice:
     version: str
     first: int
     rows: tuple[int, ...]
-    picks: tuple[tuple[int, ...], ...] = ()
+    picks: tuple[Picks | None, ...] = ()
+    places: tuple[tuple[int, ...] | None, ...] = ()
+    values: Values = ()
 
     @property
     def count(self) -> int:
         """Rows to score."""
-        return sum(map(len, self.picks)) if self.picks else sum(self.rows)
+        if not self.picks:
+            return sum(self.rows)
+        return sum(rows if picks is None else len(picks) for rows, picks in zip(self.rows, self.picks, strict=True))
 
-    def picked(self, row_group: int) -> tuple[int, ...] | None:
+    def picked(self, row_group: int) -> Picks | None:
         """Which rows of a row group to score; None: all."""
         return self.picks[row_group - self.first] if self.picks else None
+
+    def place(self, row_group: int) -> tuple[int, ...]:
+        """Where a row group lies, of a format that writes it down. raises: ValueError where the plan does not say."""
+        place = self.places[row_group - self.first] if self.places else None
+        if place is None:
+            raise ValueError(f"the plan has no place of row group {row_group} of {self.url!r}")
+        return place
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,5 +209,13 @@ def _input_slice(plan: Plan, cut: Slice) -> InputSlice:
         version=file.version,
         first=cut.first,
         rows=tuple(group.stored for group in groups),
-        picks=tuple(group.picks or () for group in groups) if any(group.picks is not None for group in groups) else (),
+        picks=_unless_none(group.picks for group in groups),
+        places=_unless_none(group.place for group in groups),
+        values=file.values,
     )
+
+
+def _unless_none(values: Iterable[_Value]) -> tuple[_Value, ...]:
+    """The values; nothing where each of them is None."""
+    made = tuple(values)
+    return made if any(value is not None for value in made) else ()

@@ -9,11 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-FileFormat = Literal["parquet", "arrow", "tfrecord"]
+FileFormat = Literal[  # that are read
+    "parquet",
+    "arrow",
+    "tfrecord",
+]
+PartFormat = Literal[  # that are written
+    "parquet",
+    "arrow",
+    "tfrecord",
+]
 Codec = Literal["zstd", "snappy", "lz4", "gzip", "none"]
 StringKind = Literal["text", "binary"]
 
-DEFAULT_FORMAT: FileFormat = "parquet"  # of parts
+DEFAULT_FORMAT: PartFormat = "parquet"
 EXAMPLES_FORMAT: FileFormat = "tfrecord"  # whose records may be tf.Examples
 DEFAULT_CODEC: Codec = "zstd"
 
@@ -29,7 +38,7 @@ class Rules:
     strings: StringKind = "text"
 
 
-RULES: dict[FileFormat, Rules] = {
+RULES: dict[PartFormat, Rules] = {
     "parquet": Rules(),
     "arrow": Rules(("zstd", "lz4", "none"), otherwise="is not part of Arrow IPC"),
     # A feature of a tf.Example holds bytes, whatever is in them: there is no text to promise.
@@ -42,7 +51,7 @@ def default_codec(name: object) -> Codec:
     return next((rules.default for known, rules in RULES.items() if known == name), DEFAULT_CODEC)
 
 
-def check_codec(name: FileFormat, codec: Codec) -> None:
+def check_codec(name: PartFormat, codec: Codec) -> None:
     """raises: ValueError with the codecs that the format has."""
     rules = RULES[name]
     if codec not in rules.codecs:

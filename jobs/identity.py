@@ -52,16 +52,18 @@ class ModelIdentity:
 
 @dataclass(frozen=True, slots=True)
 class InputIdentity:
-    """only_rejects: id of the plan whose rejected rows are the input. skipped: url of a file left out -> its code."""
+    """only_rejects: id of the plan whose rejected rows are the input. skipped: url of a file left out -> its code.
+    rows: what else decides which rows there are and what their values mean, see `Input.rows`."""
 
     format: str | None
     examples: Any = None
     only_rejects: str = ""
     skipped: Mapping[str, str] = field(default_factory=dict)
+    rows: Mapping[str, Any] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
         more = {"examples": self.examples, "only_rejects": self.only_rejects, "skipped": dict(self.skipped)}
-        return {"format": self.format} | {name: value for name, value in more.items() if value}
+        return {"format": self.format} | {name: value for name, value in more.items() if value} | dict(self.rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,6 +177,10 @@ class Job(Section):
         models = [document["model"], *(document["models"] or {}).values()]
         for section in (*filter(None, models), document["input"], document["output"]):
             section.pop("options")
+        for name, value in Input.plain().items():  # and how a catalog is reached, which `plain` leaves out
+            if document["input"][name] == value:
+                document["input"].pop(name)
+        document["input"].pop("catalog")
         if self.output.strings in (None, RULES[self.output.format].strings):
             document["output"].pop("strings")
         # Keys that older jobs did not have are no part of it at their default.

@@ -14,10 +14,15 @@ from typing import Any
 from jobs import notebook
 from jobs.errors import InputError
 from jobs.identity import skipped_files
+from jobs.rows.runs import Runs
 from jobs.section.canonical import digest
 from jobs.section.limits import Limits
 
 PROTOCOL_VERSION = 1
+
+
+Values = tuple[tuple[str, str | None], ...]  # column -> value, see `InputFile`
+Picks = tuple[int, ...] | Runs  # rows of a row group, ascending
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +34,15 @@ class RowGroup:
              the cuts and the id of a plan, and leave out what values of a dictionary share.
     picks:   which rows of the group these are, ascending, where they are not all; None: all.
     whole:   rows of the group in the file, where there are picks.
+    place:   where it lies in a file that does not say so, as its format wrote it down; None: the file says it.
     decoded: as `bytes`, with all that is known today; in no document. exact: whether that is all of it.
     """
 
     rows: int
     bytes: int
-    picks: tuple[int, ...] | None = None
+    picks: Picks | None = None
     whole: int = 0
+    place: tuple[int, ...] | None = None
     decoded: int = field(default=0, compare=False)
     exact: bool = field(default=True, compare=False)
 
@@ -50,12 +57,37 @@ class RowGroup:
         return self.rows if self.picks is None else self.whole
 
     def document(self) -> list[Any]:
-        return [self.rows, self.bytes] if self.picks is None else [self.rows, self.bytes, list(self.picks), self.whole]
+        if self.picks is None and self.place is None:
+            return [self.rows, self.bytes]
+        placed = [] if self.place is None else [list(self.place)]
+        return [self.rows, self.bytes, _picks_document(self.picks), self.whole, *placed]
 
     @classmethod
     def from_document(cls, values: Sequence[Any]) -> RowGroup:
-        rows, size, *picked = values
-        return cls(rows, size, tuple(picked[0]), picked[1]) if picked else cls(rows, size)
+        rows, size, *more = values
+        if not more:
+            return cls(rows, size)
+        picks, whole, *placed = more
+        return cls(rows, size, _picks_of(picks), whole, tuple(placed[0]) if placed else None)
+
+    def only(self, picks: Picks) -> RowGroup:
+        """The group, of which only these of its rows are scored."""
+        rows = len(picks)
+        size, decoded = (self.bytes, self.decoded) if rows else (0, 0)
+        return replace(self, rows=rows, bytes=size, picks=picks, whole=self.stored, decoded=decoded)
+
+
+def _picks_document(picks: Picks | None) -> Any:
+    """One by one as from the first version on, or as runs."""
+    if picks is None:
+        return None
+    return {"runs": picks.document()} if isinstance(picks, Runs) else list(picks)
+
+
+def _picks_of(document: Any) -> Picks | None:
+    if document is None:
+        return None
+    return Runs.from_document(document["runs"]) if isinstance(document, dict) else tuple(document)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +97,25 @@ class InputFile:
     url:     where to read it.
     size:    bytes on the store.
     version: etag, or modification time in ns: what changes when the file does; "" where the store tells neither.
+    values:  of columns that are not in the file, as text: of its partition; null: None.
     """
 
     url: str
     size: int
     version: str
     row_groups: tuple[RowGroup, ...]
+    values: Values = ()
+
+    def document(self) -> dict[str, Any]:
+        groups = [group.document() for group in self.row_groups]
+        values = {"values": dict(self.values)} if self.values else {}
+        return {"url": self.url, "size": self.size, "version": self.version, "row_groups": groups, **values}
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> InputFile:
+        groups = tuple(map(RowGroup.from_document, document["row_groups"]))
+        values = tuple(document.get("values", {}).items())
+        return cls(document["url"], document["size"], document["version"], groups, values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,24 +174,13 @@ class Plan:
         return {
             "protocol": PROTOCOL_VERSION,
             "identity": self.identity,
-            "files": [
-                {
-                    "url": f.url,
-                    "size": f.size,
-                    "version": f.version,
-                    "row_groups": [group.document() for group in f.row_groups],
-                }
-                for f in self.files
-            ],
+            "files": [file.document() for file in self.files],
             "shards": [[[s.file, s.first, s.stop] for s in shard.slices] for shard in self.shards],
         }
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Plan:
-        files = tuple(
-            InputFile(f["url"], f["size"], f["version"], tuple(map(RowGroup.from_document, f["row_groups"])))
-            for f in document["files"]
-        )
+        files = tuple(map(InputFile.from_document, document["files"]))
         shards = tuple(
             _shard(index, [Slice(*cut) for cut in slices], files) for index, slices in enumerate(document["shards"])
         )
@@ -155,12 +189,8 @@ class Plan:
 
 def picked(file: InputFile, rows: Mapping[int, Sequence[int]]) -> InputFile:
     """`file` with some of its rows only. rows: row group -> its rows, ascending; groups that are left out have none."""
-    groups = tuple(
-        RowGroup(len(picks), group.bytes if picks else 0, picks, group.rows, group.decoded if picks else 0, group.exact)
-        for index, group in enumerate(file.row_groups)
-        for picks in [tuple(rows.get(index, ()))]
-    )
-    return replace(file, row_groups=groups)
+    groups = (group.only(tuple(rows.get(index, ()))) for index, group in enumerate(file.row_groups))
+    return replace(file, row_groups=tuple(groups))
 
 
 def plan(files: Iterable[InputFile], limits: Limits, identity: dict[str, Any]) -> Plan:

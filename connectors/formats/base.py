@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol, Self
 
 import pyarrow as pa
 
 from connectors.store.store import FileStat, Store
 from jobs.attempt import InputSlice
 from jobs.plan import InputFile
+from jobs.section.input import Input
 
 
 class RowGroupReader(Protocol):
@@ -34,11 +35,24 @@ class RowGroupReader(Protocol):
         ...
 
 
-class Source(Protocol):
-    """One input format."""
+States = Literal["all", "kinds", "names"]
 
+
+class Source(Protocol):
+    """One input format.
+
+    states: what its files say of their columns: types; kinds of values, as JSON does; or their names alone. What they
+            leave open, `Input.types` of the resolved job says.
+    """
+
+    states: States
     suffixes: tuple[str, ...]  # of its files, in small letters; the first one is that of its parts
     max_row_group_bytes: int  # decoded; a reader refuses more before it has them
+
+    @classmethod
+    def of(cls, input: Input) -> Self:
+        """As the job says. input: with the format resolved."""
+        ...
 
     def begins(self, head: bytes) -> bool:
         """Whether a file that begins with these bytes is of this format. head: `registry.HEAD_BYTES`, or the file."""

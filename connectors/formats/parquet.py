@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from connectors.formats.base import Unread
+from connectors.formats.base import States, Unread
 from connectors.formats.buffered import BufferedFile
 from connectors.formats.chunk import Chunk, rows_at_once
 from connectors.formats.fault import (
@@ -45,6 +45,7 @@ from connectors.store.store import FileStat, Store
 from jobs.attempt import InputSlice
 from jobs.errors import InputError
 from jobs.plan import InputFile, RowGroup
+from jobs.section.input import Input
 
 Decoded = tuple[pa.Table, list[BadRows]]  # a row group, and what is wrong with rows of it
 
@@ -79,6 +80,7 @@ class ParquetSource:
     The file whose schema is asked for is mostly inspected next: its footer is kept until then, and not parsed again.
     """
 
+    states: States = "all"
     suffixes: tuple[str, ...] = (".parquet", ".pq", ".parq")
     max_row_group_bytes = MAX_ROW_GROUP_BYTES
 
@@ -87,6 +89,10 @@ class ParquetSource:
         self._footers = SharedFooters()
         self._asked: tuple[str, Footer] | None = None
         self._stated: tuple[str, pa.Schema, Mapping[str, str]] | None = None  # of the file that was asked for last
+
+    @classmethod
+    def of(cls, input: Input) -> Self:
+        return cls()
 
     def begins(self, head: bytes) -> bool:
         return head.startswith(MAGICS)

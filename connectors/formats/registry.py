@@ -1,15 +1,15 @@
 """The registry of formats: a name in a job file -> the file or folder here that reads and writes it.
 
-A format is one module with a `SOURCE` and an `ENCODER`, and one line here. Nothing else compares the name or the suffix
-of a format: what is particular to one, its classes say. A module is imported on first use, so that unused ones cost
-nothing.
+A format is one module with a `SOURCE`, an `ENCODER`, or both, and one line here for each. Nothing else compares the
+name or the suffix of a format: what is particular to one, its classes say. A module is imported on first use, so that
+unused ones cost nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from connectors.store.listing import OTHER_SUFFIXES
 from jobs.section.input import Input
@@ -18,7 +18,12 @@ if TYPE_CHECKING:
     from connectors.formats.base import Encoder, Source
     from connectors.store.store import FileStat, Store
 
-FORMATS: dict[str, str] = {
+SOURCES: dict[str, str] = {
+    "parquet": "connectors.formats.parquet",
+    "arrow": "connectors.formats.arrow",
+    "tfrecord": "connectors.formats.tfrecord",
+}
+ENCODERS: dict[str, str] = {
     "parquet": "connectors.formats.parquet",
     "arrow": "connectors.formats.arrow",
     "tfrecord": "connectors.formats.tfrecord",
@@ -29,19 +34,18 @@ _LOOKED_INTO = 5  # files, of which the first may be a licence or the like
 
 
 def make_encoder(name: str) -> Encoder:
-    made: Encoder = _module(name).ENCODER()
+    made: Encoder = import_module(ENCODERS[name]).ENCODER()
     return made
 
 
 def make_source(name: str) -> Source:
-    made: Source = _module(name).SOURCE()
+    made: Source = import_module(SOURCES[name]).SOURCE()
     return made
 
 
 def source_of(input: Input, max_row_group_bytes: int | None = None) -> Source:
     """The source of a job's input, whose format is resolved. max_row_group_bytes: see `Source`; None: its own."""
-    kind = _module(input.format or "").SOURCE
-    made: Source = kind() if input.examples is None else kind(input.examples)
+    made: Source = import_module(SOURCES[input.format or ""]).SOURCE.of(input)
     if max_row_group_bytes is not None:
         made.max_row_group_bytes = max_row_group_bytes
     return made
@@ -49,23 +53,23 @@ def source_of(input: Input, max_row_group_bytes: int | None = None) -> Source:
 
 def infer_examples(name: str, store: Store, files: Sequence[FileStat]) -> dict[str, str]:
     """The features of tf.Examples and the types of their columns. raises: as `TFRecordSource.infer`."""
-    made: dict[str, str] = _module(name).SOURCE().infer(store, files)
+    made: dict[str, str] = import_module(SOURCES[name]).SOURCE().infer(store, files)
     return made
 
 
 def format_of(name: str) -> str | None:
     """The format whose suffix the part `name` has; None where it is none that parts are written in."""
-    return next((kind for kind in FORMATS if name.endswith(make_encoder(kind).suffix)), None)
+    return next((kind for kind in ENCODERS if name.endswith(make_encoder(kind).suffix)), None)
 
 
 def format_by_suffix(url: str) -> str | None:
     """The format of an input, where its url ends as the files of one do, in capitals or not."""
-    return next((kind for kind in FORMATS if url.lower().endswith(make_source(kind).suffixes)), None)
+    return next((kind for kind in SOURCES if url.lower().endswith(make_source(kind).suffixes)), None)
 
 
 def other_suffixes(name: str | None = None) -> tuple[str, ...]:
     """The suffixes by which a file is known to be of another format than `name`; None: of none that is read here."""
-    formats = [suffix for kind in FORMATS if name not in (None, kind) for suffix in make_source(kind).suffixes]
+    formats = [suffix for kind in SOURCES if name not in (None, kind) for suffix in make_source(kind).suffixes]
     return (*formats, *OTHER_SUFFIXES)
 
 
@@ -77,10 +81,6 @@ def format_by_content(store: Store, files: Sequence[FileStat]) -> str | None:
     for file in [file for file in files if file.size][:_LOOKED_INTO]:
         with store.open(file.url) as opened:
             head = bytes(opened.read(min(HEAD_BYTES, file.size)))
-        if kind := next((kind for kind in FORMATS if make_source(kind).begins(head)), None):
+        if kind := next((kind for kind in SOURCES if make_source(kind).begins(head)), None):
             return kind
     return None
-
-
-def _module(name: str) -> Any:
-    return import_module(FORMATS[name])

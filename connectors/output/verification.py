@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from connectors.formats.registry import FORMATS, format_by_suffix, format_of, make_encoder, make_source
+from connectors.formats.registry import ENCODERS, format_by_suffix, format_of, make_encoder, make_source
 from connectors.output.claim import is_read, read_manifest
 from connectors.output.layout import PART_PREFIX, RUN, SUCCESS, Layout, decode, shard_of_part
 from connectors.output.part import stated
@@ -163,7 +163,7 @@ def read_plan(store: Store, listed: Mapping[str, int]) -> tuple[Layout, Plan]:
         )
     plan = Plan.from_document(then)
     kind = output_format(plan.identity)
-    suffix = make_encoder(kind).suffix if kind in FORMATS else _suffix(listed, names.plan8)
+    suffix = make_encoder(kind).suffix if kind in ENCODERS else _suffix(listed, names.plan8)
     return Layout(plan.id, len(plan.shards), suffix), plan
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
 from jobs.format import EXAMPLES_FORMAT, FileFormat
-from jobs.section.base import Location, Url, as_tuple
+from jobs.section.base import Location, OptionValue, Section, Url, as_tuple
 
 FeatureType = Literal["float", "int64", "bytes", "list<float>", "list<int64>", "list<bytes>"]
 
@@ -33,16 +33,39 @@ class Held:
         return f"{type(self.table).__module__.partition('.')[0]} {type(self.table).__name__} in memory"
 
 
-class Input(Location):
+class Csv(Section):
+    """How CSV files are written, where not as RFC 4180 says."""
+
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    quote: Annotated[str, Field(max_length=1)] = '"'  # "": no value is quoted
+    escape: Annotated[str, Field(max_length=1)] = ""  # "": a quote in a quoted value is written twice
+    header: bool | tuple[str, ...] = True  # the first line names the columns; or these are their names
+    nulls: tuple[str, ...] = ("",)  # values without quotes that are null
+    newlines_in_values: bool = True  # False promises that each line is a row
+
+
+class Input(Location, populate_by_name=True):
     if TYPE_CHECKING:  # what it reads is more than what it holds
 
         def __init__(self, **values: Any) -> None: ...
 
-    url: Annotated[tuple[Url, ...], BeforeValidator(as_tuple), Field(min_length=1)]
+    url: Annotated[tuple[Url, ...], BeforeValidator(as_tuple), Field(min_length=1)] = ()  # of a table: where it lies
     format: FileFormat | None = None  # None: by the suffix of the first file
     # TFRecord: tf.Examples become columns, as found in the first records, or feature -> type. None: column 'record'.
     examples: Literal["infer"] | Annotated[dict[str, FeatureType], Field(min_length=1)] | None = None
     only_rejects: Url | None = None  # the output of a job: of the files above, only the rows that it rejected
+    # Column -> Arrow type, where files do not say it, or say another one. Resolved: of all that are read.
+    types: dict[str, str] = Field(default_factory=dict, alias="schema")
+    csv: Csv | None = None  # how they are written, where not as usual
+    partitions: Literal["hive"] | tuple[str, ...] | None = None  # the names of folders are columns
+    delta: Url | None = None  # a table, in place of `url`
+    version: Annotated[int, Field(ge=0)] | Literal["latest"] = "latest"
+    iceberg: Url | None = None  # CATALOG.NAMESPACE.TABLE, or the url of a metadata file, in place of `url`
+    snapshot: int | Literal["latest"] = "latest"
+    catalog: dict[str, OptionValue] = Field(default_factory=dict)  # properties; secrets only as references
+    where: str | None = Field(None, min_length=1)  # of the rows, only those
+    limit: int | None = Field(None, ge=1)  # of these, the first so many
+    sample: float | None = Field(None, gt=0, le=1)  # of the rows, about this share
     _held: Held | None = PrivateAttr(default=None)
 
     @model_validator(mode="wrap")
@@ -56,9 +79,33 @@ class Input(Location):
         return made
 
     @property
+    def rows(self) -> dict[str, Any]:
+        """What decides which rows there are and what their values mean, as plain JSON; nothing that is at its default.
+
+        But for the places, which are in a plan, and how a store or a catalog is reached.
+        """
+        names = ("types", "csv", "partitions", "where", "limit", "sample")
+        return self.model_dump(mode="json", include=set(names), by_alias=True, exclude_defaults=True)
+
+    @classmethod
+    def plain(cls) -> dict[str, Any]:
+        """The keys that jobs of older versions did not have, in the words of a document: each at its default."""
+        names = ("types", "csv", "partitions", "delta", "version", "iceberg", "snapshot", "where", "limit", "sample")
+        defaults = cls.model_construct().model_dump(mode="json", include=set(names), by_alias=True)
+        return dict(defaults)
+
+    @property
     def held(self) -> Held | None:
         """The rows themselves, where they lie in no file yet: only in Python."""
         return self._held
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Input:
+        given = [name for name in ("url", "delta", "iceberg") if getattr(self, name)]
+        if len(given) != 1:
+            found = "none" if not given else " and ".join(map(repr, given))
+            raise ValueError(f"expected one of 'url', 'delta' and 'iceberg', found {found}")
+        return self
 
     @model_validator(mode="after")
     def _examples_of_tfrecord(self) -> Input:

@@ -6,13 +6,13 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from jobs.format import DEFAULT_CODEC, DEFAULT_FORMAT, RULES, Codec, FileFormat, StringKind, check_codec, default_codec
+from jobs.format import DEFAULT_CODEC, DEFAULT_FORMAT, RULES, Codec, PartFormat, StringKind, check_codec, default_codec
 from jobs.section.base import Location, Url
 
 
 class Output(Location):
     url: Url
-    format: FileFormat = DEFAULT_FORMAT
+    format: PartFormat = DEFAULT_FORMAT
     compression: Codec = DEFAULT_CODEC
     tensor_encoding: Literal["fixed_shape_tensor", "list", "binary"] = "fixed_shape_tensor"
     # What strings of the model become; text is UTF-8, and a value that is none makes a bad row. None: by the format.

@@ -39,6 +39,7 @@ class Where:
     """Where rows come from, for messages.
 
     first_row: of the table or batch, counted within the row group, or within `picks` where only these are read.
+    picks:     (rows that are read,) int64, their places in the row group, ascending; None: all rows of it.
     order:     (rows of the table,) the row at each place, where they were put into another order; None: as read.
     shape:     of all rows, where rows of several shapes share no batch; None: rows have one.
     further:   the pieces of a batch that spans row groups: (row of the batch at which it begins, where).
@@ -47,7 +48,7 @@ class Where:
     file: str
     row_group: int
     first_row: int = 0
-    picks: tuple[int, ...] | None = None
+    picks: Array | None = field(default=None, compare=False, repr=False)
     order: Array | None = field(default=None, compare=False, repr=False)
     shape: tuple[int, ...] | None = field(default=None, compare=False)
     further: tuple[tuple[int, Where], ...] = field(default=(), compare=False)
@@ -60,7 +61,7 @@ class Where:
         index = self.first_row + row
         if self.order is not None:
             index = int(self.order[index])
-        return Where(self.file, self.row_group, index if self.picks is None else self.picks[index])
+        return Where(self.file, self.row_group, index if self.picks is None else int(self.picks[index]))
 
 
 Pieces = list[tuple[Where, pa.Table]]  # of one batch

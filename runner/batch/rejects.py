@@ -114,8 +114,8 @@ class Rejects:
         return Losses(self._schema, ordered.to_batches(), dict(self._codes), dict(self._bad_files), *rows)
 
     def _add_unread(self, inputs: InputSlice, row_group: int, error: DataError) -> None:
-        index = row_group - inputs.first
-        rows = inputs.picks[index] if inputs.picks else range(inputs.rows[index])
+        picks = inputs.picked(row_group)
+        rows = range(inputs.rows[row_group - inputs.first]) if picks is None else [*picks]
         code, column = str(error.facts["code"]), error.facts.get("column")
         for start in range(0, len(rows), _UNREAD_ROWS):
             some = rows[start : start + _UNREAD_ROWS]

@@ -18,8 +18,8 @@ from jobs.load import job_from
 from jobs.plan import InputFile
 from runner.binding.bind import bind, wanted_columns
 from runner.model.signature import Signature
-from runner.preflight.files import first_schema
-from runner.preflight.input import listed
+from runner.preflight.input.files import first_schema
+from runner.preflight.input.listing import listed
 from runner.tensor import Feeds, Outputs, Strings, Tensor
 
 _ROWS = re.compile(r"(?P<url>.+):(?P<first>\d{1,18})(-(?P<last>\d{1,18}))?")

@@ -22,8 +22,8 @@ from runner.binding.binding import Binding
 from runner.binding.cast.kind import NATURAL
 from runner.binding.naming import count, kept_alone, named, not_kept, rules_of
 from runner.model.signature import Signature
-from runner.preflight.files import first_schema, inspect
-from runner.preflight.input import with_folders
+from runner.preflight.input.files import first_schema, inspect
+from runner.preflight.input.listing import with_folders
 from runner.tensor import type_text
 
 Schemas = Sequence[tuple[str, pa.Schema]]  # url and schema of each file

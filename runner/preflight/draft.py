@@ -30,8 +30,8 @@ from runner.model.signature import (
     choose_metagraph,
     choose_signature,
 )
-from runner.preflight.files import first_schema
-from runner.preflight.input import listed
+from runner.preflight.input.files import first_schema
+from runner.preflight.input.listing import listed
 from runner.scan.packages import wanted
 from runner.scan.program import read_programs
 

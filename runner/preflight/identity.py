@@ -39,7 +39,7 @@ def identity_of(
     Where each bit counts, so does the size of a batch: that of the binding, which is fixed then.
     """
     left_out = {error.facts["file"]: error.facts["code"] for error in skipped}
-    given = InputIdentity(job.input.format, job.input.examples, only_rejects, left_out)
+    given = InputIdentity(job.input.format, job.input.examples, only_rejects, left_out, job.input.rows)
     models = {member.name: model_identity(member) for member in members}
     model = models.get("", models)
     return Identity(model, binding.identity(), given, job.output, _settled(job.limits, binding))

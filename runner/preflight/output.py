@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from connectors.formats.base import Unread
 from connectors.formats.extension import unregistered
-from connectors.formats.registry import FORMATS, make_encoder
+from connectors.formats.registry import ENCODERS, make_encoder
 from connectors.formats.widening import common_type
 from connectors.output.rehearsal import Rehearsal, rehearse
 from connectors.output.reject import left_out
@@ -114,7 +114,7 @@ def _inputs(names: Sequence[str]) -> str:
 def _problem(name: str, why: str, output: Output, binding: Binding, bound: Callable[[str], Binding]) -> str:
     field, kept = binding.output_schema.field(name), name in binding.kept
     subject = f"{'kept ' * kept}column {name!r} ({type_text(field.type)})"
-    ways = [f"`output: {{format: {other}}}`" for other in FORMATS if _other_holds(other, output, field)]
+    ways = [f"`output: {{format: {other}}}`" for other in ENCODERS if _other_holds(other, output, field)]
     if not kept:
         for encoding in get_args(Output.model_fields["tensor_encoding"].annotation):
             other = bound(encoding).output_schema.field(name)

@@ -44,13 +44,14 @@ from runner.model.signature import (
 )
 from runner.preflight.begun import older_rules, rules_of, story
 from runner.preflight.columns import bound_first, require_agreed, varying
-from runner.preflight.files import Inspected, inspect
 from runner.preflight.identity import identity_of
-from runner.preflight.input import Listed, listed, refuse_own_output
+from runner.preflight.input.declared import declared, read_alone
+from runner.preflight.input.files import Inspected, inspect
+from runner.preflight.input.listing import Listed, listed, refuse_own_output
+from runner.preflight.input.only_rejects import only_files, only_rows, rejected_before
 from runner.preflight.model.labels import repeated_labels, with_labels
 from runner.preflight.model.member import Member, Read, Scanned, besides, followed, read_members
 from runner.preflight.model.several import all_options, all_scanned, together
-from runner.preflight.only_rejects import only_files, only_rows, rejected_before
 from runner.preflight.output import narrowed, written
 from runner.preflight.place import refuse_mixed_places
 from runner.preflight.rank import open_ranks, settled, with_shapes
@@ -266,6 +267,8 @@ def _examined(job: Job, read: Sequence[Read], cache: CacheSettings) -> Examined:
     tried = all_scanned(found).repeatable
     job, found, signature = together(job, found, tried=tried)
     assumed = with_shapes(signature, open_ranks(job.columns, signature) if tried else {})
+    inputs = declared(replace(inputs, job=job), store, assumed)
+    job, source = inputs.job, inputs.source
     binding = bound_first(job, assumed, source, store, files, tried)
     members = [followed(member, program, binding, job) for member, (_, program) in zip(found, read, strict=True)]
     scanned = all_scanned(members)
@@ -292,7 +295,9 @@ def _gathered(examined: Examined) -> Gathered:
     inspected, skipped, meant, schema = _looked_through(examined, rejected)
     schemas = [(file.url, file_schema) for file, file_schema in inspected]
     ambiguous = both_ways(job.columns.keep, overview(schemas))
-    examined = replace(examined, job=job.model_copy(update={"columns": meant}))
+    inputs = replace(examined.inputs, job=job.model_copy(update={"columns": meant}))
+    inputs = read_alone(inputs, schema.names)
+    examined = replace(examined, job=inputs.job, source=inputs.source, inputs=inputs)
     found = [file for file, _ in inspected]
     signature, shapes = _settled(examined, schema, found)
     notes = (*corrections(signature), *shapes, *ambiguous, *repeated_labels(meant))

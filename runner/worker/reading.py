@@ -40,7 +40,8 @@ def units(attempt: Attempt) -> Generator[Unit, None, None]:
     """The row groups of an attempt that hold a row to score, in order."""
     for piece in attempt.inputs:
         for row_group in range(piece.first, piece.first + len(piece.rows)):
-            if piece.picked(row_group) != ():
+            picks = piece.picked(row_group)
+            if picks is None or len(picks):
                 yield piece, row_group
 
 
@@ -102,19 +103,20 @@ class Reading:
                 if decoded is None:
                     return None
                 table, bad = decoded
-                where = Where(piece.url, row_group, 0, piece.picked(row_group))
+                picks = piece.picked(row_group)
+                where = Where(piece.url, row_group, 0, None if picks is None else np.fromiter(picks, np.int64))
                 if bad is not None:
                     where = without(where, table, bad, set_aside)
                 if where.picks is None:
                     return where, table
-                return (where, table.take(pa.array(where.picks, pa.int64()))) if where.picks else None
+                return (where, table.take(pa.array(where.picks))) if len(where.picks) else None
 
             yield read
 
 
 def without(where: Where, table: pa.Table, error: BadRowsError, set_aside: SetAside) -> Where:
     """Set the bad rows aside that are to be read; what is left of `where`. table: the whole row group."""
-    wanted = np.arange(table.num_rows) if where.picks is None else np.array(where.picks, np.int64)
+    wanted = np.arange(table.num_rows) if where.picks is None else where.picks
     for bad in error.bad:
         which = np.isin(bad.at, wanted)
         if not which.any():
@@ -122,6 +124,6 @@ def without(where: Where, table: pa.Table, error: BadRowsError, set_aside: SetAs
         at, stories = bad.at[which], [bad.stories[index] for index in np.flatnonzero(which).tolist()]
         rows = table.take(pa.array(at)).combine_chunks()
         batch = pa.RecordBatch.from_arrays([column.combine_chunks() for column in rows.columns], schema=rows.schema)
-        place = replace(where, picks=tuple(at.tolist()))
+        place = replace(where, picks=at)
         set_aside(place, batch, range(len(at)), stories, code=bad.code, column=bad.column)
-    return replace(where, picks=tuple(wanted[~np.isin(wanted, error.at)].tolist()))
+    return replace(where, picks=wanted[~np.isin(wanted, error.at)])

@@ -44,6 +44,12 @@ MAY: dict[str, tuple[str, ...]] = {
     "connectors/formats": ("connectors/store", "connectors/secret.py", "jobs"),
     "connectors/formats/arrow": ("connectors/formats", "connectors/store", "jobs"),
     "connectors/formats/tfrecord": ("connectors/formats", "connectors/store", "connectors/secret.py", "jobs"),
+    "connectors/formats/text": ("connectors/formats", "connectors/store", "connectors/secret.py", "jobs"),
+    "connectors/formats/typed": ("connectors/formats", "connectors/store", "connectors/secret.py", "jobs"),
+    "connectors/formats/media": (
+        *("connectors/formats/text", "connectors/formats", "connectors/store", "connectors/secret.py", "jobs"),
+    ),
+    "connectors/tables": ("connectors/formats", "connectors/store", "connectors/secret.py", "jobs"),
     "connectors/models": ("connectors/store", "connectors/secret.py", "jobs"),
     "connectors/output": (
         *("connectors/formats", "connectors/formats/tfrecord", "connectors/store", "connectors/secret.py"),
@@ -67,6 +73,7 @@ MAY: dict[str, tuple[str, ...]] = {
         *("runner/tensor.py", "jobs"),
     ),
     "runner/engine": ("runner/scan", "runner/model", "runner/tensor.py", "runner/proto", "jobs"),
+    "runner/selection": ("connectors/formats", "connectors/store", "connectors/secret.py", "runner/tensor.py", "jobs"),
     "runner/batch": (
         *(
             "runner/binding",
@@ -78,12 +85,13 @@ MAY: dict[str, tuple[str, ...]] = {
         "jobs",
     ),
     "runner/worker": (
-        *("runner/batch", "runner/engine", "runner/binding", "runner/model", "runner/measure"),
+        *("runner/batch", "runner/engine", "runner/binding", "runner/model", "runner/measure", "runner/selection"),
         *("runner/tensor.py", "runner/proto", "connectors/output", "connectors/formats", "connectors/store"),
         *("runner/binding/cast", "connectors/formats/tfrecord", "connectors/failpoint.py", "jobs"),
     ),
     "runner/preflight": (
         *("runner/worker", "runner/batch", "runner/engine", "runner/binding", "runner/scan", "runner/model"),
+        *("runner/selection", "connectors/tables"),
         *(
             "connectors/output",
             "connectors/output/look",
@@ -177,9 +185,11 @@ MAY["runner/cli"] += ("runner/cli/view",)
 # more thing that it may become; and models, and libraries of ops, are what their neighbours are about.
 PART_OF = {
     "jobs/section": "jobs",
+    "jobs/rows": "jobs",
     "runner/worker/trial": "runner/worker",
     "runner/binding/shaping": "runner/binding",
     "runner/preflight/model": "runner/preflight",
+    "runner/preflight/input": "runner/preflight",
     "runner/engine/ops": "runner/engine",
     "runner/scan/xla": "runner/scan",
 }

@@ -12,7 +12,7 @@ from jobs.format import (
     EXAMPLES_FORMAT,
     RULES,
     Codec,
-    FileFormat,
+    PartFormat,
     check_codec,
     default_codec,
 )
@@ -20,15 +20,15 @@ from jobs.section.input import Input
 
 
 def test_every_name_of_a_format_has_rules_and_its_default_is_one_of_its_codecs() -> None:
-    assert [*RULES] == [*get_args(FileFormat)]
+    assert [*RULES] == [*get_args(PartFormat)]
     for rules in RULES.values():
         assert rules.default in rules.codecs
         assert {*rules.codecs} <= {*get_args(Codec)}
 
 
-@pytest.mark.parametrize("name", get_args(FileFormat))
+@pytest.mark.parametrize("name", get_args(PartFormat))
 @pytest.mark.parametrize("codec", get_args(Codec))
-def test_a_codec_that_a_format_does_not_have_is_refused_with_those_it_has(name: FileFormat, codec: Codec) -> None:
+def test_a_codec_that_a_format_does_not_have_is_refused_with_those_it_has(name: PartFormat, codec: Codec) -> None:
     refusals = {
         "arrow": f"compression '{codec}' is not part of Arrow IPC; choose zstd, lz4 or none",
         "tfrecord": f"compression '{codec}' is not read with TFRecord files; choose gzip or none",

@@ -179,7 +179,7 @@ def test_all_problems_are_told_at_once_each_on_one_line() -> None:
         "  - job.yaml: 'input.url' is an empty list; expected at least 1",
         "  - job.yaml: 'output.format' is 'csv'; expected 'parquet', 'arrow' or 'tfrecord'",
         "  - job.yaml: 'workers.count' is -1; expected 'auto' or a number of at least 1",
-        "  - job.yaml: 'limit' is no key of a job; did you mean 'limits'?",
+        "  - job.yaml: 'limit' is no key of a job; did you mean 'limits'? 'limit' is a key of 'input'",
     ]
 
 

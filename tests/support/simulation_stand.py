@@ -191,6 +191,6 @@ def simulated(
         "complete": lambda job, overwrite: _Ready(job, plan_of(job)),
         "_pool": lambda *_: pool(),
     }
-    encoders = mock.patch.dict(registry.FORMATS, {"arrow": "simulation_store"})
+    encoders = mock.patch.dict(registry.ENCODERS, {"arrow": "simulation_store"})
     with encoders, _logged(world), replaced(SEEN, stand_ins):
         yield

@@ -8,12 +8,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from typing import Self
 
 import pyarrow as pa
 
 from connectors.formats.arrow.body import Bodies
 from connectors.formats.arrow.footer import MAGIC, BatchReader, read_places, stored_schema
 from connectors.formats.arrow.message import Block, read_blocks
+from connectors.formats.base import States
 from connectors.formats.buffered import BufferedFile
 from connectors.formats.fault import (
     DECODE_ERRORS,
@@ -31,16 +33,22 @@ from connectors.store.store import FileStat, Store
 from jobs.attempt import InputSlice
 from jobs.errors import InputError
 from jobs.plan import InputFile, RowGroup
+from jobs.section.input import Input
 
 
 class ArrowSource:
     """Reads Arrow IPC files. Remembers the last schema seen, so that files with the same schema share one object."""
 
+    states: States = "all"
     suffixes: tuple[str, ...] = (".arrow", ".feather", ".ipc")
     max_row_group_bytes = MAX_ROW_GROUP_BYTES
 
     def __init__(self) -> None:
         self._schema: pa.Schema | None = None
+
+    @classmethod
+    def of(cls, input: Input) -> Self:
+        return cls()
 
     def begins(self, head: bytes) -> bool:
         return head.startswith(MAGIC)

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
 
+from connectors.formats.base import States
 from connectors.formats.buffered import BufferedFile
 from connectors.formats.fault import (
     MAX_ROW_GROUP_BYTES,
@@ -33,6 +35,7 @@ from connectors.store.store import FileStat, Store
 from jobs.attempt import InputSlice
 from jobs.errors import InputError
 from jobs.plan import InputFile, RowGroup
+from jobs.section.input import Input
 
 RECORD = "record"
 
@@ -66,6 +69,7 @@ def groups(file: BufferedFile) -> list[Group]:
 class TFRecordSource:
     """examples: feature -> type of its column, see `connectors.formats.tfrecord.columns`; None: records as they are."""
 
+    states: States = "all"
     suffixes: tuple[str, ...] = (".tfrecord", ".tfrecords", ".tfrecord.gz", ".tfrecords.gz")
     max_row_group_bytes = MAX_ROW_GROUP_BYTES  # its row groups are cut when they are planned, and far smaller
 
@@ -76,6 +80,10 @@ class TFRecordSource:
             [pa.field(name, kind, nullable=examples is not None) for name, kind in columns.items()]
         )
         self._known: dict[tuple[str, int, str], list[Group]] = {}
+
+    @classmethod
+    def of(cls, input: Input) -> Self:
+        return cls(input.examples if isinstance(input.examples, dict) else None)
 
     def begins(self, head: bytes) -> bool:
         return begins(head)

@@ -13,13 +13,13 @@ import pytest
 from memory_file import MemoryFile
 
 from connectors.formats.arrow import footer
-from connectors.formats.registry import FORMATS, make_encoder, make_source
+from connectors.formats.registry import ENCODERS, make_encoder, make_source
 from connectors.store.store import FileStat
 from jobs.attempt import InputSlice
 
 NAMES = ["n", *(f"a long name, of which many make a long footer: {index}" for index in range(2_500))]
 TABLE = pa.table({name: [1, 2, 3] for name in NAMES})  # more than is read of a file at once
-TABULAR = [name for name in FORMATS if make_encoder(name).carries_header]
+TABULAR = [name for name in ENCODERS if make_encoder(name).carries_header]
 
 
 class Memory:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from connectors.formats.registry import FORMATS, format_by_suffix, format_of, make_encoder, make_source
+from connectors.formats.registry import ENCODERS, SOURCES, format_by_suffix, format_of, make_encoder, make_source
 from jobs.errors import OutputError
-from jobs.format import RULES
+from jobs.format import RULES, FileFormat
 
 ROOT = Path(__file__).parents[3]
 HOMES = ("connectors/formats/", "jobs/format.py", "jobs/examples/")
@@ -19,7 +20,8 @@ OTHERWISE = {("runner/cli/view/model.py", "arrow")}  # the Arrow type of a tenso
 
 def _marks() -> set[str]:
     """What one could know a format by."""
-    return {mark for name in FORMATS for mark in (name, *make_source(name).suffixes, make_encoder(name).suffix)}
+    read = {mark for name in SOURCES for mark in (name, *make_source(name).suffixes)}
+    return read | {mark for name in ENCODERS for mark in (name, make_encoder(name).suffix)}
 
 
 def _named(source: str, marks: set[str]) -> Iterator[tuple[int, str]]:
@@ -65,15 +67,21 @@ def test_a_format_that_is_known_elsewhere_is_seen(source: str) -> None:
 
 
 def test_a_job_file_knows_the_formats_of_the_registry() -> None:
-    assert [*FORMATS] == [*RULES]
+    assert [*SOURCES] == [*get_args(FileFormat)]
+    assert [*ENCODERS] == [*RULES]
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_format_is_known_by_the_suffixes_of_its_files(name: str) -> None:
+    suffixes = make_source(name).suffixes
+    assert {format_by_suffix(f"s3://bucket/FILE{end}".upper()) for end in suffixes} == {name}
+
+
+@pytest.mark.parametrize("name", ENCODERS)
 def test_a_format_reads_what_it_writes_by_its_suffix(name: str) -> None:
     suffixes, suffix = make_source(name).suffixes, make_encoder(name).suffix
     assert suffixes[0] == suffix
     assert format_of(f"part-0{suffix}") == name
-    assert {format_by_suffix(f"s3://bucket/FILE{end}".upper()) for end in suffixes} == {name}
 
 
 def test_a_file_of_no_format_has_none() -> None:

@@ -17,8 +17,8 @@ from connectors.store.store import Store
 from jobs.errors import BindingError, DataError, InputError
 from jobs.job import Job
 from jobs.section.limits import Limits
-from runner.preflight.files import first_schema
-from runner.preflight.input import Listed, listed, with_folders
+from runner.preflight.input.files import first_schema
+from runner.preflight.input.listing import Listed, listed, with_folders
 
 TABLE = pa.table({"x": pa.array([1, 2], pa.int64())})
 

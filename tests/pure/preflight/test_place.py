@@ -13,7 +13,7 @@ from connectors.models.cache import CacheSettings
 from connectors.store import scratch
 from jobs.errors import JobError, OutputError
 from jobs.job import Job
-from runner.preflight.input import refuse_own_output
+from runner.preflight.input.listing import refuse_own_output
 from runner.preflight.place import refuse_mixed_places, require_writable
 
 ELSEWHERE = {"endpoint_url": "http://127.0.0.1:1"}

@@ -21,7 +21,7 @@ from connectors.formats.parquet import ParquetSource
 from connectors.store.store import Store
 from jobs.attempt import InputSlice
 from jobs.section.limits import Limits
-from runner.preflight.files import inspect
+from runner.preflight.input.files import inspect
 
 _FILES = 100
 
@@ -36,7 +36,7 @@ def test_every_footer_is_read_once_and_in_order(
     store = Store(str(tmp_path))
     files = store.list([str(tmp_path)], [".parquet"]).files
     busy = {"core": time.perf_counter, "store": lambda: 0.0}[waits_for]
-    monkeypatch.setattr("runner.preflight.files.time.thread_time", busy)
+    monkeypatch.setattr("runner.preflight.input.files.time.thread_time", busy)
     threads = set[str]()
     look = ParquetSource.inspect
 

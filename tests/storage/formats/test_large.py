@@ -23,7 +23,7 @@ from jobs.attempt import InputSlice
 from jobs.errors import DataError, InputError, RunnerError
 from jobs.plan import RowGroup
 from jobs.section.limits import Limits
-from runner.preflight.files import inspect
+from runner.preflight.input.files import inspect
 
 MIB = 2**20
 

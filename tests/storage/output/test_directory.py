@@ -28,7 +28,7 @@ from three_shards import (
     work,
 )
 
-from connectors.formats.registry import FORMATS, make_source
+from connectors.formats.registry import SOURCES, make_source
 from connectors.output.directory import Claim, Losses, OutputDirectory, open_dataset, read_status
 from connectors.output.verification import verify
 from connectors.store.probe import Mode
@@ -254,7 +254,7 @@ def test_what_an_attempt_writes_has_the_suffix_of_no_format_until_it_is_a_part(o
         written = set(snapshot(directory, "_run"))
         part.publish(rejected)
     written |= set(snapshot(directory, "_run"))
-    suffixes = tuple(suffix for name in FORMATS for suffix in make_source(name).suffixes)
+    suffixes = tuple(suffix for name in SOURCES for suffix in make_source(name).suffixes)
     assert any("/rejects/" in name for name in written)
     assert any("/staging/" in name for name in written) == (mode == "staged" or directory.store.scheme == "file")
     assert not [name for name in written if name.endswith(suffixes)]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from jobs.errors import InputError
-from runner.preflight.lake import refuse_table
+from runner.preflight.input.lake import refuse_table
 
 
 @pytest.mark.parametrize("mark", ["_delta_log/0.json", ".hoodie/hoodie.properties", "metadata/v1.metadata.json"])

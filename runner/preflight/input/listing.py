@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from connectors.formats.base import Source
 from connectors.formats.registry import (
-    FORMATS,
+    SOURCES,
     format_by_content,
     format_by_suffix,
     infer_examples,
@@ -23,7 +23,7 @@ from connectors.store.listing import Listing, Pattern, has_wildcard, hidden, in_
 from connectors.store.store import FileStat, Store
 from jobs.errors import BindingError, InputError, OutputError
 from jobs.job import Job
-from runner.preflight.lake import refuse_table
+from runner.preflight.input.lake import refuse_table
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def _of_one_format(job: Job, store: Store) -> tuple[str, Listing]:
     if stated := job.input.stated_format or format_by_suffix(urls[0]):
         return stated, store.list(urls, make_source(stated).suffixes, other_suffixes(stated))
     refusal: InputError | None = None
-    for name in FORMATS:
+    for name in SOURCES:
         try:
             listing = store.list(urls, make_source(name).suffixes)
         except InputError as error:
@@ -78,7 +78,7 @@ def _of_one_format(job: Job, store: Store) -> tuple[str, Listing]:
 def _shown(store: Store, files: Sequence[FileStat], first: str) -> str:
     """The format of files that were named, or matched by name: by a suffix, else by content, else `first`."""
     suffixes = {format_by_suffix(file.url) for file in files}
-    for name in (first, *FORMATS):
+    for name in (first, *SOURCES):
         if name in suffixes:
             return name
     return format_by_content(store, files) or first
@@ -92,7 +92,7 @@ def _without_suffix(urls: Sequence[str], store: Store, refusal: InputError) -> t
         raise refusal from None
     name = format_by_content(store, bare.files)
     if name is None:
-        advice = f"; if they are the input, say what they are: `input: {{format: {' | '.join(FORMATS)}}}`"
+        advice = f"; if they are the input, say what they are: `input: {{format: {' | '.join(SOURCES)}}}`"
         raise InputError(refusal.message + advice, **refusal.facts)
     return name, store.list(urls, make_source(name).suffixes, other_suffixes(name))
 

@@ -12,7 +12,7 @@ from jobs.job import Job
 from jobs.plan import picked
 from jobs.section.output import Output
 from jobs.words import counted
-from runner.preflight.files import Inspected
+from runner.preflight.input.files import Inspected
 
 
 def rejected_before(job: Job) -> Rejected | None:

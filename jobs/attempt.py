@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
 from jobs.errors import RunnerError
 from jobs.numerics import UNKNOWN, Numerics
-from jobs.plan import Picks, Plan, Shard, Slice, Values
+from jobs.plan import InputFile, Picks, Plan, Shard, Slice, Values
 from jobs.versions import UNRECORDED, Versions
 
 _Value = TypeVar("_Value")
@@ -195,12 +195,13 @@ class Failure:
 
 def attempt(plan: Plan, shard: Shard, number: int, epoch: int, nonce: str, **options: Any) -> Attempt:
     """The `number`-th try of `shard`. nonce: 12 random hex digits, drawn by the caller. options: of the Attempt."""
-    inputs = tuple(_input_slice(plan, cut) for cut in shard.slices)
+    inputs = tuple(input_slice(plan.files, cut) for cut in shard.slices)
     return Attempt(f"e{epoch}-a{number}-{nonce}", shard.index, number, epoch, inputs, shard.rows, **options)
 
 
-def _input_slice(plan: Plan, cut: Slice) -> InputSlice:
-    file = plan.files[cut.file]
+def input_slice(files: Sequence[InputFile], cut: Slice) -> InputSlice:
+    """What a worker needs to read a part of one of the `files` of a plan."""
+    file = files[cut.file]
     groups = file.row_groups[cut.first : cut.stop]
     return InputSlice(
         file=cut.file,

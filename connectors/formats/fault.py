@@ -136,9 +136,10 @@ class BadRowsError(DataError):
         """(bad rows,) of the row group, rising."""
         return np.sort(np.concatenate([one.at for one in self.bad]))
 
-    def rest(self) -> pa.Table:
-        """The rows that are not bad."""
-        return self.table.take(pa.array(np.delete(np.arange(self.table.num_rows), self.at)))
+    def rest(self, picks: Iterable[int] | None = None) -> pa.Table:
+        """The rows that are not bad. picks: of these rows; None: of all."""
+        rows = np.arange(self.table.num_rows) if picks is None else np.fromiter(picks, np.int64)
+        return self.table.take(pa.array(rows[~np.isin(rows, self.at)]))
 
 
 def once(bad: Iterable[BadRows]) -> list[BadRows]:

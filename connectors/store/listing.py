@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from connectors.secret import redact
 from jobs.errors import DataError, InputError
+from jobs.plan import Values
 from jobs.words import counted
 
 Parts = tuple[str, ...]  # the segments of a path below the listed folder
@@ -41,12 +42,14 @@ class FileStat:
 
     pin: what else tells one content from another while the file is read: a generation, the etag as the store wrote it,
          a time; "" where unknown, and in listings. Never stored.
+    values: of columns that are not in the file, see `jobs.plan.InputFile`: no store says them.
     """
 
     url: str
     size: int
     version: str
     pin: str = field(default="", compare=False)
+    values: Values = field(default=(), compare=False)
 
 
 def refuse_changed(was: FileStat, now: FileStat | None, since: str = "since plan") -> None:

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
 
-from jobs.attempt import InputSlice
-from jobs.plan import InputFile, Plan
+from jobs.attempt import InputSlice, input_slice
+from jobs.plan import InputFile, Plan, Slice
 from runner.model.signature import Signature
 
 _MOST_SIZES = 4  # of batches; the others are rare
@@ -78,8 +78,7 @@ def slices_elsewhere(files: Sequence[InputFile], signature: Signature) -> tuple[
 
 
 def _slice(files: Sequence[InputFile], index: int, number: int) -> InputSlice:
-    file = files[index]
-    return InputSlice(index, file.url, file.size, file.version, number, (file.row_groups[number].rows,))
+    return input_slice(files, Slice(index, number, number + 1))
 
 
 def _most_bytes(signature: Signature) -> int:

@@ -49,10 +49,12 @@ def read_rows(
         reader = source_of(source, _MOST_BYTES)
         store = Store(source.url[0], source.options)
         with reader.open(store, piece, binding.columns) as file:
+            picks = piece.picked(piece.first)
             try:
                 table = file.read(piece.first)
+                table = table if picks is None else table.take(as_arrow(np.fromiter(picks, np.int64)))
             except BadRowsError as error:
-                table = error.rest()
+                table = error.rest(picks)
             table = binding.alike(conform(table, schema, piece.url))
         if table.num_rows > most:
             more = np.linspace(most, table.num_rows - 1, min(_SPREAD_ROWS, table.num_rows - most)).astype(np.int64)

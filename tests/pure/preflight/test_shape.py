@@ -6,8 +6,10 @@ import pytest
 
 from jobs import plan as plans
 from jobs.plan import InputFile, RowGroup
+from jobs.rows.runs import Runs
 from jobs.section.limits import Limits
-from runner.preflight.shape import small_row_groups
+from runner.model.signature import Signature
+from runner.preflight.shape import sample_slice, small_row_groups
 
 
 @pytest.mark.parametrize(
@@ -25,3 +27,13 @@ def test_many_row_groups_of_few_rows_are_a_warning(files: int, groups: int, rows
     found = small_row_groups(plans.plan(listed, Limits(), {}))
     assert bool(found) == warned
     assert all(f"{files * groups:,} row groups of {rows} rows" in story for story in found)
+
+
+def test_a_sample_is_read_as_the_shard_of_its_row_group_is() -> None:
+    kept = RowGroup(8, 80, place=(7,)).only(Runs(((0, 3),)))
+    file = InputFile("f", 1, "1", (RowGroup(9, 900), kept), (("dt", "2026-11-01"),))
+    signature = Signature("serve", "predict", {}, {})
+    found = sample_slice([file], signature)
+    assert found is not None
+    assert (found.first, found.rows, found.values) == (1, (8,), file.values)
+    assert (found.picked(1), found.place(1)) == (Runs(((0, 3),)), (7,))

@@ -7,10 +7,11 @@ errors, and two jobs with one fingerprint ask for the same result.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from jobs import notebook
 from jobs.format import RULES
@@ -47,6 +48,13 @@ _PATIENCE = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Variable -> value, of the texts that a job was read from. Two jobs that say the same are equal without it."""
+
+    values: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+
 class Job(Section):
     """What is to be done. Frozen: `with_` makes another one."""
 
@@ -57,6 +65,7 @@ class Job(Section):
     output: Output
     workers: Workers = Field(default_factory=Workers)
     limits: Limits = Field(default_factory=Limits)
+    _named: Named = PrivateAttr(default_factory=Named)
 
     if TYPE_CHECKING:
 
@@ -136,6 +145,17 @@ class Job(Section):
                 " set 'model: {xla: true}', or leave it out"
             )
         return self
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """Variable -> value, of those that stood in the texts of the job: 'dt' -> '2026-11-29'. No part of the job."""
+        return self._named.values
+
+    def naming(self, variables: Mapping[str, str]) -> Job:
+        """The job, whose texts held these variables."""
+        made = self.model_copy()
+        made._named = Named(variables)
+        return made
 
     def _repr_html_(self) -> str:
         given = self.model_dump(mode="json", exclude_defaults=True)

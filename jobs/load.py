@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from jobs.document import variables
+from jobs.document.origin import Origin
 from jobs.document.parsing import DEEPEST, VARIABLES, parse, too_deep
 from jobs.errors import JobError, offenders, one_of
 from jobs.job import Job, read_with
@@ -40,6 +41,7 @@ def load_job(
     overrides: Sequence[Change] = (),
     base: str | None = None,
     vars: Mapping[str, object] | None = None,
+    origin: Origin | None = None,
 ) -> Job:
     """The Job that `text` describes.
 
@@ -50,13 +52,14 @@ def load_job(
                `age: {column: years}`. In Python also {dotted key: value}.
     base:      folder or URL that relative URLs start from; None: they stay as written.
     vars:      variable -> value, for `${variable}` in a text of the job; it wins over a default under 'vars'.
+    origin:    what `${env:NAME}` and `${date:FORMAT}` are made of; None: the environment and the time of this process.
     raises:    JobError listing every problem with its key path.
     """
     what = f"job file {name!r}" if name else "the text of the job"
     document = parse(text, what)
     if not isinstance(document, dict):
         raise JobError(f"cannot use {what}: it is {_kind(document)}; expected {one_of(_keys(()))}")
-    job = _job(document, name, overrides, vars or {})
+    job = _job(document, name, overrides, vars or {}, origin)
     return job if base is None else _based(job, base)
 
 
@@ -70,13 +73,14 @@ def job_from(
     keep: Sequence[str] = (),
     overrides: Sequence[str] = (),
     vars: Mapping[str, object] | None = None,
+    origin: Origin | None = None,
 ) -> Job:
     """The Job that flags alone describe.
 
     maps:    'TENSOR=COLUMN', or 'TENSOR=f0,f1' to stack several columns into one input. As in CSV, a name with a comma
              stands in double quotes, and so does the empty name.
     outputs: 'TENSOR', or 'TENSOR=COLUMN' to rename one; none: all.
-    vars:    as for `load_job`; None: no text holds a variable.
+    vars, origin: as for `load_job`; without vars, no text holds a variable.
     keep:    what `columns.keep` lists, with commas between, as in CSV; 'NEW=COLUMN' to rename one.
     raises:  JobError listing every problem.
     """
@@ -91,7 +95,7 @@ def job_from(
         "columns": {"inputs": inputs, "outputs": dict(_pairs(renamed)) or None, "keep": _kept(keep)},
         "output": {"url": output},
     }
-    return _job(document, _FLAGS, overrides, vars)
+    return _job(document, _FLAGS, overrides, vars, origin)
 
 
 def read_text(path: str | Path) -> str:
@@ -120,7 +124,7 @@ class _Reader:
         document = job.model_dump(mode="json", exclude_unset=True, by_alias=True)
         if job.input.held is not None:
             document["input"] = job.input
-        return _validated(document, _PYTHON, _changed(document, changes))
+        return _validated(document, _PYTHON, _changed(document, changes)).naming(job.variables)
 
 
 def _refusal(section: type[Section], error: ValidationError, given: Mapping[str, Any]) -> JobError:
@@ -151,7 +155,11 @@ def job_text(job: Job) -> str:
 
 
 def _job(
-    document: dict[str, Any], name: str, overrides: Sequence[Change], given: Mapping[str, object] | None = None
+    document: dict[str, Any],
+    name: str,
+    overrides: Sequence[Change],
+    given: Mapping[str, object] | None = None,
+    origin: Origin | None = None,
 ) -> Job:
     """given: the values of variables; None: a text holds none."""
     used = variables.names(document)
@@ -161,11 +169,13 @@ def _job(
     if isinstance(document.get("models"), dict):
         document["models"] = {name: long_form(model) for name, model in document["models"].items()}
     changed = _changed(document, overrides)
-    if given is not None:
-        document, problems = variables.resolved(document, given, used)
-        if problems:
-            raise _refused(problems, name)
-    return _validated(document, name, changed)
+    if given is None:
+        return _validated(document, name, changed)
+    origin = origin or Origin.current()
+    resolved = variables.resolved(document, given, used, origin)
+    if resolved.problems:
+        raise _refused(resolved.problems, name)
+    return _validated(resolved.document, name, changed).naming({**origin.settled, **resolved.values})
 
 
 def _changed(document: dict[str, Any], changes: Sequence[Change]) -> list[Key]:

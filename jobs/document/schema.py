@@ -65,7 +65,8 @@ def job_schema() -> Schema:
         )
     properties: Schema = {
         VARIABLES: {
-            "description": "variable: value, for `${variable}` in the texts of the job; those that a command gives win",
+            "description": "variable: value, for `${variable}` in the texts of the job; those that a command gives win."
+            " `${env:NAME}` and `${date-1d:%Y-%m-%d}` need no value",
             "type": "object",
             "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_-]*$"},
             "additionalProperties": {"type": ["string", "number", "boolean", "null"]},

@@ -1,24 +1,28 @@
 """`${NAME}` in the texts of a document -> the value of the variable.
 
-Owns how a variable is written, which values there are, and which one wins; refuses to know what a text is for. The
-invariants: what comes out holds no variable, a value that was given is never read for variables itself, and a message
-repeats nothing of a document but the names of variables and the paths of keys.
+Owns how a variable is written, which values there are, and which one wins; refuses to know what a text is for, but that
+an option may be a secret. The invariants: what comes out holds no variable, a value that was given is never read for
+variables itself, and a message repeats nothing of a document but the names of variables and the paths of keys.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
+from jobs.document.origin import ENVIRONMENT, Origin, is_found
 from jobs.document.parsing import VARIABLES
 from jobs.errors import JobError, one_of
+from jobs.section.base import is_literal_secret
 from jobs.section.number import Unquoted
 
 _NAME = r"[A-Za-z_][A-Za-z0-9_-]*"
 _FOUND = re.compile(r"\$\$\{|\$\{([^{}]*)\}|\$\{")  # '$${' stands for '${'
 _MOST_LETTERS = 16 * 2**20  # of all texts that hold variables, as a job file has at most
+_REACHED = ("options", "catalog")  # sections that say how a place is reached; they change no row
 
 Key = tuple[str | int, ...]
 
@@ -48,8 +52,21 @@ def escaped(value: Any) -> Any:
     return value.replace("${", "$${") if isinstance(value, str) else value
 
 
-def resolved(document: dict[str, Any], given: Mapping[str, Any], used: set[str]) -> tuple[dict[str, Any], list[str]]:
-    """The document without its section of variables, each of them replaced by its value; and all that is wrong.
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A document without variables.
+
+    problems: all that is wrong.
+    values:   variable -> value, of those that the texts hold; but for texts that say how a place is reached.
+    """
+
+    document: dict[str, Any]
+    problems: list[str]
+    values: dict[str, str]
+
+
+def resolved(document: dict[str, Any], given: Mapping[str, Any], used: set[str], origin: Origin) -> Resolved:
+    """The document without its section of variables, each of them replaced by its value.
 
     given: variable -> value; it wins over the default of the document.
     used:  variables that count as used although nothing of the document names them: a change took their place.
@@ -57,30 +74,38 @@ def resolved(document: dict[str, Any], given: Mapping[str, Any], used: set[str])
     rest = {key: value for key, value in document.items() if key != VARIABLES}
     defaults = document.get(VARIABLES)
     if not isinstance(defaults, dict | None):
-        return rest, [f"{VARIABLES!r} holds no names of variables; expected `{VARIABLES}: {{NAME: VALUE}}`"]
-    made = _Resolution(defaults or {}, given)
+        problem = f"{VARIABLES!r} holds no names of variables; expected `{VARIABLES}: {{NAME: VALUE}}`"
+        return Resolved(rest, [problem], {})
+    made = _Resolution(defaults or {}, given, origin)
     rest = made.value(rest, ())
     problems = list(made.problems)
     if made.missing:
-        flags = " ".join(f"--var {name}=..." for name in made.missing)
-        problems.append(
-            f"no value for variable {one_of(list(made.missing))}: give {flags}, or a default"
-            f" under {VARIABLES!r}; a text that is meant as it stands is written '$${{'"
-        )
+        problems.append(_without_value(list(made.missing)))
     named = names(document) | used
     if unused := [name for name in dict.fromkeys([*given, *(defaults or {})]) if name not in named]:
         problems.append(f"no text of the job holds {one_of([f'${{{name}}}' for name in unused])}: leave it out")
-    return rest, problems
+    return Resolved(rest, problems, made.values())
+
+
+def _without_value(missing: list[str]) -> str:
+    """How to give a value to each of them."""
+    found = [name.removeprefix(ENVIRONMENT) for name in missing if is_found(name)]
+    flags = " ".join(f"--var {name}=..." for name in missing if not is_found(name))
+    ways = [f"give {flags}, or a default under {VARIABLES!r}"] if flags else []
+    ways += [f"set {', '.join(found)} in the environment of the command, to a text that is not empty"] if found else []
+    return f"no value for variable {one_of(missing)}: {'; '.join(ways)}; a text that is meant as it stands is written '$${{'"
 
 
 class _Resolution:
     """One document's texts and variables."""
 
-    def __init__(self, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    def __init__(self, defaults: Mapping[str, Any], given: Mapping[str, Any], origin: Origin) -> None:
         self.missing: dict[str, None] = {}
         self.problems: dict[str, None] = {}  # each once
+        self._given, self._origin = given, origin
         self._texts: dict[str, str | None] = {name: str(value) for name, value in given.items()}
         self._defaults: dict[str, str] = {}
+        self._shown: dict[str, None] = {}  # those that stand in texts which may be shown, in this order
         self._open: list[str] = []  # whose default is being made
         self._letters = 0
         for name, value in defaults.items():
@@ -103,24 +128,62 @@ class _Resolution:
         self._letters += len(text)
         if self._letters > _MOST_LETTERS:
             raise JobError(f"cannot use the variables of the job: they make more than {_MOST_LETTERS:,} characters")
+        if len(path) > 1 and path[-2] in _REACHED and is_literal_secret(str(path[-1]), text):
+            self._refuse_secret(value, path)
         alone = _FOUND.fullmatch(value)
         return Unquoted(text) if alone is not None and alone[1] else text
+
+    def values(self) -> dict[str, str]:
+        """Of variables that may be shown, and of those in their defaults."""
+        values: dict[str, str] = {}
+        queue = list(self._shown)
+        for name in queue:
+            if (text := self._texts.get(name)) is not None and name not in values:
+                values[name] = text
+                queue += _FOUND.findall(self._defaults.get(name, "")) if name not in self._given else ()
+        return values
+
+    def _refuse_secret(self, value: str, path: Key) -> None:
+        """Where it comes from the environment, which a reference names; else the option itself is refused later."""
+        for name in _FOUND.findall(value):
+            if name.startswith(ENVIRONMENT) and self._texts.get(name):
+                self.problems[
+                    f"cannot use {'.'.join(map(str, path))!r}: '${{{name}}}' puts the secret itself there; write the"
+                    f" reference '{name}', which is read where it is needed"
+                ] = None
 
     def _read(self, found: re.Match[str], path: Key) -> str:
         name = found[1]
         if found[0] == "$${":
             return "${"
-        if name is not None and re.fullmatch(_NAME, name):
-            return self._text(name) or ""
-        where = ".".join(map(str, path))
+        if name is not None and (is_found(name) or re.fullmatch(_NAME, name)):
+            if path[:1] != (VARIABLES,) and not any(part in _REACHED for part in path):
+                self._shown[name] = None
+            return (self._found(name, path) if is_found(name) else self._text(name)) or ""
         if name is not None and (kind := re.match(rf"({_NAME}):", name)):
             what = f"'${{{kind[1]}:...}}'"
         else:
             what = "'${' that no name and no '}' follow"
-        self.problems[
-            f"{where!r} holds {what}; expected '${{NAME}}', the value of a variable; '$${{' stands for '${{'"
-        ] = None
+        self._misspelt(
+            path, f"{what}; expected '${{NAME}}', the value of a variable, '${{env:NAME}}' or '${{date:...}}'"
+        )
         return ""
+
+    def _found(self, name: str, path: Key) -> str | None:
+        """What a variable stands for that no one gives; None where nothing says it."""
+        if name not in self._texts:
+            try:
+                self._texts[name] = self._origin.value(name)
+            except ValueError as wrong:
+                kind = "env" if name.startswith(ENVIRONMENT) else "date"
+                self._misspelt(path, f"'${{{kind}:...}}' {wrong}")
+                self._texts[name] = ""
+        if self._texts[name] is None:
+            self.missing[name] = None
+        return self._texts[name]
+
+    def _misspelt(self, path: Key, what: str) -> None:
+        self.problems[f"{'.'.join(map(str, path))!r} holds {what}; '$${{' stands for '${{'"] = None
 
     def _text(self, name: str) -> str | None:
         """What a variable stands for; None where nothing says it."""

@@ -128,7 +128,7 @@ class Location(Section):
     def _no_literal_secrets(cls, options: dict[str, OptionValue]) -> dict[str, OptionValue]:
         for name, value in options.items():
             in_url = isinstance(value, str) and not REFERENCE.match(value) and _URL_SECRET.search(value)
-            if in_url or (names_secret(name) and not _harmless(value)):
+            if in_url or is_literal_secret(name, value):
                 choices = "'env:NAME', 'file:/path' or 'profile:NAME'"
                 raise ValueError(f"option {name!r} holds a literal secret; write a reference: {choices}")
         return options
@@ -137,6 +137,11 @@ class Location(Section):
 def names_secret(name: str) -> bool:
     """Whether what is called `name` is a secret, as far as a name can tell."""
     return _SECRET_NAME.search(name) is not None and _PATH_NAME.search(name) is None
+
+
+def is_literal_secret(name: str, value: OptionValue) -> bool:
+    """Whether an option holds what only a reference to may stand there, as far as its name can tell."""
+    return names_secret(name) and not _harmless(value)
 
 
 def _harmless(value: OptionValue) -> bool:

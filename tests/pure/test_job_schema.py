@@ -87,10 +87,14 @@ def test_there_are_jobs_to_look_at() -> None:
         _with("limits", shard_bytes=10**9, max_rejected_rows="0.1%", max_bad_files=3, max_row_bytes="1e3MB"),
         {"vars": {"n": 5, "dt": "2026-11-01", "later": None}} | _with("limits", shard_rows="${n}", reproducible="${n}"),
         {"vars": {"c": "zstd"}} | _with("output", compression="${c}", url="scores/${c}"),
+        _with("limits", shard_rows="${env:SHARD_ROWS}", stall_s="${date:%Y}"),
     ],
-    ids=range(12),
+    ids=range(13),
 )
-def test_short_forms_sizes_shares_and_variables_are_taken_as_a_job_takes_them(document: dict[str, Any]) -> None:
+def test_short_forms_sizes_shares_and_variables_are_taken_as_a_job_takes_them(
+    document: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHARD_ROWS", "1000")
     given = {"n": "1", "dt": "x", "later": "y", "c": "zstd"}
     used = {name: value for name, value in given.items() if f"${{{name}}}" in json.dumps(document)}
     document = {**document, "vars": {n: v for n, v in document["vars"].items() if n in used}} if used else document

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 import yaml
 
+from jobs.document.origin import Origin
 from jobs.document.variables import variables_of
 from jobs.errors import JobError
 from jobs.job import Job
@@ -21,6 +23,12 @@ input: {url: ["in/dt=${dt}/${region}/*.parquet", other]}
 output: {url: "scores/${dt}"}
 """
 SMALL = "model: {url: m}\ninput: {url: i}\noutput: {url: o}\n"
+NIGHT = datetime(2026, 11, 30, 1, 30, 5, tzinfo=UTC)
+
+
+def _one(text: str, now: datetime = NIGHT, **environment: str) -> str:
+    """What a text of a job comes to."""
+    return load_job(SMALL.replace("url: i", f'url: "{text}"'), "j", origin=Origin(environment, now)).input.url[0]
 
 
 def _refusal(text: str, overrides: list[str] | None = None, vars: dict[str, object] | None = None) -> str:
@@ -131,8 +139,19 @@ def test_a_variable_whose_text_a_change_has_replaced_counts_as_used() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("${env:HOME}", "'input.url' holds '${env:...}'; expected '${NAME}'"),
-        ("${date:yesterday}", "'input.url' holds '${date:...}'"),
+        ("${file:a}", "'input.url' holds '${file:...}'; expected '${NAME}', the value of a variable, '${env:NAME}' or"),
+        ("${env:}", "'input.url' holds '${env:...}' that names no environment variable; expected '${env:NAME}'"),
+        ("${env:A-B}", "'input.url' holds '${env:...}' that names no environment variable"),
+        (
+            "${date:yesterday}",
+            "'input.url' holds '${date:...}' whose format holds no directive; expected a format such",
+        ),
+        ("${date:}", "whose format holds no directive"),
+        ("${date:%A, %d}", "whose format holds '%A'; expected a format such as '%Y-%m-%d', of %Y %m %d %H %M %S %j"),
+        ("${date:%Y%}", "whose format holds '%'"),
+        ("${date:%%Y}", "whose format holds '%%'"),
+        ("${date-1w:%Y}", "with an offset that is none; expected '${date:...}', '${date-1d:...}' or '${date+2h:...}'"),
+        ("${date-123456d:%Y}", "with an offset that is none"),
         ("${}", "'input.url' holds '${' that no name and no '}' follow"),
         ("${a b}", "'input.url' holds '${' that no name"),
         ("x${dt", "'input.url' holds '${' that no name"),
@@ -205,3 +224,116 @@ def test_the_document_that_is_read_is_not_changed_for_the_next_one() -> None:
     assert load_job(yaml.safe_dump(shared), "j") == load_job(SMALL, "j")
     text = 'vars: {n: &n 5, m: "x${n}"}\nlimits: {shard_rows: *n}\n' + SMALL.replace("url: o", 'url: "${m}"')
     assert load_job(text, "job.yaml").limits.shard_rows == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "comes_to"),
+    [
+        ("dt=${date:%Y-%m-%d}", "dt=2026-11-30"),
+        ("dt=${date-1d:%Y-%m-%d}", "dt=2026-11-29"),
+        ("${date-2h:%Y-%m-%d/%H}", "2026-11-29/23"),
+        ("${date+1d:year=%Y/month=%m/day=%d}", "year=2026/month=12/day=01"),
+        ("${date:%y%j, %H:%M:%S}", "26334, 01:30:05"),
+        ("${date:%G-W%V-%u}", "2026-W49-1"),
+        ("${date-365d:%Y}", "2025"),
+    ],
+)
+def test_a_date_is_of_the_instant_in_utc_with_its_offset(text: str, comes_to: str) -> None:
+    assert _one(text) == comes_to
+    assert _one(text, NIGHT.astimezone(timezone(timedelta(hours=-8)))) == comes_to
+
+
+def test_all_dates_of_a_job_are_of_one_instant(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: object = None) -> Clock:
+            asked.append(tz)
+            return cls(2026, 12, 31, 23, 59, 59, len(asked), tzinfo=UTC)
+
+    monkeypatch.setattr("jobs.document.origin.datetime", Clock)
+    text = SMALL.replace("url: i", 'url: "${date:%S}/${d}"').replace("url: o", 'url: "${date+1d:%S}"')
+    load_job('vars: {d: "${date-1h:%S}"}\n' + text, "job.yaml")
+    assert asked == [UTC]
+
+
+def test_a_default_may_be_a_date_and_what_is_given_wins() -> None:
+    text = 'vars: {dt: "${date-1d:%Y-%m-%d}"}\n' + SMALL.replace("url: i", 'url: "in/${dt}"')
+    origin = Origin({}, NIGHT)
+    assert load_job(text, "job.yaml", origin=origin).input.url == ("in/2026-11-29",)
+    assert load_job(text, "job.yaml", vars={"dt": "2026-11-01"}, origin=origin).input.url == ("in/2026-11-01",)
+    assert "'vars.dt' holds '${date:...}' whose format" in _refusal(text.replace("%Y-%m-%d", "%c"))
+
+
+def test_the_environment_of_the_command_says_what_its_variables_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _one("in/${env:REGION}/${env:REGION}", REGION="eu") == "in/eu/eu"
+    assert _one("in/${env:REGION}", REGION="${dt}") == "in/${dt}"
+    monkeypatch.setenv("REGION", "us")
+    text = 'limits: {shard_rows: "${env:ROWS}"}\n' + SMALL.replace("url: i", 'url: "${env:REGION}"')
+    monkeypatch.setenv("ROWS", "7")
+    job = load_job(text, "job.yaml")
+    assert (job.input.url, job.limits.shard_rows) == (("us",), 7)
+    assert Job.from_yaml(text).input.url == ("us",)
+    flags = JobFlags(model="m", input_=["${env:REGION}"], output="o").read()
+    assert flags.input.url == ("us",)
+
+
+def test_an_unset_or_empty_variable_of_the_environment_is_told_with_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOT_SET", raising=False)
+    monkeypatch.setenv("EMPTY", "")
+    told = _refusal(SMALL.replace("url: i", 'url: "${a}/${env:NOT_SET}"').replace("url: o", 'url: "${env:EMPTY}"'))
+    assert "no value for variable 'a', 'env:NOT_SET', 'env:EMPTY': give --var a=..., or a default under 'vars'" in told
+    assert "; set NOT_SET, EMPTY in the environment of the command, to a text that is not empty" in told
+    monkeypatch.setenv("LINES", "canary\n2")
+    told = _refusal(SMALL.replace("url: i", 'url: "${env:LINES}"'))
+    assert "'input.url' holds '${env:...}' whose value holds a line break" in told
+    assert "canary" not in told
+
+
+def test_an_option_that_is_a_secret_is_a_reference_and_never_a_value_of_the_environment() -> None:
+    origin = Origin({"X": "canary", "WHICH": "KEY_EU"}, NIGHT)
+    for options in (
+        'input: {url: i, options: {key: "${env:X}"}}',
+        'input: {iceberg: a.b, catalog: {token: "a${env:X}"}}',
+    ):
+        with pytest.raises(JobError) as refused:
+            load_job(SMALL.replace("input: {url: i}", options), "job.yaml", origin=origin)
+        told = refused.value.message
+        assert "'${env:X}' puts the secret itself there; write the reference 'env:X'" in told
+        assert "canary" not in told
+    hidden = 'vars: {k: "${env:X}"}\n' + SMALL.replace("url: i", 'url: i, options: {key: "${k}"}')
+    with pytest.raises(JobError, match=r"option 'key' holds a literal secret; write a reference: 'env:NAME'"):
+        load_job(hidden, "job.yaml", origin=origin)
+    plain = SMALL.replace("url: i", 'url: i, options: {key: "env:${env:WHICH}", endpoint_url: "${env:X}"}')
+    assert load_job(plain, "job.yaml", origin=origin).input.options == {"key": "env:KEY_EU", "endpoint_url": "canary"}
+
+
+def test_a_job_tells_the_variables_of_its_texts_but_for_how_a_place_is_reached() -> None:
+    text = (
+        'vars: {dt: "${date-1d:%F_}", spare: "${env:A}", host: "${env:HOST}"}\n'.replace("%F_", "%d")
+        + 'model: {url: m}\noutput: {url: "${spare}"}\n'
+        + 'input: {url: "${dt}", options: {endpoint_url: "http://${host}"}}\n'
+    )
+    origin = Origin({"A": "a", "HOST": "10.0.0.1"}, NIGHT, {"region": "eu"})
+    job = load_job(text, "job.yaml", origin=origin)
+    values = {"region": "eu", "dt": "29", "spare": "a", "date-1d:%d": "29", "env:A": "a"}
+    assert dict(job.variables) == values
+    assert dict(load_job(text, "job.yaml", vars={"dt": "1"}, origin=origin).variables) == {
+        "region": "eu",
+        "dt": "1",
+        "spare": "a",
+        "env:A": "a",
+    }
+    assert dict(job.with_("output.url=o").variables) == values
+    assert dict(job.model_copy().variables) == values
+    assert job == Job.from_yaml(SMALL.replace("url: i", 'url: "29", options: {endpoint_url: "http://10.0.0.1"}')).with_(
+        "output.url=a"
+    )
+    assert dict(Job.from_yaml(SMALL).variables) == {}
+
+
+def test_what_was_settled_where_a_job_was_submitted_is_not_made_again() -> None:
+    text = SMALL.replace("url: i", 'url: "${date:%d}/${env:A}"')
+    origin = Origin({"A": "here"}, NIGHT, {"date:%d": "29", "env:A": "there"})
+    assert load_job(text, "job.yaml", origin=origin).input.url == ("29/there",)

@@ -13,6 +13,7 @@ FileFormat = Literal[  # that are read
     "parquet",
     "arrow",
     "tfrecord",
+    "orc",
 ]
 PartFormat = Literal[  # that are written
     "parquet",

@@ -33,7 +33,7 @@ _KNOWN_STARTS = {
     b"ARROW1": "an Arrow IPC file: say 'format: arrow'",
     b"\xff\xff\xff\xff": "an Arrow IPC stream",
     b"FEA1": "a Feather V1 file: write it again with pyarrow.feather.write_feather",
-    b"ORC": "an ORC file",
+    b"ORC": "an ORC file: say 'format: orc'",
     b"Obj\x01": "an Avro file",
     b"<": "HTML or XML, perhaps an error page that was saved as data",
     b"{": "JSON",

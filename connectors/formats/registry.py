@@ -22,6 +22,7 @@ SOURCES: dict[str, str] = {
     "parquet": "connectors.formats.parquet",
     "arrow": "connectors.formats.arrow",
     "tfrecord": "connectors.formats.tfrecord",
+    "orc": "connectors.formats.typed.orc",
 }
 ENCODERS: dict[str, str] = {
     "parquet": "connectors.formats.parquet",

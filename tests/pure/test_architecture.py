@@ -207,9 +207,9 @@ HOMES: dict[str, tuple[str, ...]] = {  # heavy or delicate library -> the only p
     "typer": ("runner/cli/",),
     "IPython": ("runner/report/display.py",),
 }
-LIBRARIES = {  # beside the standard library; numpy: the bytes of tf.Examples and of TFRecord files
+LIBRARIES = {  # beside the standard library; numpy: the bytes of tf.Examples and TFRecord files; google: protobuf (ORC)
     "jobs": {"pydantic", "yaml"},
-    "connectors": {"pyarrow", "numpy", "fsspec", "paramiko", "azure", "filelock", "google_crc32c"},
+    "connectors": {"pyarrow", "numpy", "fsspec", "paramiko", "azure", "filelock", "google_crc32c", "google"},
 }
 ENTRANCES = ("runner/engine/", "runner/cluster/", "runner/__main__.py")
 

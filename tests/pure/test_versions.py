@@ -11,7 +11,7 @@ import pytest
 from google.protobuf import runtime_version
 
 ROOT = Path(__file__).parents[2]
-MESSAGES = sorted((ROOT / "runner" / "proto").glob("*_pb2.py"))
+MESSAGES = sorted(path for top in ("runner", "connectors") for path in (ROOT / top).rglob("*_pb2.py"))
 WANTS = re.compile(r"(>=|<)([\d.]+)")
 
 Version = tuple[int, ...]
@@ -54,7 +54,7 @@ def lowest(name: str) -> str:
 
 
 def test_the_messages_load_with_the_lowest_protobuf_that_is_taken() -> None:
-    assert len(MESSAGES) >= 2
+    assert len(MESSAGES) >= 3
     said = re.search(r"are generated for ([\d.]+),", (ROOT / "runner" / "README.md").read_text(encoding="utf-8"))
     assert said is not None
     assert {generated_for(path) for path in MESSAGES} == {number(said[1])}

@@ -14,6 +14,7 @@ FileFormat = Literal[  # that are read
     "arrow",
     "tfrecord",
     "orc",
+    "images",
 ]
 PartFormat = Literal[  # that are written
     "parquet",

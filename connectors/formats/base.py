@@ -48,6 +48,7 @@ class Source(Protocol):
     states: States
     suffixes: tuple[str, ...]  # of its files, in small letters; the first one is that of its parts
     max_row_group_bytes: int  # decoded; a reader refuses more before it has them
+    max_row_bytes: int | None  # heeded where a row says that it becomes larger than its bytes, as a picture does
 
     @classmethod
     def of(cls, input: Input) -> Self:

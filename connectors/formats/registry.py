@@ -23,6 +23,7 @@ SOURCES: dict[str, str] = {
     "arrow": "connectors.formats.arrow",
     "tfrecord": "connectors.formats.tfrecord",
     "orc": "connectors.formats.typed.orc",
+    "images": "connectors.formats.media.images",
 }
 ENCODERS: dict[str, str] = {
     "parquet": "connectors.formats.parquet",
@@ -44,11 +45,13 @@ def make_source(name: str) -> Source:
     return made
 
 
-def source_of(input: Input, max_row_group_bytes: int | None = None) -> Source:
-    """The source of a job's input, whose format is resolved. max_row_group_bytes: see `Source`; None: its own."""
+def source_of(input: Input, max_row_group_bytes: int | None = None, max_row_bytes: int | None = None) -> Source:
+    """The source of a job's input, whose format is resolved. The bounds: see `Source`; None: its own."""
     made: Source = import_module(SOURCES[input.format or ""]).SOURCE.of(input)
     if max_row_group_bytes is not None:
         made.max_row_group_bytes = max_row_group_bytes
+    if max_row_bytes is not None:
+        made.max_row_bytes = max_row_bytes
     return made
 
 

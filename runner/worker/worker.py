@@ -199,7 +199,7 @@ class Worker:
         pa.set_cpu_count(threads)
         pa.set_io_thread_count(readers)
         spec = self._spec
-        source = source_of(spec.input, spec.limits.max_row_group_bytes)
+        source = source_of(spec.input, spec.limits.max_row_group_bytes, spec.limits.max_row_bytes)
         store = Store(spec.input.url[0], spec.input.options)
         survive = partial(survive_decoding, spec) if self._isolated else None
         return Reading(source, store, spec.binding.columns, spec.input_schema, survive)

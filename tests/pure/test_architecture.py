@@ -202,6 +202,7 @@ HOMES: dict[str, tuple[str, ...]] = {  # heavy or delicate library -> the only p
     "yaml": ("jobs/document/",),
     "filelock": ("connectors/models/cache.py", "connectors/store/scratch.py"),
     "google_crc32c": ("connectors/formats/tfrecord/record.py",),
+    "PIL": ("connectors/formats/media/picture.py",),
     "paramiko": ("connectors/store/sftp.py",),  # what fsspec's SFTP client cannot do: believe known hosts only
     "azure": ("connectors/store/objects.py",),  # a condition of its client, which fsspec's does not hand on
     "typer": ("runner/cli/",),
@@ -209,7 +210,10 @@ HOMES: dict[str, tuple[str, ...]] = {  # heavy or delicate library -> the only p
 }
 LIBRARIES = {  # beside the standard library; numpy: the bytes of tf.Examples and TFRecord files; google: protobuf (ORC)
     "jobs": {"pydantic", "yaml"},
-    "connectors": {"pyarrow", "numpy", "fsspec", "paramiko", "azure", "filelock", "google_crc32c", "google"},
+    "connectors": {
+        *("pyarrow", "numpy", "fsspec", "paramiko", "azure", "filelock", "google_crc32c", "google"),
+        *("PIL", "fastavro", "deltalake", "pyiceberg"),
+    },
 }
 ENTRANCES = ("runner/engine/", "runner/cluster/", "runner/__main__.py")
 

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
-from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    field_validator,
+    model_validator,
+)
 
 from jobs.format import EXAMPLES_FORMAT, FileFormat
+from jobs.rows.where import canonical, parse
 from jobs.section.base import Location, OptionValue, Section, Url, as_tuple
 
 FeatureType = Literal["float", "int64", "bytes", "list<float>", "list<int64>", "list<bytes>"]
@@ -85,7 +93,8 @@ class Input(Location, populate_by_name=True):
         But for the places, which are in a plan, and how a store or a catalog is reached.
         """
         names = ("types", "csv", "partitions", "where", "limit", "sample")
-        return self.model_dump(mode="json", include=set(names), by_alias=True, exclude_defaults=True)
+        found = self.model_dump(mode="json", include=set(names), by_alias=True, exclude_defaults=True)
+        return found if self.where is None else {**found, "where": canonical(self.where)}
 
     @classmethod
     def plain(cls) -> dict[str, Any]:
@@ -98,6 +107,13 @@ class Input(Location, populate_by_name=True):
     def held(self) -> Held | None:
         """The rows themselves, where they lie in no file yet: only in Python."""
         return self._held
+
+    @field_validator("where")
+    @classmethod
+    def _where_can_be_read(cls, where: str | None) -> str | None:
+        if where is not None:
+            parse(where)
+        return where
 
     @model_validator(mode="after")
     def _one_place(self) -> Input:

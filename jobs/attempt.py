@@ -20,7 +20,7 @@ class InputSlice:
 
     rows:  rows of each row group as the file has them; `rows[0]` belongs to row group `first`.
     picks: where a job scores some rows only: which of each row group, ascending, or None for all of them; empty: all.
-    places, values: as of a row group, and of a file, of the plan.
+    places, values, repeated: as of a row group, and of a file, of the plan.
     """
 
     file: int
@@ -32,6 +32,7 @@ class InputSlice:
     picks: tuple[Picks | None, ...] = ()
     places: tuple[tuple[int, ...] | None, ...] = ()
     values: Values = ()
+    repeated: Values = ()
 
     @property
     def count(self) -> int:
@@ -213,6 +214,7 @@ def input_slice(files: Sequence[InputFile], cut: Slice) -> InputSlice:
         picks=_unless_none(group.picks for group in groups),
         places=_unless_none(group.place for group in groups),
         values=file.values,
+        repeated=file.repeated,
     )
 
 

@@ -98,6 +98,7 @@ class InputFile:
     size:    bytes on the store.
     version: etag, or modification time in ns: what changes when the file does; "" where the store tells neither.
     values:  of columns that are not in the file, as text: of its partition; null: None.
+    repeated: as `values`, of columns that are in the file, too: each row has to have that value.
     """
 
     url: str
@@ -105,17 +106,19 @@ class InputFile:
     version: str
     row_groups: tuple[RowGroup, ...]
     values: Values = ()
+    repeated: Values = ()
 
     def document(self) -> dict[str, Any]:
         groups = [group.document() for group in self.row_groups]
-        values = {"values": dict(self.values)} if self.values else {}
-        return {"url": self.url, "size": self.size, "version": self.version, "row_groups": groups, **values}
+        values = {"values": dict(self.values), "repeated": dict(self.repeated)}
+        said = {name: value for name, value in values.items() if value}
+        return {"url": self.url, "size": self.size, "version": self.version, "row_groups": groups, **said}
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> InputFile:
         groups = tuple(map(RowGroup.from_document, document["row_groups"]))
-        values = tuple(document.get("values", {}).items())
-        return cls(document["url"], document["size"], document["version"], groups, values)
+        values, repeated = (tuple(document.get(name, {}).items()) for name in ("values", "repeated"))
+        return cls(document["url"], document["size"], document["version"], groups, values, repeated)
 
 
 @dataclass(frozen=True, slots=True)

@@ -272,7 +272,8 @@ def in_folders(name: str, urls: Sequence[str]) -> str:
     for url in urls:
         for folder in url.split("/")[:-1]:
             if folder.startswith(f"{name}="):
-                return f"{name!r} stands in folder names ({folder!r}), which are not read as columns"
+                advice = "which are columns with `input: {partitions: hive}`"
+                return f"{name!r} stands in folder names ({folder!r}), {advice}"
     return ""
 
 

@@ -320,7 +320,7 @@ def _agreed(gathered: Gathered, rules: Rules) -> Preflight:
         binding,
         bound,
         schema,
-        lambda: examined.source.stated(examined.store, FileStat(first.url, first.size, first.version)),
+        lambda: examined.source.stated(examined.store, _stat(first)),
         varying(gathered.schemas, binding.kept_columns),
     )
     if job.limits.nonfinite == "reject":
@@ -346,6 +346,11 @@ def _agreed(gathered: Gathered, rules: Rules) -> Preflight:
         notes=(*gathered.notes, *notes, *examined.scanned.idle),
         rules=rules,
     )
+
+
+def _stat(file: InputFile) -> FileStat:
+    """As it was listed."""
+    return FileStat(file.url, file.size, file.version, values=(*file.values, *file.repeated))
 
 
 def _looked_through(

@@ -15,8 +15,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from connectors.failpoint import failpoint
-from connectors.formats.registry import source_of
 from connectors.store.store import Store
+from connectors.tables.source import source_of
 from jobs.attempt import InputSlice
 from jobs.errors import DataError, MemoryLimitError, ModelCallError, ModelError, PoisonError, RunnerError
 from jobs.numerics import UNKNOWN, Numerics

@@ -21,11 +21,11 @@ from typing import Any
 import pyarrow as pa
 
 from connectors.failpoint import failpoint
-from connectors.formats.registry import source_of
 from connectors.output.directory import OutputDirectory
 from connectors.store.client_error import no_room
 from connectors.store.scratch import scratch_home
 from connectors.store.store import Store
+from connectors.tables.source import source_of
 from jobs.attempt import Advice, Attempt, Failure, InputSlice, Measured, Receipt, Success
 from jobs.errors import (
     CapacityError,

@@ -87,7 +87,7 @@ MAY: dict[str, tuple[str, ...]] = {
     "runner/worker": (
         *("runner/batch", "runner/engine", "runner/binding", "runner/model", "runner/measure", "runner/selection"),
         *("runner/tensor.py", "runner/proto", "connectors/output", "connectors/formats", "connectors/store"),
-        *("runner/binding/cast", "connectors/formats/tfrecord", "connectors/failpoint.py", "jobs"),
+        *("runner/binding/cast", "connectors/formats/tfrecord", "connectors/tables", "connectors/failpoint.py", "jobs"),
     ),
     "runner/preflight": (
         *("runner/worker", "runner/batch", "runner/engine", "runner/binding", "runner/scan", "runner/model"),

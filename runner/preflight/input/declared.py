@@ -12,8 +12,8 @@ from dataclasses import replace
 import pyarrow as pa
 
 from connectors.formats.declared import text_of
-from connectors.formats.registry import source_of
 from connectors.store.store import Store
+from connectors.tables.source import source_of
 from jobs.section.columns import Columns
 from runner.binding.cast.kind import NATURAL, is_text
 from runner.binding.naming import named, rules_of

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from itertools import islice
 
 import pyarrow as pa
@@ -60,7 +59,6 @@ def inspect(
     def look(file: FileStat) -> tuple[InputFile, pa.Schema] | InputError:
         try:
             file_facts, schema = source.inspect(store, file, columns)
-            file_facts = replace(file_facts, values=file.values) if file.values else file_facts
             _refuse_large(file_facts, limits.max_row_group_bytes)
             return file_facts, schema
         except InputError as error:

@@ -15,12 +15,13 @@ from connectors.formats.registry import (
     infer_examples,
     make_source,
     other_suffixes,
-    source_of,
 )
 from connectors.secret import redact
 from connectors.store.connect import below
 from connectors.store.listing import Listing, Pattern, has_wildcard, hidden, in_folders
 from connectors.store.store import FileStat, Store
+from connectors.tables.partitions import with_values
+from connectors.tables.source import source_of
 from jobs.errors import BindingError, InputError, OutputError
 from jobs.job import Job
 from runner.preflight.input.lake import refuse_table
@@ -45,7 +46,7 @@ class Listed:
 def listed(job: Job, store: Store) -> Listed:
     """The input files and their format: the job's, else that of the first URL's suffix, else what the files show.
 
-    raises: InputError NO_INPUT, DUPLICATE_INPUT, INPUT_TABLE.
+    raises: InputError NO_INPUT, DUPLICATE_INPUT, INPUT_TABLE, PARTITION.
     """
     name, listing = _of_one_format(job, store)
     warnings = refuse_table(store, listing)
@@ -53,7 +54,9 @@ def listed(job: Job, store: Store) -> Listed:
     if resolved.examples == "infer":
         resolved = resolved.model_copy(update={"examples": infer_examples(name, store, listing.files)})
     job = job.model_copy(update={"input": resolved})
-    return Listed(job, source_of(resolved), listing.files, listing.left_out, warnings)
+    layout = resolved.partitions
+    files = listing.files if layout is None else with_values(listing, layout)
+    return Listed(job, source_of(resolved), files, listing.left_out, warnings)
 
 
 def _of_one_format(job: Job, store: Store) -> tuple[str, Listing]:

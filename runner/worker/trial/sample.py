@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 
 from connectors.formats.fault import BadRowsError
-from connectors.formats.registry import source_of
 from connectors.formats.schema import conform
 from connectors.store.store import Store
+from connectors.tables.source import source_of
 from jobs.attempt import InputSlice
 from jobs.errors import RunnerError
 from jobs.section.input import Input

@@ -181,5 +181,7 @@ def test_a_column_that_stands_in_the_names_of_folders_is_told_so(tmp_path: Path)
     write(tmp_path / "year=2020" / "a.parquet")
     error = BindingError("could not bind: 1 problem", code="COLUMN_MISSING")
     told = with_folders(error, ["x", "year", "z"], TABLE.schema, look(tmp_path).files)
-    assert told.message.endswith("\n  - 'year' stands in folder names ('year=2020'), which are not read as columns")
+    assert told.message.endswith(
+        "\n  - 'year' stands in folder names ('year=2020'), which are columns with `input: {partitions: hive}`"
+    )
     assert told.facts == error.facts

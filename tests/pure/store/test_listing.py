@@ -106,5 +106,8 @@ def test_a_folder_of_which_nothing_was_listed_is_looked_into() -> None:
 
 def test_a_column_in_the_names_of_folders_is_told_by_its_first_folder() -> None:
     urls = ["s3://b/x=1/a.parquet", "s3://b/year=2020/x=2/a.parquet"]
-    assert in_folders("year", urls) == "'year' stands in folder names ('year=2020'), which are not read as columns"
+    assert (
+        in_folders("year", urls)
+        == "'year' stands in folder names ('year=2020'), which are columns with `input: {partitions: hive}`"
+    )
     assert in_folders("yea", urls) == in_folders("a.parquet", urls) == ""

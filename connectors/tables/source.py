@@ -1,0 +1,14 @@
+"""The source of a job's input: files of a format, with what folders and tables say of their rows."""
+
+from __future__ import annotations
+
+from connectors.formats import registry
+from connectors.formats.base import Source
+from connectors.tables.partitions import PartitionedSource
+from jobs.section.input import Input
+
+
+def source_of(input: Input, max_row_group_bytes: int | None = None) -> Source:
+    """As that of `connectors.formats.registry`, and with the columns that are not in the files."""
+    made = registry.source_of(input, max_row_group_bytes)
+    return made if input.partitions is None else PartitionedSource(made, input.types)

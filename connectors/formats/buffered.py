@@ -1,8 +1,8 @@
 """An input file between the store that fetches and the library that decodes.
 
-Owns the bytes in between: chosen ranges are fetched in few large reads and held in memory, so that decoding does
-no I/O. Knows no format. The invariant: what goes wrong in here is the store's fault (InputError, StorageError);
-whatever a decoder then finds wrong is the file's.
+Owns the bytes in between: chosen ranges are fetched in few large reads, from a remote store together, and held in
+memory, so that decoding does no I/O. Knows no format. The invariant: what goes wrong in here is the store's fault
+(InputError, StorageError); whatever a decoder then finds wrong is the file's.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 
 from connectors.secret import redact
+from connectors.store.remote import RangeFile
 from jobs.errors import StorageError
 
 TAIL_BYTES = 64 * 1024  # holds nearly every footer; the first read that pyarrow makes too
@@ -49,7 +50,8 @@ class BufferedFile(io.RawIOBase):
         gap_bytes: between ranges that are fetched together.
         """
         self._held = []  # first: two row groups are never held at once
-        self._held = [(start, self._fetch(start, stop)) for start, stop in coalesced(ranges, gap_bytes)]
+        joined = coalesced(ranges, gap_bytes)
+        self._held = [(start, buffer) for (start, _), buffer in zip(joined, self._fetched(joined), strict=True)]
         self._held += known
 
     def holds(self, start: int, stop: int) -> bool:
@@ -61,7 +63,7 @@ class BufferedFile(io.RawIOBase):
         for first, buffer in self._held:
             if first <= start and stop <= first + buffer.size:
                 return buffer.slice(start - first, stop - start)
-        return self._fetch(start, stop)
+        return self._fetched([(start, stop)])[0]
 
     def tail(self) -> pa.Buffer:
         """The last 64 KiB, or all of a smaller file; held until the next `hold`."""
@@ -95,24 +97,33 @@ class BufferedFile(io.RawIOBase):
             self._file.close()
         super().close()
 
-    def _fetch(self, start: int, stop: int) -> pa.Buffer:
-        buffer = pa.allocate_buffer(stop - start)
-        view, filled, began = memoryview(buffer), 0, time.perf_counter()
+    def _fetched(self, ranges: Sequence[tuple[int, int]]) -> list[pa.Buffer]:
+        """Of a remote file together, by as many requests as its store takes at once."""
+        buffers, began = [pa.allocate_buffer(stop - start) for start, stop in ranges], time.perf_counter()
+        targets = [(start, memoryview(buffer).cast("B")) for (start, _), buffer in zip(ranges, buffers, strict=True)]
         try:
-            self._file.seek(start)
-            # One call may bring less than wanted: POSIX reads end at 2 GiB, sockets earlier.
-            while filled < len(view) and (count := self._file.readinto(view[filled:])):  # type: ignore[attr-defined]
-                filled += count
+            if isinstance(self._file, RangeFile):
+                self._file.fill(targets)
+            else:
+                for start, target in targets:
+                    self._read_into(start, target)
         except OSError as error:
             raise StorageError(f"cannot read '{redact(self.url)}': {redact(str(error))}", file=self.url) from error
         finally:
             self.fetch_s += time.perf_counter() - began
-        if filled < len(view):
+        return buffers
+
+    def _read_into(self, start: int, target: memoryview) -> None:
+        filled = 0
+        self._file.seek(start)
+        # One call may bring less than wanted: POSIX reads end at 2 GiB, sockets earlier.
+        while filled < len(target) and (count := self._file.readinto(target[filled:])):  # type: ignore[attr-defined]
+            filled += count
+        if filled < len(target):
             raise StorageError(
-                f"cannot read '{redact(self.url)}': {len(view)} bytes at {start} asked for, {filled} came",
+                f"cannot read '{redact(self.url)}': {len(target)} bytes at {start} asked for, {filled} came",
                 file=self.url,
             )
-        return buffer
 
 
 def coalesced(ranges: Iterable[tuple[int, int]], gap_bytes: int = _GAP_BYTES) -> list[tuple[int, int]]:

@@ -18,6 +18,7 @@ from connectors.secret import redact
 from connectors.store.client_error import ReplacedError
 from connectors.store.listing import FileStat, Parts, Pattern, placeholder
 from connectors.store.remote import RemoteFiles, version
+from connectors.together import MOST
 from jobs.errors import OutputError
 
 
@@ -67,6 +68,12 @@ class S3Files(ObjectFiles):
 
     _part_size = "chunksize"
     _sender: tuple[Any, Any] | None = None  # the client, and one like it that sends each request once
+
+    @classmethod
+    def client_options(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """With as many connections as there may be requests: the client has ten, and lets the others wait."""
+        config = {"max_pool_connections": MOST, **conf.get("s3", {}).get("config_kwargs", {})}
+        return super().client_options({"config_kwargs": config, **given})
 
     def publish(self, spool: Path, url: str, staged: str, part_bytes: int | None = None) -> bool:
         if part_bytes != 0:

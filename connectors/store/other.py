@@ -41,6 +41,7 @@ class OtherFiles(PlacedFiles):
 
 class MemoryFiles(OtherFiles):
     in_process = True
+    at_once = 1  # nothing is waited for
 
 
 class WebFiles(OtherFiles):

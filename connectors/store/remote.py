@@ -9,10 +9,12 @@ from __future__ import annotations
 import io
 import os
 import secrets
+import threading
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -22,19 +24,25 @@ from connectors.secret import redact
 from connectors.store.client_error import denied
 from connectors.store.files import Fetch, Files, OpenFile
 from connectors.store.listing import Child, FileStat, Parts, Pattern, placeholder, refuse_changed, walk
+from connectors.together import AT_ONCE, call_together
 from jobs.errors import InputError
 
 T = TypeVar("T")
+
+_PART_BYTES = 16 * 2**20  # one connection of an object store brings about 100 MB/s
 
 
 class RangeFile(io.RawIOBase):
     """A remote file, read by exact byte ranges: a reader of two columns pays for two columns. An `OpenFile`.
 
-    look: the file as it is now; None: each range is of the content `seen`, the store has seen to that.
+    look:    the file as it is now; None: each range is of the content `seen`, the store has seen to that.
+    at_once: ranges that may be asked for at the same time.
     """
 
-    def __init__(self, seen: FileStat, fetch: Fetch, look: Callable[[], FileStat | None] | None) -> None:
-        self.seen = seen
+    def __init__(
+        self, seen: FileStat, fetch: Fetch, look: Callable[[], FileStat | None] | None, at_once: int = AT_ONCE
+    ) -> None:
+        self.seen, self.at_once = seen, at_once
         self._fetch, self._look = fetch, look
         self._size = seen.size
         self._position = 0
@@ -66,6 +74,22 @@ class RangeFile(io.RawIOBase):
         self._position = stop
         return content
 
+    def fill(self, targets: Iterable[tuple[int, memoryview]]) -> None:
+        """Read into each of `targets` (start, where to put it), together; the position stays.
+
+        cost: as many requests as there are targets, and more for large ones; each is tried again by itself.
+        """
+
+        def fetch(start: int, target: memoryview) -> None:
+            target[:] = self._fetch(self.seen, start, start + len(target))
+
+        parts = [
+            partial(fetch, start + first, target[first : first + _PART_BYTES])
+            for start, target in targets
+            for first in range(0, len(target), _PART_BYTES)
+        ]
+        call_together(parts, self.at_once)
+
     def readall(self) -> bytes:
         return self.read()
 
@@ -80,14 +104,17 @@ class RemoteFiles(Files):
     """A file system of fsspec; raises what its client raises.
 
     holds_ranges: `fetch` with a pin answers with bytes of that content, or raises.
+    at_once:      ranges of one file that may be asked for at the same time.
     """
 
     holds_ranges: ClassVar[bool] = False
+    at_once: ClassVar[int] = AT_ONCE
 
     def __init__(self, client: Any, renewed: Callable[[], Any] | None = None) -> None:
         """renewed: makes a client anew, with credentials read again."""
         self.client = client
         self._renewed = renewed
+        self._renewing = threading.Lock()
 
     @classmethod
     def client_options(cls, given: dict[str, Any]) -> dict[str, Any]:
@@ -100,13 +127,16 @@ class RemoteFiles(Files):
         return known
 
     def using(self, call: Callable[[], T]) -> T:
+        used = self.client
         try:
             with self._turn():
                 return call()
         except Exception as error:
             if self._renewed is None or not (denied(error) or self._lost()):
                 raise
-            self.client = self._renewed()
+            with self._renewing:  # once, of many calls whose credentials expired together
+                if self.client is used:
+                    self.client = self._renewed()
         with self._turn():
             return call()
 
@@ -168,7 +198,7 @@ class RemoteFiles(Files):
         if seen is None:
             raise FileNotFoundError(url)
         held = self.holds_ranges and seen.pin != ""
-        return cast(OpenFile, RangeFile(seen, fetch, None if held else look))
+        return cast(OpenFile, RangeFile(seen, fetch, None if held else look, self.at_once))
 
     def fetch(self, url: str, start: int, stop: int, pin: str = "") -> bytes:
         return bytes(self.client.cat_file(self.key(url), start=start, end=stop))

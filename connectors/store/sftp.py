@@ -17,6 +17,8 @@ from connectors.store.scratch import expanded
 
 
 class SftpFiles(PlacedFiles):
+    at_once = 1  # see `_turn`
+
     _making_turns: ClassVar[threading.Lock] = threading.Lock()
 
     @classmethod

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -134,8 +136,9 @@ def s3_faults() -> Iterator[list[Fault]]:
 
 @pytest.fixture
 def s3_server(monkeypatch: pytest.MonkeyPatch) -> type[S3]:
-    """`asked`: empty when a test begins."""
+    """`asked`: empty when a test begins, and nobody is answered at the same time as another yet."""
     monkeypatch.setattr(S3, "asked", [])
+    monkeypatch.setattr(S3, "most_at_once", 0)
     return S3
 
 
@@ -149,6 +152,8 @@ class S3(BaseHTTPRequestHandler):
     faults: ClassVar[list[Fault]] = []
     asked: ClassVar[list[str]] = []  # method and path of each request
     conditions = True  # whether it knows `If-Match`
+    pause_s = 0.0  # before a range is answered
+    at_once = most_at_once = 0  # ranges that wait for their answer, and the most that ever did
     completion = 412  # for an upload in parts whose name is taken; 501: whatever the name is; 200: it is replaced
     lock = threading.Lock()
 
@@ -231,9 +236,27 @@ class S3(BaseHTTPRequestHandler):
         return True
 
     def do_HEAD(self) -> None:
-        self.do_GET()
+        self.get()
 
     def do_GET(self) -> None:
+        with self.counted():
+            self.get()
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """One more range under way."""
+        if "Range" not in self.headers or not self.pause_s:
+            yield
+            return
+        with self.lock:
+            S3.at_once += 1
+            S3.most_at_once = max(S3.most_at_once, S3.at_once)
+        time.sleep(self.pause_s)
+        with self.lock:
+            S3.at_once -= 1  # before the answer: who has it may ask again
+        yield
+
+    def get(self) -> None:
         if self.refused():
             return
         query = self.query
@@ -306,6 +329,7 @@ class S3(BaseHTTPRequestHandler):
 ETAG = "<LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>%s</ETag>"
 
 
+@lru_cache(16)
 def etag(content: bytes) -> str:
     return f'"{hashlib.md5(content).hexdigest()}"'
 

@@ -490,6 +490,7 @@ def test_references_are_resolved_where_the_store_is_opened(tmp_path: Path, monke
         "secret": "from-file",
         "profile": "prod",
         "anon": False,
+        "config_kwargs": {"max_pool_connections": 64},
         "use_listings_cache": False,
     }
 

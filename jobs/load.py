@@ -22,7 +22,7 @@ from jobs.document.origin import Origin
 from jobs.document.parsing import DEEPEST, VARIABLES, parse, too_deep
 from jobs.errors import JobError, offenders, one_of
 from jobs.job import Job, read_with
-from jobs.section.base import Change, Missing, Section, long_form, refuse_with, under
+from jobs.section.base import Beside, Change, Missing, Section, long_form, refuse_with, under
 from jobs.section.canonical import canonical
 from jobs.section.columns import misplaced
 from jobs.section.output import Output
@@ -30,6 +30,7 @@ from jobs.section.output import Output
 _FLAGS = "the command line"
 _PYTHON = ""  # a job that has no name, and needs none: its author has it before them
 _SEVERAL = "models"  # whose keys are those of `model`, and of `columns.inputs`
+_FLAGGED = tuple(("input", name) for name in ("where", "limit", "sample", "only_rejects"))  # keys that have a flag
 _MOST_TEXT = 16 * 2**20  # characters of a job file: a device has no end
 
 Key = tuple[str | int, ...]
@@ -71,7 +72,7 @@ def job_from(
     maps: Sequence[str] = (),
     outputs: Sequence[str] = (),
     keep: Sequence[str] = (),
-    overrides: Sequence[str] = (),
+    overrides: Sequence[Change] = (),
     vars: Mapping[str, object] | None = None,
     origin: Origin | None = None,
 ) -> Job:
@@ -132,7 +133,7 @@ def _refusal(section: type[Section], error: ValidationError, given: Mapping[str,
     document: dict[str, Any] = dict(given)
     for name in reversed(place):
         document = {name: document}
-    return _refused(_problems(error, document, _PYTHON, (), place), _PYTHON)
+    return _refused(_problems(error, document, _PYTHON, {}, place), _PYTHON)
 
 
 read_with(_Reader())
@@ -178,20 +179,21 @@ def _job(
     return _validated(resolved.document, name, changed).naming({**origin.settled, **resolved.values})
 
 
-def _changed(document: dict[str, Any], changes: Sequence[Change]) -> list[Key]:
-    """Put all of them into `document`; returns their key paths."""
-    paths = []
+def _changed(document: dict[str, Any], changes: Sequence[Change]) -> dict[Key, str]:
+    """Put all of them into `document`; returns their key paths, each with the flag that made the change."""
+    made: dict[Key, str] = {}
     for change in changes:
         if isinstance(change, str):
-            paths.append(_override(document, change))
+            made[_override(document, change)] = "--set"
         elif isinstance(change, Mapping):
-            paths += [_put(document, _split(f"{key}=")[0], value) for key, value in change.items()]
+            paths = [_put(document, _split(f"{key}=")[0], value) for key, value in change.items()]
+            made |= {path: f"--{path[-1]}".replace("_", "-") if path in _FLAGGED else "--set" for path in paths}
         else:
             raise JobError(f"cannot change the job by {_kind(change)}: expected 'KEY=VALUE', or {{KEY: value}}")
-    return paths
+    return made
 
 
-def _validated(document: dict[str, Any], name: str, changed: Sequence[Key]) -> Job:
+def _validated(document: dict[str, Any], name: str, changed: Mapping[Key, str]) -> Job:
     try:
         return Job.model_validate(document)
     except ValidationError as error:
@@ -293,7 +295,7 @@ def _as_columns(path: Key) -> Key:
     return ("columns", *path[2:]) if path[:1] == ("models",) and path[2:3] == ("inputs",) else path
 
 
-def _override(document: dict[str, Any], override: str) -> Key:
+def _override(document: dict[str, Any], override: str) -> tuple[str, ...]:
     """Put one 'KEY=VALUE' into `document`; returns the key path."""
     path, text = _split(override)
     key = dotted(*path)
@@ -302,7 +304,7 @@ def _override(document: dict[str, Any], override: str) -> Key:
     return _put(document, path, parse(text, f"the value of override {key!r}"))
 
 
-def _put(document: dict[str, Any], path: tuple[str, ...], value: Any) -> Key:
+def _put(document: dict[str, Any], path: tuple[str, ...], value: Any) -> tuple[str, ...]:
     """Put `value` at `path`; returns the path."""
     key = dotted(*path)
     if path[:-1] == ("models",) or (len(path) == 1 and path[0] in ("model", "input", "output")):
@@ -318,7 +320,7 @@ def _put(document: dict[str, Any], path: tuple[str, ...], value: Any) -> Key:
             raise JobError(
                 f"cannot use the override {key!r}: {at!r} is no section but {_kind(section)}; override {at!r} whole"
             )
-    section[path[-1]] = value
+    section[path[-1]] = value.joined(section.get(path[-1])) if isinstance(value, Beside) else value
     return path
 
 
@@ -326,7 +328,7 @@ def _put(document: dict[str, Any], path: tuple[str, ...], value: Any) -> Key:
 
 
 def _problems(
-    error: ValidationError, document: dict[str, Any], name: str, changed: Sequence[Key], place: Key = ()
+    error: ValidationError, document: dict[str, Any], name: str, changed: Mapping[Key, str], place: Key = ()
 ) -> list[str]:
     """One line per key that is wrong, in the order of the sections. place: of what was checked, in `document`."""
     by_path: dict[Key, list[Any]] = {}
@@ -338,8 +340,8 @@ def _problems(
         if any(len(other) > len(path) and other[: len(path)] == path for other in by_path):
             continue  # an alternative that was not meant: the problem lies deeper
         unknown = details[0]["type"] == "extra_forbidden"  # maybe a section that an override made
-        made = any(path[: len(key)] == key or (unknown and key[: len(path)] == path) for key in changed)
-        source = "--set" if name and made else name
+        made = (key for key in changed if path[: len(key)] == key or (unknown and key[: len(path)] == path))
+        source = changed.get(next(made, ()), name) if name else name
         lines.append(f"{source}: " * bool(source) + _problem(path, details, document))
     return lines
 

@@ -93,7 +93,8 @@ def _without_value(missing: list[str]) -> str:
     flags = " ".join(f"--var {name}=..." for name in missing if not is_found(name))
     ways = [f"give {flags}, or a default under {VARIABLES!r}"] if flags else []
     ways += [f"set {', '.join(found)} in the environment of the command, to a text that is not empty"] if found else []
-    return f"no value for variable {one_of(missing)}: {'; '.join(ways)}; a text that is meant as it stands is written '$${{'"
+    said = "; ".join(ways)
+    return f"no value for variable {one_of(missing)}: {said}; a text that is meant as it stands is written '$${{'"
 
 
 class _Resolution:

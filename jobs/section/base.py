@@ -72,6 +72,18 @@ OptionValue = str | int | float | bool
 Change = str | Mapping[str, Any]  # 'limits.shard_rows=1000', or {'limits.shard_rows': 1000}
 
 
+class Beside(str):
+    """A change of a condition that leaves the one which is there: rows pass both."""
+
+    __slots__ = ()
+
+    def joined(self, own: Any) -> Any:
+        """own: the condition that is there. What is none stays as it is, for the job to refuse."""
+        if not isinstance(own, str | None):
+            return own
+        return f"({own}) and ({self})" if own and self.strip() else self.strip()
+
+
 class Missing(ValueError):
     """What a key path begins with is not there, and nothing that could stand for it. key: of the job."""
 

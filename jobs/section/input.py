@@ -16,6 +16,7 @@ from pydantic import (
 from jobs.format import EXAMPLES_FORMAT, FileFormat
 from jobs.rows.where import canonical, parse
 from jobs.section.base import Location, OptionValue, Section, Url, as_tuple
+from jobs.section.number import Count, Share
 
 FeatureType = Literal["float", "int64", "bytes", "list<float>", "list<int64>", "list<bytes>"]
 
@@ -72,8 +73,8 @@ class Input(Location, populate_by_name=True):
     snapshot: int | Literal["latest"] = "latest"
     catalog: dict[str, OptionValue] = Field(default_factory=dict)  # properties; secrets only as references
     where: str | None = Field(None, min_length=1)  # of the rows, only those
-    limit: int | None = Field(None, ge=1)  # of these, the first so many
-    sample: float | None = Field(None, gt=0, le=1)  # of the rows, about this share
+    limit: Count | None = None  # of these, the first so many
+    sample: Share | None = None  # of the rows, about this share
     _held: Held | None = PrivateAttr(default=None)
 
     @model_validator(mode="wrap")

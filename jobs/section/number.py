@@ -80,6 +80,7 @@ Threads = Annotated[int, BeforeValidator(parse_number), Field(ge=1, le=1024, str
 Tries = Annotated[int, BeforeValidator(parse_number), Field(ge=1, le=10_000, strict=True)]
 Amount = Annotated[float, BeforeValidator(parse_number), Field(gt=0, le=2**53, strict=True)]
 Units = Annotated[float, BeforeValidator(parse_number), Field(gt=0, le=100_000, strict=True)]  # of one machine
+Share = Annotated[float, BeforeValidator(parse_number), Field(gt=0, le=1, strict=True)]
 Seconds = Annotated[float, BeforeValidator(parse_number), Field(gt=0, le=10**9, strict=True)]  # 30 years
 Dimension = Annotated[int, BeforeValidator(parse_number), Field(ge=0, le=MOST)]
 Digits = Annotated[int, BeforeValidator(parse_number), Field(ge=0, le=15, strict=True)]  # more than a float64 has

@@ -28,7 +28,20 @@ from runner import __version__, read_text
 from runner.cli.about import alone
 from runner.cli.cache import cache_settings
 from runner.cli.command import typed
-from runner.cli.options import AsJson, Overwrite, Set, Takeover, Var, WaitForDriver, flattened, seconds_of
+from runner.cli.options import (
+    AsJson,
+    Limit,
+    Overwrite,
+    Sample,
+    Set,
+    Takeover,
+    Var,
+    WaitForDriver,
+    Where,
+    flattened,
+    seconds_of,
+    some_rows,
+)
 from runner.cli.terminal import answering, console, print_json, say, unread
 from runner.report.console import printable
 
@@ -63,6 +76,9 @@ class SubmitFlags:
 
     set_: Set = None
     var: Var = None
+    where: Where = None
+    limit: Limit = None
+    sample: Sample = None
     overwrite: Overwrite = False
     takeover: Takeover = False
     wait_for_driver: WaitForDriver = None
@@ -287,7 +303,8 @@ def _folder(file: Path, how: SubmitFlags, private: Path) -> tuple[Job, str, str,
     from runner.cluster.submit import refuse_relative
 
     overrides, variables = how.set_ or [], _variables(how)
-    wanted = load_job(read_text(file), str(file), overrides, vars=variables)
+    part = some_rows(how.where, how.limit, how.sample)
+    wanted = load_job(read_text(file), str(file), [*overrides, part], vars=variables)
     if how.working_dir is None:
         refuse_relative(wanted)
         folder = private / "job"
@@ -307,6 +324,8 @@ def _folder(file: Path, how: SubmitFlags, private: Path) -> tuple[Job, str, str,
 
     flags = [part for change in overrides for part in ("--set", change)]
     flags += [part for name, value in variables.items() for part in ("--var", f"{name}={value}")]
+    rows = {"--where": how.where, "--limit": how.limit, "--sample": how.sample}
+    flags += [part for flag, value in rows.items() if value is not None for part in (flag, value)]
     wanted = wanted.of_models(found_here)
     return wanted, file.resolve().relative_to(home).as_posix(), str(home), flags
 

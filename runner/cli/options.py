@@ -21,6 +21,8 @@ from jobs.document.variables import variables_of
 from jobs.errors import JobError
 from jobs.job import Job
 from jobs.load import job_from, load_job, output_from
+from jobs.section.base import Beside, Change
+from jobs.section.number import Unquoted, parse_number
 from jobs.section.output import Output
 from runner import read_text
 
@@ -31,6 +33,12 @@ Var = Annotated[
     list[str] | None,
     typer.Option("--var", metavar="NAME=VALUE", help="What `${NAME}` stands for in the job; repeatable."),
 ]
+Where = Annotated[
+    str | None,
+    typer.Option("--where", metavar="TEXT", help="Of the rows, only those: `dt = '2026-11-01' and age >= 18`."),
+]
+Limit = Annotated[str | None, typer.Option("--limit", metavar="N", help="Of these, the first N.")]
+Sample = Annotated[str | None, typer.Option("--sample", metavar="SHARE", help="Of the rows, about this share: 0.01.")]
 Overwrite = Annotated[
     bool,
     typer.Option(
@@ -111,6 +119,9 @@ class JobFlags:
     fetch: Annotated[
         list[str] | None, typer.Option("--fetch", metavar="TENSOR[=COLUMN]", help="Keep only these outputs.")
     ] = None
+    where: Where = None
+    limit: Limit = None
+    sample: Sample = None
     keep: Annotated[
         list[str] | None,
         typer.Option(
@@ -126,9 +137,9 @@ class JobFlags:
     trust_op: TrustOp = None
     op_package: OpPackages = None
 
-    def read(self, *more: str) -> Job:
+    def read(self, *more: Change) -> Job:
         """The job. more: changes beside those of --set. raises: JobError where the flags make no job, or two."""
-        job = self._read([*(self.set_ or []), *more])
+        job = self._read([*(self.set_ or []), *more, some_rows(self.where, self.limit, self.sample)])
         more_of: dict[str, object] = {}
         for key, model in {f"models.{name}" if name else "model": one for name, one in job.called.items()}.items():
             if self.trust_model:
@@ -139,7 +150,7 @@ class JobFlags:
                 more_of[f"{key}.op_packages"] = [*model.op_packages, *self.op_package]
         return job.with_(more_of) if more_of else job
 
-    def _read(self, changes: Sequence[str]) -> Job:
+    def _read(self, changes: Sequence[Change]) -> Job:
         values = variables_of(self.var or [])
         needed = {"--model": self.model, "--input": self.input_, "--output": self.output}
         if self.job is not None:
@@ -165,6 +176,17 @@ class JobFlags:
             changes,
             values,
         )
+
+
+def some_rows(where: str | None, limit: str | None, sample: str | None) -> dict[str, Any]:
+    """The changes that --where, --limit and --sample are. A condition stands beside the job's own: it never widens."""
+    given = {"where": None if where is None else Beside(where), "limit": _number(limit), "sample": _number(sample)}
+    return {f"input.{name}": value for name, value in given.items() if value is not None}
+
+
+def _number(given: str | None) -> Any:
+    """As a job file has it; what is none stays text, for the job to refuse."""
+    return None if given is None else parse_number(Unquoted(given))
 
 
 def seconds_of(flag: str, given: str) -> float:

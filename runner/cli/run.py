@@ -6,7 +6,6 @@ same flags as the same job.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from dataclasses import dataclass
@@ -90,8 +89,8 @@ def _wanted(flags: JobFlags, how: RunFlags) -> Job:
         raise JobError(f"cannot log in the format '{how.log_format}': choose 'text' or 'json'")
     if missing := [name for name in how.require_env or [] if name not in os.environ]:
         raise JobError(f"cannot begin: environment variable {one_of(missing)} is not set on this machine")
-    only = [f"input.only_rejects={json.dumps(how.only_rejects)}"] if how.only_rejects is not None else []
-    return flags.read(*only)
+    only = {} if how.only_rejects is None else {"input.only_rejects": how.only_rejects}
+    return flags.read(only)
 
 
 def _options(how: RunFlags) -> RunOptions:

@@ -25,7 +25,7 @@ FLAGS = {
     r"--trust-op for each, or 'trust: \[[^\n\]]*\]' under 'model',": "`trust=[...]` of the model",
     r"--trust-model, or 'trust: true' under 'model',": "`trust=True` of the model",
     r"--op-package (\w+)": r"`op_packages=['\1']` of the model",
-    r"--set(?=:)": "override",
+    r"--(set|where|limit|sample|only-rejects)(?=:)": "override",
     r"--map '[^\n]*', or `column:` in a job file": "`column` of the input",
     r"--allow-open-cluster": "allow_open_cluster=True",
     r"--env (\w+)": r"env=['\1']",

@@ -83,6 +83,7 @@ class ParquetSource:
     states: States = "all"
     suffixes: tuple[str, ...] = (".parquet", ".pq", ".parq")
     max_row_group_bytes = MAX_ROW_GROUP_BYTES
+    max_row_bytes: int | None = None
 
     def __init__(self) -> None:
         self._last: FileSchema | None = None

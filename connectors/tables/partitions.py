@@ -134,6 +134,7 @@ class PartitionedSource:
     def __init__(self, inner: Source, types: Mapping[str, str]) -> None:
         """types: column -> type, as the job declares them; text where there is none."""
         self.states, self.suffixes, self.max_row_group_bytes = inner.states, inner.suffixes, inner.max_row_group_bytes
+        self.max_row_bytes = inner.max_row_bytes
         self.inner, self.types = inner, types
         self._schemas: dict[tuple[int, tuple[str, ...]], tuple[pa.Schema, pa.Schema]] = {}
         self._good: set[tuple[str, str | None, str]] = set()  # name, value, type: seen to fit

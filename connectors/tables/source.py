@@ -8,7 +8,7 @@ from connectors.tables.partitions import PartitionedSource
 from jobs.section.input import Input
 
 
-def source_of(input: Input, max_row_group_bytes: int | None = None) -> Source:
+def source_of(input: Input, max_row_group_bytes: int | None = None, max_row_bytes: int | None = None) -> Source:
     """As that of `connectors.formats.registry`, and with the columns that are not in the files."""
-    made = registry.source_of(input, max_row_group_bytes)
+    made = registry.source_of(input, max_row_group_bytes, max_row_bytes)
     return made if input.partitions is None else PartitionedSource(made, input.types)

@@ -176,7 +176,8 @@ def test_a_job_with_a_bad_where_is_refused_as_any_other_mistake() -> None:
     with pytest.raises(JobError) as refused:
         load_job(text, "job.yaml")
     assert str(refused.value) == (
-        "cannot use job file 'job.yaml': job.yaml: cannot use 'input.where': found '>'; expected a column or a value, at"
+        "cannot use job file 'job.yaml': job.yaml: cannot use 'input.where': found '>'; expected a column or a value,"
+        " at"
         " character 6:\n    age >> 18\n         ^"
     )
     assert refused.value.exit_code == 2

@@ -72,6 +72,7 @@ class TFRecordSource:
     states: States = "all"
     suffixes: tuple[str, ...] = (".tfrecord", ".tfrecords", ".tfrecord.gz", ".tfrecords.gz")
     max_row_group_bytes = MAX_ROW_GROUP_BYTES  # its row groups are cut when they are planned, and far smaller
+    max_row_bytes: int | None = None
 
     def __init__(self, examples: Mapping[str, str] | None = None) -> None:
         self._examples = examples

@@ -93,6 +93,7 @@ class ORCSource:
     states: States = "all"
     suffixes: tuple[str, ...] = (".orc",)
     max_row_group_bytes = MAX_ROW_GROUP_BYTES
+    max_row_bytes: int | None = None
 
     def __init__(self) -> None:
         self._schema: pa.Schema | None = None

@@ -15,6 +15,7 @@ FileFormat = Literal[  # that are read
     "tfrecord",
     "orc",
     "images",
+    "avro",
 ]
 PartFormat = Literal[  # that are written
     "parquet",

@@ -34,7 +34,7 @@ _KNOWN_STARTS = {
     b"\xff\xff\xff\xff": "an Arrow IPC stream",
     b"FEA1": "a Feather V1 file: write it again with pyarrow.feather.write_feather",
     b"ORC": "an ORC file: say 'format: orc'",
-    b"Obj\x01": "an Avro file",
+    b"Obj\x01": "an Avro file: say 'format: avro'",
     b"<": "HTML or XML, perhaps an error page that was saved as data",
     b"{": "JSON",
     b"[": "JSON",

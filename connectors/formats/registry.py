@@ -24,6 +24,7 @@ SOURCES: dict[str, str] = {
     "tfrecord": "connectors.formats.tfrecord",
     "orc": "connectors.formats.typed.orc",
     "images": "connectors.formats.media.images",
+    "avro": "connectors.formats.typed.avro",
 }
 ENCODERS: dict[str, str] = {
     "parquet": "connectors.formats.parquet",

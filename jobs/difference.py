@@ -20,6 +20,12 @@ def difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     return next(_differences(then, now), "")
 
 
+def other_variables(then: Mapping[str, Any], now: Mapping[str, str]) -> str:
+    """The variables that were others when the plan was made, as far as both are known: "dt: '1' then, '2' now"."""
+    changed = (name for name in now if name in then and then[name] != now[name])
+    return ", ".join(f"{name}: {_shown(then[name])} then, {_shown(now[name])} now" for name in changed)
+
+
 def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     yield from _fields("protocol", then.get("protocol"), now.get("protocol"))
     yield from _fields("", then.get("identity"), now.get("identity"))

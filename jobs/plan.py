@@ -142,11 +142,16 @@ class Shard:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a job comes to. `identity`: see `jobs.identity`, as its document."""
+    """What a job comes to.
+
+    identity:  see `jobs.identity`, as its document.
+    variables: of the job's texts, as people are shown them; no part of the plan: in no document, and not in its id.
+    """
 
     files: tuple[InputFile, ...]
     shards: tuple[Shard, ...]
     identity: dict[str, Any] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def rows(self) -> int:

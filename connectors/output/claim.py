@@ -29,7 +29,7 @@ from connectors.output.part import OTHER_WAY, stated
 from connectors.store.listing import hidden
 from connectors.store.probe import Mode
 from connectors.store.store import Store
-from jobs.difference import difference
+from jobs.difference import difference, other_variables
 from jobs.errors import DataError, OutputError
 from jobs.plan import Plan
 from jobs.section.canonical import canonical, digest
@@ -87,6 +87,9 @@ def _foreign(store: Store, name: str) -> OutputError:
 def _other(store: Store, plan: Plan, plan8: str, name: str) -> OutputError:
     then = decode(store.read(Layout(plan8).plan))
     differs = _difference(then, plan) if then else "its plan is not there any more"
+    noted = Epochs(store, Layout(plan8)).noted("variables")
+    if changed := other_variables(noted if isinstance(noted, dict) else {}, plan.variables):
+        differs += f", which follows from variable {changed}"
     return OutputError(
         f"cannot write into '{store.url}': it holds '{name}' of another job: {differs}; {OVERWRITE_WAY}",
         differs=differs,

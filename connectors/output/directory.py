@@ -119,7 +119,8 @@ class OutputDirectory:
             return Claim("finished", found.epoch)
         self._tidy(finished=False)
         failpoint("D3.after")
-        epoch = self.epochs.begin(takeover=takeover, **found.facts)
+        variables = {"variables": dict(plan.variables)} if plan.variables else {}
+        epoch = self.epochs.begin(takeover=takeover, **found.facts, **variables)
         failpoint("D4.after")
         try:
             self._make_room(found, epoch, terms)

@@ -35,8 +35,27 @@ _MOST_RECEIPTS = 10_000  # read for the causes of retries and rejects: a glance 
 State = Literal["absent", "running", "stopped", "incomplete", "finished"]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What became of the rows of the shards that are done, as their receipts tell.
+
+    bad_files:  files that were skipped, with the code, and files of which rows could not be read, with how many.
+    """
+
+    codes: dict[str, int] = field(default_factory=dict)
+    nan_rows: int = 0
+    nonfinite_rows: int = 0
+    unseen_rows: int = 0
+    changed_rows: int = 0
+    bad_files: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def rows_rejected(self) -> int:
+        return sum(self.codes.values())
+
+
 @dataclass(frozen=True, slots=True, repr=False)
-class Status:
+class Status(Counts):
     """An output directory at a glance.
 
     state:      incomplete: all was written, and something of it is not there any more, see `damage`;
@@ -51,12 +70,10 @@ class Status:
     error:      what ended it, where it failed.
     command:    what that driver was started with, and what continues; "" where that is not known.
     waits_for:  what it had no room for in the cluster, when it was last heard.
+    variables:  of the texts of its job, as the last driver had them.
     damage:     what is missing after all was written, in words; sizes and names only: `verify` reads the parts.
     mode:       how parts get their names. warning: what this store cannot promise.
     failures:   see `Failure.document`.
-    codes, nan_rows, nonfinite_rows, unseen_rows, changed_rows:  as the receipts of the shards that are
-                done tell.
-    bad_files:  files that were skipped, with the code, and files of which rows could not be read, with how many.
     """
 
     output: str
@@ -78,21 +95,12 @@ class Status:
     mode: str = ""
     warning: str = ""
     failures: tuple[dict[str, Any], ...] = ()
-    codes: dict[str, int] = field(default_factory=dict)
-    nan_rows: int = 0
-    nonfinite_rows: int = 0
-    unseen_rows: int = 0
-    changed_rows: int = 0
-    bad_files: dict[str, str] = field(default_factory=dict)
     command: str = ""
     waits_for: str = ""
     rows_in_hand: int = 0
     error: str = ""
     damage: str = ""
-
-    @property
-    def rows_rejected(self) -> int:
-        return sum(self.codes.values())
+    variables: dict[str, str] = field(default_factory=dict)
 
     @property
     def retries(self) -> int:
@@ -143,6 +151,7 @@ class Status:
             "state": self.state,
             "rows": f"{self.rows_done:,} of {self.rows:,} ({self.share:.0%})",
             "shards": f"{self.shards_done:,} of {self.shards:,}",
+            "variables": ", ".join(f"{name} = {value}" for name, value in self.variables.items()),
             "rejected": ", ".join(f"{count:,} {code}" for code, count in self.codes.items()),
             "retried": f"{self.retries:,}" if self.retries else "",
             "driver": f"{self.epoch} on '{self.host}' (pid {self.pid})" if self.epoch else "",
@@ -204,6 +213,7 @@ def read_status(output: Output, seen: dict[str, dict[str, Any]] | None = None, *
         waits_for=str(beat.get("waits_for", "")),
         rows_in_hand=_rows_in_hand(plan, done, beat) if state == "running" else 0,
         error=str(beat.get("error", "")),
+        variables={name: str(value) for name, value in dict(beat.get("variables", {})).items()},
         codes=dict(sum((Counter(one.get("codes", {})) for one in told), Counter[str]()).most_common()),
         **{name: sum(one.get(name, 0) for one in told) for name in ODD},
         bad_files=plan.skipped | {file: f"{counted(rows, 'row')} could not be read" for file, rows in unread.items()},

@@ -135,9 +135,9 @@ class _Resolution:
         return Unquoted(text) if alone is not None and alone[1] else text
 
     def values(self) -> dict[str, str]:
-        """Of variables that may be shown, and of those in their defaults."""
+        """Of variables that may be shown, those that the job names itself first; and of those in their defaults."""
         values: dict[str, str] = {}
-        queue = list(self._shown)
+        queue = sorted(self._shown, key=is_found)
         for name in queue:
             if (text := self._texts.get(name)) is not None and name not in values:
                 values[name] = text

@@ -155,6 +155,7 @@ def _subject(ready: Preflight, driver: Driver) -> Subject:
         rows_rejected=lost.rejected,
         codes=dict(lost.codes.most_common()),
         bad_files={redact(url): why for url, why in lost.named.items()},
+        variables=ready.plan.variables,
         reject_files=driver.output.reject_files if lost.rejected else "",
         versions=installed().document(),
         host=socket.gethostname(),

@@ -14,6 +14,7 @@ class Subject:
     files, row_groups, bytes: of the input; inputs: urls of its first files.
     columns:       a row for each input, output and kept column, as `runner plan` shows it.
     rows_rejected: and code -> how many of them; bad_files: url -> why. reject_files: their folder.
+    variables:     of the texts of the job.
     versions:      of what the driver runs with, by name. host, pid: of the driver.
     """
 
@@ -26,6 +27,7 @@ class Subject:
     codes: Mapping[str, int] = field(default_factory=dict)
     bad_files: Mapping[str, str] = field(default_factory=dict)
     reject_files: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     host: str = ""
     pid: int = 0
@@ -37,6 +39,7 @@ class Subject:
         driver = {name: known.pop(name) for name in ("host", "pid")}
         return {
             "input": {name: known.pop(name) for name in ("files", "row_groups", "bytes", "inputs")},
+            "variables": dict(known.pop("variables")),
             "columns": list(known.pop("columns")),
             **{name: known.pop(name) for name in rejected},
             "versions": known.pop("versions"),

@@ -6,7 +6,7 @@ and listing can tell is an error here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache as cache_of
 from functools import partial
@@ -18,12 +18,14 @@ from connectors.formats.schema import overview
 from connectors.models.cache import CacheSettings
 from connectors.output.outlook import Outlook
 from connectors.output.reject import Rejected
+from connectors.secret import HIDDEN, redact
 from connectors.store.store import FileStat, Store
 from jobs import notebook
 from jobs import plan as plans
 from jobs.errors import RunnerError, one_of
 from jobs.job import Job
 from jobs.plan import InputFile, Plan
+from jobs.section.base import names_secret
 from jobs.section.columns import Columns
 from jobs.section.number import allowed
 from jobs.section.output import Output
@@ -57,6 +59,8 @@ from runner.preflight.place import refuse_mixed_places
 from runner.preflight.rank import open_ranks, settled, with_shapes
 from runner.preflight.shape import batch_sizes, sample_slice, slices_elsewhere, small_row_groups
 from runner.worker.spec import PlannedMember, WorkerSpec
+
+_MOST_VARIABLES, _LONGEST = 100, 200  # characters of a value: they stand in a document that is written every 30 s
 
 
 @dataclass(frozen=True, repr=False)
@@ -328,7 +332,7 @@ def _agreed(gathered: Gathered, rules: Rules) -> Preflight:
     if job.limits.reproducible:  # each bit depends on the size of a batch, which is part of the plan then
         binding = replace(binding, batch_rows=_planned_rows(examined, job, binding, found))
     identity = identity_of(job, examined.members, binding, gathered.rejected, gathered.skipped)
-    plan = plans.plan(found, job.limits, identity.document())
+    plan = replace(plans.plan(found, job.limits, identity.document()), variables=_told(job.variables))
     members, binding, rows, most = _batched(examined, job, binding, plan)
     return Preflight(
         job=job,
@@ -408,6 +412,14 @@ def _batched(
         size = max((member.batch_rows or 1 for member in members), default=1)
         rows, most = max(size, rows // size * size), max(size, most // size * size)
     return tuple(member.sized(rows, free) for member in members), binding, rows, most
+
+
+def _told(variables: Mapping[str, str]) -> dict[str, str]:
+    """As they may stand beside a plan, where all who read the output see them."""
+    return {
+        name: HIDDEN if names_secret(name) else redact(text)[:_LONGEST]
+        for name, text in list(variables.items())[:_MOST_VARIABLES]
+    }
 
 
 def _planned_rows(examined: Examined, job: Job, binding: Binding, files: Sequence[InputFile]) -> int:

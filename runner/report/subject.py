@@ -40,7 +40,9 @@ def about(head: Heading, subject: Subject) -> str:
     more = subject.files - len(subject.inputs)
     names = [*subject.inputs, *([f"and {counted(more, 'more file')}"] if more > 0 else [])]
     files = "".join(f"<p>{escape(name)}</p>" for name in names)
-    parts = [section("Input", f'<p>{escape(told)}.</p><div class="mono soft">{files}</div>')] if subject.files else []
+    named = "".join(f"<p>{escape(name)} = {escape(text)}</p>" for name, text in subject.variables.items())
+    below = f'<div class="mono soft">{named}{files}</div>'
+    parts = [section("Input", f"<p>{escape(told)}.</p>{below}")] if subject.files else []
     if subject.columns:
         heads = list(subject.columns[0])
         rows = [[str(row.get(name, "")) for name in heads] for row in subject.columns]

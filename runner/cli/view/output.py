@@ -42,6 +42,9 @@ def render_status(status: Status) -> Group:
     table.add_row("state", Text(status.state, style=_STATE_STYLE[status.state]) + Text(_state_story(status)))
     if status.error and status.state == "stopped":
         table.add_row("cause", Text(printable(status.error), style="red"))
+    if status.variables:
+        said = ", ".join(f"{name} = {text}" for name, text in status.variables.items())
+        table.add_row("variables", Text(printable(said)))
     table.add_row("rows", f"{status.rows_seen:,} of {status.rows:,} ({status.share:.0%}){in_hand}")
     table.add_row("shards", f"{status.shards_done:,} of {status.shards:,}, {byte_count(status.bytes)} in parts")
     table.add_row("attempts", f"{status.attempts:,}, {status.retries:,} failed and were or will be repeated")

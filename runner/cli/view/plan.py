@@ -25,6 +25,7 @@ def plan_document(ready: Preflight) -> dict[str, Any]:
     return {
         "plan_id": plan.id,
         **_models(ready),
+        "variables": dict(plan.variables),
         "warnings": list(ready.warnings),
         "notes": list(ready.notes),
         "columns": ready.binding.describe(),
@@ -79,6 +80,10 @@ def render_plan(ready: Preflight) -> Group:
     head = Table.grid(padding=(0, 2))
     for named, called in _called(ready):
         head.add_row(named, Text(called))
+    if plan_variables := ready.plan.variables:
+        head.add_row(
+            "variables", Text(printable(", ".join(f"{name} = {text}" for name, text in plan_variables.items())))
+        )
     head.add_row(
         "input",
         f"{counted(facts['rows'], 'row')} in {counted(facts['row_groups'], 'row group')} of"

@@ -16,6 +16,7 @@ FileFormat = Literal[  # that are read
     "orc",
     "images",
     "avro",
+    "csv",
 ]
 PartFormat = Literal[  # that are written
     "parquet",
@@ -27,6 +28,7 @@ StringKind = Literal["text", "binary"]
 
 DEFAULT_FORMAT: PartFormat = "parquet"
 EXAMPLES_FORMAT: FileFormat = "tfrecord"  # whose records may be tf.Examples
+CSV_FORMAT: FileFormat = "csv"  # of which a job says how its files are written
 DEFAULT_CODEC: Codec = "zstd"
 
 

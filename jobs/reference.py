@@ -53,7 +53,7 @@ MEANINGS: dict[str, str] = {
     "input.schema": "column: Arrow type, where files do not say it: CSV and JSON lines, folder names; left out: as the"
     " tensor wants it, else text in CSV, and what the first records show in JSON lines",
     "input.csv": "how CSV files are written, where not as RFC 4180 says: the keys below",
-    "input.csv.delimiter": "between values",
+    "input.csv.delimiter": "between values; left out: a tab in files with `.tsv`, a comma in others",
     "input.csv.quote": "around values that hold delimiters; empty: there are none",
     "input.csv.escape": "before a quote in a quoted value; empty: it is written twice",
     "input.csv.header": "whether the first line names the columns; or their names, where no line does",

@@ -25,6 +25,7 @@ SOURCES: dict[str, str] = {
     "orc": "connectors.formats.typed.orc",
     "images": "connectors.formats.media.images",
     "avro": "connectors.formats.typed.avro",
+    "csv": "connectors.formats.text.csv_source",
 }
 ENCODERS: dict[str, str] = {
     "parquet": "connectors.formats.parquet",

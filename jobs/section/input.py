@@ -13,11 +13,12 @@ from pydantic import (
     model_validator,
 )
 
-from jobs.format import EXAMPLES_FORMAT, FileFormat
+from jobs.format import CSV_FORMAT, EXAMPLES_FORMAT, FileFormat
 from jobs.rows.where import canonical, parse
 from jobs.section.base import Location, OptionValue, Section, Url, as_tuple
 from jobs.section.number import Count, Share
 
+_MARK = r"^[\t -~]$"  # one byte: pyarrow takes no other
 FeatureType = Literal["float", "int64", "bytes", "list<float>", "list<int64>", "list<bytes>"]
 
 
@@ -45,12 +46,23 @@ class Held:
 class Csv(Section):
     """How CSV files are written, where not as RFC 4180 says."""
 
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
-    quote: Annotated[str, Field(max_length=1)] = '"'  # "": no value is quoted
-    escape: Annotated[str, Field(max_length=1)] = ""  # "": a quote in a quoted value is written twice
+    delimiter: Annotated[str, Field(pattern=_MARK)] | None = None  # None: a tab in files with .tsv, a comma in others
+    quote: Annotated[str, Field(pattern=f"{_MARK}|^$")] = '"'  # "": no value is quoted
+    escape: Annotated[str, Field(pattern=f"{_MARK}|^$")] = ""  # "": a quote in a quoted value is written twice
     header: bool | tuple[str, ...] = True  # the first line names the columns; or these are their names
     nulls: tuple[str, ...] = ("",)  # values without quotes that are null
     newlines_in_values: bool = True  # False promises that each line is a row
+
+    @model_validator(mode="after")
+    def _marks_differ(self) -> Csv:
+        marks = {name: getattr(self, name) for name in ("delimiter", "quote", "escape") if getattr(self, name)}
+        if len(set(marks.values())) < len(marks):
+            raise ValueError(
+                f"expected different characters, found {', '.join(f'{n}: {m!r}' for n, m in marks.items())}"
+            )
+        if isinstance(self.header, tuple) and len(set(self.header)) < len(self.header):
+            raise ValueError("expected names that differ in 'header'")
+        return self
 
 
 class Input(Location, populate_by_name=True):
@@ -125,12 +137,14 @@ class Input(Location, populate_by_name=True):
         return self
 
     @model_validator(mode="after")
-    def _examples_of_tfrecord(self) -> Input:
+    def _keys_of_formats(self) -> Input:
         if self.examples is not None and self.format not in (None, EXAMPLES_FORMAT):
             raise ValueError(f"'examples' is for TFRecord files, and the format is {self.format!r}")
+        if self.csv is not None and self.format not in (None, CSV_FORMAT):
+            raise ValueError(f"'csv' is for CSV files, and the format is {self.format!r}")
         return self
 
     @property
     def stated_format(self) -> FileFormat | None:
         """The format as far as the job says it: by name, or by what only one format has."""
-        return self.format or (EXAMPLES_FORMAT if self.examples else None)
+        return self.format or (EXAMPLES_FORMAT if self.examples else CSV_FORMAT if self.csv else None)

@@ -193,7 +193,7 @@ def cuts(
     start, line: where the blocks begin.
     whole:       all rows are one group.
     check:       called with the bytes of a group while they are counted: raises where they are too many.
-    returns:     none without a row. Blank lines belong to the group that they lie in.
+    returns:     blank lines belong to the group that they lie in; one without rows is made of these alone.
     """
     group, at = _Group(start, line), start
     for block in aligned(blocks, grammar):
@@ -206,7 +206,7 @@ def cuts(
             stop, lines = at + last, group.lines + ended
             group.lines += len(found.line_stops)
             full = stop - group.start >= GROUP_BYTES or group.rows >= GROUP_ROWS
-            if full and group.rows and not whole:
+            if full and not whole:
                 yield Cut(group.start, stop, group.line, group.rows)
                 group = _Group(stop, group.line + lines, 0, len(found.line_stops) - ended)
         else:
@@ -216,3 +216,24 @@ def cuts(
     rows = group.rows + grammar.begun
     if rows:
         yield Cut(group.start, at, group.line, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where each row lies in some bytes, and the number of its first line; blank lines are left out."""
+
+    starts: Places
+    stops: Places
+    lines: Places
+
+
+def find(content: bytes, grammar: Grammar, line: int) -> Found:
+    """All rows of `content`. grammar: that has seen nothing yet. line: the number of its first line."""
+    nothing = np.empty(0, np.int64)
+    found = grammar.rows(content) if content else Rows(nothing, np.empty(0, np.bool_), nothing)
+    stops, blank = found.stops, found.blank
+    if grammar.begun:
+        stops, blank = np.append(stops, len(content)), np.append(blank, np.False_)
+    starts = np.concatenate([[0], stops[:-1]])[: len(stops)]
+    lines = line + np.searchsorted(found.line_stops, starts, "right")
+    return Found(starts[~blank], stops[~blank], lines[~blank])

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from connectors.formats.text import cut
-from connectors.formats.text.cut import Cut, Lines, Records, cuts
+from connectors.formats.text.cut import Cut, Lines, Records, cuts, find
 
 TEXTS = st.lists(st.sampled_from(['"', '""', ",", "\n", "\r", "\r\n", "a", " ", "\\", ';"', '\n"']), max_size=30)
 
@@ -47,7 +47,6 @@ def whole_rows(content: bytes, found: Sequence[Cut]) -> None:
     at = found[0].start if found else 0
     for one in found:
         assert one.start == at
-        assert one.rows > 0
         assert one.line == 1 + len(content[: one.start].splitlines())
         at = one.stop
 
@@ -67,6 +66,10 @@ def test_rows_of_csv_end_where_pythons_csv_says(parts, sizes):
         ends += [at + int(stop) for stop, blank in zip(found.stops, found.blank, strict=True) if not blank]
         at += len(block)
     wanted = oracle(text)
+    places = find(content, Records(), 1)
+    for start, stop, line, row in zip(places.starts, places.stops, places.lines, wanted, strict=True):
+        assert content[start:stop].decode() == row
+        assert line == 1 + len(content[:start].splitlines())
     assert rows + grammar.begun == len(wanted)
     starts = [0, *ends]
     for index, row in enumerate(wanted[: len(ends)]):

@@ -15,7 +15,10 @@ from jobs.format import RULES, FileFormat
 
 ROOT = Path(__file__).parents[3]
 HOMES = ("connectors/formats/", "jobs/format.py", "jobs/examples/")
-OTHERWISE = {("runner/cli/view/model.py", "arrow")}  # the Arrow type of a tensor, in the JSON of a model
+OTHERWISE = {
+    ("runner/cli/view/model.py", "arrow"),  # the Arrow type of a tensor, in the JSON of a model
+    ("jobs/section/input.py", "csv"),  # a key of a job
+}
 
 
 def _marks() -> set[str]:
@@ -79,13 +82,13 @@ def test_a_format_is_known_by_the_suffixes_of_its_files(name: str) -> None:
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_a_format_reads_what_it_writes_by_its_suffix(name: str) -> None:
-    suffixes, suffix = make_source(name).suffixes, make_encoder(name).suffix
-    assert suffixes[0] == suffix
+    suffix = make_encoder(name).suffix
+    assert name not in SOURCES or make_source(name).suffixes[0] == suffix
     assert format_of(f"part-0{suffix}") == name
 
 
 def test_a_file_of_no_format_has_none() -> None:
-    assert format_of("part-0.csv") is None
+    assert format_of("part-0.txt") is None
     assert format_by_suffix("folder/*") is None
 
 

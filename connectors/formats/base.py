@@ -35,6 +35,21 @@ class RowGroupReader(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What a file says of the values of a column in some rows, as far as that can be trusted.
+
+    low, high:  bounds, which need not be values that are there; NaN is outside of any. None: unknown.
+    nulls:      how many are null, fields of a struct that is null among them. None: unknown.
+    only_nulls: nothing else is there.
+    """
+
+    low: pa.Scalar | None = None
+    high: pa.Scalar | None = None
+    nulls: int | None = None
+    only_nulls: bool = False
+
+
 States = Literal["all", "kinds", "names"]
 
 

@@ -160,9 +160,8 @@ def test_a_text_that_is_no_moment_names_none(text: str) -> None:
 
 
 def job(where: str, **more: Any) -> Job:
-    return Job.model_validate(
-        {"model": {"url": "m"}, "input": {"url": "i", "where": where, **more}, "output": {"url": "o"}}
-    )
+    rows = {"url": "i", "where": where, **more}
+    return Job.model_validate({"model": {"url": "m"}, "input": rows, "output": {"url": "o"}})
 
 
 def test_spelling_is_no_part_of_a_plans_identity() -> None:
@@ -177,7 +176,6 @@ def test_a_job_with_a_bad_where_is_refused_as_any_other_mistake() -> None:
         load_job(text, "job.yaml")
     assert str(refused.value) == (
         "cannot use job file 'job.yaml': job.yaml: cannot use 'input.where': found '>'; expected a column or a value,"
-        " at"
-        " character 6:\n    age >> 18\n         ^"
+        " at character 6:\n    age >> 18\n         ^"
     )
     assert refused.value.exit_code == 2

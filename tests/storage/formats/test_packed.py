@@ -72,8 +72,8 @@ def test_bytes_are_fetched_in_few_large_reads(tmp_path, monkeypatch):
     content = packed_as(".bz2", bytes(chain.from_iterable(n.to_bytes(3) for n in range(300_000))))
     reads = []
     with file_of(tmp_path / "a.csv.bz2", content) as file:
-        fetch = file._fetch
-        monkeypatch.setattr(file, "_fetch", lambda start, stop: reads.append(stop - start) or fetch(start, stop))
+        fetch = file._read_into
+        monkeypatch.setattr(file, "_read_into", lambda start, to: reads.append(len(to)) or fetch(start, to))
         list(blocks(file))
     assert len(reads) == -(-len(content) // 2**17)
 

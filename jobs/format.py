@@ -17,6 +17,7 @@ FileFormat = Literal[  # that are read
     "images",
     "avro",
     "csv",
+    "jsonl",
 ]
 PartFormat = Literal[  # that are written
     "parquet",

@@ -5,12 +5,13 @@ Owns the words; refuses to know which column has which type. The invariant: `typ
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pyarrow as pa
 
-from jobs.errors import one_of
+from jobs.errors import InputError, one_of
 
 _ALIASES: dict[str, pa.DataType] = {
     **{
@@ -34,6 +35,9 @@ _WITH_UNIT: dict[str, Callable[..., pa.DataType]] = {
 }
 
 
+_QUOTED = r'"(?:[^"\\]|\\.)*"'  # as JSON has it: the name of a field that holds one of `:<>,`
+
+
 def type_of(text: str) -> pa.DataType:
     """raises: ValueError with what is expected."""
     try:
@@ -46,6 +50,19 @@ def type_of(text: str) -> pa.DataType:
     return kind
 
 
+def types_of(texts: Mapping[str, str]) -> dict[str, pa.DataType]:
+    """Column -> type, as a job declares them. raises: InputError COLUMN_TYPE."""
+    types = dict[str, pa.DataType]()
+    for name, text in texts.items():
+        try:
+            types[name] = type_of(text)
+        except ValueError as error:
+            raise InputError(
+                f"cannot read column {name!r} as `input.schema` says: {error}", code="COLUMN_TYPE"
+            ) from None
+    return types
+
+
 def text_of(kind: pa.DataType) -> str:
     """As `type_of` reads it."""
     if pa.types.is_fixed_size_list(kind):
@@ -53,10 +70,15 @@ def text_of(kind: pa.DataType) -> str:
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return f"list<{text_of(kind.value_type)}>"
     if pa.types.is_struct(kind):
-        return f"struct<{', '.join(f'{field.name}: {text_of(field.type)}' for field in kind)}>"
+        return f"struct<{', '.join(f'{_name(field.name)}: {text_of(field.type)}' for field in kind)}>"
     if pa.types.is_decimal(kind):
         return f"decimal({kind.precision}, {kind.scale})"
     return next((name for name, known in _ALIASES.items() if known == kind), str(kind))
+
+
+def _name(field: str) -> str:
+    """The name of a field, as `_read` reads it."""
+    return field if re.fullmatch(r'[^:<>,"\s]([^:<>,]*[^:<>,\s])?', field) else json.dumps(field, ensure_ascii=False)
 
 
 def _read(text: str) -> tuple[pa.DataType, str]:
@@ -72,9 +94,10 @@ def _read(text: str) -> tuple[pa.DataType, str]:
     if name == "struct":
         fields, rest = [], _after(rest, "<")
         while rest[0] != ">":
-            field = re.match(r"([^:<>,]+):\s*", rest)
+            field = re.match(rf"({_QUOTED}|[^:<>,]+):\s*", rest)
             inner, rest = _read(rest[field.end() :] if field else "")
-            fields.append(pa.field(field[1].strip() if field else "", inner))
+            label = field[1].strip() if field else ""
+            fields.append(pa.field(json.loads(label) if label.startswith('"') else label, inner))
             rest = rest.lstrip()
             rest = rest[1:].lstrip() if rest[0] == "," else rest
         return pa.struct(fields), rest[1:]

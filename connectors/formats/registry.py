@@ -26,6 +26,7 @@ SOURCES: dict[str, str] = {
     "images": "connectors.formats.media.images",
     "avro": "connectors.formats.typed.avro",
     "csv": "connectors.formats.text.csv_source",
+    "jsonl": "connectors.formats.text.jsonl",
 }
 ENCODERS: dict[str, str] = {
     "parquet": "connectors.formats.parquet",

@@ -31,18 +31,24 @@ Inspected = list[tuple[InputFile, pa.Schema]]
 
 
 def first_schema(source: Source, store: Store, files: Sequence[FileStat], limits: Limits) -> pa.Schema:
-    """Of the first file that can be read.
+    """Of the first file that can be read and shows a column; where none does, that of the first.
 
     raises: InputError of the first that cannot, where none may be skipped; DataError MAX_BAD_FILES where all are bad.
     """
     errors: list[InputError] = []
+    empty: pa.Schema | None = None  # a file without a row may not show any
     for file in files:
         try:
-            return source.schema(store, file)
+            schema = source.schema(store, file)
+            if len(schema):
+                return schema
+            empty = schema
         except InputError as error:
             errors.append(error)
             if not _skipped(error, limits):
                 raise
+    if empty is not None:
+        return empty
     raise _too_many(errors, len(files), limits)
 
 

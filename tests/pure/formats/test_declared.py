@@ -3,7 +3,8 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from connectors.formats.declared import text_of, type_of
+from connectors.formats.declared import text_of, type_of, types_of
+from jobs.errors import InputError
 
 KINDS = [
     *(pa.int8(), pa.uint64(), pa.float16(), pa.float32(), pa.float64(), pa.bool_(), pa.string(), pa.binary()),
@@ -15,6 +16,7 @@ KINDS = [
     pa.list_(pa.list_(pa.int64())),
     pa.struct([("a", pa.int64()), ("b c", pa.list_(pa.string())), ("d", pa.struct([("e", pa.bool_())]))]),
     pa.struct([]),
+    pa.struct([(name, pa.int8()) for name in ("a:b", "<", ", ", 'q"', '"', "\\", "", " x", "é")]),
 ]
 
 
@@ -57,3 +59,11 @@ def test_other_words_for_a_type(text: str, kind: pa.DataType) -> None:
 def test_what_is_no_type_is_told_with_those_there_are(text: str) -> None:
     with pytest.raises(ValueError, match="is no type: expected"):
         type_of(text)
+
+
+def test_a_declared_column_is_named_where_its_type_is_none() -> None:
+    with pytest.raises(
+        InputError, match="cannot read column 'age' as `input.schema` says: 'int33' is no type"
+    ) as caught:
+        types_of({"id": "int64", "age": "int33"})
+    assert caught.value.facts["code"] == "COLUMN_TYPE"

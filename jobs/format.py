@@ -18,6 +18,8 @@ FileFormat = Literal[  # that are read
     "avro",
     "csv",
     "jsonl",
+    "npy",
+    "npz",
 ]
 PartFormat = Literal[  # that are written
     "parquet",

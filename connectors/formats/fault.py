@@ -35,6 +35,7 @@ _KNOWN_STARTS = {
     b"FEA1": "a Feather V1 file: write it again with pyarrow.feather.write_feather",
     b"ORC": "an ORC file: say 'format: orc'",
     b"Obj\x01": "an Avro file: say 'format: avro'",
+    b"\x93NUMPY": "a NumPy array: say 'format: npy'",
     b"<": "HTML or XML, perhaps an error page that was saved as data",
     b"{": "JSON",
     b"[": "JSON",

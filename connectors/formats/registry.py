@@ -27,6 +27,8 @@ SOURCES: dict[str, str] = {
     "avro": "connectors.formats.typed.avro",
     "csv": "connectors.formats.text.csv_source",
     "jsonl": "connectors.formats.text.jsonl",
+    "npy": "connectors.formats.typed.npy",
+    "npz": "connectors.formats.typed.npz",
 }
 ENCODERS: dict[str, str] = {
     "parquet": "connectors.formats.parquet",

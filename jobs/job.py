@@ -220,6 +220,8 @@ class Job(Section):
         for rule in [*document["columns"]["inputs"].values(), *own]:
             if rule["timestamp"] is None:
                 rule.pop("timestamp")
+            if rule["decode"] is None:
+                rule.pop("decode")
             if not rule["exact"]:
                 rule.pop("exact")
             if rule["example"] and rule["example"]["empty"] == "missing":

@@ -91,6 +91,18 @@ MEANINGS: dict[str, str] = {
     "columns.inputs.TENSOR.pad.multiple_of": "to the next multiple",
     "columns.inputs.TENSOR.pad.buckets": "to the next of these widths",
     "columns.inputs.TENSOR.pad.value": "what is filled in; left out: 0, false or the empty string",
+    "columns.inputs.TENSOR.decode": "the column holds pictures, which TensorFlow decodes: the keys below, or `{}`",
+    "columns.inputs.TENSOR.decode.to": "height, width and channels (1, 3 or 4); left out: as the tensor says",
+    "columns.inputs.TENSOR.decode.dtype": "left out: that of the tensor; `uint8` cuts fractions, as `tf.cast`",
+    "columns.inputs.TENSOR.decode.alpha": "`drop` leaves transparency out, `error` makes such a picture a bad row",
+    "columns.inputs.TENSOR.decode.cmyk": "colours of print: to RGB as TensorFlow does it, or a bad row",
+    "columns.inputs.TENSOR.decode.orientation": "`exif` turns a picture as its header says; left out: as it is stored",
+    "columns.inputs.TENSOR.decode.crop": "`center` cuts out the largest middle part of the shape of `to`; left out: all"
+    " of it is stretched",
+    "columns.inputs.TENSOR.decode.resize": "the method of `tf.image.resize`",
+    "columns.inputs.TENSOR.decode.antialias": "that of `tf.image.resize`: where pictures become smaller",
+    "columns.inputs.TENSOR.decode.scale": "numbers from 0 to 1: by `tf.image.convert_image_dtype` `before` resizing, or"
+    " divided by 255 `after` it; left out: 0 to 255",
     "columns.outputs.TENSOR.column": "the name of the column; left out: that of the tensor",
     "columns.outputs.TENSOR.of": "the tensor, where the key is the column: `outputs: {p: {of: logits}}` says"
     " `outputs: {logits: p}`",

@@ -60,6 +60,11 @@ def source_of(input: Input, max_row_group_bytes: int | None = None, max_row_byte
     return made
 
 
+def is_verbatim(source: Source) -> bool:
+    """Whether its rows are files as they are, so that no library decodes anything when they are read."""
+    return bool(getattr(source, "verbatim", False))
+
+
 def infer_examples(name: str, store: Store, files: Sequence[FileStat]) -> dict[str, str]:
     """The features of tf.Examples and the types of their columns. raises: as `TFRecordSource.infer`."""
     made: dict[str, str] = import_module(SOURCES[name]).SOURCE().infer(store, files)

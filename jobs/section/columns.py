@@ -59,6 +59,36 @@ class Pad(Section):
         return f"a multiple of {self.multiple_of}" if self.multiple_of else "the longest of a batch"
 
 
+class Decode(Section):
+    """How a picture becomes a tensor: by ops of TensorFlow, in the order of the keys; at their defaults as tf.image."""
+
+    # Rows, columns and values of a pixel; None: as the tensor has them.
+    to: tuple[Rows, ...] | None = None
+    dtype: Literal["uint8", "float32"] | None = None  # None: that of the tensor
+    alpha: Literal["drop", "error"] = "drop"
+    cmyk: Literal["convert", "error"] = "convert"
+    orientation: Literal["exif"] | None = None  # None: as it is stored
+    crop: Literal["center"] | None = None  # None: the whole picture is stretched
+    resize: Literal["bilinear", "nearest", "bicubic", "area"] = "bilinear"
+    antialias: bool = False
+    scale: Literal["before", "after"] | None = None  # to 0 to 1, and when; None: 0 to 255
+
+    @model_validator(mode="after")
+    def _agreed(self) -> Decode:
+        if self.to is not None and (len(self.to) != 3 or self.to[2] not in (1, 3, 4)):
+            raise ValueError(f"'to' is [height, width, channels], with 1, 3 or 4 channels; found {list(self.to)}")
+        if self.antialias and self.resize not in ("bilinear", "bicubic"):
+            raise ValueError(f"'antialias: true' does nothing with 'resize: {self.resize}': leave it out")
+        if self.scale is not None and self.dtype == "uint8":
+            raise ValueError("'scale' makes numbers from 0 to 1, which uint8 does not hold: choose 'dtype: float32'")
+        return self
+
+    @property
+    def looks(self) -> bool:
+        """Whether the header is looked at before TensorFlow sees a picture."""
+        return self.orientation is not None or "error" in (self.alpha, self.cmyk)
+
+
 FEEDS = ("column", "stack", "example", "constant")  # what an input may come from
 
 
@@ -82,6 +112,7 @@ class InputColumn(Section, populate_by_name=True):
     as_: Literal["ragged", "sparse"] | None = Field(default=None, alias="as")
     shape: tuple[Count, ...] | None = None  # of one row of a sparse tensor; None: as the signature or the lists say
     pad: Pad | None = None  # lists of any length in a tensor whose rows have one
+    decode: Decode | None = None  # the column holds the bytes of pictures
 
     @model_validator(mode="before")
     @classmethod
@@ -99,7 +130,18 @@ class InputColumn(Section, populate_by_name=True):
             raise ValueError(f"'exact: true' is for columns whose values may not be rounded; found it beside {other!r}")
         if self.timestamp is not None and given[0] not in ("column", "stack"):
             raise ValueError(f"'timestamp' is for the values of columns; found it beside {given[0]!r}")
+        if self.decode is not None:
+            self._require_picture(given[0])
         return self
+
+    def _require_picture(self, given: str) -> None:
+        """raises: ValueError for what is said beside `decode`. given: what feeds the input."""
+        fields = {field.alias or name: (getattr(self, name), field) for name, field in type(self).model_fields.items()}
+        besides = ("cast", "exact", "timestamp", "null", "as", "shape", "pad")
+        others = [name for name in besides if fields[name][0] != fields[name][1].default]
+        if given != "column" or others:
+            found = _and(others) if given == "column" else repr(given)
+            raise ValueError(f"'decode' is for a column of pictures, and says all of them; found {found} beside it")
 
 
 REST = "..."  # in a mapping of tensors: all others, as they are where nothing is said of them

@@ -33,6 +33,7 @@ from runner.binding.naming import (
 )
 from runner.binding.nesting import Row, valued
 from runner.binding.padding import PadSource
+from runner.binding.picture.source import PictureSource
 from runner.binding.source import ColumnSource, InputSource, StackSource
 from runner.model.signature import Signature, TensorSpec
 
@@ -241,7 +242,7 @@ def _batch_rows(inputs: Sequence[BoundInput], batch: int | None, problems: _Prob
         for bound in inputs
         if bound.shape
         and bound.shape[0] is not None
-        and isinstance(bound.source, ColumnSource | StackSource | ExampleSource | PadSource)
+        and isinstance(bound.source, ColumnSource | StackSource | ExampleSource | PadSource | PictureSource)
     }
     if len(set(fixed.values())) > 1:
         wishes = ", ".join(f"{name!r} wants {rows}" for name, rows in fixed.items())

@@ -125,8 +125,9 @@ class Binding:
         """Turn one record batch into the model's named inputs.
 
         batch:   1 to `batch_rows` rows with at least `self.columns`.
-        returns: {input: (rows, *row)}; views onto `batch` where the layout allows. With a fixed batch dimension
-                 always `batch_rows` rows: a short batch is filled up with its last row. Constants are not cut.
+        returns: {input: (rows, *row)}, of pictures (rows,) of bytes; views onto `batch` where the layout allows. With
+                 a fixed batch dimension always `batch_rows` rows: a short batch is filled up with its last row.
+                 Constants are not cut.
         raises:  RowError ROW_NULL, ROW_SHAPE, ROW_OVERFLOW, ROW_INEXACT, ROW_NONFINITE or ROW_RANGE, and ROW_UTF8 for
                  kept text that is none, naming column and rows within the batch; DataError where no row is to blame.
                  ROW_INEXACT and ROW_OVERFLOW also for a kept value that the type of all files cannot hold.

@@ -29,6 +29,7 @@ from runner.binding.fetching import Rules, Target, output_target
 from runner.binding.naming import count
 from runner.binding.nesting import peel
 from runner.binding.padding import PadSource, cut_target, pad_source
+from runner.binding.picture.source import picture_source
 from runner.binding.ragged import RaggedSource, ragged_source, ragged_target
 from runner.binding.shaping.agreement import shaped_target
 from runner.binding.source import InputSource
@@ -64,6 +65,8 @@ def source_of(spec: TensorSpec, rule: InputColumn, fields: Sequence[pa.Field]) -
         raise mismatch(f"found 'shape' for a {spec.encoding} input", "only a sparse one has a shape to give")
     if rule.pad is not None and (spec.encoding != "dense" or rule.column is None or not fields):
         raise mismatch("found 'pad'", "only a list column in a dense tensor of numbers or strings is padded")
+    if rule.decode is not None:
+        return picture_source(spec, rule, fields)
     if spec.encoding not in ("ragged", "sparse"):
         return input_source(spec, rule, fields) if rule.pad is None else pad_source(spec, rule, fields[0])
     if rule.column is None:

@@ -12,8 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
+from jobs.section.columns import Decode
 from runner.model.signature import Signature
 from runner.tensor import Feeds, Outputs
 
@@ -23,6 +24,7 @@ ENGINES = {
     "eager": "runner.engine.eager:EagerEngine",
     SEVERAL: "runner.engine.several:SeveralEngine",
 }
+_PICTURES = "runner.engine.picture:PicturesEngine"
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,8 @@ class EngineOptions:
     name:    what messages call the model; "": its folder.
     compiles: XLA compiles it when it is called, whatever the job says.
     members: the models, where there are several.
+    pictures: input -> how it is decoded, of those that are fed with pictures as they are stored.
+    max_row_bytes: that a picture of them may have when it is decoded; None: as many as it says.
     """
 
     threads: int
@@ -105,6 +109,8 @@ class EngineOptions:
     name: str = ""
     compiles: bool = False
     members: tuple[EngineMember, ...] = ()
+    pictures: Mapping[str, Decode] = field(default_factory=dict)
+    max_row_bytes: int | None = None
 
     @property
     def uncompiled(self) -> EngineOptions:
@@ -168,10 +174,14 @@ def load(engine: str, path: str, tags: Sequence[str], signature: Signature, opti
     """
     if options.model.xla or options.compiles:
         os.environ["XLA_FLAGS"] = xla_flags(os.environ.get("XLA_FLAGS", ""))
-    module, _, name = ENGINES[engine].partition(":")
-    loaded = cast(Engine, getattr(import_module(module), name)(path, tuple(tags), signature, options))
+    loaded = cast(Engine, _named(ENGINES[engine])(path, tuple(tags), signature, options))
     _pool_threads.append(options.threads)
-    return loaded
+    return cast(Engine, _named(_PICTURES)(loaded, options)) if options.pictures else loaded
+
+
+def _named(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
 
 
 _pool_threads: list[int] = []  # that the engines of this process asked for

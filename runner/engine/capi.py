@@ -75,6 +75,7 @@ _RUNTIME: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "TF_NewSessionOptions": (_Address, ()),
     "TF_DeleteSessionOptions": (None, (_Address,)),
     "TF_SetConfig": (None, (_Address, _Text, _Length, _Address)),
+    "TF_NewSession": (_Address, (_Address, _Address, _Address)),
     "TF_NewGraph": (_Address, ()),
     "TF_DeleteGraph": (None, (_Address,)),
     "TF_LoadSessionFromSavedModel": (
@@ -353,9 +354,10 @@ class GraphTensor:
 class Session:
     """A loaded SavedModel. `run` may be called from several threads; memory goes with the last reference."""
 
-    def __init__(self, path: str, tags: Sequence[str], config: bytes) -> None:
+    def __init__(self, path: str | None, tags: Sequence[str], config: bytes) -> None:
         """Load the metagraph whose tags are exactly `tags`; init ops run, tables are filled.
 
+        path:   None: of no model, to be filled with nodes.
         config: a serialized ConfigProto.
         raises: StatusError as TensorFlow gives it.
         """
@@ -366,9 +368,12 @@ class Session:
             with _checked() as status:
                 tf.TF_SetConfig(options, config, len(config), status)
             self._graph = Handle(tf.TF_NewGraph(), tf.TF_DeleteGraph)
-            arguments = (os.fsencode(path), names, len(tags), self._graph.address, None)
             with _checked() as status:
-                session = tf.TF_LoadSessionFromSavedModel(options, None, *arguments, status)
+                if path is None:
+                    session = tf.TF_NewSession(self._graph.address, options, status)
+                else:
+                    arguments = (os.fsencode(path), names, len(tags), self._graph.address, None)
+                    session = tf.TF_LoadSessionFromSavedModel(options, None, *arguments, status)
         self._session = Handle(session, _delete_session)
 
     def tensor(self, name: str) -> GraphTensor | None:

@@ -87,7 +87,7 @@ class SessionEngine:
 
     def _shape(self, session: Session) -> None:
         """Add to the graph what is computed behind the signature."""
-        nodes = _Nodes(session)
+        nodes = Nodes(session)
         for shaped in ways(self._signature.shaped.values()):
             of = shaped[0].of
             if of not in self._outputs:
@@ -170,19 +170,17 @@ class SessionEngine:
             session.cancel()
 
 
-class _Nodes:
+class Nodes:
     """See `runner.engine.shaping.Ops`: new nodes of a graph."""
 
     def __init__(self, session: Session) -> None:
         self._session, self._count = session, 0
 
     def op(
-        self, kind: str, inputs: Mapping[str, GraphTensor], attributes: Mapping[str, int | str]
+        self, kind: str, inputs: Mapping[str, GraphTensor], attributes: Mapping[str, int | str | bool | bytes]
     ) -> list[GraphTensor]:
-        values = {
-            name: AttrValue(type=_data_type(value)) if isinstance(value, str) else AttrValue(i=value)
-            for name, value in attributes.items()
-        }
+        """attributes: numbers, dtypes by name, and beside what `Ops` knows switches, and words in bytes."""
+        values = {name: _attribute(value) for name, value in attributes.items()}
         return self._added(kind, list(inputs.values()), values)
 
     def constant(self, dtype: str, values: Array) -> GraphTensor:
@@ -194,6 +192,14 @@ class _Nodes:
         self._count += 1
         attributes = {name: value.SerializeToString() for name, value in values.items()}
         return self._session.node(kind, f"savedmodel_runner/shaped_{self._count}", inputs, attributes)
+
+
+def _attribute(value: int | str | bool | bytes) -> AttrValue:
+    if isinstance(value, bool):
+        return AttrValue(b=value)
+    if isinstance(value, bytes):
+        return AttrValue(s=value)
+    return AttrValue(type=_data_type(value)) if isinstance(value, str) else AttrValue(i=value)
 
 
 def _data_type(dtype: str) -> DataType:

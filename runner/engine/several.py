@@ -152,7 +152,7 @@ def _loaded(members: Sequence[EngineMember], options: EngineOptions, python: dic
     if first.engine == "eager" and key in python:
         engine: Engine = python[key].beside(signature)
     else:
-        own = replace(options, model=first.options, name=first.url, members=(), compiles=compiles)
+        own = replace(options, model=first.options, name=first.url, members=(), pictures={}, compiles=compiles)
         engine = load(first.engine, first.path, first.tags, signature, own)
         if first.engine == "eager":
             python[key] = cast(_Python, engine)

@@ -35,6 +35,7 @@ from runner.binding.bind import bind
 from runner.binding.binding import Binding, rounded
 from runner.binding.fetching import TODAY, Rules
 from runner.binding.naming import both_ways, kept_alone
+from runner.binding.picture.bound import decoded_bytes_per_row
 from runner.binding.shaping.target import outputs_of, shaped_of
 from runner.engine import SEVERAL, EngineOptions
 from runner.model.planned import PlannedModel, planned_model
@@ -434,7 +435,12 @@ def _planned_rows(examined: Examined, job: Job, binding: Binding, files: Sequenc
 def _auto_rows(binding: Binding, files: Sequence[InputFile]) -> int:
     groups = [group for file in files for group in file.row_groups]
     read = sum(group.bytes for group in groups) / max(1, sum(group.rows for group in groups))
-    return planned_batch_rows(read + binding.output_bytes_per_row, (group.rows for group in groups))
+    return planned_batch_rows(read + _made_bytes(binding), (group.rows for group in groups))
+
+
+def _made_bytes(binding: Binding) -> float:
+    """What a row becomes on its way, beside its columns."""
+    return binding.output_bytes_per_row + decoded_bytes_per_row(binding)
 
 
 def _batch_rows(job: Job, binding: Binding, plan: Plan) -> tuple[int, int]:
@@ -443,5 +449,5 @@ def _batch_rows(job: Job, binding: Binding, plan: Plan) -> tuple[int, int]:
     if fixed is not None:
         return fixed, fixed
     read = plan.decoded_bytes / max(1, plan.rows)
-    row_bytes = read + binding.output_bytes_per_row
+    row_bytes = read + _made_bytes(binding)
     return auto_batch_rows(row_bytes), most_batch_rows(row_bytes)

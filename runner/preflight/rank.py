@@ -19,6 +19,8 @@ from jobs.plan import InputFile
 from jobs.section.columns import Columns
 from runner.binding.bind import bind
 from runner.binding.fetching import is_single
+from runner.binding.picture.bound import pictures_of
+from runner.engine import EngineOptions
 from runner.model.signature import Signature
 from runner.preflight.shape import sample_slice
 from runner.tensor import tensor_text
@@ -29,6 +31,7 @@ from runner.worker.trial.sample import Sample, read_rows
 _TRIED, _TAKEN = 8, 3  # rows that are tried, until so many are taken
 _LOADER = f"{load_model.__module__}:{load_model.__name__}"
 Shape = tuple[int | None, ...]
+Loading = tuple[str, str, Sequence[str], Signature, EngineOptions]  # what `runner.worker.isolated.load_model` takes
 
 
 def open_ranks(columns: Columns, signature: Signature) -> dict[str, Shape]:
@@ -49,11 +52,11 @@ def with_shapes(signature: Signature, shapes: Mapping[str, Shape]) -> Signature:
 
 
 def settled(
-    job: Job, signature: Signature, schema: pa.Schema, files: Sequence[InputFile], model: tuple[object, ...]
+    job: Job, signature: Signature, schema: pa.Schema, files: Sequence[InputFile], model: Loading
 ) -> tuple[Signature, tuple[str, ...]]:
     """The signature with the shapes that the model's answers have, and a sentence for people.
 
-    model:  what `runner.worker.isolated.load_model` takes.
+    model:  without the pictures that it is fed with.
     raises: BindingError where they are not found.
     cost:   where a rank is open, the model is loaded once and called five times.
     """
@@ -63,6 +66,8 @@ def settled(
         return signature, ()
     assumed = with_shapes(signature, open_ones)
     binding = bind(job.columns, schema, assumed, job.output.tensor_encoding, job.batch)
+    if pictures := pictures_of(binding):
+        model = (*model[:-1], replace(model[-1], pictures=pictures))
     piece = sample_slice(files, signature)
     rows = None if piece is None else read_rows(job.input, schema, binding, piece, _TAKEN)
     try:

@@ -54,7 +54,7 @@ class Bench:
     call:       the model, once.
     look:       raises StoppedError where the worker was stopped.
     beat:       called with the attempt's number and rows before each batch; raises where the attempt is to end.
-    compiled:   seconds of the calls of this thread that compiled something.
+    compiled:   seconds of the calls of this thread that compiled something. decoded: that they spent on pictures.
     numerics:   of the process that calls the model, once it has been called.
     standing:   of the model, over all attempts.
     compare:    each call with the same of the model uncompiled; None: the job does not want it.
@@ -76,6 +76,7 @@ class Bench:
     beat: Callable[[int, Attempt, int], None]
     observe: Observe
     compiled: Callable[[], float]
+    decoded: Callable[[], float]
     numerics: Callable[[], Numerics]
     standing: Standing
     compare: Compare | None = None
@@ -189,15 +190,17 @@ class AttemptRun:
         return feeds
 
     def _run(self, feeds: Feeds) -> Outputs:
-        """A call that compiles is no measure of the model: it is a stage of its own."""
-        clock, before = self._clock, self._bench.compiled()
+        """A call that compiles is no measure of the model: it is a stage of its own. To decode pictures is to feed."""
+        clock, bench = self._clock, self._bench
+        before, decoded = bench.compiled(), bench.decoded()
         try:
             with clock("run"):
-                return self._bench.call(feeds)
+                return bench.call(feeds)
         finally:
-            if compiled := self._bench.compiled() - before:
-                clock.add("run", -compiled)
-                clock.add("compile", compiled)
+            for stage, seconds in (("compile", bench.compiled() - before), ("feed", bench.decoded() - decoded)):
+                if seconds:
+                    clock.add("run", -seconds)
+                    clock.add(stage, seconds)
 
     def _fetch(self, batch: pa.RecordBatch, outputs: Outputs) -> pa.RecordBatch:
         return self._binding.fetch(batch, outputs)

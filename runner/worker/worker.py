@@ -18,9 +18,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from connectors.failpoint import failpoint
+from connectors.formats.registry import is_verbatim
 from connectors.output.directory import OutputDirectory
 from connectors.store.client_error import no_room
 from connectors.store.scratch import scratch_home
@@ -46,8 +48,11 @@ from runner.batch.comparison import Comparison
 from runner.batch.headroom import Headroom
 from runner.batch.spot_check import SpotCheck
 from runner.batch.standing import Standing
+from runner.binding.blame import RowError
+from runner.binding.picture.bound import pictures_of
 from runner.engine.counted import CountedEngine
 from runner.engine.numerics import numerics
+from runner.engine.picture import PicturesEngine, PicturesError
 from runner.engine.risk import risks
 from runner.engine.several import SeveralEngine
 from runner.model.planned import opened
@@ -103,6 +108,8 @@ class Worker:
         placed = zip(spec.members, self._models, strict=False)
         members = tuple(dataclasses.replace(member.call, path=model.path) for member, model in placed)
         options = dataclasses.replace(options, model=spec.options, name=spec.model.url, members=members)
+        pictures, most = pictures_of(spec.binding), spec.limits.max_row_bytes
+        options = dataclasses.replace(options, pictures=pictures, max_row_bytes=most)
         threads = engine.pool_threads(options.threads)  # a child's are the same
         given = dataclasses.replace(options, threads=threads, compiles=spec.compiles)
         self._given = given, memory
@@ -201,7 +208,7 @@ class Worker:
         spec = self._spec
         source = source_of(spec.input, spec.limits.max_row_group_bytes, spec.limits.max_row_bytes)
         store = Store(spec.input.url[0], spec.input.options)
-        survive = partial(survive_decoding, spec) if self._isolated else None
+        survive = partial(survive_decoding, spec) if self._isolated and not is_verbatim(source) else None
         return Reading(source, store, spec.binding.columns, spec.input_schema, survive)
 
     def _loaded(self, options: engine.EngineOptions, memory: int | None) -> tuple[engine.Engine, Sample]:
@@ -215,13 +222,8 @@ class Worker:
             if found and not self._isolated:
                 sample = Sample(spec.binding, spec.signature, rows.result() if rows is not None else None)
                 survive_first_calls(spec, path, options, memory, sample, found)
-            loaded: engine.Engine = (
-                IsolatedEngine(spec, path, options, memory)
-                if self._isolated
-                else engine.load(spec.engine, path, spec.tags, spec.signature, options)
-            )
-            if spec.compiles and not self._isolated and not options.members:
-                loaded = CountedEngine(loaded, spec.deciders)
+            isolated = self._isolated
+            loaded = IsolatedEngine(spec, path, options, memory) if isolated else _loaded_here(spec, path, options)
             return loaded, Sample(spec.binding, spec.signature, rows.result() if rows is not None else None)
 
     def _compared(self, options: engine.EngineOptions) -> Comparison | None:
@@ -287,6 +289,7 @@ class Worker:
             beat=self._beat,
             observe=lambda *batch: self.observe(*batch),
             compiled=lambda: self._counting.seconds_here if self._counting is not None else 0.0,
+            decoded=lambda: self._engine.seconds_here if isinstance(self._engine, PicturesEngine) else 0.0,
             numerics=self._numerics,
             standing=self._standing,
             compare=self._compare,
@@ -295,7 +298,8 @@ class Worker:
     @property
     def _counting(self) -> CountedEngine | SeveralEngine | None:
         """What knows how often XLA compiled; None where nothing does."""
-        return self._engine if isinstance(self._engine, CountedEngine | SeveralEngine) else None
+        engine = self._engine.model if isinstance(self._engine, PicturesEngine) else self._engine
+        return engine if isinstance(engine, CountedEngine | SeveralEngine) else None
 
     def _compare(self, *call: Any) -> None:
         """See `runner.batch.bisection.Steps`."""
@@ -339,6 +343,9 @@ class Worker:
         except DeviceError as error:
             self._health.note(error)  # before the next attempt has its turn
             raise
+        except PicturesError as error:  # the rows to blame are known: none has to be searched for
+            at, stories = np.array(error.facts["at"], np.int64), error.facts["stories"]
+            raise RowError.of(error.message, at, stories, code=error.facts["code"]) from error
 
     def _reported(self, receipt: Receipt, seconds: Mapping[str, float]) -> Success:
         """The receipt, with what the driver is to know of this process."""
@@ -362,6 +369,14 @@ class Worker:
             raise StoppedError(f"shard {attempt.shard} was stopped on worker {self.name} before it was done")
         self._health.look()
         self._in_hand.count(number, rows)
+
+
+def _loaded_here(spec: WorkerSpec, path: str, options: engine.EngineOptions) -> engine.Engine:
+    plain = dataclasses.replace(options, pictures={})
+    loaded = engine.load(spec.engine, path, spec.tags, spec.signature, plain)
+    if spec.compiles and not options.members:
+        loaded = CountedEngine(loaded, spec.deciders)
+    return PicturesEngine(loaded, options) if options.pictures else loaded
 
 
 def _as_ours(error: Exception, shard: int, worker: str) -> RunnerError:

@@ -73,7 +73,10 @@ MAY: dict[str, tuple[str, ...]] = {
         *("runner/binding/cast", "runner/model", "connectors/formats", "connectors/formats/tfrecord"),
         *("runner/tensor.py", "jobs"),
     ),
-    "runner/engine": ("runner/scan", "runner/model", "runner/tensor.py", "runner/proto", "jobs"),
+    "runner/engine": (
+        *("runner/scan", "runner/model", "runner/tensor.py", "runner/proto"),
+        *("connectors/formats/media", "jobs"),  # the headers of pictures
+    ),
     "runner/selection": ("connectors/formats", "connectors/store", "connectors/secret.py", "runner/tensor.py", "jobs"),
     "runner/batch": (
         *(
@@ -188,6 +191,7 @@ PART_OF = {
     "jobs/section": "jobs",
     "jobs/rows": "jobs",
     "runner/worker/trial": "runner/worker",
+    "runner/binding/picture": "runner/binding",
     "runner/binding/shaping": "runner/binding",
     "runner/preflight/model": "runner/preflight",
     "runner/preflight/input": "runner/preflight",

@@ -126,6 +126,7 @@ def test_the_fingerprint_ignores_what_cannot_change_the_result(same: dict[str, A
         {"columns": {"keep": ["id"]}},
         {"columns": {"inputs": {"x": {"column": "a", "cast": "unsafe"}}}},
         {"columns": {"inputs": {"x": {"column": "a", "timestamp": "us"}}}},
+        {"columns": {"inputs": {"x": {"column": "a", "decode": {}}}}},
         {"output": {"url": "o", "compression": "none"}},
         {"limits": {"shard_rows": 5}},
         {"limits": {"nonfinite": "reject"}},

@@ -40,6 +40,7 @@ class ImagesSource:
     states: States = "all"
     suffixes: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")  # what TensorFlow decodes
     max_row_group_bytes = MAX_ROW_GROUP_BYTES
+    verbatim = True
     max_row_bytes: int | None = None  # of a picture when it is decoded
 
     @classmethod

@@ -14,12 +14,12 @@ FileFormat = Literal[  # that are read
     "arrow",
     "tfrecord",
     "orc",
-    "images",
     "avro",
     "csv",
     "jsonl",
     "npy",
     "npz",
+    "images",
 ]
 PartFormat = Literal[  # that are written
     "parquet",

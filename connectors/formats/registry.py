@@ -23,12 +23,12 @@ SOURCES: dict[str, str] = {
     "arrow": "connectors.formats.arrow",
     "tfrecord": "connectors.formats.tfrecord",
     "orc": "connectors.formats.typed.orc",
-    "images": "connectors.formats.media.images",
     "avro": "connectors.formats.typed.avro",
     "csv": "connectors.formats.text.csv_source",
     "jsonl": "connectors.formats.text.jsonl",
     "npy": "connectors.formats.typed.npy",
     "npz": "connectors.formats.typed.npz",
+    "images": "connectors.formats.media.images",  # the last one: previews lie beside data of all kinds
 }
 ENCODERS: dict[str, str] = {
     "parquet": "connectors.formats.parquet",
@@ -60,9 +60,9 @@ def source_of(input: Input, max_row_group_bytes: int | None = None, max_row_byte
     return made
 
 
-def is_verbatim(source: Source) -> bool:
-    """Whether its rows are files as they are, so that no library decodes anything when they are read."""
-    return bool(getattr(source, "verbatim", False))
+def is_verbatim(input: Input) -> bool:
+    """Whether rows are files as they are, so that no library decodes anything when they are read."""
+    return bool(getattr(import_module(SOURCES[input.format or ""]).SOURCE, "verbatim", False))
 
 
 def infer_examples(name: str, store: Store, files: Sequence[FileStat]) -> dict[str, str]:

@@ -208,7 +208,7 @@ class Worker:
         spec = self._spec
         source = source_of(spec.input, spec.limits.max_row_group_bytes, spec.limits.max_row_bytes)
         store = Store(spec.input.url[0], spec.input.options)
-        survive = partial(survive_decoding, spec) if self._isolated and not is_verbatim(source) else None
+        survive = partial(survive_decoding, spec) if self._isolated and not is_verbatim(spec.input) else None
         return Reading(source, store, spec.binding.columns, spec.input_schema, survive)
 
     def _loaded(self, options: engine.EngineOptions, memory: int | None) -> tuple[engine.Engine, Sample]:

@@ -63,7 +63,7 @@ def test_what_is_no_type_is_told_with_those_there_are(text: str) -> None:
 
 def test_a_declared_column_is_named_where_its_type_is_none() -> None:
     with pytest.raises(
-        InputError, match="cannot read column 'age' as `input.schema` says: 'int33' is no type"
+        InputError, match=r"cannot read column 'age' as `input\.schema` says: 'int33' is no type"
     ) as caught:
         types_of({"id": "int64", "age": "int33"})
     assert caught.value.facts["code"] == "COLUMN_TYPE"

@@ -15,7 +15,7 @@ from PIL import Image
 from connectors.formats.fault import BadRowsError
 from connectors.formats.media.images import ImagesSource
 from connectors.formats.media.picture import PictureError, read_header, require_pillow
-from connectors.formats.registry import format_by_content, format_by_suffix, other_suffixes, source_of
+from connectors.formats.registry import SOURCES, format_by_content, format_by_suffix, other_suffixes, source_of
 from connectors.store.store import FileStat, Store
 from jobs.attempt import InputSlice
 from jobs.errors import DataError, JobError
@@ -150,6 +150,10 @@ def test_a_folder_of_pictures_and_other_things_means_the_pictures(tmp_path: Path
     listing = store.list([str(tmp_path)], ImagesSource.suffixes, other_suffixes("images"))
     assert [Path(one.url).name for one in listing.files] == ["a b.png", "b.JPG"]
     assert listing.left_out == {"": 1}
+
+
+def test_previews_beside_data_of_any_format_are_no_input() -> None:
+    assert [*SOURCES][-1] == "images", "folders are looked through for one format after the other"
 
 
 def test_a_picture_is_known_by_its_suffix_and_by_its_first_bytes(tmp_path: Path) -> None:

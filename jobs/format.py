@@ -30,6 +30,7 @@ Codec = Literal["zstd", "snappy", "lz4", "gzip", "none"]
 StringKind = Literal["text", "binary"]
 
 DEFAULT_FORMAT: PartFormat = "parquet"
+TABLE_FORMAT: FileFormat = "parquet"  # of the files of Delta and Iceberg tables
 EXAMPLES_FORMAT: FileFormat = "tfrecord"  # whose records may be tf.Examples
 CSV_FORMAT: FileFormat = "csv"  # of which a job says how its files are written
 DEFAULT_CODEC: Codec = "zstd"

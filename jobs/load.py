@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -25,6 +25,7 @@ from jobs.job import Job, read_with
 from jobs.section.base import Beside, Change, Missing, Section, long_form, refuse_with, under
 from jobs.section.canonical import canonical
 from jobs.section.columns import misplaced
+from jobs.section.input import Input
 from jobs.section.output import Output
 
 _FLAGS = "the command line"
@@ -238,10 +239,16 @@ def _based(job: Job, base: str) -> Job:
 
     return job.of_models(lambda model: {"url": join(model.url)}).model_copy(
         update={
-            "input": job.input.model_copy(update={"url": tuple(join(url) for url in job.input.url)}),
+            "input": job.input.model_copy(update=_moved(job.input, join)),
             "output": job.output.model_copy(update={"url": join(job.output.url)}),
         }
     )
+
+
+def _moved(input: Input, join: Callable[[str], str]) -> dict[str, Any]:
+    if not input.is_table:
+        return {"url": tuple(map(join, input.url))}
+    return {"delta" if input.delta else "iceberg": join(url) for url in input.places}
 
 
 # Overrides

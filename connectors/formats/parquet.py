@@ -48,6 +48,7 @@ from jobs.plan import InputFile, RowGroup
 from jobs.section.input import Input
 
 Decoded = tuple[pa.Table, list[BadRows]]  # a row group, and what is wrong with rows of it
+Columns = Sequence[str] | Callable[[pa.Schema], Sequence[str]]  # names, or what finds them in the schema of a file
 
 _INDEX_BYTES = 4  # of a dictionary, as pyarrow reads it
 
@@ -110,23 +111,25 @@ class ParquetSource:
         footer = self._parsed(store, file)
         return footer.schema.raw, _annotations(footer)
 
-    def inspect(self, store: Store, file: FileStat, columns: Sequence[str]) -> tuple[InputFile, pa.Schema]:
+    def inspect(self, store: Store, file: FileStat, columns: Columns) -> tuple[InputFile, pa.Schema]:
         """Row groups and schema. Columns that the file lacks are left out of the count: `unify` reports them."""
         asked, self._asked = self._asked, None  # it may be large
         known = asked is not None and asked[0] == _identity(file)
         footer = asked[1] if asked is not None and known else self._parsed(store, file)
-        names = [name for name in dict.fromkeys(columns) if footer.schema.raw.get_all_field_indices(name)]
+        wanted = columns(footer.schema.plain) if callable(columns) else columns
+        names = [name for name in dict.fromkeys(wanted) if footer.schema.raw.get_all_field_indices(name)]
         groups = tuple(_row_group(footer, index, names) for index in range(footer.metadata.num_row_groups))
         return InputFile(file.url, file.size, file.version, groups), footer.schema.plain
 
     @contextmanager
-    def open(self, store: Store, inputs: InputSlice, columns: Sequence[str]) -> Iterator[ParquetReader]:
+    def open(self, store: Store, inputs: InputSlice, columns: Columns) -> Iterator[ParquetReader]:
         with planned_file(store, inputs) as held:
             try:
                 footer = self._footers.open(held, _identity(inputs), self._last)
             except InputError as error:
                 raise while_running(error) from error
-            yield ParquetReader(store, held, footer, inputs, columns, self.max_row_group_bytes)
+            wanted = columns(footer.schema.plain) if callable(columns) else columns
+            yield ParquetReader(store, held, footer, inputs, wanted, self.max_row_group_bytes)
 
     def _parsed(self, store: Store, file: FileStat) -> Footer:
         with BufferedFile(store.open(file.url), file.url, file.size) as held:

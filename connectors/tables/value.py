@@ -48,3 +48,14 @@ def constant_bytes(text: str | None, kind: pa.DataType, rows: int) -> int:
     if any(check(kind) for check in _TEXT):
         return (len((text or "").encode()) + 4) * rows
     return (max(1, int(kind.bit_width) // 8) if kind.num_buffers == 2 else 1) * rows
+
+
+def text_of(value: pa.Scalar) -> str | None:
+    """As `typed` reads it. raises: ValueError for a value without such a text."""
+    if not value.is_valid:
+        return None
+    kind = value.type
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        value = pa.scalar(value.as_py(), pa.binary())
+    text: str = value.cast(pa.string()).as_py()
+    return text

@@ -138,12 +138,17 @@ class Location(Section):
     @field_validator("options")
     @classmethod
     def _no_literal_secrets(cls, options: dict[str, OptionValue]) -> dict[str, OptionValue]:
-        for name, value in options.items():
-            in_url = isinstance(value, str) and not REFERENCE.match(value) and _URL_SECRET.search(value)
-            if in_url or is_literal_secret(name, value):
-                choices = "'env:NAME', 'file:/path' or 'profile:NAME'"
-                raise ValueError(f"option {name!r} holds a literal secret; write a reference: {choices}")
-        return options
+        return without_secrets(options, "option")
+
+
+def without_secrets(options: dict[str, OptionValue], what: str) -> dict[str, OptionValue]:
+    """The same. what: one of them is called. raises: ValueError naming one that holds a secret, or looks like one."""
+    for name, value in options.items():
+        in_url = isinstance(value, str) and not REFERENCE.match(value) and _URL_SECRET.search(value)
+        if in_url or is_literal_secret(name, value):
+            choices = "'env:NAME', 'file:/path' or 'profile:NAME'"
+            raise ValueError(f"{what} {name!r} holds a literal secret; write a reference: {choices}")
+    return options
 
 
 def names_secret(name: str) -> bool:

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    ModelWrapValidatorHandler,
-    PrivateAttr,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, PrivateAttr, field_validator, model_validator
 
-from jobs.format import CSV_FORMAT, EXAMPLES_FORMAT, FileFormat
+from jobs.format import CSV_FORMAT, EXAMPLES_FORMAT, TABLE_FORMAT, FileFormat
 from jobs.rows.where import canonical, parse
-from jobs.section.base import Location, OptionValue, Section, Url, as_tuple
+from jobs.section.base import Location, OptionValue, Section, Url, as_tuple, without_secrets
 from jobs.section.number import Count, Share
 
 _MARK = r"^[\t -~]$"  # one byte: pyarrow takes no other
@@ -88,6 +81,7 @@ class Input(Location, populate_by_name=True):
     limit: Count | None = None  # of these, the first so many
     sample: Share | None = None  # of the rows, about this share
     _held: Held | None = PrivateAttr(default=None)
+    _table: Any = PrivateAttr(default=None)
 
     @model_validator(mode="wrap")
     @classmethod
@@ -105,7 +99,7 @@ class Input(Location, populate_by_name=True):
 
         But for the places, which are in a plan, and how a store or a catalog is reached.
         """
-        names = ("types", "csv", "partitions", "where", "limit", "sample")
+        names = ("types", "csv", "partitions", "delta", "version", "iceberg", "snapshot", "where", "limit", "sample")
         found = self.model_dump(mode="json", include=set(names), by_alias=True, exclude_defaults=True)
         return found if self.where is None else {**found, "where": canonical(self.where)}
 
@@ -115,6 +109,28 @@ class Input(Location, populate_by_name=True):
         names = ("types", "csv", "partitions", "delta", "version", "iceberg", "snapshot", "where", "limit", "sample")
         defaults = cls.model_construct().model_dump(mode="json", include=set(names), by_alias=True)
         return dict(defaults)
+
+    def of_table(self, table: Any, url: str, **pinned: Any) -> Input:
+        """The same with its table found. table: what workers have to know of it, whatever that is. url: where it lies.
+        pinned: its version, and where it is told otherwise than in a document of the job."""
+        made = self.model_copy(update={"url": (url,), "format": TABLE_FORMAT, "types": {}, **pinned})
+        made._table = table
+        return made
+
+    @property
+    def table(self) -> Any:
+        """As of `of_table`; None before it is found, and where there is none."""
+        return self._table
+
+    @property
+    def is_table(self) -> bool:
+        return bool(self.delta or self.iceberg)
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The urls of the input, those of a table too; none of one that only a catalog knows."""
+        table = self.delta or (self.iceberg if "/" in (self.iceberg or "") else None)
+        return self.url or ((table,) if table else ())
 
     @property
     def held(self) -> Held | None:
@@ -135,6 +151,30 @@ class Input(Location, populate_by_name=True):
             found = "none" if not given else " and ".join(map(repr, given))
             raise ValueError(f"expected one of 'url', 'delta' and 'iceberg', found {found}")
         return self
+
+    @model_validator(mode="after")
+    def _of_a_table(self) -> Input:
+        said = {
+            "version": self.version != "latest",
+            "snapshot": self.snapshot != "latest",
+            "catalog": bool(self.catalog),
+        }
+        for name, table in (("version", "delta"), ("snapshot", "iceberg"), ("catalog", "iceberg")):
+            if said[name] and getattr(self, table) is None:
+                raise ValueError(f"{name!r} is of a table; expected {table!r} beside it")
+        if not self.is_table:
+            return self
+        if self.format not in (None, TABLE_FORMAT):
+            raise ValueError(f"a table is of {TABLE_FORMAT} files, and the format is {self.format!r}")
+        useless = [name for name in ("csv", "examples", "partitions") if getattr(self, name) is not None]
+        if useless:
+            raise ValueError(f"{useless[0]!r} is of files, and a table says itself what is in its files")
+        return self
+
+    @field_validator("catalog")
+    @classmethod
+    def _no_literal_secrets_of_a_catalog(cls, catalog: dict[str, OptionValue]) -> dict[str, OptionValue]:
+        return without_secrets(catalog, "catalog property")
 
     @model_validator(mode="after")
     def _keys_of_formats(self) -> Input:

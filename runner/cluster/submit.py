@@ -303,7 +303,7 @@ def refuse_relative(job: Job, along: Path | None = None) -> None:
     sent = list[tuple[str, str]]()
     for name, model in ({"model": job.model} if job.model else _named(job)).items():
         sent += [(f"{name}.url", model.url), *((f"{name}.op_libraries", library) for library in model.op_libraries)]
-    data = [*(("input.url", url) for url in job.input.url), ("output.url", job.output.url)]
+    data = [*((key, url) for key, url in _input(job)), ("output.url", job.output.url)]
     if job.input.only_rejects is not None:
         data.append(("input.only_rejects", job.input.only_rejects))
     wrong = [one for one in sent if _relative(one[1]) and not (along and _within(along, one[1]))]
@@ -325,6 +325,11 @@ def refuse_relative(job: Job, along: Path | None = None) -> None:
 
 def _named(job: Job) -> dict[str, Model]:
     return {f"models.{name}": model for name, model in job.called.items()}
+
+
+def _input(job: Job) -> list[tuple[str, str]]:
+    key = "input.delta" if job.input.delta else "input.iceberg" if job.input.iceberg else "input.url"
+    return [(key, url) for url in job.input.places]
 
 
 def _relative(url: str) -> bool:

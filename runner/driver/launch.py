@@ -216,7 +216,7 @@ def _name(log: EventLog | None, run: str) -> None:
 
 def _ready(job: Job, options: RunOptions, course: Course) -> tuple[Preflight, Pool]:
     """What there is to do, and where; the pool connects meanwhile, unless all is done."""
-    examined = examine(job, options.cache)
+    examined = examine(job, options.cache, overwrite=options.overwrite)
     store = Store(job.output.url, job.output.options)
     require_shared(store, in_process=options.in_process)
     unfinished = options.overwrite or options.repair or store.stat("_SUCCESS") is None

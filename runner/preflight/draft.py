@@ -13,7 +13,6 @@ from difflib import SequenceMatcher
 import pyarrow as pa
 
 from connectors.models.cache import CacheSettings
-from connectors.store.store import Store
 from jobs.errors import BindingError
 from jobs.format import EXAMPLES_FORMAT
 from jobs.job import Job
@@ -31,7 +30,7 @@ from runner.model.signature import (
     choose_signature,
 )
 from runner.preflight.input.files import first_schema
-from runner.preflight.input.listing import listed
+from runner.preflight.input.listing import found as found_input
 from runner.scan.packages import wanted
 from runner.scan.program import read_programs
 
@@ -108,8 +107,7 @@ def draft(job: Job, cache: CacheSettings) -> Draft:
 
 
 def _drafted(job: Job, metagraph: MetaGraph, signature: Signature) -> Draft:
-    store = Store(job.input.url[0], job.input.options)
-    found = listed(job, store)
+    store, found = found_input(job)
     schema = first_schema(found.source, store, found.files, Limits())
     written = {name: _is_written(signature, name) for name in signature.outputs}
     plain = replace(signature, outputs={name: spec for name, spec in signature.outputs.items() if written[name]})

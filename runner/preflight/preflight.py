@@ -50,7 +50,8 @@ from runner.preflight.columns import bound_first, require_agreed, varying
 from runner.preflight.identity import identity_of
 from runner.preflight.input.declared import declared, read_alone
 from runner.preflight.input.files import Inspected, inspect
-from runner.preflight.input.listing import Listed, listed, refuse_own_output
+from runner.preflight.input.listing import Listed, refuse_own_output
+from runner.preflight.input.listing import found as found_input
 from runner.preflight.input.only_rejects import only_files, only_rows, rejected_before
 from runner.preflight.model.labels import repeated_labels, with_labels
 from runner.preflight.model.member import Member, Read, Scanned, besides, followed, read_members
@@ -247,25 +248,25 @@ def preflight(job: Job, cache: CacheSettings | None = None, *, overwrite: bool =
 
     raises: any JobError, with all offenders of its kind at once.
     """
-    return complete(examine(job, cache), overwrite=overwrite)
+    return complete(examine(job, cache, overwrite=overwrite), overwrite=overwrite)
 
 
-def examine(job: Job, cache: CacheSettings | None = None) -> Examined:
+def examine(job: Job, cache: CacheSettings | None = None, *, overwrite: bool = False) -> Examined:
     """The quick half: what a mistake in a job file shows up in, whatever the number of files.
 
+    overwrite: what the output holds is removed, and decides nothing.
     cost: a remote model is copied to this machine too, because its digest is one of content.
     """
     cache = cache or CacheSettings()
     refuse_mixed_places(job, cache)
     read, problem = read_members(job, cache)
     with besides(problem):
-        return _examined(job, read, cache)
+        return _examined(job, read, cache, overwrite)
 
 
-def _examined(job: Job, read: Sequence[Read], cache: CacheSettings) -> Examined:
+def _examined(job: Job, read: Sequence[Read], cache: CacheSettings, overwrite: bool) -> Examined:
     job = job.model_copy(update={"columns": with_labels(job.columns, {one.name: one.model for one, _ in read})})
-    store = Store(job.input.url[0], job.input.options)
-    inputs = listed(job, store)
+    store, inputs = found_input(job, overwrite=overwrite)
     job, source, files = inputs.job, inputs.source, inputs.files
     refuse_own_output(job, source)
     found = [member for member, _ in read]

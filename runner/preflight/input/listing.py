@@ -22,9 +22,11 @@ from connectors.store.listing import Listing, Pattern, has_wildcard, hidden, in_
 from connectors.store.store import FileStat, Store
 from connectors.tables.partitions import with_values
 from connectors.tables.source import source_of
+from connectors.tables.table import TableSource
 from jobs.errors import BindingError, InputError, OutputError
 from jobs.job import Job
 from runner.preflight.input.lake import refuse_table
+from runner.preflight.input.tables import pinned
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,17 @@ class Listed:
     files: Sequence[FileStat]
     left_out: Mapping[str, int]
     warnings: Sequence[str] = ()
+
+
+def found(job: Job, *, overwrite: bool = False) -> tuple[Store, Listed]:
+    """The store of the input, and its files. overwrite: see `tables.pinned`. raises: as `listed` and `pinned`."""
+    if not job.input.is_table:
+        store = Store(job.input.url[0], job.input.options)
+        return store, listed(job, store)
+    resolved, snapshot, story = pinned(job, overwrite=overwrite)
+    job = job.model_copy(update={"input": resolved})
+    source = TableSource(snapshot.told, snapshot.deleted)
+    return Store(snapshot.url, resolved.options), Listed(job, source, snapshot.files, {}, [story] if story else [])
 
 
 def listed(job: Job, store: Store) -> Listed:
@@ -116,6 +129,11 @@ def refuse_own_output(job: Job, source: Source) -> None:
         url = Store(given, job.input.options).url
         pattern = Pattern.parse(url) if has_wildcard(url) else Pattern(url)
         inside = below(output.url, pattern.folder)
+        if inside is not None and job.input.is_table:
+            raise OutputError(
+                f"cannot write into '{redact(output.url)}': it lies in the table '{redact(given)}', which may remove"
+                " what is none of its files; choose an output folder beside the table"
+            )
         part = (*(inside or ()), f"part{source.suffixes[0]}")
         if inside is not None and not hidden(part) and pattern.wants(part, source.suffixes):
             raise OutputError(

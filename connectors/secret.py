@@ -12,7 +12,7 @@ from jobs.section.base import REFERENCE, SECRET_PARAMETER, OptionValue
 
 HIDDEN = "***"
 
-_PASSWORD = re.compile(r"([\w+.-]+://[^\s/:@'\"]*):[^\s/@'\"]*@")
+_PASSWORD = re.compile(r"([\w+.-]+(?<!github)://[^\s/:@'\"]*):[^\s/@'\"]*@")
 _HTTP_USER = re.compile(r"(https?://)[^\s/@'\"]+@", re.IGNORECASE)
 # A query with a parameter that signs or authorizes it.
 _SIGNED = re.compile(

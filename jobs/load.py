@@ -235,7 +235,8 @@ def _unquoted(text: str) -> list[str]:
 
 def _based(job: Job, base: str) -> Job:
     def join(url: str) -> str:
-        return url if "://" in url or url.startswith(("/", "~")) else f"{base.rstrip('/')}/{url}"
+        whole = "://" in url or url.startswith(("/", "~")) or re.match(r"\w+::[/~]", url)  # 'zip::/path' too
+        return url if whole else f"{base.rstrip('/')}/{url}"
 
     return job.of_models(lambda model: {"url": join(model.url)}).model_copy(
         update={

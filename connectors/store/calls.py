@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from connectors.secret import HIDDEN, redact, resolve
 from connectors.store.client_error import full_code, meaning, publish_answer
-from connectors.store.connect import absolute, connect, files_at, kind_of, scheme_of
+from connectors.store.connect import absolute, connect, files_at, kind_of, reaches, scheme_of
 from connectors.store.files import Files
 from connectors.store.retry import READ, Patience
 from jobs.errors import JobError, OutputError, RunnerError, StorageError, UnreachableError, one_of
@@ -160,11 +160,12 @@ class Calls:
 
     def on_this_store(self, url: str) -> str:
         """The full url of a URL, or of a local path from the working directory."""
-        if scheme_of(url) != self.scheme:
+        found = absolute(url)
+        if not reaches(self.url, found):
             raise JobError(
                 f"cannot reach '{redact(url)}' through '{redact(self.url)}': one job section has one kind of store"
             )
-        return absolute(url)
+        return found
 
     def ask(
         self, doing: str, path: str, wrong: type[JobError], call: Callable[[Files, str], T], patience: Patience = READ

@@ -37,6 +37,7 @@ _UNREACHED = {
     "ServiceRequestError",
     "gaierror",
 }
+_DAMAGED = {"BadZipFile", "ReadError"}  # of archives
 _PERMANENT = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
 # The code of what no second try mends, and what a person can do.
 _FULL = {
@@ -120,6 +121,8 @@ def _cause(error: Exception) -> Cause:
     if number in _PERMANENT or isinstance(error, FileExistsError | TypeError | ValueError | NotImplementedError):
         return "permanent"
     names = {cls.__name__ for cls in type(error).__mro__}
+    if not names.isdisjoint(_DAMAGED):
+        return "permanent"
     return "transient" if names.isdisjoint(_UNREACHED) else "unreached"
 
 

@@ -42,7 +42,9 @@ class Files(Protocol):
 
     local:            readers may map its files into memory.
     in_process:       each process sees content of its own.
-    read_only:        nothing is written, and each file has to be named, because nothing is listed.
+    read_only:        nothing is written.
+    listed:           a folder tells what is in it; where it does not, each file has to be named.
+    looks:            a name that is taken is found by a look before it is written, and not refused by the store.
     conditional_put:  it shows an object whole and refuses a second one on request: a part needs no staging.
     piece_bytes:      the largest file that one such request uploads, where that can be asked for; 0: it cannot.
     when_slow:        what to look at where it takes long to answer.
@@ -51,6 +53,8 @@ class Files(Protocol):
     local: ClassVar[bool] = False
     in_process: ClassVar[bool] = False
     read_only: ClassVar[bool] = False
+    listed: ClassVar[bool] = True
+    looks: ClassVar[bool] = False
     conditional_put: ClassVar[bool] = False
     piece_bytes: ClassVar[int] = 0
     when_slow: ClassVar[str] = "look at the address, the network and its proxies"

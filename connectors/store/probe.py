@@ -48,6 +48,9 @@ def probe(store: Store, folder: str) -> Probe:
     try:
         if not _refuses(store, fresh, "small", 64):
             return Probe("staged", f"'{store.url}' does not refuse a second object of one name: {WEAKER}")
+        if store.kind.looks:
+            weaker = f"nobody but this program looks whether a name at '{store.url}' is taken: promises that need"
+            return Probe("staged", f"{weaker} create-if-absent are weaker here; {WEAKER}")
         if not store.kind.conditional_put or _refuses_in_parts(store, fresh):
             return Probe("direct")
         if store.kind.piece_bytes and _refuses(store, fresh, "whole", 64, 0):

@@ -105,10 +105,12 @@ class RemoteFiles(Files):
 
     holds_ranges: `fetch` with a pin answers with bytes of that content, or raises.
     at_once:      ranges of one file that may be asked for at the same time.
+    alone:        its client is not shared with other stores of the same options.
     """
 
     holds_ranges: ClassVar[bool] = False
-    at_once: ClassVar[int] = AT_ONCE
+    at_once: int = AT_ONCE
+    alone: ClassVar[bool] = False
 
     def __init__(self, client: Any, renewed: Callable[[], Any] | None = None) -> None:
         """renewed: makes a client anew, with credentials read again."""
@@ -162,13 +164,14 @@ class RemoteFiles(Files):
     def stat(self, url: str) -> FileStat | None:
         try:
             info = self.client.info(self.key(url))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         if info["type"] == "directory":
             return None
-        if info.get("size") is None:
-            raise InputError(f"cannot read '{redact(url)}': the server does not tell its size")
-        return FileStat(url, info["size"], version(info), self.pin(info))
+        return FileStat(url, _size(url, info), self.version(info), self.pin(info))
+
+    def version(self, info: Mapping[str, Any]) -> str:
+        return version(info)
 
     def pin(self, info: Mapping[str, Any]) -> str:
         """What of a look at a file tells its content from others, beside its version; ""."""
@@ -185,9 +188,12 @@ class RemoteFiles(Files):
             for info in self.client.ls(key, detail=True):
                 path = info["name"].rstrip("/")
                 folder = info["type"] == "directory"
-                if path == key or (not folder and placeholder(info["name"], info["size"])):
+                if path == key.rstrip("/"):
                     continue
-                children.append(Child(path.rpartition("/")[2], folder, 0 if folder else info["size"], version(info)))
+                name = path.rpartition("/")[2]
+                size = 0 if folder else _size(f"{url.rstrip('/')}/{name}", info)
+                if folder or not placeholder(info["name"], size):
+                    children.append(Child(name, folder, size, self.version(info)))
         return children
 
     def tree(self, pattern: Pattern) -> Iterator[tuple[Parts, FileStat]]:
@@ -270,6 +276,12 @@ class PlacedFiles(RemoteFiles):
             except OSError:
                 if not others:
                     raise
+
+
+def _size(url: str, info: Mapping[str, Any]) -> int:
+    if info.get("size") is None:
+        raise InputError(f"cannot read '{redact(url)}': the server does not tell its size")
+    return int(info["size"])
 
 
 def version(info: Mapping[str, Any]) -> str:

@@ -333,7 +333,7 @@ class Store:
 
 def _expand(files: Files, url: str, suffixes: Sequence[str], others: Sequence[str] | None) -> Below:
     """What one url means, which is no file itself."""
-    if files.read_only:
+    if not files.listed:
         raise InputError(
             f"no file at '{redact(url)}': over {scheme_of(url)} each file has to be named", code="NO_INPUT"
         )

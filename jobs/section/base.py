@@ -37,7 +37,8 @@ REFERENCE = re.compile(r"^(env|file|profile):.+")
 # What is in the name of a query parameter that signs or authorizes: presigned URLs of S3 and GCS, SAS of Azure, JWTs.
 SECRET_PARAMETER = r"(?:sig|token|key|secret|passw|passphrase|pwd|credential|auth(?!or(?!iz))|bearer|jwt|hmac)"
 # 'scheme://user:password@host' and '?X-Amz-Signature=...'. No '/' inside: '?' is also a wildcard, 'key=1' a folder.
-_URL_SECRET = re.compile(rf"://[^/@]*:[^/@]*@|[?&][^=&/]*{SECRET_PARAMETER}[^=&/]*=", re.IGNORECASE)
+# 'github://owner:repository@branch' holds none.
+_URL_SECRET = re.compile(rf"(?<!github)://[^/@]*:[^/@]*@|[?&][^=&/]*{SECRET_PARAMETER}[^=&/]*=", re.IGNORECASE)
 
 
 def as_tuple(value: Any) -> Any:

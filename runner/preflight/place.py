@@ -68,7 +68,7 @@ def require_writable(output: str) -> None:
 
 def _refuse_cache(job: Job, folder: str) -> None:
     for what, url in (("output", job.output.url), *(("input", url) for url in job.input.places)):
-        pattern = Pattern.parse(url) if has_wildcard(url) else Pattern(url)
+        pattern = Pattern.parse(absolute(url)) if has_wildcard(url) else Pattern(url)
         inside = below(folder, pattern.folder)
         if inside is not None and not hidden(inside) and pattern.reaches(inside):
             raise JobError(

@@ -30,7 +30,7 @@ def refuse_table(store: Store, listing: Listing) -> list[str]:
     raises: InputError INPUT_TABLE where a folder or a glob means files of one.
     cost:   three looks at each folder above those that are given which may hold them as partitions: none, as a rule.
     """
-    if store.kind.read_only:  # such as a web server: each file is named, and nothing can be looked at
+    if not store.kind.listed:  # such as a web server: each file is named, and nothing can be looked at
         return []
     seen = _Looked(store)
     for one in listing.below:

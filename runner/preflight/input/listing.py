@@ -17,7 +17,7 @@ from connectors.formats.registry import (
     other_suffixes,
 )
 from connectors.secret import redact
-from connectors.store.connect import below
+from connectors.store.connect import absolute, below
 from connectors.store.listing import Listing, Pattern, has_wildcard, hidden, in_folders
 from connectors.store.store import FileStat, Store
 from connectors.tables.partitions import with_values
@@ -127,7 +127,7 @@ def refuse_own_output(job: Job, source: Source) -> None:
     output = Store(job.output.url, job.output.options)
     for given in job.input.url:
         url = Store(given, job.input.options).url
-        pattern = Pattern.parse(url) if has_wildcard(url) else Pattern(url)
+        pattern = Pattern.parse(absolute(url)) if has_wildcard(url) else Pattern(url)
         inside = below(output.url, pattern.folder)
         if inside is not None and job.input.is_table:
             raise OutputError(

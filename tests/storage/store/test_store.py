@@ -402,7 +402,7 @@ def test_a_package_of_another_version_is_told_by_what_it_says(monkeypatch: pytes
         Store("abfss://c@a.dfs.core.windows.net/x").stat("y")
 
 
-@pytest.mark.parametrize("url", ["ftpx://h/x", "simplecache::s3://b/x", "zip://a.parquet::s3://b/x.zip"])
+@pytest.mark.parametrize("url", ["ftpx://h/x", "simplecache::s4://b/x", "zap://a.parquet::s3://b/x.zip"])
 def test_an_unknown_scheme_is_refused_with_the_choices(url: str) -> None:
     with pytest.raises(JobError, match=r"no store for scheme .* 's3'"):
         Store(url)

@@ -1,7 +1,8 @@
 """What every store promises to the commit protocol: one suite over real servers.
 
-local and memory: themselves. s3: moto in server mode. sftp: asyncssh. azure: azurite, where it is installed. GCS and
-HDFS have no server here: stubs of their clients, in test_publish.py, stand for what is particular to them.
+local and memory: themselves. registered: a scheme that only fsspec knows, on this disk. s3: moto in server mode. sftp:
+asyncssh. azure: azurite, where it is installed. GCS and HDFS have no server here: stubs of their clients, in
+test_publish.py, stand for what is particular to them.
 """
 
 from __future__ import annotations
@@ -23,18 +24,19 @@ from typing import Any
 import fsspec
 import pyarrow as pa
 import pytest
+from registered_files import registered
 from store_servers import SFTP, azurite_command, azurite_server, moto_server, new_bucket
 
 from connectors.formats.arrow.encoder import ArrowEncoder
 from connectors.output.layout import Layout
 from connectors.output.part import Parts
-from connectors.store.probe import Probe, probe
+from connectors.store.probe import probe
 from connectors.store.store import Store
 from jobs.attempt import Attempt, InputSlice, Receipt
 from jobs.errors import JobError, OutputError, RunnerError
 from jobs.section.base import OptionValue
 
-KINDS = ["local", "memory", "s3", "sftp", "azure"]
+KINDS = ["local", "memory", "registered", "s3", "sftp", "azure"]
 # Azure's client hands a body to its HTTP library in one piece, which warns of it.
 pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
 SCHEMA = pa.schema([pa.field("id", pa.int64())])
@@ -94,6 +96,9 @@ def site(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
         files = fsspec.filesystem("memory")
         if files.exists(name):
             files.rm(name, recursive=True)
+    elif kind == "registered":
+        with registered(tmp_path / "plain") as url:
+            yield Site(kind, f"{url}out", {}, {})
     elif kind == "s3":
         endpoint = request.getfixturevalue("moto")
         new_bucket(endpoint, name)
@@ -445,7 +450,7 @@ def test_a_swept_folder_is_empty(site: Site) -> None:
 
 def test_the_probe_finds_that_names_are_refused_and_leaves_nothing(site: Site) -> None:
     store = site.store()
-    assert probe(store, "_run/x/probe") == Probe("direct")
+    assert probe(store, "_run/x/probe").mode == ("staged" if site.kind == "registered" else "direct")
     assert store.names("_run/x/probe") == []
 
 

@@ -50,9 +50,16 @@ _PATIENCE = (
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """Variable -> value, of the texts that a job was read from. Two jobs that say the same are equal without it."""
+    """The variables that a job was read with: name -> value. Two jobs that say the same are equal without them.
 
-    values: Mapping[str, str] = field(default_factory=dict, compare=False)
+    told:  of all texts but those that say how a place is reached.
+    found: `env:NAME` and dates, in whatever text: what another process would find otherwise.
+    dated: with a default that holds a date, and no value that was given: what another day finds otherwise.
+    """
+
+    told: Mapping[str, str] = field(default_factory=dict, compare=False)
+    found: Mapping[str, str] = field(default_factory=dict, compare=False)
+    dated: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 class Job(Section):
@@ -147,14 +154,19 @@ class Job(Section):
         return self
 
     @property
-    def variables(self) -> Mapping[str, str]:
-        """Variable -> value, of those that stood in the texts of the job: 'dt' -> '2026-11-29'. No part of the job."""
-        return self._named.values
+    def named(self) -> Named:
+        """The variables that stood in the texts of the job. No part of it."""
+        return self._named
 
-    def naming(self, variables: Mapping[str, str]) -> Job:
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """Variable -> value, as people are told: 'dt' -> '2026-11-29'."""
+        return self._named.told
+
+    def naming(self, named: Named) -> Job:
         """The job, whose texts held these variables."""
         made = self.model_copy()
-        made._named = Named(variables)
+        made._named = named
         return made
 
     def _repr_html_(self) -> str:

@@ -126,7 +126,7 @@ class _Reader:
         document = job.model_dump(mode="json", exclude_unset=True, by_alias=True)
         if job.input.held is not None:
             document["input"] = job.input
-        return _validated(document, _PYTHON, _changed(document, changes)).naming(job.variables)
+        return _validated(document, _PYTHON, _changed(document, changes)).naming(job.named)
 
 
 def _refusal(section: type[Section], error: ValidationError, given: Mapping[str, Any]) -> JobError:
@@ -173,11 +173,10 @@ def _job(
     changed = _changed(document, overrides)
     if given is None:
         return _validated(document, name, changed)
-    origin = origin or Origin.current()
-    resolved = variables.resolved(document, given, used, origin)
+    resolved = variables.resolved(document, given, used, origin or Origin.current())
     if resolved.problems:
         raise _refused(resolved.problems, name)
-    return _validated(resolved.document, name, changed).naming({**origin.settled, **resolved.values})
+    return _validated(resolved.document, name, changed).naming(resolved.named)
 
 
 def _changed(document: dict[str, Any], changes: Sequence[Change]) -> dict[Key, str]:

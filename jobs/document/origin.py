@@ -25,16 +25,19 @@ _UNITS = {"d": "days", "h": "hours"}
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """environment: of the command. now: when it began. settled: variable -> value as the command that submitted the job
-    had it, of all kinds."""
+    """environment: of the command. now: when it began.
+
+    settled, told: `found` and `told` of `Named`, as the command had them that submitted the job.
+    """
 
     environment: Mapping[str, str]
     now: datetime
     settled: Mapping[str, str] = field(default_factory=dict)
+    told: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def current(cls, settled: Mapping[str, str] | None = None) -> Origin:
-        return cls(os.environ, datetime.now(UTC), settled or {})
+    def current(cls, settled: Mapping[str, str] | None = None, told: Mapping[str, str] | None = None) -> Origin:
+        return cls(os.environ, datetime.now(UTC), settled or {}, told or {})
 
     def value(self, name: str) -> str | None:
         """What a name of these kinds stands for; None where the environment does not say it.

@@ -16,6 +16,7 @@ from typing import Any
 from jobs.document.origin import ENVIRONMENT, Origin, is_found
 from jobs.document.parsing import VARIABLES
 from jobs.errors import JobError, one_of
+from jobs.job import Named
 from jobs.section.base import is_literal_secret
 from jobs.section.number import Unquoted
 
@@ -56,13 +57,12 @@ def escaped(value: Any) -> Any:
 class Resolved:
     """A document without variables.
 
-    problems: all that is wrong.
-    values:   variable -> value, of those that the texts hold; but for texts that say how a place is reached.
+    problems: all that is wrong. named: the variables that its texts held.
     """
 
     document: dict[str, Any]
     problems: list[str]
-    values: dict[str, str]
+    named: Named
 
 
 def resolved(document: dict[str, Any], given: Mapping[str, Any], used: set[str], origin: Origin) -> Resolved:
@@ -75,7 +75,7 @@ def resolved(document: dict[str, Any], given: Mapping[str, Any], used: set[str],
     defaults = document.get(VARIABLES)
     if not isinstance(defaults, dict | None):
         problem = f"{VARIABLES!r} holds no names of variables; expected `{VARIABLES}: {{NAME: VALUE}}`"
-        return Resolved(rest, [problem], {})
+        return Resolved(rest, [problem], Named())
     made = _Resolution(defaults or {}, given, origin)
     rest = made.value(rest, ())
     problems = list(made.problems)
@@ -84,7 +84,7 @@ def resolved(document: dict[str, Any], given: Mapping[str, Any], used: set[str],
     named = names(document) | used
     if unused := [name for name in dict.fromkeys([*given, *(defaults or {})]) if name not in named]:
         problems.append(f"no text of the job holds {one_of([f'${{{name}}}' for name in unused])}: leave it out")
-    return Resolved(rest, problems, made.values())
+    return Resolved(rest, problems, made.named())
 
 
 def _without_value(missing: list[str]) -> str:
@@ -134,15 +134,26 @@ class _Resolution:
         alone = _FOUND.fullmatch(value)
         return Unquoted(text) if alone is not None and alone[1] else text
 
-    def values(self) -> dict[str, str]:
-        """Of variables that may be shown, those that the job names itself first; and of those in their defaults."""
-        values: dict[str, str] = {}
-        queue = sorted(self._shown, key=is_found)
+    def named(self) -> Named:
+        """See `Named`; first the variables that the job names itself, last those that stand in their defaults."""
+        texts = {name: text for name, text in self._texts.items() if text is not None}
+        told = {name: texts[name] for name in self._reached(sorted(self._shown, key=is_found)) if name in texts}
+        found = {name: text for name, text in texts.items() if is_found(name)}
+        dated = {name: texts[name] for name in self._defaults if name in texts and self._is_dated(name)}
+        return Named({**self._origin.told, **told}, found, dated)
+
+    def _reached(self, names: Sequence[str]) -> list[str]:
+        """These, and all that stand in defaults which were taken."""
+        reached = dict.fromkeys(names)
+        queue = [*reached]
         for name in queue:
-            if (text := self._texts.get(name)) is not None and name not in values:
-                values[name] = text
-                queue += _FOUND.findall(self._defaults.get(name, "")) if name not in self._given else ()
-        return values
+            inner = _FOUND.findall(self._defaults.get(name, "")) if name not in self._given else ()
+            queue += [one for one in inner if one not in reached]
+            reached |= dict.fromkeys(inner)
+        return [*reached]
+
+    def _is_dated(self, name: str) -> bool:
+        return any(is_found(one) and not one.startswith(ENVIRONMENT) for one in self._reached([name]))
 
     def _refuse_secret(self, value: str, path: Key) -> None:
         """Where it comes from the environment, which a reference names; else the option itself is refused later."""

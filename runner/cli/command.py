@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from typing import get_args, get_type_hints
 
@@ -23,8 +23,15 @@ def typed() -> str:
     return shlex.join(["runner", *sys.argv[1:]])
 
 
-def to_continue(*flags: type) -> str:
+def pinned(dated: Mapping[str, str]) -> list[str]:
+    """The flags by which the typed command means the same on another day. dated: variable -> value, see `Named`."""
+    return [word for name, text in dated.items() for word in ("--var", f"{name}={text}")]
+
+
+def to_continue(*flags: type, dated: Mapping[str, str] | None = None) -> str:
     """The command that continues this run, without secrets. flags: the dataclasses that the command's flags are of.
+
+    dated: as for `pinned`: what was begun before midnight is continued after it.
 
     RUNNER_COMMAND wins: `runner submit` sets it to what was typed there, because this process was started with the name
     of a file that only the cluster has.
@@ -33,7 +40,8 @@ def to_continue(*flags: type) -> str:
         words = shlex.split(os.environ.get("RUNNER_COMMAND", ""))
     except ValueError:  # set by somebody else, and no command of a shell
         words = []
-    return redact(shlex.join(without(words or ["runner", *sys.argv[1:]], _ONCE, valued(*flags))))
+    words = words or ["runner", *sys.argv[1:], *pinned(dated or {})]
+    return redact(shlex.join(without(words, _ONCE, valued(*flags))))
 
 
 def without(words: Sequence[str], dropped: Collection[str], takers: Collection[str]) -> list[str]:

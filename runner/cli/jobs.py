@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -27,7 +28,7 @@ from jobs.words import counted
 from runner import __version__, read_text
 from runner.cli.about import alone
 from runner.cli.cache import cache_settings
-from runner.cli.command import typed
+from runner.cli.command import pinned, typed
 from runner.cli.options import (
     AsJson,
     Limit,
@@ -133,7 +134,7 @@ def submit(
             folder,
             changes=changes,
             variables=how.env or [],
-            command=redact(typed()),
+            command=redact(" ".join([typed(), shlex.join(pinned(wanted.named.dated))]).rstrip()),
             modules=[str(build_wheel(Path(private), __version__))] if how.wheel else [],
             start=start,
         )

@@ -6,6 +6,8 @@ for each of its flags: those that belong together are a dataclass, which `flatte
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -17,6 +19,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from connectors.secret import redact
+from jobs.document.origin import Origin
 from jobs.document.variables import variables_of
 from jobs.errors import JobError
 from jobs.job import Job
@@ -160,7 +163,7 @@ class JobFlags:
                     f"cannot combine job file '{self.job}' with {', '.join(doubled)}: "
                     "give a job file (and --set KEY=VALUE), or flags alone"
                 )
-            return load_job(read_text(self.job), str(self.job), changes, vars=values)
+            return load_job(read_text(self.job), str(self.job), changes, vars=values, origin=submitted())
         if missing := [name for name, value in needed.items() if not value]:
             raise JobError(
                 f"no job: give a job file, or the flags --model, --input and --output; missing {', '.join(missing)}"
@@ -176,6 +179,15 @@ class JobFlags:
             changes,
             values,
         )
+
+
+def submitted() -> Origin:
+    """What `${env:NAME}` and `${date:FORMAT}` are made of; RUNNER_VARIABLES has what `runner submit` made of them."""
+    try:
+        settled, told = json.loads(os.environ.get("RUNNER_VARIABLES", ""))
+        return Origin.current(dict(settled), dict(told))
+    except (ValueError, TypeError):  # none, or set by somebody else
+        return Origin.current()
 
 
 def some_rows(where: str | None, limit: str | None, sample: str | None) -> dict[str, Any]:

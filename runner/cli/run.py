@@ -72,7 +72,8 @@ def plan(flags: JobFlags, how: RunFlags, as_json: AsJson = False) -> None:
     from runner.preflight.outlook import foreseen
     from runner.preflight.preflight import preflight
 
-    job, options = _wanted(flags, how), _options(how)
+    job = _wanted(flags, how)
+    options = _options(job, how)
     terms = Terms(options.overwrite, options.takeover, options.repair)
     ready = foreseen(preflight(job, options.cache, overwrite=options.overwrite), terms, in_process=options.in_process)
     if as_json:
@@ -93,7 +94,7 @@ def _wanted(flags: JobFlags, how: RunFlags) -> Job:
     return flags.read(only)
 
 
-def _options(how: RunFlags) -> RunOptions:
+def _options(job: Job, how: RunFlags) -> RunOptions:
     from runner.driver.launch import RunOptions
 
     return RunOptions(
@@ -105,7 +106,7 @@ def _options(how: RunFlags) -> RunOptions:
         wait_for_driver_s=seconds_of("--wait-for-driver", how.wait_for_driver) if how.wait_for_driver else 0.0,
         cache=cache_settings(),
         metrics_file=how.metrics_file,
-        command=to_continue(JobFlags, RunFlags),
+        command=to_continue(JobFlags, RunFlags, dated=job.named.dated),
     )
 
 
@@ -117,7 +118,8 @@ def run(flags: JobFlags, how: RunFlags, as_json: AsJson = False) -> None:
     from runner.report.display import NoDisplay, display_for
     from runner.report.text import wrapped
 
-    job, options = _wanted(flags, how), _options(how)
+    job = _wanted(flags, how)
+    options = _options(job, how)
     log, warn = event_log(), partial(say, prefix="warning: ")
     NativeNotes.as_event = log is not None
     # A descriptor of its own: loading a model in this process redirects the shared one for a moment.

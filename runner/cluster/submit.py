@@ -177,10 +177,8 @@ def request(
     needed, plain = _variables(variables)
     needed = sorted({*needed, *_references(job)})
     flags = [*start.flags, *(part for name in needed for part in ("--require-env", name))]
-    runtime_env: dict[str, Any] = {
-        "working_dir": working_dir,
-        "env_vars": {**plain, "RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_S), "RUNNER_COMMAND": command},
-    }
+    own = {"RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_S), "RUNNER_COMMAND": command, **_found(job)}
+    runtime_env: dict[str, Any] = {"working_dir": working_dir, "env_vars": {**plain, **own}}
     if modules:
         runtime_env["py_modules"] = list(modules)
     return Request(
@@ -355,6 +353,23 @@ def _references(job: Job) -> Iterator[str]:
     for options in (*models, job.input.options, job.output.options):
         texts = (value for value in options.values() if isinstance(value, str))
         yield from (text.removeprefix("env:") for text in texts if REFERENCE.match(text) and text.startswith("env:"))
+
+
+def _found(job: Job) -> dict[str, str]:
+    """What the driver takes for the environment and the day of this command.
+
+    raises: JobError for what may be a secret.
+    """
+    for name, value in job.named.found.items():
+        if names_secret(name) or redact(value) != value:
+            raise JobError(
+                f"cannot send the value of '${{{name}}}': it looks like a secret, and all who may look at the cluster's"
+                " jobs would see it; an option takes the reference 'env:NAME', with NAME set on the nodes; any other"
+                " text takes a variable, with --var"
+            )
+    found = dict(job.named.found)
+    told = {name: redact(text) for name, text in job.named.told.items() if not names_secret(name)}
+    return {"RUNNER_VARIABLES": json.dumps([found, told])} if found or told else {}
 
 
 def _variables(given: Sequence[str]) -> tuple[list[str], dict[str, str]]:

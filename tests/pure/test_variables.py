@@ -315,10 +315,13 @@ def test_a_job_tells_the_variables_of_its_texts_but_for_how_a_place_is_reached()
         + 'model: {url: m}\noutput: {url: "${spare}"}\n'
         + 'input: {url: "${dt}", options: {endpoint_url: "http://${host}"}}\n'
     )
-    origin = Origin({"A": "a", "HOST": "10.0.0.1"}, NIGHT, {"region": "eu"})
+    origin = Origin({"A": "a", "HOST": "10.0.0.1"}, NIGHT, told={"region": "eu"})
     job = load_job(text, "job.yaml", origin=origin)
     values = {"region": "eu", "dt": "29", "spare": "a", "date-1d:%d": "29", "env:A": "a"}
     assert dict(job.variables) == values
+    assert job.named.found == {"date-1d:%d": "29", "env:A": "a", "env:HOST": "10.0.0.1"}
+    assert job.named.dated == {"dt": "29"}
+    assert load_job(text, "job.yaml", vars={"dt": "1"}, origin=origin).named.dated == {}
     assert dict(load_job(text, "job.yaml", vars={"dt": "1"}, origin=origin).variables) == {
         "region": "eu",
         "dt": "1",

@@ -49,6 +49,15 @@ def test_a_run_that_was_submitted_is_continued_where_it_was_submitted_from(monke
     assert to_continue(*FLAGS) == "runner run job.json --address auto --require-env KEY"
 
 
+def test_what_continues_a_run_is_of_the_day_on_which_it_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RUNNER_COMMAND", raising=False)
+    monkeypatch.setattr(sys, "argv", ["runner", "run", "job.yaml", "--overwrite"])
+    dated = {"dt": "2026-11-29", "at": "11 h"}
+    assert to_continue(*FLAGS, dated=dated) == "runner run job.yaml --var dt=2026-11-29 --var 'at=11 h'"
+    monkeypatch.setenv("RUNNER_COMMAND", "runner submit job.yaml --var dt=2026-11-28")
+    assert to_continue(*FLAGS, dated=dated) == "runner submit job.yaml --var dt=2026-11-28"
+
+
 def test_what_continues_a_run_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RUNNER_COMMAND", raising=False)
     monkeypatch.setattr(sys, "argv", ["runner", "run", "--output", "s3://me:hidden@bucket/out", "--overwrite"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from jobs.errors import JobError
 from jobs.load import job_text, load_job
 from runner.cli.jobs import SubmitFlags, _folder, _start
 from runner.cli.options import JobFlags
+from runner.cluster.submit import request
 
 JOB = """
 vars: {dt: "2026-11-01"}
@@ -40,6 +42,45 @@ def test_the_driver_reads_the_job_that_was_submitted(tmp_path: Path, monkeypatch
         assert read.model_copy(update={"model": wanted.model}) == wanted
         assert wanted.model_copy(update={"model": meant.model}) == meant
         assert (flags == []) == (how.working_dir is None), "a job file that is sent alone is whole"
+
+
+@pytest.mark.parametrize("home", [True, False])
+def test_the_driver_has_the_day_and_the_environment_of_the_command_that_submitted(
+    home: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (
+        'vars: {dt: "${date-1d:%Y-%m-%d}"}\nmodel: /m\noutput: "/out/${dt}"\n'
+        'input: {url: "/in/${dt}/${env:SIDE}", options: {endpoint_url: "http://${env:STORE}"}}\n'
+    )
+    (tmp_path / "private").mkdir()
+    file = tmp_path / "job.yaml"
+    file.write_text(text)
+    monkeypatch.setenv("SIDE", "left")
+    monkeypatch.setenv("STORE", "near")
+    how = SubmitFlags(working_dir=tmp_path if home else None)
+    wanted, name, folder, flags = _folder(file, how, tmp_path / "private")
+    asked = request(wanted, "f" * 32, "/out", name, folder, changes=flags)
+
+    monkeypatch.chdir(folder)  # another machine, on another day
+    monkeypatch.setenv("SIDE", "right")
+    monkeypatch.delenv("STORE")
+    monkeypatch.setattr("jobs.document.origin.datetime", Later)
+    monkeypatch.setenv("RUNNER_VARIABLES", asked.runtime_env["env_vars"]["RUNNER_VARIABLES"])
+    read = JobFlags(Path(name)).read()
+    assert read == wanted
+    assert dict(read.variables) == dict(wanted.variables)
+    assert list(read.variables) == ["dt", "env:SIDE", "date-1d:%Y-%m-%d"]
+    monkeypatch.setenv("RUNNER_VARIABLES", "[1")
+    monkeypatch.setenv("STORE", "far")
+    again = JobFlags(file).read()
+    assert (again.input.url[0][-6:], again.input.options) == ("/right", {"endpoint_url": "http://far"})
+    assert again.output.url == "/out/2100-01-01"
+
+
+class Later(datetime):
+    @classmethod
+    def now(cls, tz: object = None) -> Later:
+        return cls(2100, 1, 2, tzinfo=UTC)
 
 
 def test_a_job_file_that_is_written_reads_back_whatever_its_texts_hold() -> None:

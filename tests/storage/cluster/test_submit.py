@@ -11,7 +11,7 @@ import pytest
 from three_shards import PLAN, finish_all, killed, opened
 
 from jobs.errors import CapacityError, InternalError, JobError, OutputError, RunnerError
-from jobs.job import Job
+from jobs.job import Job, Named
 from jobs.section.output import Output
 from runner.cluster.submit import (
     Request,
@@ -241,6 +241,20 @@ def test_what_is_sent_holds_references_and_no_secret(tmp_path: Path) -> None:
     )
     assert sent.runtime_env["env_vars"]["AWS_REGION"] == "eu"
     assert json.loads(sent.metadata["runner.options"]) == {}
+
+
+def test_the_driver_is_told_what_the_submitting_command_found_and_no_secret() -> None:
+    named = Named({"dt": "29", "env:A": "a", "api_token": "hunter2"}, {"env:A": "a", "env:HOST": "h", "date:%d": "29"})
+    sent = request(job_of("/out").naming(named), PLAN.id, "/out", "job.yaml", "/w").runtime_env["env_vars"]
+    assert json.loads(sent["RUNNER_VARIABLES"]) == [
+        {"env:A": "a", "env:HOST": "h", "date:%d": "29"},
+        {"dt": "29", "env:A": "a"},
+    ]
+    assert "RUNNER_VARIABLES" not in request(job_of("/out"), PLAN.id, "/out", "job.yaml", "/w").runtime_env["env_vars"]
+    for name, value in (("env:MY_TOKEN", "hunter2"), ("env:URL", "s3://me:hunter2@host")):
+        with pytest.raises(JobError, match=f"cannot send the value of '\\${{{name}}}': it looks like") as caught:
+            request(job_of("/out").naming(Named(found={name: value})), PLAN.id, "/out", "job.yaml", "/w")
+        assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from jobs.document.variables import variables_of
 from jobs.errors import JobError
 from jobs.job import Job
 from jobs.load import job_from, load_job, output_from
+from jobs.rows.where import parse
 from jobs.section.base import Beside, Change
 from jobs.section.number import Unquoted, parse_number
 from jobs.section.output import Output
@@ -191,7 +192,15 @@ def submitted() -> Origin:
 
 
 def some_rows(where: str | None, limit: str | None, sample: str | None) -> dict[str, Any]:
-    """The changes that --where, --limit and --sample are. A condition stands beside the job's own: it never widens."""
+    """The changes that --where, --limit and --sample are. A condition stands beside the job's own: it never widens.
+
+    raises: JobError for a condition that makes no sense by itself, whatever it would make of the two.
+    """
+    if where is not None and "${" not in where:
+        try:
+            parse(where)
+        except ValueError as error:
+            raise JobError(f"cannot use --where: {error}") from None
     given = {"where": None if where is None else Beside(where), "limit": _number(limit), "sample": _number(sample)}
     return {f"input.{name}": value for name, value in given.items() if value is not None}
 

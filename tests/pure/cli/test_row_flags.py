@@ -54,7 +54,9 @@ def test_a_condition_stands_beside_the_one_of_the_job_and_a_number_in_its_place(
         ("sample", "half", "--sample: 'input.sample' is 'half'; expected a number"),
         ("limit", "0", "--limit: 'input.limit' is 0; expected"),
         ("limit", "x", "--limit: 'input.limit' is 'x'; expected a whole number"),
-        ("where", " ", "--where: "),
+        ("where", " ", "cannot use --where: "),
+        ("where", "a = 1) or (b = 2", "cannot use --where: "),
+        ("where", "age >> 3", "at character 6"),
     ],
 )
 def test_a_part_that_is_none_is_refused_by_the_name_of_its_flag(

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,22 @@ def scored(workload: Workload, serve: Any, batch: pa.RecordBatch) -> pa.RecordBa
     return pa.RecordBatch.from_arrays(columns, ["id", *workload.outputs])
 
 
+def batches(workload: Workload, path: Path) -> Iterator[pa.RecordBatch]:
+    """What a user's loop reads of one file; text by pandas."""
+    if workload.format == "parquet":
+        yield from pq.ParquetFile(path).iter_batches(workload.batch_rows, columns=list(workload.columns))
+        return
+    import pandas as pd
+
+    types = dict.fromkeys(workload.columns, "float32") | {"id": "int64"}
+    if workload.format == "csv":
+        frames = pd.read_csv(path, dtype=types, usecols=list(workload.columns), chunksize=workload.batch_rows)
+    else:
+        frames = pd.read_json(path, dtype=types, lines=True, chunksize=workload.batch_rows)
+    for frame in frames:
+        yield pa.RecordBatch.from_pandas(frame[list(workload.columns)], preserve_index=False)
+
+
 def plain(workload: Workload, model: str, source: str, target: str) -> dict[str, float]:
     """The loop a user writes.
 
@@ -41,11 +58,11 @@ def plain(workload: Workload, model: str, source: str, target: str) -> dict[str,
     serve = tf.saved_model.load(model).signatures["serving_default"]
     Path(target).mkdir()
     start, cpu = time.perf_counter(), time.process_time()
-    for path in sorted(Path(source).glob("*.parquet")):
+    for path in workload.files_of(source):
         writer = None
-        for batch in pq.ParquetFile(path).iter_batches(workload.batch_rows, columns=list(workload.columns)):
+        for batch in batches(workload, path):
             rows = scored(workload, serve, batch)
-            writer = writer or pq.ParquetWriter(Path(target) / path.name, rows.schema, compression="zstd")
+            writer = writer or pq.ParquetWriter(Path(target) / f"{path.stem}.parquet", rows.schema, compression="zstd")
             writer.write_batch(rows)
         if writer is not None:
             writer.close()
@@ -64,7 +81,7 @@ def padded(workload: Workload, model: str, source: str, target: str) -> dict[str
     serve = tf.saved_model.load(model).signatures["serving_default"]
     Path(target).mkdir()
     start, cpu = time.perf_counter(), time.process_time()
-    for path in sorted(Path(source).glob("*.parquet")):
+    for path in workload.files_of(source):
         writer = None
         for batch in pq.ParquetFile(path).iter_batches(rows, columns=list(workload.columns)):
             short = rows - batch.num_rows
@@ -106,9 +123,11 @@ def raydata(workload: Workload, model: str, source: str, target: str) -> dict[st
     ray.init(include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": here}})
     ray.data.DataContext.get_current().enable_progress_bars = False
     start = time.perf_counter()
-    rows = ray.data.read_parquet(
-        [str(path) for path in sorted(Path(source).glob("*.parquet"))], columns=list(workload.columns)
-    )
+    paths = [str(path) for path in workload.files_of(source)]
+    if workload.format == "parquet":
+        rows = ray.data.read_parquet(paths, columns=list(workload.columns))
+    else:
+        rows = {"csv": ray.data.read_csv, "jsonl": ray.data.read_json}[workload.format](paths)
     rows = rows.map_batches(
         Predictor,
         batch_format="pyarrow",

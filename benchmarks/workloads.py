@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import csv
 
 CACHE = Path(__file__).parent / ".cache"
 
@@ -36,6 +37,8 @@ class Workload:
     mapping: `columns: inputs` of our job, where names alone do not do.
     files:   of the input; uneven: they differ by up to a quarter, as files of a day do.
     peers:   by default, see `peers.py`.
+    format:  of the files: 'parquet', 'csv' or 'jsonl'.
+    like:    the workload whose model this is; "": its own.
     """
 
     name: str
@@ -52,6 +55,8 @@ class Workload:
     files: int = 8
     uneven: bool = False
     peers: tuple[str, ...] = ("plain", "raydata")
+    format: str = "parquet"
+    like: str = ""
 
     def input(self, rows: int) -> Path:
         """The folder with `rows` rows in files; made if it is not there."""
@@ -62,17 +67,32 @@ class Workload:
         folder.mkdir(parents=True)
         random = np.random.default_rng(0)
         for number, (first, stop) in enumerate(pairwise(self._ends(rows))):
-            writer = None
-            for start in range(first, stop, self.row_group):
-                count = min(self.row_group, stop - start)
-                columns = {"id": pa.array(np.arange(start, start + count))} | self.table(start, count, random)
-                table = pa.table(columns)
-                writer = writer or pq.ParquetWriter(folder / f"{number}.parquet", table.schema, compression="snappy")
-                writer.write_table(table)
-            if writer is not None:
-                writer.close()
+            self._write(folder / f"{number}.{self.format}", first, stop, random)
         (folder / "done").touch()
         return folder
+
+    def _write(self, path: Path, first: int, stop: int, random: np.random.Generator) -> None:
+        writer: Any = None
+        for start in range(first, stop, self.row_group):
+            count = min(self.row_group, stop - start)
+            table = pa.table({"id": pa.array(np.arange(start, start + count))} | self.table(start, count, random))
+            if self.format == "jsonl":
+                table.to_pandas().to_json(path, orient="records", lines=True, mode="a", double_precision=9)
+                continue
+            if writer is None:
+                parquet = self.format == "parquet"
+                writer = (
+                    pq.ParquetWriter(path, table.schema, compression="snappy")
+                    if parquet
+                    else csv.CSVWriter(path, table.schema)
+                )
+            writer.write_table(table)
+        if writer is not None:
+            writer.close()
+
+    def files_of(self, source: Path | str) -> list[Path]:
+        """The files of `input`, in their order."""
+        return sorted(Path(source).glob(f"*.{self.format}"))
 
     def _ends(self, rows: int) -> list[int]:
         """The first row of each file, and the end of the last."""
@@ -82,11 +102,11 @@ class Workload:
 
     def model(self) -> Path:
         """The model's folder; exported if it is not there."""
-        folder = CACHE / f"{self.name}-model"
+        folder = CACHE / f"{self.like or self.name}-model"
         if not folder.exists():
             draft = folder.with_suffix(".draft")
             shutil.rmtree(draft, ignore_errors=True)
-            command = [sys.executable, __file__, self.name, str(draft)]
+            command = [sys.executable, __file__, self.like or self.name, str(draft)]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 raise SystemExit(f"the model of '{self.name}' could not be made:\n{done.stderr}")
@@ -96,11 +116,12 @@ class Workload:
     def job(self, rows: int, output: Path, **sections: Any) -> dict[str, Any]:
         """Our job, as a job file."""
         columns: dict[str, Any] = {"outputs": list(self.outputs), "keep": ["id"]}
+        text = self.format != "parquet"  # which says no type of a column that is kept
         if self.mapping:
             columns["inputs"] = dict(self.mapping)
         return {
             "model": {"url": str(self.model())},
-            "input": {"url": f"{self.input(rows)}/*.parquet"},
+            "input": {"url": f"{self.input(rows)}/*.{self.format}"} | ({"schema": {"id": "int64"}} if text else {}),
             "columns": columns,
             "output": {"url": str(output)},
         } | sections
@@ -148,7 +169,7 @@ def _export_mlp(folder: str) -> None:
 
 def _wide_feeds(batch: pa.RecordBatch) -> Feeds:
     columns = [batch.column(f"f{at}").to_numpy() for at in range(32)]
-    return {"features": np.stack(columns, axis=1)}
+    return {"features": np.stack(columns, axis=1, dtype=np.float32, casting="same_kind")}  # text has 64 bits, as read
 
 
 # logits
@@ -372,6 +393,34 @@ WORKLOADS = {
             export=_export_mlp,
             feeds=_wide_feeds,
             mapping={"features": {"stack": "f*"}},
+        ),
+        Workload(
+            name="csv",
+            rows=4_000_000,
+            row_group=65_536,
+            batch_rows=65_536,
+            columns=("id", *(f"f{at}" for at in range(32))),
+            outputs=("score",),
+            table=_wide_table,
+            export=_export_mlp,
+            feeds=_wide_feeds,
+            mapping={"features": {"stack": "f*"}},
+            format="csv",
+            like="wide",
+        ),
+        Workload(
+            name="jsonl",
+            rows=1_000_000,
+            row_group=65_536,
+            batch_rows=65_536,
+            columns=("id", *(f"f{at}" for at in range(32))),
+            outputs=("score",),
+            table=_wide_table,
+            export=_export_mlp,
+            feeds=_wide_feeds,
+            mapping={"features": {"stack": "f*"}},
+            format="jsonl",
+            like="wide",
         ),
         Workload(
             name="jax",

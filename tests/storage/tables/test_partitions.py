@@ -194,7 +194,7 @@ def test_files_with_one_schema_share_it_whatever_their_values(tmp_path: Path) ->
 
 def test_a_row_group_with_bad_rows_has_the_columns_too() -> None:
     class Bad:
-        states, suffixes, max_row_group_bytes, fetch_s = "all", (".parquet",), 1, 0.0
+        states, suffixes, max_row_group_bytes, max_row_bytes, fetch_s = "all", (".parquet",), 1, None, 0.0
 
         @contextmanager
         def open(self, store: Store, inputs: InputSlice, columns: Sequence[str]) -> Iterator[RowGroupReader]:

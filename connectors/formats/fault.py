@@ -31,7 +31,7 @@ _KNOWN_STARTS = {
     b"PK\x03\x04": "a zip archive: unpack it first",
     b"PAR1": "a Parquet file: say 'format: parquet'",
     b"ARROW1": "an Arrow IPC file: say 'format: arrow'",
-    b"\xff\xff\xff\xff": "an Arrow IPC stream",
+    b"\xff\xff\xff\xff": "an Arrow IPC stream: say 'format: arrow'",
     b"FEA1": "a Feather V1 file: write it again with pyarrow.feather.write_feather",
     b"ORC": "an ORC file: say 'format: orc'",
     b"Obj\x01": "an Avro file: say 'format: avro'",
@@ -73,11 +73,11 @@ def unreadable(file: BufferedFile, code: str, cause: object) -> InputError:
     return InputError(f"cannot read '{redact(file.url)}': {one_line(cause)}", code=code, file=file.url)
 
 
-def wrong_magic(file: BufferedFile, wanted: str, hint: str = "") -> InputError:
+def wrong_magic(file: BufferedFile, wanted: str) -> InputError:
     """FILE_MAGIC: says the first bytes in hex, and what such bytes mean where that is known."""
     head = bytes(file.take(0, min(8, file.size)))
     known = next((meaning for start, meaning in _KNOWN_STARTS.items() if head.startswith(start)), "")
-    start = f"not {wanted}: its first bytes are {head.hex(' ')}" + (f" ({known})" if known else "") + hint
+    start = f"not {wanted}: its first bytes are {head.hex(' ')}" + (f" ({known})" if known else "")
     return unreadable(file, "FILE_MAGIC", start)
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from connectors.formats.arrow.flatbuffer import FlatTable
 from connectors.formats.arrow.gap import FRONT_BYTES, hidden_batch
-from connectors.formats.arrow.message import NEWEST_VERSION, STREAM, Place
+from connectors.formats.arrow.message import NEWEST_VERSION, Place
 from connectors.formats.buffered import TAIL_BYTES, BufferedFile
 from connectors.formats.fault import refusing, unreadable, wrong_magic
 from jobs.errors import InputError
@@ -28,13 +28,20 @@ _END_BYTES = 10  # length of the footer, magic
 _MOST_WAITS, _WAIT_S = 200, 0.001  # for an I/O thread of Arrow, which needs microseconds
 
 
+def hold_ends(file: BufferedFile) -> None:
+    """The start of a file, and the end, where that is not done yet."""
+    start, end = min(_MAGIC_BYTES + FRONT_BYTES, file.size), max(0, file.size - TAIL_BYTES)
+    if not (file.holds(0, start) and file.holds(end, file.size)):
+        file.hold([(0, start), (end, file.size)])
+
+
 def read_places(file: BufferedFile) -> tuple[list[Place], list[Place]]:
     """Find the footer, and what it lists: record batches, and dictionaries.
 
     raises: InputError FILE_EMPTY, FILE_MAGIC, FILE_TRUNCATED, FILE_FOOTER, FILE_UNSUPPORTED.
     """
     try:
-        file.hold([(0, min(_MAGIC_BYTES + FRONT_BYTES, file.size)), (max(0, file.size - TAIL_BYTES), file.size)])
+        hold_ends(file)
         found = bytes(_footer_bytes(file))
         footer = FlatTable.root(found)
         version = footer.number(0, "<h")
@@ -78,12 +85,6 @@ def _footer_bytes(file: BufferedFile) -> pa.Buffer:
         raise unreadable(file, "FILE_EMPTY", "it has zero bytes")
     head = bytes(file.take(0, min(_MAGIC_BYTES, file.size)))
     end = bytes(file.take(max(0, file.size - _END_BYTES), file.size))
-    if head.startswith(STREAM):
-        hint = (
-            "; a stream cannot be read in parts: write it as a file, for example with "
-            "pyarrow.feather.write_feather(pyarrow.ipc.open_stream(source).read_all(), path)"
-        )
-        raise wrong_magic(file, "an Arrow IPC file", hint)
     if not head.startswith(MAGIC):
         raise wrong_magic(file, "an Arrow IPC file")
     if end[4:] != MAGIC:

@@ -40,6 +40,11 @@ class Place:
     def stop(self) -> int:
         return self.body + self.body_bytes
 
+    @property
+    def numbers(self) -> tuple[int, int, int]:
+        """As a plan holds it."""
+        return self.offset, self.metadata_bytes, self.body_bytes
+
 
 @dataclass(frozen=True, slots=True)
 class Block:

@@ -1,4 +1,4 @@
-"""Arrow IPC files as input: a row group is a record batch; every batch is validated in full before it is used.
+"""Arrow IPC files and streams as input: a row group is a record batch, validated in full before it is used.
 
 Bytes come from `buffered`. Row counts come from the metadata of the batches, so that a plan decodes nothing.
 """
@@ -8,13 +8,15 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
 from typing import Self
 
 import pyarrow as pa
 
 from connectors.formats.arrow.body import Bodies
 from connectors.formats.arrow.footer import MAGIC, BatchReader, read_places, stored_schema
-from connectors.formats.arrow.message import Block, read_blocks
+from connectors.formats.arrow.message import STREAM, Block, Place, read_blocks
+from connectors.formats.arrow.stream import StreamReader, has_dictionaries, is_stream, read_messages, read_schema
 from connectors.formats.base import States
 from connectors.formats.buffered import BufferedFile
 from connectors.formats.fault import (
@@ -35,12 +37,14 @@ from jobs.errors import InputError
 from jobs.plan import InputFile, RowGroup
 from jobs.section.input import Input
 
+_DAMAGE = (*DECODE_ERRORS, struct.error)  # the latter of the metadata of a dictionary, which no plan looks at
+
 
 class ArrowSource:
     """Reads Arrow IPC files. Remembers the last schema seen, so that files with the same schema share one object."""
 
     states: States = "all"
-    suffixes: tuple[str, ...] = (".arrow", ".feather", ".ipc")
+    suffixes: tuple[str, ...] = (".arrow", ".feather", ".ipc", ".arrows")
     max_row_group_bytes = MAX_ROW_GROUP_BYTES
     max_row_bytes: int | None = None
 
@@ -52,47 +56,85 @@ class ArrowSource:
         return cls()
 
     def begins(self, head: bytes) -> bool:
-        return head.startswith(MAGIC)
+        return head.startswith((MAGIC, STREAM))
 
     def schema(self, store: Store, file: FileStat) -> pa.Schema:
-        with BufferedFile(store.open(file.url), file.url, file.size) as held:
-            read_places(held)
-            return self._known(plain_schema(stored_schema(held)))
+        return self._known(plain_schema(self.stated(store, file)[0]))
 
     def stated(self, store: Store, file: FileStat) -> tuple[pa.Schema, Mapping[str, str]]:
         with BufferedFile(store.open(file.url), file.url, file.size) as held:
+            if is_stream(held):
+                return read_schema(held)[1], {}
             read_places(held)
             return stored_schema(held), {}
 
     def inspect(self, store: Store, file: FileStat, columns: Sequence[str]) -> tuple[InputFile, pa.Schema]:
-        """Row groups and schema; planned bytes are a share of the file where the width of a column is not fixed."""
+        """Row groups and schema; planned bytes are a share of the file where the width of a column is not fixed.
+
+        cost: of a stream, one walk from batch to batch.
+        """
         with BufferedFile(store.open(file.url), file.url, file.size) as held:
-            places, _ = read_places(held)
-            stored = stored_schema(held)
-            blocks = read_blocks(held, places)
+            streamed = is_stream(held)
+            if streamed:
+                messages = read_messages(held)
+                stored, blocks = messages.schema, list(messages.batches)
+            else:
+                places, _ = read_places(held)
+                stored = stored_schema(held)
+                blocks = read_blocks(held, places)
         schema = self._known(plain_schema(stored))
-        groups = tuple(_row_group(block, stored, schema, columns) for block in blocks)
-        return InputFile(file.url, file.size, file.version, groups), schema
+        groups = (_row_group(block, stored, schema, columns) for block in blocks)
+        if streamed:
+            groups = (replace(group, place=block.place.numbers) for group, block in zip(groups, blocks, strict=True))
+        return InputFile(file.url, file.size, file.version, tuple(groups)), schema
 
     @contextmanager
     def open(self, store: Store, inputs: InputSlice, columns: Sequence[str]) -> Iterator[ArrowReader]:
         with planned_file(store, inputs) as held, ExitStack() as opened:
             try:
-                places, dictionaries = read_places(held)
-                schema = stored_schema(held)
-                wanted = {position(schema, name, inputs.url): name for name in columns}
-                reader = opened.enter_context(closing(BatchReader(held, sorted(wanted))))
-                planned = places[inputs.first : inputs.first + len(inputs.rows)]
-                blocks = dict(enumerate(read_blocks(held, planned), inputs.first))
+                find = _found_in_stream if is_stream(held) else _found_in_file
+                found = find(held, inputs, columns, opened)
             except InputError as error:
                 raise while_running(error) from error
-            bodies = Bodies(held, schema, wanted, dictionaries, self.max_row_group_bytes)
-            yield ArrowReader(store, bodies, reader, blocks, inputs, columns)
+            bodies = Bodies(held, found.schema, found.wanted, found.dictionaries, self.max_row_group_bytes)
+            yield ArrowReader(store, bodies, found.reader, found.blocks, inputs, columns)
 
     def _known(self, schema: pa.Schema) -> pa.Schema:
         if self._schema is None or not self._schema.equals(schema, check_metadata=True):
             self._schema = schema
         return self._schema
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What is read of a file. wanted: index -> name of the columns. blocks: index -> the batches that were planned."""
+
+    schema: pa.Schema
+    wanted: Mapping[int, str]
+    dictionaries: Sequence[Place]
+    blocks: Mapping[int, Block]
+    reader: BatchReader | StreamReader
+
+
+def _found_in_file(held: BufferedFile, inputs: InputSlice, columns: Sequence[str], opened: ExitStack) -> _Found:
+    places, dictionaries = read_places(held)
+    schema = stored_schema(held)
+    wanted = {position(schema, name, inputs.url): name for name in columns}
+    reader = opened.enter_context(closing(BatchReader(held, sorted(wanted))))  # while the footer is held
+    planned = places[inputs.first : inputs.first + len(inputs.rows)]
+    blocks = dict(enumerate(read_blocks(held, planned), inputs.first))
+    return _Found(schema, wanted, dictionaries, blocks, reader)
+
+
+def _found_in_stream(held: BufferedFile, inputs: InputSlice, columns: Sequence[str], opened: ExitStack) -> _Found:
+    """The plan says where the batches are; a stream with dictionaries is walked through once more, to find them."""
+    front, schema = read_schema(held)
+    wanted = {position(schema, name, inputs.url): name for name in columns}
+    dictionaries = read_messages(held).dictionaries if any(map(has_dictionaries, schema.types)) else ()
+    planned = [Place(*inputs.place(index)) for index in range(inputs.first, inputs.first + len(inputs.rows))]
+    blocks = dict(enumerate(read_blocks(held, planned), inputs.first))
+    reader = opened.enter_context(closing(StreamReader(held, front, schema, blocks, dictionaries, sorted(wanted))))
+    return _Found(schema, wanted, dictionaries, blocks, reader)
 
 
 def _row_group(block: Block, stored: pa.Schema, schema: pa.Schema, columns: Sequence[str]) -> RowGroup:
@@ -144,7 +186,7 @@ class ArrowReader:
         self,
         store: Store,
         bodies: Bodies,
-        reader: BatchReader,
+        reader: BatchReader | StreamReader,
         blocks: Mapping[int, Block],
         inputs: InputSlice,
         columns: Sequence[str],
@@ -166,7 +208,7 @@ class ArrowReader:
             raise bad_row_group(self._inputs, row_group, "ROWGROUP_TOO_BIG", error, error.column) from error
         except MemoryError as error:
             raise out_of_memory(self._inputs, row_group, "BATCH_INVALID", error) from error
-        except DECODE_ERRORS:
+        except _DAMAGE:
             table = self._decode_again(row_group)
         if table.num_rows != self._inputs.rows[row_group - self._inputs.first]:
             raise wrong_rows(self._inputs, row_group, table.num_rows)
@@ -185,7 +227,7 @@ class ArrowReader:
         check_unchanged(self._store, self._inputs)
         try:
             return self._decode(row_group)
-        except DECODE_ERRORS as error:
+        except _DAMAGE as error:
             unsupported = isinstance(error, pa.ArrowNotImplementedError)
             code = "FILE_UNSUPPORTED" if unsupported else "BATCH_INVALID"
             raise bad_row_group(self._inputs, row_group, code, error) from error

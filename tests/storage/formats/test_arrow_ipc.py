@@ -1,4 +1,4 @@
-"""Arrow IPC alone: streams and old versions, batches whose offsets lie, rows counted without decoding."""
+"""Arrow IPC files alone: old versions, batches whose offsets lie, rows counted without decoding."""
 
 from __future__ import annotations
 
@@ -89,16 +89,6 @@ def test_every_version_that_pyarrow_writes_is_counted_and_read(options: dict[str
     content = encoded(**options)
     assert [group.rows for group in inspect(content).row_groups] == [4, 4, 2]
     assert read(content, ["x", "id"]).equals(TABLE.select(["x", "id"]))
-
-
-def test_a_stream_is_refused_and_says_how_to_make_it_a_file() -> None:
-    file = io.BytesIO()
-    with pa.ipc.new_stream(file, TABLE.schema) as writer:
-        writer.write_table(TABLE)
-    error = refused(file.getvalue())
-    assert error.facts["code"] == "FILE_MAGIC"
-    assert "Arrow IPC stream" in error.message
-    assert "write_feather" in error.message
 
 
 def test_feather_version_1_is_named(tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
 """Our command against the loop a user writes and against Ray Data, on the same rows, in the same call.
 
-    python benchmarks/bench.py vector wide jax image text example sequence logits tiny many wide-plan memory
-                               reproducible topk
+    python benchmarks/bench.py vector wide csv jsonl jax image text example sequence logits tiny many wide-plan lake
+                               slow-store memory reproducible topk
                                [--quick] [--rows N] [--rounds N] [--peers plain,padded,raydata] [--out FILE]
 
 Each round runs every program once, one after the other, as a whole process; what the first round wrote is compared
-before any figure is printed. One JSON line for each workload goes to standard output, and is appended to FILE.
+before any figure is printed. With AGAINST=COMMIT in the environment `many` and `slow-store` run that commit, too. One
+JSON line for each workload goes to standard output, and is appended to FILE.
 """
 
 from __future__ import annotations
@@ -18,8 +19,12 @@ from typing import Any
 
 import yaml
 from footers import wide_plan
+from lake import ROWS as LAKE_ROWS
+from lake import lake
 from many import many
 from measure import ROOT, Measured, emptied, machine, median, paired, program, require_equal
+from slow import ROWS as SLOW_ROWS
+from slow import slow_store
 from workloads import CACHE, WORKLOADS, Workload
 
 ROUNDS, QUICK_ROUNDS = 5, 1
@@ -206,6 +211,11 @@ def run(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         return many(10_000 if arguments.quick else 100_000, 100_000 if arguments.quick else 1_000_000)
     if name == "wide-plan":
         return wide_plan(rounds, _QUICK if arguments.quick else 1)
+    if name == "lake":
+        rows = arguments.rows or (LAKE_ROWS // _QUICK if arguments.quick else LAKE_ROWS)
+        return lake(rows, rounds, ["dataset", "raydata"] if arguments.peers is None else _listed(arguments.peers))
+    if name == "slow-store":
+        return slow_store(arguments.rows or (SLOW_ROWS // _QUICK if arguments.quick else SLOW_ROWS), rounds)
     if name == "memory":
         return memory(_QUICK_MEMORY_ROWS if arguments.quick else _MEMORY_ROWS)
     workload = WORKLOADS[{"reproducible": "vector", "topk": "logits"}.get(name, name)]
@@ -214,13 +224,17 @@ def run(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         return reproducible(rows, rounds)
     if name == "topk":
         return topk(rows, rounds)
-    peers = workload.peers if arguments.peers is None else arguments.peers.split(",")
-    return compare(workload, rows, rounds, [peer for peer in peers if peer])
+    peers = list(workload.peers) if arguments.peers is None else _listed(arguments.peers)
+    return compare(workload, rows, rounds, peers)
+
+
+def _listed(peers: str) -> list[str]:
+    return [peer for peer in peers.split(",") if peer]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    others = ["tiny", "many", "wide-plan", "memory", "reproducible", "topk"]
+    others = ["tiny", "many", "wide-plan", "lake", "slow-store", "memory", "reproducible", "topk"]
     parser.add_argument("workloads", nargs="+", choices=[*WORKLOADS, *others])
     parser.add_argument("--quick", action="store_true", help="one round, a sixteenth of the rows")
     parser.add_argument("--rows", type=int, help="of each workload that has rows")

@@ -1,7 +1,8 @@
 """The `many` workload: what the driver costs where there are very many files and shards.
 
-Plans real local files; dispatches and commits shards with a pool that answers at once; resumes a job whose shards are
-all done, from real folders of that many names. Each part runs in a process of its own, to tell its memory apart.
+Lists and plans real local files; dispatches and commits shards with a pool that answers at once; resumes a job whose
+shards are all done, from real folders of that many names. Each part runs in a process of its own, to tell its memory
+apart. With `AGAINST=COMMIT` in the environment that commit lists and plans the same files.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from measure import program
+from measure import checkout, program
 from workloads import CACHE, WORKLOADS
 
 from connectors.output.directory import OutputDirectory
+from connectors.store.store import Store
 from jobs.attempt import Attempt, Failure, Measured, Receipt, Success
 from jobs.job import Job
 from jobs.plan import InputFile, Plan, RowGroup, plan
@@ -40,20 +42,29 @@ from runner.pool.facts import WorkerFacts
 from runner.preflight.preflight import preflight
 from runner.worker.spec import Progress, WorkerSpec
 
+_FOLDER = 10_000  # files of one
 _LINKS = 30_000  # names of one file; file systems allow some more
 
 
 def many(files: int, shards: int) -> dict[str, Any]:
     """One line for the plan of `files` files, and dispatch, commit and resume of `shards` shards."""
-    here = str(Path(__file__))
-    return {
-        "workload": "many",
-        "files": files,
-        "shards": shards,
+    here, against = str(Path(__file__)), os.environ.get("AGAINST", "")
+    line: dict[str, Any] = {"workload": "many", "files": files, "shards": shards}
+    if against:
+        root = checkout(against)
+        other = {step: program(here, step, str(count), root=root).answer for step, count in _looks(files, shards)}
+        line["against"] = {"commit": against} | other
+    return line | {
+        "listing": program(here, "listing", str(shards)).answer,
         "plan": program(here, "plan", str(files)).answer,
         "dispatch": program(here, "dispatch", str(shards)).answer,
         "resume": program(here, "resume", str(shards)).answer,
     }
+
+
+def _looks(files: int, shards: int) -> list[tuple[str, int]]:
+    """What another commit does, too: listing as many files as there are shards, and the plan."""
+    return [("listing", shards), ("plan", files)]
 
 
 def memory_bytes() -> int:
@@ -70,6 +81,25 @@ def linked(source: Path, names: Sequence[str], folder: Path) -> None:
             first = folder / name
         else:
             os.link(first, folder / name)
+
+
+def measure_listing(files: int) -> dict[str, float]:
+    """Names and sizes of small files in folders of 10,000."""
+    folder = CACHE / f"listing-{files}"
+    if not folder.exists():
+        draft = folder.with_suffix(".draft")
+        shutil.rmtree(draft, ignore_errors=True)
+        one = CACHE / "one.bin"
+        one.write_bytes(b"x")
+        for first in range(0, files, _FOLDER):
+            names = [f"{at:07d}.parquet" for at in range(first, min(files, first + _FOLDER))]
+            linked(one, names, draft / f"part={first // _FOLDER:04d}")
+        draft.rename(folder)
+    before, start = memory_bytes(), time.perf_counter()
+    found = Store(str(folder)).list([str(folder)], (".parquet",)).files
+    seconds = time.perf_counter() - start
+    assert len(found) == files
+    return {"seconds": round(seconds, 2), "bytes_per_file": round((memory_bytes() - before) / files)}
 
 
 def measure_plan(files: int) -> dict[str, float]:
@@ -215,6 +245,8 @@ def measure_resume(shards: int) -> dict[str, float]:
     return {"seconds": round(seconds, 2), "listing_s": round(listed, 2), "bytes_per_shard": round(used / shards)}
 
 
-if __name__ == "__main__":  # python many.py plan|dispatch|resume COUNT
-    step = {"plan": measure_plan, "dispatch": measure_dispatch, "resume": measure_resume}[sys.argv[1]]
+if __name__ == "__main__":  # python many.py listing|plan|dispatch|resume COUNT
+    step = {"listing": measure_listing, "plan": measure_plan, "dispatch": measure_dispatch, "resume": measure_resume}[
+        sys.argv[1]
+    ]
     print(json.dumps(step(int(sys.argv[2]))))

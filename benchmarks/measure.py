@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import platform
@@ -9,6 +10,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -56,12 +58,15 @@ class Measured:
         return dict(sorted(peaks.items(), key=lambda pair: -pair[1]))
 
 
-def program(*arguments: str) -> Measured:
-    """Run a Python program whose last line of output is JSON, or all of it. SystemExit with its words if it fails."""
-    quiet = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
+def program(*arguments: str, root: Path = ROOT) -> Measured:
+    """Run a Python program whose last line of output is JSON, or all of it. SystemExit with its words if it fails.
+
+    root: of the checkout whose packages it imports.
+    """
+    quiet = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(root)}
     start = time.perf_counter()
     running = subprocess.Popen(
-        [sys.executable, *arguments], env=quiet, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, *arguments], env=quiet, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     seen: dict[int, Process] = {}
     over = threading.Event()
@@ -170,3 +175,16 @@ def commit() -> str:
         return ""
     changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True).stdout.strip()
     return head.stdout.strip() + ("+" if changed else "")
+
+
+def checkout(commit: str) -> Path:
+    """The code of a commit, below the cache."""
+    folder = ROOT / "benchmarks" / ".cache" / f"against-{commit}"
+    if not folder.exists():
+        archive = subprocess.run(["git", "-C", str(ROOT), "archive", commit], capture_output=True, check=True).stdout
+        draft = folder.with_suffix(".draft")
+        shutil.rmtree(draft, ignore_errors=True)
+        with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
+            packed.extractall(draft, filter="data")
+        draft.rename(folder)
+    return folder

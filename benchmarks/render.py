@@ -57,6 +57,7 @@ def targets(line: Line) -> Iterator[tuple[str, str, bool]]:
             f"{dispatch['shards_per_s']:,}/s",
             (dispatch["shards_per_s"] >= 10_000),
         )
+        yield from _no_slower(line)
         limit = 60 * shards / 1_000_000
         yield (
             f"resume of {shards:,} finished shards within {limit:g} s",
@@ -65,6 +66,21 @@ def targets(line: Line) -> Iterator[tuple[str, str, bool]]:
         )
     elif name == "wide-plan":
         yield from _plan_targets(line)
+    elif name == "lake":
+        part, whole = line["part"]["read_mb"], line["whole"]["read_mb"]
+        read = line["of_whole"]["read_mb"]
+        yield (
+            "`where` that leaves 1 % of 1,000 files, at most 0.05 x the bytes of all",
+            f"{read:.3f} x ({part:,.1f} MB of {whole:,.1f} MB)",
+            read <= 0.05,
+        )
+    elif name == "slow-store" and "ratio" in line:
+        loop, answer = line["ratio"]["loop_s"], 1000 * line["answer_s"]
+        yield (
+            f"33 columns at {answer:g} ms an answer, at most 0.3 x commit {line['commit']}",
+            f"{loop:.2f} x",
+            loop <= 0.3,
+        )
     elif name == "memory":
         peaks = ", ".join(f"{peak:g} MB at {rows}" for rows, peak in line["worker_peak_rss_mb"].items())
         yield "peak memory of a worker flat within 10 %", f"{line['ratio']:.3f} ({peaks})", line["flat"]
@@ -78,6 +94,16 @@ def targets(line: Line) -> Iterator[tuple[str, str, bool]]:
         yield "whole command of the 5 largest not slower than of all", f"{whole:.2f} x", whole <= 1.0
     elif "in_process" in line:
         yield from _speed_targets(line)
+
+
+def _no_slower(line: Line) -> Iterator[tuple[str, str, bool]]:
+    """Beside another commit, within what two runs of one commit differ by."""
+    if "against" not in line:
+        return
+    for step, count, what in (("listing", line["shards"], "files listed"), ("plan", line["files"], "files planned")):
+        mine, theirs = line[step]["seconds"], line["against"][step]["seconds"]
+        wanted = f"{count:,} {what} no slower than by commit {line['against']['commit']}"
+        yield wanted, f"{mine} s, {theirs} s", mine <= 1.1 * theirs
 
 
 def _plan_targets(line: Line) -> Iterator[tuple[str, str, bool]]:
@@ -114,6 +140,11 @@ def _speed_targets(line: Line) -> Iterator[tuple[str, str, bool]]:
         if "of_raydata" in line:
             ray = line["of_raydata"]["ray"]["wall"]
             yield "whole command on local Ray, at most 0.35 x Ray Data's", f"{ray:.2f} x", ray <= 0.35
+    elif name in ("csv", "jsonl"):
+        yield "whole command in process, at most 0.5 x the pandas script", f"{whole:.2f} x", whole <= 0.5
+        if "of_raydata" in line:
+            peer = line["of_raydata"]["in_process"]["wall"]
+            yield "whole command in process, at most 0.35 x Ray Data's", f"{peer:.2f} x", peer <= 0.35
     elif name == "jax":
         if "of_padded" in line:
             padded = line["of_padded"]["in_process"]["wall"]

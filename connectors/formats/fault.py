@@ -73,11 +73,11 @@ def unreadable(file: BufferedFile, code: str, cause: object) -> InputError:
     return InputError(f"cannot read '{redact(file.url)}': {one_line(cause)}", code=code, file=file.url)
 
 
-def wrong_magic(file: BufferedFile, wanted: str) -> InputError:
-    """FILE_MAGIC: says the first bytes in hex, and what such bytes mean where that is known."""
+def wrong_magic(file: BufferedFile, wanted: str, hint: str = "") -> InputError:
+    """FILE_MAGIC: says the first bytes in hex, and what such bytes mean where that is known. hint: follows."""
     head = bytes(file.take(0, min(8, file.size)))
     known = next((meaning for start, meaning in _KNOWN_STARTS.items() if head.startswith(start)), "")
-    start = f"not {wanted}: its first bytes are {head.hex(' ')}" + (f" ({known})" if known else "")
+    start = f"not {wanted}: its first bytes are {head.hex(' ')}" + (f" ({known})" if known else "") + hint
     return unreadable(file, "FILE_MAGIC", start)
 
 

@@ -8,6 +8,7 @@ unused ones cost nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -78,12 +79,20 @@ def format_of(name: str) -> str | None:
 
 def format_by_suffix(url: str) -> str | None:
     """The format of an input, where its url ends as the files of one do, in capitals or not."""
-    return next((kind for kind in SOURCES if url.lower().endswith(make_source(kind).suffixes)), None)
+    name = url.lower()
+    return next((kind for kind, suffixes in suffixes_of_formats().items() if name.endswith(suffixes)), None)
+
+
+@cache
+def suffixes_of_formats() -> dict[str, tuple[str, ...]]:
+    """Format -> the suffixes of its files, in the order of the registry. cost: once, of all their modules."""
+    return {kind: make_source(kind).suffixes for kind in SOURCES}
 
 
 def other_suffixes(name: str | None = None) -> tuple[str, ...]:
     """The suffixes by which a file is known to be of another format than `name`; None: of none that is read here."""
-    formats = [suffix for kind in SOURCES if name not in (None, kind) for suffix in make_source(kind).suffixes]
+    others = [suffixes for kind, suffixes in suffixes_of_formats().items() if name not in (None, kind)]
+    formats = [suffix for suffixes in others for suffix in suffixes]
     return (*formats, *OTHER_SUFFIXES)
 
 

@@ -13,8 +13,8 @@ from connectors.formats.registry import (
     format_by_content,
     format_by_suffix,
     infer_examples,
-    make_source,
     other_suffixes,
+    suffixes_of_formats,
 )
 from connectors.secret import redact
 from connectors.store.connect import absolute, below
@@ -75,20 +75,28 @@ def listed(job: Job, store: Store) -> Listed:
 def _of_one_format(job: Job, store: Store) -> tuple[str, Listing]:
     urls = job.input.url
     if stated := job.input.stated_format or format_by_suffix(urls[0]):
-        return stated, store.list(urls, make_source(stated).suffixes, other_suffixes(stated))
-    refusal: InputError | None = None
-    for name in SOURCES:
-        try:
-            listing = store.list(urls, make_source(name).suffixes)
-        except InputError as error:
-            if error.facts.get("code") != "NO_INPUT":
-                raise
-            refusal = refusal or error
-            continue
-        shown = _shown(store, listing.files, name)
-        return shown, listing if shown == name else store.list(urls, make_source(shown).suffixes, other_suffixes(shown))
-    assert refusal is not None  # there is at least one format
-    return _without_suffix(urls, store, refusal)
+        return stated, store.list(urls, suffixes_of_formats()[stated], other_suffixes(stated))
+    usual, *others = SOURCES
+    found = usually = _there(store, urls, [usual])
+    if isinstance(found, InputError):
+        found = _there(store, urls, others)  # one look for all of them: a folder may hold a million names
+    if isinstance(found, InputError):
+        assert isinstance(usually, InputError)
+        return _without_suffix(urls, store, usually)
+    shown = _shown(store, found.files, usual)
+    if shown == usual and found is usually:
+        return shown, found
+    return shown, store.list(urls, suffixes_of_formats()[shown], other_suffixes(shown))
+
+
+def _there(store: Store, urls: Sequence[str], names: Sequence[str]) -> Listing | InputError:
+    """What the urls mean if files are of these formats; the error NO_INPUT where that is none."""
+    try:
+        return store.list(urls, [suffix for name in names for suffix in suffixes_of_formats()[name]])
+    except InputError as error:
+        if error.facts.get("code") != "NO_INPUT":
+            raise
+        return error
 
 
 def _shown(store: Store, files: Sequence[FileStat], first: str) -> str:
@@ -110,7 +118,7 @@ def _without_suffix(urls: Sequence[str], store: Store, refusal: InputError) -> t
     if name is None:
         advice = f"; if they are the input, say what they are: `input: {{format: {' | '.join(SOURCES)}}}`"
         raise InputError(refusal.message + advice, **refusal.facts)
-    return name, store.list(urls, make_source(name).suffixes, other_suffixes(name))
+    return name, store.list(urls, suffixes_of_formats()[name], other_suffixes(name))
 
 
 def with_folders(

@@ -20,6 +20,7 @@ FileFormat = Literal[  # that are read
     "npy",
     "npz",
     "images",
+    "webdataset",
 ]
 PartFormat = Literal[  # that are written
     "parquet",

@@ -30,6 +30,7 @@ SOURCES: dict[str, str] = {
     "npy": "connectors.formats.typed.npy",
     "npz": "connectors.formats.typed.npz",
     "images": "connectors.formats.media.images",  # the last one: previews lie beside data of all kinds
+    "webdataset": "connectors.formats.media.webdataset",
 }
 ENCODERS: dict[str, str] = {
     "parquet": "connectors.formats.parquet",

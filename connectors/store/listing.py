@@ -23,7 +23,7 @@ Parts = tuple[str, ...]  # the segments of a path below the listed folder
 # What programs of this field put beside data, and is data of no format that is read here.
 OTHER_SUFFIXES = (
     *(".txt", ".json", ".xml", ".html", ".yaml", ".yml", ".toml", ".md", ".rst", ".pkl", ".h5", ".hdf5", ".db"),
-    *(".sql", ".log", ".crc", ".md5", ".sha256", ".py", ".ipynb", ".sh", ".pdf", ".zip", ".tar", ".tgz", ".tmp"),
+    *(".sql", ".log", ".crc", ".md5", ".sha256", ".py", ".ipynb", ".sh", ".pdf", ".zip", ".tmp"),
 )
 # What Beam, TFX and TensorFlow Datasets, and programs that compress, put behind a suffix.
 _BEHIND_A_SUFFIX = re.compile(r"(-\d+-of-\d+)?(\.(gz|bz2|zst|xz|lz4|snappy))?$")

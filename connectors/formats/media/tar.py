@@ -15,6 +15,7 @@ from typing import Any
 from connectors.formats.buffered import BufferedFile
 from connectors.formats.fault import one_line, unreadable, wrong_magic
 from connectors.formats.text.packed import blocks, codec_of
+from jobs.errors import InputError
 
 BLOCK = tarfile.BLOCKSIZE
 _MOST_HEADER_BYTES = 2**16  # of a long name, or of attributes: more is nobody's, and takes tarfile long to search
@@ -96,16 +97,22 @@ class _BadHeaderError(Exception):
 
 
 class _Headers:
-    """What tarfile reads headers from: a file that does not bring more than a header may have."""
+    """What tarfile reads headers from: a file that does not bring more than a header may have.
+
+    head: its first block. short: whether it ended before what was asked for.
+    """
 
     def __init__(self, content: Content, at: int) -> None:
         self._content, self._at = content, at
+        self.head = content.take(at, at + BLOCK)
+        self.short = False
 
     def read(self, size: int) -> bytes:
         if not 0 <= size <= _MOST_HEADER_BYTES:
             raise _BadHeaderError(f"a header claims {size:,} bytes; up to {_MOST_HEADER_BYTES:,} are read")
         found = self._content.take(self._at, self._at + size)
         self._at += len(found)
+        self.short = self.short or len(found) < size
         return found
 
     def seek(self, place: int) -> int:
@@ -124,13 +131,17 @@ def members(file: BufferedFile, content: Content, start: int = 0, stop: int | No
     """
     archive: tarfile.TarFile | None = None
     headers: Any = _Headers(content, start)
+    if start == 0 and (not headers.head or (headers.head.strip(b"\0") and not is_header(headers.head))):
+        raise _no_tar(file, content)
     while True:
         try:
             archive = archive or tarfile.TarFile(fileobj=headers, mode="r", encoding="utf-8")
             info = archive.next()
             archive.members.clear()  # type: ignore[attr-defined]  # else it keeps them all
         except (tarfile.TarError, _BadHeaderError, ValueError, IndexError, RecursionError) as error:
-            raise _damaged(file, content, start if archive is None else archive.offset, error) from error
+            code = "FILE_TRUNCATED" if headers.short else "FILE_CORRUPT"
+            at = start if archive is None else archive.offset
+            raise unreadable(file, code, f"it is damaged near byte {at:,}: {one_line(error)}") from error
         if info is None:
             _require_end(file, content, archive.offset)
             return
@@ -164,14 +175,7 @@ def _refuse(file: BufferedFile, info: tarfile.TarInfo, for_all: Mapping[str, str
         raise unreadable(file, "FILE_UNSUPPORTED", text)
 
 
-def _damaged(file: BufferedFile, content: Content, at: int, error: Exception) -> Exception:
-    if at == 0 and isinstance(content, Plain) and not is_header(content.take(0, BLOCK)):
-        return _no_tar(file, content)
-    code = "FILE_TRUNCATED" if "unexpected end" in str(error) or "truncated" in str(error) else "FILE_CORRUPT"
-    return unreadable(file, code, f"it is damaged near byte {at:,}: {one_line(error)}")
-
-
-def _no_tar(file: BufferedFile, content: Content) -> Exception:
+def _no_tar(file: BufferedFile, content: Content) -> InputError:
     if not file.size:
         return unreadable(file, "FILE_EMPTY", "it has no bytes")
     if isinstance(content, Unpacked):
@@ -186,8 +190,6 @@ def _require_end(file: BufferedFile, content: Content, at: int) -> None:
     """
     mark = content.take(at, at + BLOCK)
     if len(mark) < BLOCK:
-        if at == 0:
-            raise _no_tar(file, content)
         raise unreadable(
             file,
             "FILE_TRUNCATED",

@@ -62,8 +62,9 @@ def test_what_is_no_type_is_told_with_those_there_are(text: str) -> None:
 
 
 def test_a_declared_column_is_named_where_its_type_is_none() -> None:
-    with pytest.raises(
-        InputError, match=r"cannot read column 'age' as `input\.schema` says: 'int33' is no type"
-    ) as caught:
+    with pytest.raises(InputError) as caught:
         types_of({"id": "int64", "age": "int33"})
+    assert caught.value.message.startswith(
+        "cannot read column 'age' as `input.schema` says: 'int33' is no type: expected"
+    )
     assert caught.value.facts["code"] == "COLUMN_TYPE"

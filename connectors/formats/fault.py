@@ -74,7 +74,7 @@ def unreadable(file: BufferedFile, code: str, cause: object) -> InputError:
 
 
 def wrong_magic(file: BufferedFile, wanted: str, hint: str = "") -> InputError:
-    """FILE_MAGIC: says the first bytes in hex, and what such bytes mean where that is known. hint: follows."""
+    """FILE_MAGIC: says the first bytes in hex, and what such bytes mean where that is known."""
     head = bytes(file.take(0, min(8, file.size)))
     known = next((meaning for start, meaning in _KNOWN_STARTS.items() if head.startswith(start)), "")
     start = f"not {wanted}: its first bytes are {head.hex(' ')}" + (f" ({known})" if known else "") + hint

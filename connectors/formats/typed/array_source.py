@@ -58,7 +58,7 @@ ERRORS = (*DECODE_ERRORS, EOFError, LookupError, BadZipFile, zlib.error, lzma.LZ
 class Member:
     """A column: an array of a file, or a field of one; or why it is none.
 
-    layout: of the array; None where `unread` says why. of: the field.
+    layout: of the array; None where `unread` says why, and `code` which error it is. of: the field.
     take:   from the first byte of the array's own file, header included.
     """
 
@@ -66,6 +66,7 @@ class Member:
     layout: Layout | None
     take: Take
     unread: str = ""
+    code: str = "FILE_UNSUPPORTED"
     of: str = ""
 
     def field(self) -> pa.Field:
@@ -103,7 +104,7 @@ class ArraySource:
 
     @abstractmethod
     def members(self, file: BufferedFile) -> list[Member]:
-        """raises: InputError FILE_EMPTY, FILE_MAGIC, FILE_TRUNCATED, FILE_SCHEMA, FILE_UNSUPPORTED."""
+        """raises: InputError FILE_EMPTY, FILE_MAGIC, FILE_TRUNCATED, FILE_SCHEMA, FILE_UNSUPPORTED, FILE_PICKLE."""
 
     def schema(self, store: Store, file: FileStat) -> pa.Schema:
         with BufferedFile(store.open(file.url), file.url, file.size) as held:
@@ -141,12 +142,13 @@ class ArraySource:
 def _wanted(file: BufferedFile, members: Sequence[Member], columns: Sequence[str]) -> list[Layout]:
     """The arrays that are read; without columns, those that decide how many rows there are.
 
-    raises: InputError FILE_UNSUPPORTED for one that cannot be read, FILE_SCHEMA where they have not equally many rows.
+    raises: InputError FILE_UNSUPPORTED, FILE_PICKLE for one that cannot be read; FILE_SCHEMA
+            where they have not equally many rows.
     """
     wanted = [member for member in members if member.name in set(columns)]
     for member in wanted:
         if why := member.why():
-            raise unreadable(file, "FILE_UNSUPPORTED", f"array {member.name!r} is {why}")
+            raise unreadable(file, member.code, f"array {member.name!r} is {why}")
     counting = wanted or [member for member in members if not member.why()]
     rows = {member.name: member.layout.rows for member in counting if member.layout is not None}
     if len(set(rows.values())) > 1:

@@ -22,7 +22,11 @@ _SPAN = "expected one that fits"
 
 
 class UnreadableError(Exception):
-    """An array, or a type, that makes no column."""
+    """An array, or a type, that makes no column. code: of the file that it is read of."""
+
+    def __init__(self, found: str, code: str = "FILE_UNSUPPORTED") -> None:
+        super().__init__(found)
+        self.code = code
 
 
 class Layout(NamedTuple):
@@ -55,7 +59,7 @@ def read_layout(file: Any) -> Layout:
         raise UnreadableError(f"of version {'.'.join(map(str, version))} of the format; 1.0 and 2.0 are read")
     shape, by_columns, dtype = _READERS[version](file)
     if dtype.hasobject:
-        raise UnreadableError("of pickled objects: to read them would be to run their code")
+        raise UnreadableError("of pickled objects: to read them would be to run their code", "FILE_PICKLE")
     if not shape:
         raise UnreadableError("a single value, without rows")
     if by_columns and len(shape) > 1:

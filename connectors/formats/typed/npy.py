@@ -26,7 +26,7 @@ class NpySource(ArraySource):
         try:
             layout = read_layout(opened)
         except UnreadableError as error:
-            raise unreadable(file, "FILE_UNSUPPORTED", f"its array is {error}") from error
+            raise unreadable(file, error.code, f"its array is {error}") from error
         except ERRORS as error:
             code = "FILE_TRUNCATED" if opened.tell() >= file.size else "FILE_SCHEMA"
             raise unreadable(file, code, f"its header cannot be parsed: {one_line(error)}") from error

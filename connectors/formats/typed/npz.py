@@ -52,7 +52,7 @@ def _member(file: BufferedFile, opened: io.BufferedReader, archive: ZipFile, inf
         try:
             layout = read_layout(member)
         except UnreadableError as error:
-            return Member(name, None, _nothing, str(error))
+            return Member(name, None, _nothing, str(error), error.code)
     if wrong := behind(found, layout, info.file_size):
         raise unreadable(file, *wrong)
     if info.compress_type == ZIP_STORED and bytes(file.take(at, min(at + len(MAGIC), file.size))) == MAGIC:

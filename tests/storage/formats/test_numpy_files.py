@@ -183,7 +183,7 @@ def test_objects_are_refused_by_name_and_never_unpickled(store: Store) -> None:
     array = np.array([Trap(), 5], object)
     with pytest.raises(InputError, match="its array is of pickled objects") as caught:
         planned(source("npy"), store, put(store, npy(array)), ["data"])
-    assert facts(caught.value)["code"] == "FILE_UNSUPPORTED"
+    assert facts(caught.value)["code"] == "FILE_PICKLE"
     with pytest.raises(InputError, match="its array is of pickled objects"):
         planned(source("npy"), store, put(store, npy(np.array([(1, "x")], [("a", "i4"), ("b", "O")]))), ["a"])
     url = put(store, npz(x=np.arange(2), names=array))
@@ -254,7 +254,7 @@ def test_a_packed_array_with_a_flipped_bit_is_told_with_its_column(store: Store)
 @pytest.mark.parametrize("packed", [False, True])
 def test_any_damage_gives_rows_or_an_error_with_a_code(store: Store, packed: bool) -> None:
     whole, codes = npz(packed, a=np.arange(9), b=np.array(["x"] * 9)), set()
-    for at, bit in ((at, bit) for at in range(len(whole)) for bit in (1, 128)):
+    for at, bit in ((at, bit) for at in range(0, len(whole), 3) for bit in (1, 128)):
         damaged = bytearray(whole)
         damaged[at] ^= bit
         try:

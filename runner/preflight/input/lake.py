@@ -1,7 +1,7 @@
 """Tables of a lake: a folder that holds one is no input, because its files alone do not tell which rows are in it.
 
-Owns what is said of Delta, Hudi and Iceberg; refuses to read their logs. The invariant: no folder below a table is
-scored as if all of its files were current.
+Owns what is said of Delta, Hudi and Iceberg; refuses to read their logs, as `connectors/tables` does. The invariant:
+no folder below a table is scored as if all of its files were current.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from connectors.store.listing import Below, Listing, Mark, iceberg, marks_at
 from connectors.store.store import Store
 from jobs.errors import InputError, OutputError
 
-_FILES_OF = {  # how the files of the current version are listed
-    "Delta": "deltalake: `DeltaTable(url).file_uris()`",
-    "Iceberg": "pyiceberg: `[task.file.file_path for task in table.scan().plan_files()]`",
-    "Hudi": "hudi: `HudiTable(url).get_file_slices()`",
+_READ_BY = {  # what reads the rows of the current version
+    "Delta": "write `input: {{delta: {url}}}`, whose rows are those of one version",
+    "Iceberg": "write `input: {{iceberg: ...}}`, with CATALOG.NAMESPACE.TABLE or the url of its metadata file, whose"
+    " rows are those of one snapshot",
+    "Hudi": "name the files of its current version one by one (hudi: `HudiTable(url).get_file_slices()`), or write a"
+    " copy of the table where rows may have been deleted: {apart}",
 }
 _ROWS_APART = "deletion vectors and other row-level deletes are not in the files"
 _DATA_FOLDER = "data"  # of an Iceberg table, beside its metadata
@@ -94,11 +96,14 @@ def _article(kind: str) -> str:
     return f"an {kind}" if kind.startswith("I") else f"a {kind}"
 
 
+def _advice(mark: Mark) -> str:
+    return _READ_BY[mark.kind].format(url=redact(mark.folder), apart=_ROWS_APART)
+
+
 def _refusal(mark: Mark) -> InputError:
     return InputError(
         f"cannot read '{redact(mark.folder)}' as a folder: it is {_article(mark.kind)} table ('{redact(mark.seen)}' is"
-        " there), and its files hold deleted and replaced rows, too; name the files of its current version one by one"
-        f" ({_FILES_OF[mark.kind]}), or write a copy of the table where rows may have been deleted: {_ROWS_APART}",
+        f" there), and its files hold deleted and replaced rows, too; {_advice(mark)}",
         code="INPUT_TABLE",
         file=mark.folder,
     )

@@ -9,7 +9,7 @@ from connectors.secret import redact
 from connectors.store.store import FileStat
 from jobs.errors import InputError, offenders
 from jobs.job import Job
-from jobs.plan import picked
+from jobs.plan import InputFile, picked
 from jobs.section.output import Output
 from jobs.words import counted
 from runner.preflight.input.files import Inspected
@@ -44,7 +44,7 @@ def only_rows(inspected: Inspected, places: Mapping[str, Mapping[int, Sequence[i
             these were.
     """
     then = {file.url: [group.stored for group in file.row_groups] for file in rejected.plan.files}
-    changed = [file.url for file, _ in inspected if [group.rows for group in file.row_groups] != then.get(file.url)]
+    changed = [file.url for file, _ in inspected if [group.stored for group in file.row_groups] != then.get(file.url)]
     if changed:
         lines = offenders([f"'{redact(url)}'" for url in sorted(changed)])
         raise InputError(
@@ -53,4 +53,13 @@ def only_rows(inspected: Inspected, places: Mapping[str, Mapping[int, Sequence[i
             f" keep the number of rows of each row group\n{lines}",
             code="FILE_CHANGED",
         )
-    return [(picked(file, places[file.url]), schema) for file, schema in inspected]
+    return [(_picked(file, places[file.url]), schema) for file, schema in inspected]
+
+
+def _picked(file: InputFile, places: Mapping[int, Sequence[int]]) -> InputFile:
+    """Without rows that a table has lost since then."""
+    left = {index: set(group.picks) for index, group in enumerate(file.row_groups) if group.picks is not None}
+    rows = {
+        index: [row for row in wanted if index not in left or row in left[index]] for index, wanted in places.items()
+    }
+    return picked(file, rows)

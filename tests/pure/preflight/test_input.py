@@ -110,9 +110,9 @@ def test_empty_files_that_stand_for_folders_are_no_input(tmp_path: Path) -> None
 # tables of a lake
 
 MARKS = {
-    "Delta": ("_delta_log/00000000000000000000.json", "file_uris"),
+    "Delta": ("_delta_log/00000000000000000000.json", r"`input: \{delta: /.*/lake/t\}`"),
     "Hudi": (".hoodie/hoodie.properties", "get_file_slices"),
-    "Iceberg": ("metadata/00001-ab.metadata.json", "plan_files"),
+    "Iceberg": ("metadata/00001-ab.metadata.json", r"`input: \{iceberg: \.\.\.\}`"),
 }
 
 

@@ -185,12 +185,25 @@ def tables(lines: Sequence[Line]) -> str:
                     f"{told['seconds']} | {told['loop_s']} | {told['rows_per_s']:,.0f} | {told['cpu_s']:.1f} | {peak:g}"
                 )
                 parts.append(f"| {line['workload']}, {line['rows']:,} rows | {words} | {figures} |")
+    parts += [part for line in lines if line["workload"] == "lake" for part in _part_of_a_lake(line)]
     parts += ["\n## What holds it, as the runs themselves say\n"]
     for line in compared(lines):
         found = line["in_process"]["bottleneck"]
         advice = f"; {found['suggestion']}" if found["suggestion"] else ""
         parts.append(f"* {line['workload']}: {found['sentence']}{advice}.")
     return "\n".join(parts) + "\n"
+
+
+def _part_of_a_lake(line: Line) -> Iterator[str]:
+    """The same hundredth of the rows by each program, and all of them by ours."""
+    yield f"\n## One hundredth of {line['rows']:,} rows in {line['files']:,} files, by folders and footers\n"
+    yield "| program | with its start, s | work, s | read, MB |"
+    yield "| --- | --- | --- | --- |"
+    programs = {"part": "runner, `where`", "dataset": "pyarrow.dataset", "raydata": "Ray Data", "whole": "runner, all"}
+    for name, words in programs.items():
+        if name in line:
+            told = line[name]
+            yield f"| {words} | {told['seconds']} | {told['loop_s']} | {told['read_mb']:,.1f} |"
 
 
 def compared(lines: Sequence[Line]) -> list[Line]:

@@ -32,19 +32,25 @@ def scored(workload: Workload, serve: Any, batch: pa.RecordBatch) -> pa.RecordBa
 
 
 def batches(workload: Workload, path: Path) -> Iterator[pa.RecordBatch]:
-    """What a user's loop reads of one file; text by pandas."""
+    """What a user's loop reads of one file; text by pandas.
+
+    Tried: the engines 'c' and 'pyarrow' for CSV (as fast, and only 'c' reads in pieces); for JSON lines pieces of the
+    default engine, and whole files of 'pyarrow', which are three times as fast.
+    """
     if workload.format == "parquet":
         yield from pq.ParquetFile(path).iter_batches(workload.batch_rows, columns=list(workload.columns))
         return
     import pandas as pd
 
-    types = dict.fromkeys(workload.columns, "float32") | {"id": "int64"}
+    columns = list(workload.columns)
     if workload.format == "csv":
-        frames = pd.read_csv(path, dtype=types, usecols=list(workload.columns), chunksize=workload.batch_rows)
+        types = dict.fromkeys(columns, "float32") | {"id": "int64"}
+        frames = pd.read_csv(path, dtype=types, usecols=columns, chunksize=workload.batch_rows)
     else:
-        frames = pd.read_json(path, dtype=types, lines=True, chunksize=workload.batch_rows)
+        whole = pd.read_json(path, lines=True, engine="pyarrow")[columns]
+        frames = (whole[at : at + workload.batch_rows] for at in range(0, len(whole), workload.batch_rows))
     for frame in frames:
-        yield pa.RecordBatch.from_pandas(frame[list(workload.columns)], preserve_index=False)
+        yield pa.RecordBatch.from_pandas(frame[columns], preserve_index=False)
 
 
 def plain(workload: Workload, model: str, source: str, target: str) -> dict[str, float]:

@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator
 
 from jobs.document.parsing import parse
 from jobs.document.schema import job_schema
+from jobs.document.variables import names
 from jobs.errors import JobError
 from jobs.load import load_job
 
@@ -54,9 +55,12 @@ def refusals(fragment: dict[str, Any]) -> list[str]:
         for section, keys in placed(fragment).items():
             both = isinstance(keys, dict) and isinstance(document.get(section), dict)
             document[section] = document[section] | keys if both else keys
+        if named := document.get("vars"):  # each is to stand somewhere
+            document["output"] = {"url": "/".join(f"${{{name}}}" for name in named)}
+        given = dict.fromkeys(names(document) - set(named or ()), "1")
         try:
             text = yaml.safe_dump(document)
-            load_job(text, "a recipe")
+            load_job(text, "a recipe", vars=given)
             EDITOR.validate(parse(text, "a recipe"))
             return []
         except JobError as error:

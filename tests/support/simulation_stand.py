@@ -186,7 +186,7 @@ def simulated(
         "failpoint": lambda name: _failpoint(world, name),
         "_boot": lambda: "",  # every driver is on a machine of its own: nobody knows who is gone
         "TrialGate": lambda *_: None,  # there is no model that could be tried out
-        "examine": lambda job, cache: job,
+        "examine": lambda job, cache, **_: job,
         "ModelWatches": lambda model: SimpleNamespace(error=lambda: None, close=lambda: None),
         "complete": lambda job, overwrite: _Ready(job, plan_of(job)),
         "_pool": lambda *_: pool(),

@@ -26,6 +26,8 @@ PartFormat = Literal[  # that are written
     "parquet",
     "arrow",
     "tfrecord",
+    "csv",
+    "jsonl",
 ]
 Codec = Literal["zstd", "snappy", "lz4", "gzip", "none"]
 StringKind = Literal["text", "binary"]
@@ -53,6 +55,8 @@ RULES: dict[PartFormat, Rules] = {
     "arrow": Rules(("zstd", "lz4", "none"), otherwise="is not part of Arrow IPC"),
     # A feature of a tf.Example holds bytes, whatever is in them: there is no text to promise.
     "tfrecord": Rules(("gzip", "none"), "none", otherwise="is not read with TFRecord files", strings="binary"),
+    "csv": Rules(("none", "gzip", "zstd"), "none", otherwise="is not read with CSV files"),
+    "jsonl": Rules(("none", "gzip", "zstd"), "none", otherwise="is not read with JSON lines"),
 }
 
 

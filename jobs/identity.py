@@ -118,6 +118,11 @@ def output_format(identity: Mapping[str, Any]) -> str:
     return str((identity.get("output") or {}).get("format", ""))
 
 
+def output_codec(identity: Mapping[str, Any]) -> str:
+    """How they are compressed; "" in the plan of an old version. identity: of a plan."""
+    return str((identity.get("output") or {}).get("compression", ""))
+
+
 def _policies(limits: Limits) -> dict[str, Any]:
     """What else decides which rows are rejected, and where bits count, how rows are batched.
 

@@ -126,6 +126,7 @@ class Encoder(Protocol):
     """One output format: encodes record batches into a local spool file, in order."""
 
     suffix: str  # of its parts
+    packed: Mapping[str, str]  # compression -> what stands behind the suffix, where parts are packed as a whole
     carries_header: bool  # False: its parts are staged, and their receipts say whose they are
     unread: tuple[Unread, ...]  # by programs that read the format
 
@@ -133,8 +134,11 @@ class Encoder(Protocol):
         """A small file of `table`. raises: what the library raises for a type that the format cannot hold."""
         ...
 
-    def decoded(self, content: pa.Buffer) -> pa.Table:
-        """What a user of the format reads from such a file. raises: what the library raises."""
+    def decoded(self, content: pa.Buffer, schema: pa.Schema) -> pa.Table:
+        """What a user of the format reads from such a file. raises: what the library raises.
+
+        schema: of the table that was encoded, for a format whose files state no types.
+        """
         ...
 
     def open(self, spool: Path, schema: pa.Schema, compression: str) -> Writer:

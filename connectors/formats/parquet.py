@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -388,6 +389,7 @@ class ParquetEncoder:
     """Writes Parquet with page checksums; the commit header is in the footer, under the key `runner.commit`."""
 
     suffix = ".parquet"
+    packed: Mapping[str, str] = MappingProxyType({})
     carries_header = True
     unread: tuple[Unread, ...] = _UNREAD
 
@@ -397,7 +399,7 @@ class ParquetEncoder:
             writer.write_table(table)
         return sink.getvalue()
 
-    def decoded(self, content: pa.Buffer) -> pa.Table:
+    def decoded(self, content: pa.Buffer, schema: pa.Schema) -> pa.Table:
         return pq.ParquetFile(pa.BufferReader(content)).read()
 
     def open(self, spool: Path, schema: pa.Schema, compression: str) -> ParquetWriter:

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from connectors.store.listing import OTHER_SUFFIXES
+from jobs.format import DEFAULT_FORMAT
 from jobs.section.input import Input
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ ENCODERS: dict[str, str] = {
     "parquet": "connectors.formats.parquet",
     "arrow": "connectors.formats.arrow",
     "tfrecord": "connectors.formats.tfrecord",
+    "csv": "connectors.formats.text.csv_encoder",
+    "jsonl": "connectors.formats.text.jsonl_encoder",
 }
 
 HEAD_BYTES = 4096  # more than the header of a gzip file, which may hold a name
@@ -73,9 +76,30 @@ def infer_examples(name: str, store: Store, files: Sequence[FileStat]) -> dict[s
     return made
 
 
+def part_suffix(name: str, compression: str) -> str:
+    """What the names of parts end with."""
+    encoder = make_encoder(name)
+    return encoder.suffix + encoder.packed.get(compression, "")
+
+
 def format_of(name: str) -> str | None:
     """The format whose suffix the part `name` has; None where it is none that parts are written in."""
-    return next((kind for kind in ENCODERS if name.endswith(make_encoder(kind).suffix)), None)
+    return next((kind for kind in ENCODERS if name.endswith(_part_suffixes(kind))), None)
+
+
+def written_as(suffix: str) -> dict[str, str]:
+    """The keys of `output` that decide what the names of parts end with. suffix: of parts that are there."""
+    name = format_of(suffix) or DEFAULT_FORMAT
+    packed = make_encoder(name).packed
+    unpacked = {"compression": "none"} if packed else {}
+    return {"format": name} | next(
+        ({"compression": codec} for codec, behind in packed.items() if suffix.endswith(behind)), unpacked
+    )
+
+
+def _part_suffixes(name: str) -> tuple[str, ...]:
+    encoder = make_encoder(name)
+    return (encoder.suffix, *(encoder.suffix + behind for behind in encoder.packed.values()))
 
 
 def format_by_suffix(url: str) -> str | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from connectors.formats.registry import format_by_suffix, format_of, make_encoder
+from connectors.formats.registry import ENCODERS, format_by_suffix, format_of, make_encoder
 from connectors.output.epoch import Epochs
 from connectors.output.layout import (
     PART_PREFIX,
@@ -57,7 +57,8 @@ def is_read(name: str) -> bool:
 
     Files of formats that no part can have are not meant: such a reader ends at them, and counts no rows of theirs.
     """
-    return name.startswith(PART_PREFIX) or (not hidden((name,)) and format_by_suffix(name) is not None)
+    kind = format_of(name) or format_by_suffix(name)
+    return name.startswith(PART_PREFIX) or (not hidden((name,)) and kind in ENCODERS)
 
 
 def refuse_foreign(store: Store, present: Iterable[str]) -> None:

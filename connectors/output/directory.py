@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from connectors.failpoint import failpoint
 from connectors.formats.base import Encoder
-from connectors.formats.registry import format_of, make_encoder
+from connectors.formats.registry import format_of, make_encoder, part_suffix
 from connectors.output.claim import (
     Claim,
     clear,
@@ -63,7 +63,7 @@ class OutputDirectory:
         # The url as this process understood it: a relative one means another place in another working directory.
         self.output = output.model_copy(update={"url": self.store.url})
         self._encoder: Encoder = make_encoder(output.format)
-        self._names = Layout(plan_id, shards, self._encoder.suffix)
+        self._names = Layout(plan_id, shards, part_suffix(output.format, output.compression))
         self._mode = mode
         self.epochs = Epochs(self.store, self._names)
         self.reports = Reports(self.store, self._names, self.epochs)

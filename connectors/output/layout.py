@@ -14,7 +14,7 @@ RUN = "_run"
 SUCCESS = "_SUCCESS"
 PART_PREFIX = "part-"
 
-_PART = re.compile(r"part-(\d{5,})-of-\d{5,}-([0-9a-f]{8})\.\w+")
+_PART = re.compile(r"part-(\d{5,})-of-\d{5,}-([0-9a-f]{8})\.\w+(?:\.\w+)?")
 _EPOCH = re.compile(r"(\d{6,})\.json")
 _RECEIPT = re.compile(r"(\d{5,})\.json")
 _ATTEMPT = re.compile(r"e(\d+)-a\d+-[0-9a-f]{12}")

@@ -58,7 +58,7 @@ def _tried(encoder: Encoder, fields: list[pa.Field]) -> list[pa.DataType] | str:
         doing = "it cannot be written"
         contents = [encoder.encoded(some) for some in (table.slice(0, 0), table)]
         doing = "it could be written, and not be read again"
-        back = [encoder.decoded(content) for content in contents][-1]
+        back = [encoder.decoded(content, table.schema) for content in contents][-1]
     except _FAULTS as error:
         if (refused := out_of_threads(error)) is not None:
             raise refused from error

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from connectors.formats.parquet import ParquetEncoder, ParquetSource
-from connectors.formats.registry import format_of
+from connectors.formats.registry import written_as
 from connectors.formats.schema import settled
 from connectors.output.directory import OutputDirectory
 from connectors.output.rehearsal import nulls, rehearse
@@ -23,7 +23,6 @@ from connectors.output.verification import read_plan
 from connectors.store.store import Store
 from jobs.attempt import InputSlice, Receipt
 from jobs.errors import OutputError
-from jobs.format import DEFAULT_FORMAT
 from jobs.plan import Plan
 from jobs.section.output import Output
 
@@ -118,7 +117,7 @@ def read_rejected(output: Output) -> Rejected:
     """
     store = Store(output.url, output.options)
     names, plan = read_plan(store, store.sizes(""))
-    written = output.model_copy(update={"format": format_of(names.suffix) or DEFAULT_FORMAT})
+    written = output.model_copy(update=written_as(names.suffix))
     directory = OutputDirectory(written, plan.id, len(plan.shards))
     receipts = directory.published(plan)
     rejecting = [receipts[shard] for shard in sorted(receipts) if receipts[shard].rows_rejected]

@@ -11,18 +11,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from connectors.formats.registry import ENCODERS, format_by_suffix, format_of, make_encoder, make_source
+from connectors.formats.registry import ENCODERS, format_by_suffix, format_of, make_encoder, make_source, part_suffix
 from connectors.output.claim import is_read, read_manifest
 from connectors.output.layout import PART_PREFIX, RUN, SUCCESS, Layout, decode, shard_of_part
 from connectors.output.part import stated
 from connectors.output.status import current_layout
 from connectors.store.store import Store
 from jobs import notebook
-from jobs.attempt import InputSlice
+from jobs.attempt import input_slice
 from jobs.errors import DataError, OutputError, RunnerError
 from jobs.format import DEFAULT_FORMAT
-from jobs.identity import output_format
-from jobs.plan import Plan, Shard
+from jobs.identity import output_codec, output_format
+from jobs.plan import Plan, Shard, Slice
 from jobs.section.canonical import digest
 from jobs.section.output import Output
 from jobs.words import counted
@@ -163,7 +163,8 @@ def read_plan(store: Store, listed: Mapping[str, int]) -> tuple[Layout, Plan]:
         )
     plan = Plan.from_document(then)
     kind = output_format(plan.identity)
-    suffix = make_encoder(kind).suffix if kind in ENCODERS else _suffix(listed, names.plan8)
+    known = kind in ENCODERS
+    suffix = part_suffix(kind, output_codec(plan.identity)) if known else _suffix(listed, names.plan8)
     return Layout(plan.id, len(plan.shards), suffix), plan
 
 
@@ -293,10 +294,9 @@ class _Check:
             raise DataError(f"'{name}' is gone", code="PART_UNREADABLE")
         columns = source.schema(self.store, stat).names
         file, _ = source.inspect(self.store, stat, columns)
-        groups = tuple(group.rows for group in file.row_groups)
-        whole = InputSlice(0, stat.url, stat.size, stat.version, 0, groups)
-        with source.open(self.store, whole, columns) as reader:
-            return sum(reader.read(index).num_rows for index in range(len(groups)))
+        groups = len(file.row_groups)
+        with source.open(self.store, input_slice([file], Slice(0, 0, groups)), columns) as reader:
+            return sum(reader.read(index).num_rows for index in range(groups))
 
     def _header(self, name: str, size: int) -> tuple[Mapping[str, Any], int]:
         encoder, shard = make_encoder(_format(name)), shard_of_part(name)

@@ -12,10 +12,10 @@ import pyarrow as pa
 
 from connectors.formats.base import Source
 from connectors.store.store import Store
-from jobs.attempt import InputSlice
+from jobs.attempt import input_slice
 from jobs.errors import JobError
 from jobs.load import job_from
-from jobs.plan import InputFile
+from jobs.plan import InputFile, Slice
 from runner.binding.bind import bind, wanted_columns
 from runner.model.signature import Signature
 from runner.preflight.input.files import first_schema
@@ -80,9 +80,7 @@ def _read(
     for group in file.row_groups:
         starts.append(starts[-1] + group.rows)
     wanted = [n for n in range(len(file.row_groups)) if starts[n] < end and starts[n + 1] > first]
-    rows = tuple(file.row_groups[n].rows for n in wanted)
-    piece = InputSlice(0, file.url, file.size, file.version, wanted[0], rows)
-    with source.open(store, piece, columns) as reader:
+    with source.open(store, input_slice([file], Slice(0, wanted[0], wanted[-1] + 1)), columns) as reader:
         tables = [reader.read(n) for n in wanted]
     table = pa.concat_tables(tables).slice(first - starts[wanted[0]], end - first).combine_chunks()
     batches = table.to_batches()

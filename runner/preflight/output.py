@@ -126,7 +126,14 @@ def _problem(name: str, why: str, output: Output, binding: Binding, bound: Calla
 
 def _other_holds(name: str, output: Output, field: pa.Field) -> bool:
     """Whether another format of tables would do."""
-    return name != output.format and make_encoder(name).carries_header and not _refused(name, field)
+    return name != output.format and _is_table(name) and not _refused(name, field)
+
+
+def _is_table(name: str) -> bool:
+    try:
+        return bool(make_encoder(name).dataset(""))
+    except OutputError:
+        return False
 
 
 def _refused(name: str, field: pa.Field) -> bool:

@@ -32,6 +32,8 @@ def test_a_codec_that_a_format_does_not_have_is_refused_with_those_it_has(name: 
     refusals = {
         "arrow": f"compression '{codec}' is not part of Arrow IPC; choose zstd, lz4 or none",
         "tfrecord": f"compression '{codec}' is not read with TFRecord files; choose gzip or none",
+        "csv": f"compression '{codec}' is not read with CSV files; choose none, gzip or zstd",
+        "jsonl": f"compression '{codec}' is not read with JSON lines; choose none, gzip or zstd",
     }
     if codec in RULES[name].codecs:
         check_codec(name, codec)
@@ -43,7 +45,15 @@ def test_a_codec_that_a_format_does_not_have_is_refused_with_those_it_has(name: 
 
 @pytest.mark.parametrize(
     ("name", "codec"),
-    [("tfrecord", "none"), ("arrow", "zstd"), ("parquet", "zstd"), ("csv", "zstd"), (None, "zstd"), ([1], "zstd")],
+    [
+        ("tfrecord", "none"),
+        ("arrow", "zstd"),
+        ("parquet", "zstd"),
+        ("csv", "none"),
+        ("csw", "zstd"),
+        (None, "zstd"),
+        ([1], "zstd"),
+    ],
 )
 def test_what_a_job_leaves_open_is_the_default_of_its_format(name: Any, codec: str) -> None:
     assert default_codec(name) == codec

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import pyarrow as pa
 
@@ -22,6 +23,7 @@ class ArrowEncoder:
     """
 
     suffix = ".arrow"
+    packed: Mapping[str, str] = MappingProxyType({})
     carries_header = True
     unread: tuple[Unread, ...] = ()
 
@@ -31,7 +33,7 @@ class ArrowEncoder:
             writer.write_table(table)
         return sink.getvalue()
 
-    def decoded(self, content: pa.Buffer) -> pa.Table:
+    def decoded(self, content: pa.Buffer, schema: pa.Schema) -> pa.Table:
         return pa.ipc.open_file(content).read_all()
 
     def open(self, spool: Path, schema: pa.Schema, compression: str) -> ArrowWriter:

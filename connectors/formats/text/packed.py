@@ -7,7 +7,7 @@ of `BLOCK_BYTES` at most, in order, however far a small file unpacks.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -31,18 +31,26 @@ def codec_of(url: str) -> str | None:
     return next((codec for suffix, codec in (CODECS | _JOINED).items() if url.lower().endswith(suffix)), None)
 
 
-def blocks(file: BufferedFile, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+def codec_of_head(head: bytes) -> str | None:
+    """How a file of text that begins so is packed, of the codecs that parts have."""
+    return "gzip" if head.startswith(b"\x1f\x8b") else "zstd" if head.startswith(b"\x28\xb5\x2f\xfd") else None
+
+
+def blocks(
+    file: BufferedFile, start: int = 0, stop: int | None = None, codec: Callable[[str], str | None] = codec_of
+) -> Iterator[bytes]:
     """The unpacked bytes from `start` to `stop`, or to the end; none is empty.
 
+    codec:  tells from the url how the file is packed.
     cost:   what lies before `start` of a packed file is unpacked too.
     raises: InputError FILE_TRUNCATED, FILE_CORRUPT where a packed file is damaged; StorageError.
     """
-    codec = codec_of(file.url)
-    if codec is None:
+    packed = codec(file.url)
+    if packed is None:
         yield from _plain(file, start, file.size if stop is None else min(stop, file.size))
         return
     at = 0
-    for block in _unpacked(file, codec):
+    for block in _unpacked(file, packed):
         first, last = max(start - at, 0), len(block) if stop is None else min(stop - at, len(block))
         if first < last:
             yield block[first:last] if (first, last) != (0, len(block)) else block

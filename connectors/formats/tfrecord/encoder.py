@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pyarrow as pa
 
@@ -24,6 +26,7 @@ class TFRecordEncoder:
     """Writes rows as tf.Examples. compression: 'gzip' or 'none'."""
 
     suffix = ".tfrecord"
+    packed: Mapping[str, str] = MappingProxyType({})
     carries_header = False
     unread: tuple[Unread, ...] = ()
 
@@ -33,7 +36,7 @@ class TFRecordEncoder:
         columns = [(name, table.column(index).combine_chunks()) for index, name in enumerate(table.column_names)]
         return framed(encode(columns, table.num_rows))
 
-    def decoded(self, content: pa.Buffer) -> pa.Table:
+    def decoded(self, content: pa.Buffer, schema: pa.Schema) -> pa.Table:
         column = pa.array(records(content.to_pybytes()), pa.binary())
         columns = infer(column)
         return pa.table(dict(zip(columns, decode(column, columns)[0], strict=True)))

@@ -16,16 +16,16 @@ from typing import Any
 import pyarrow as pa
 
 from connectors.formats.base import RowGroupReader, Source
-from connectors.formats.registry import format_of, infer_examples, make_source, source_of
+from connectors.formats.registry import infer_examples, make_source, source_of, written_as
 from connectors.output.directory import OutputDirectory
 from connectors.output.layout import SUCCESS
 from connectors.output.reject import Rejected
 from connectors.output.verification import read_plan
 from connectors.store.store import FileStat, Store
-from jobs.attempt import InputSlice, Receipt
+from jobs.attempt import Receipt, input_slice
 from jobs.errors import OutputError
-from jobs.format import DEFAULT_FORMAT, EXAMPLES_FORMAT
-from jobs.plan import Plan, RowGroup
+from jobs.format import EXAMPLES_FORMAT
+from jobs.plan import Plan, RowGroup, Slice
 from jobs.section.input import Input
 from jobs.section.output import Output
 
@@ -116,10 +116,8 @@ class Rows:
         """A part, and at which of its rows each row group begins; behind them how many it has."""
         stat, source = self._part(name), self._source
         file, _ = source.inspect(self.store, stat, columns)
-        groups = tuple(group.rows for group in file.row_groups)
-        whole = InputSlice(0, stat.url, stat.size, stat.version, 0, groups)
-        with source.open(self.store, whole, columns) as reader:
-            yield reader, [0, *accumulate(groups)]
+        with source.open(self.store, input_slice([file], Slice(0, 0, len(file.row_groups))), columns) as reader:
+            yield reader, [0, *accumulate(group.rows for group in file.row_groups)]
 
     @cached_property
     def _source(self) -> Source:
@@ -145,10 +143,10 @@ def read_rows(output: Output) -> Rows:
     store = Store(output.url, output.options)
     listed = store.sizes("")
     names, plan = read_plan(store, listed)
-    kind = format_of(names.suffix) or DEFAULT_FORMAT
-    directory = OutputDirectory(output.model_copy(update={"format": kind}), plan.id, len(plan.shards))
+    written = output.model_copy(update=written_as(names.suffix))
+    directory = OutputDirectory(written, plan.id, len(plan.shards))
     receipts = directory.published(plan)
-    return Rows(store, plan, [receipts[shard] for shard in sorted(receipts)], kind, SUCCESS in listed)
+    return Rows(store, plan, [receipts[shard] for shard in sorted(receipts)], written.format, SUCCESS in listed)
 
 
 def _nth(number: int, group: RowGroup, absent: Sequence[int]) -> int:

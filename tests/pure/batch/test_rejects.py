@@ -25,6 +25,6 @@ def test_rows_that_could_not_be_read_can_be_written_whatever_is_kept() -> None:
     losses = rejects.losses()
     assert (losses.rows, losses.codes, losses.bad_files) == (3, {"PAGE_CRC": 3}, {"in/a.parquet": 3})
     parquet = make_encoder("parquet")
-    table = parquet.decoded(parquet.encoded(pa.Table.from_batches(losses.batches, losses.schema)))
+    table = parquet.decoded(parquet.encoded(pa.Table.from_batches(losses.batches, losses.schema)), losses.schema)
     assert table["kept"].to_pylist() == [None] * 3
     assert table["kept"].type == pa.struct([("s", STRUCT)]), "'z' cannot be held by Parquet"

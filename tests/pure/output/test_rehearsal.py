@@ -140,7 +140,7 @@ def test_every_column_is_named_and_one_of_each_type_is_tried(monkeypatch: pytest
 def test_another_value_than_was_written_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = make_encoder("arrow")
     other = pa.table([pa.array([0, 0, 7], pa.int8())], ["c"])
-    monkeypatch.setattr(type(encoder), "decoded", lambda self, content: other)
+    monkeypatch.setattr(type(encoder), "decoded", lambda self, content, schema: other)
     assert said("arrow", pa.int8())[0] == "other values would be read than were written"
 
 

@@ -113,7 +113,7 @@ def test_what_planning_lets_pass_is_read_and_written(name: str, layout: str, tmp
             writer.write(piece)
         assert writer.close({"shard": 1}) == table.num_rows + 1, leaf
         column, wanted = (
-            encoder.decoded(pa.py_buffer(part.read_bytes())).column("c"),
+            encoder.decoded(pa.py_buffer(part.read_bytes()), table.schema).column("c"),
             pa.Table.from_batches(pieces)["c"],
         )
         assert column.type == found.changed.get("c", wanted.type), leaf

@@ -19,8 +19,8 @@ FileFormat = Literal[  # that are read
     "jsonl",
     "npy",
     "npz",
-    "images",
     "webdataset",
+    "images",
 ]
 PartFormat = Literal[  # that are written
     "parquet",

@@ -30,8 +30,8 @@ SOURCES: dict[str, str] = {
     "jsonl": "connectors.formats.text.jsonl",
     "npy": "connectors.formats.typed.npy",
     "npz": "connectors.formats.typed.npz",
-    "images": "connectors.formats.media.images",  # the last one: previews lie beside data of all kinds
     "webdataset": "connectors.formats.media.webdataset",
+    "images": "connectors.formats.media.images",  # the last one: previews lie beside data of all kinds
 }
 ENCODERS: dict[str, str] = {
     "parquet": "connectors.formats.parquet",

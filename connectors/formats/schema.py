@@ -125,7 +125,7 @@ def _unify_column(groups: Groups, name: str, files: int, used: Sequence[Path]) -
         problems.append(f"COLUMN_AMBIGUOUS: {_ambiguous(name, doubled)}")
     unified = _merged(list(fields.values()))
     if unified is None and used:
-        unified = _merged([field.with_type(_only(field.type, used)) for field in fields.values()])
+        unified = _merged([field.with_type(only_fields(field.type, used)) for field in fields.values()])
     if unified is None and fields:
         types = ", ".join(f"{kind} in {_named([*chain(*urls)])}" for kind, urls in by_type.items())
         problems.append(f"COLUMN_TYPE: column {name!r} has types that do not agree: {types}; write these files again")
@@ -146,12 +146,14 @@ def _folded(fields: Sequence[pa.Field]) -> pa.Field | None:
     return unified
 
 
-def _only(kind: pa.DataType, used: Sequence[Path]) -> pa.DataType:
+def only_fields(kind: pa.DataType, used: Sequence[Path]) -> pa.DataType:
     """A struct with no other fields than those."""
     if () in used or not pa.types.is_struct(kind):
         return kind
     inner = {field.name: [way[1:] for way in used if way[0] == field.name] for field in kind}
-    return pa.struct([field.with_type(_only(field.type, inner[field.name])) for field in kind if inner[field.name]])
+    return pa.struct(
+        [field.with_type(only_fields(field.type, inner[field.name])) for field in kind if inner[field.name]]
+    )
 
 
 def field_of(schema: pa.Schema, name: str) -> pa.Field:

@@ -12,9 +12,13 @@ from dataclasses import replace
 import pyarrow as pa
 
 from connectors.formats.declared import text_of
+from connectors.formats.schema import only_fields
 from connectors.store.store import Store
 from connectors.tables.source import source_of
+from jobs.errors import InputError
 from jobs.section.columns import Columns
+from jobs.words import counted
+from runner.binding.bind import fed_fields
 from runner.binding.cast.kind import NATURAL, is_text
 from runner.binding.naming import named, rules_of
 from runner.model.signature import Signature
@@ -25,7 +29,7 @@ from runner.preflight.input.listing import Listed
 def declared(inputs: Listed, store: Store, signature: Signature) -> Listed:
     """The same, its source and its job with the types of all columns of the first file.
 
-    raises: as `first_schema`.
+    raises: as `first_schema`; InputError NO_INPUT where no file shows a column.
     cost:   none where files state types.
     """
     source = inputs.source
@@ -33,7 +37,15 @@ def declared(inputs: Listed, store: Store, signature: Signature) -> Listed:
         return inputs
     job = inputs.job
     schema = first_schema(source, store, inputs.files, job.limits)
+    if not len(schema):
+        raise InputError(
+            f"cannot tell the columns: {counted(len(inputs.files), 'input file shows', 'input files show')} none,"
+            " because there is no row; declare them in `input.schema`",
+            code="NO_INPUT",
+        )
     wanted = wanted_types(schema, job.columns, signature, text=source.states == "names")
+    used = fed_fields(job.columns, signature, wanted)  # what else is in a struct may be of any kind
+    wanted = pa.schema([(field.name, only_fields(field.type, used.get(field.name, [()]))) for field in wanted])
     return with_types(inputs, {field.name: text_of(field.type) for field in wanted} | job.input.types)
 
 

@@ -18,6 +18,7 @@ HOMES = ("connectors/formats/", "jobs/format.py", "jobs/examples/")
 OTHERWISE = {
     ("runner/cli/view/model.py", "arrow"),  # the Arrow type of a tensor, in the JSON of a model
     ("jobs/section/input.py", "csv"),  # a key of a job
+    *(("runner/model/folder.py", mark) for mark in (".tar", ".tgz")),  # a model that is still packed
 }
 
 

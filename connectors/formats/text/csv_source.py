@@ -92,7 +92,7 @@ class CsvSource:
                 one for one in cuts(content, grammar, head.start, head.line, whole=packed, check=check) if one.rows
             ]
         schema = self._schema_of(head.names)
-        kinds = [schema.field(name).type for name in columns if schema.get_all_field_indices(name)[1:] == []]
+        kinds = [schema.field(name).type for name in columns if len(schema.get_all_field_indices(name)) == 1]
         groups = tuple(RowGroup(one.rows, _bytes(one, kinds), place=(one.start, one.stop, one.line)) for one in found)
         return InputFile(file.url, file.size, file.version, groups), schema
 

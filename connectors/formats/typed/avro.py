@@ -74,6 +74,7 @@ class AvroSource:
     states: States = "all"
     suffixes: tuple[str, ...] = (".avro",)
     max_row_group_bytes = MAX_ROW_GROUP_BYTES
+    max_row_bytes: int | None = None
 
     def __init__(self) -> None:
         self._schema: pa.Schema | None = None

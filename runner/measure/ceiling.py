@@ -13,7 +13,7 @@ from typing import Literal
 from jobs.words import counted
 from runner.measure.stage import COMPUTE, STAGES
 
-Culprit = Literal["model", "compile", "source", "sink", "copies", "cores", "work", "start"]
+Culprit = Literal["model", "compile", "pictures", "source", "sink", "copies", "cores", "work", "start"]
 
 _BUSY = 0.85  # of the machine ceiling: what is left is not worth looking for
 _SLOWED = 0.5  # of its own pace: something else takes the model's cores
@@ -82,6 +82,7 @@ class Use:
         return {
             "model": spent["run"] / self.calls,
             "compile": spent["compile"] / self.calls,
+            "pictures": spent["pictures"] / self.calls,
             "source": spent["wait_read"],
             "sink": spent["wait_write"] + behind,
             "copies": (spent["feed"] + spent["fetch"]) / self.calls,
@@ -186,7 +187,14 @@ def bottleneck(use: Use, reached: Ceilings, settings: Settings) -> Bottleneck:
         return _cores(use, reached)
     if culprit == "model" and use.pace < _SLOWED and not use.most_rows:  # such a model waits for rows of its own accord
         return _shared(use)
-    judge = {"model": _model, "source": _source, "sink": _sink, "copies": _copies, "work": _work}[culprit]
+    judge = {
+        "model": _model,
+        "pictures": _pictures,
+        "source": _source,
+        "sink": _sink,
+        "copies": _copies,
+        "work": _work,
+    }[culprit]
     return judge(use, share, reached, settings)
 
 
@@ -264,6 +272,12 @@ def _sink(use: Use, share: float, reached: Ceilings, settings: Settings) -> Bott
     return Bottleneck("sink", sentence, advice)
 
 
+def _pictures(use: Use, share: float, reached: Ceilings, settings: Settings) -> Bottleneck:
+    sentence = f"decoding pictures is the bottleneck: it takes {share:.0%} of the workers' time"
+    advice = "give each worker more cores ('workers: {cpus: ...}'), or store pictures nearer to the size of the tensor"
+    return Bottleneck("pictures", sentence, advice)
+
+
 def _copies(use: Use, share: float, reached: Ceilings, settings: Settings) -> Bottleneck:
     sentence = (
         f"copying is the bottleneck: {share:.0%} of the workers' time goes into making tensors of columns and back"
@@ -276,7 +290,7 @@ def _copies(use: Use, share: float, reached: Ceilings, settings: Settings) -> Bo
 def _cores(use: Use, reached: Ceilings) -> Bottleneck:
     work = {
         stage: use.seconds.get(stage, 0.0)
-        for stage in ("read", "decode", "feed", "compile", "run", "fetch", "encode", "publish")
+        for stage in ("read", "decode", "feed", "pictures", "compile", "run", "fetch", "encode", "publish")
     }
     most = max(work, key=lambda stage: work[stage])
     sentence = (

@@ -14,14 +14,14 @@ T = TypeVar("T")
 
 # In the order in which a row group meets them. `read` (fetching bytes) and `decode` are the reader threads', `encode`
 # is the writer thread's, `tune` looks for the batch size, once per worker. The compute thread spends its time on
-# COMPUTE, where `compile` is the calls of the model with which a shape was new, and `run` all others; `idle` is what it
-# waited before that because nothing was in hand. `wait_encode` and `publish` come behind it, while the next attempt
-# computes.
+# COMPUTE, where `pictures` is decoding them in front of the model, `compile` is the calls of the model with which a
+# shape was new, and `run` all others; `idle` is what it waited before that because nothing was in hand. `wait_encode`
+# and `publish` come behind it, while the next attempt computes.
 STAGES = (
-    *("read", "decode", "idle", "tune", "wait_read", "feed", "compile", "run", "fetch"),
+    *("read", "decode", "idle", "tune", "wait_read", "feed", "pictures", "compile", "run", "fetch"),
     *("wait_write", "encode", "wait_encode", "publish"),
 )
-COMPUTE = ("wait_read", "feed", "compile", "run", "fetch", "wait_write")
+COMPUTE = ("wait_read", "feed", "pictures", "compile", "run", "fetch", "wait_write")
 
 
 class StageClock:

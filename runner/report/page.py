@@ -24,7 +24,7 @@ from runner.report.subject import about, earlier_runs, rejected, where
 from runner.report.text import changed_inputs, compiled_sentence, duration, odd_inputs, short_rate
 
 # Of the model's threads, in the order in which a row group meets them.
-_BARS = ("idle", "wait_read", "feed", "compile", "run", "fetch", "wait_write")
+_BARS = ("idle", "wait_read", "feed", "pictures", "compile", "run", "fetch", "wait_write")
 _MEANING = {
     "read": "bytes of row groups fetched from the store, by the reader threads",
     "decode": "row groups decoded, by the reader threads",
@@ -32,6 +32,7 @@ _MEANING = {
     "tune": "the model measured alone, to find the batch size",
     "wait_read": "the model waited for row groups",
     "feed": "columns made into tensors",
+    "pictures": "pictures decoded and resized, on all cores of a worker",
     "compile": "calls with a shape that was new, for which XLA compiled; before the first row too",
     "run": "the model ran",
     "fetch": "tensors made into columns",

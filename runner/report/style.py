@@ -36,7 +36,7 @@ svg .number{font-size:10.5px;fill:var(--soft)}
 .published,.p-work{fill:var(--accent)}.retried{fill:var(--warn)}.failed,.lost{fill:var(--bad)}.adopted{fill:var(--idle)}
 .tail{opacity:.4}.p-plan{fill:var(--feed)}.p-ray{fill:var(--start)}.p-load{fill:var(--load)}.p-finish{fill:var(--fetch)}
 .p-stop{fill:var(--idle)}
-.s-run{fill:var(--run)}.s-compile{fill:var(--start)}.s-feed{fill:var(--feed)}.s-fetch{fill:var(--fetch)}.s-wait_read{fill:var(--wait)}
+.s-run{fill:var(--run)}.s-compile{fill:var(--start)}.s-pictures{fill:var(--load)}.s-feed{fill:var(--feed)}.s-fetch{fill:var(--fetch)}.s-wait_read{fill:var(--wait)}
 .s-wait_write{fill:var(--write)}.s-idle{fill:var(--idle)}
 .legend{display:flex;flex-wrap:wrap;gap:4px 16px;margin-top:8px;font-size:13px;color:var(--soft)}
 .legend svg{display:inline-block;width:11px;height:11px;margin-right:6px;vertical-align:-1px}

@@ -190,14 +190,14 @@ class AttemptRun:
         return feeds
 
     def _run(self, feeds: Feeds) -> Outputs:
-        """A call that compiles is no measure of the model: it is a stage of its own. To decode pictures is to feed."""
+        """A call that compiles is no measure of the model: it is a stage of its own, and so is decoding pictures."""
         clock, bench = self._clock, self._bench
         before, decoded = bench.compiled(), bench.decoded()
         try:
             with clock("run"):
                 return bench.call(feeds)
         finally:
-            for stage, seconds in (("compile", bench.compiled() - before), ("feed", bench.decoded() - decoded)):
+            for stage, seconds in (("compile", bench.compiled() - before), ("pictures", bench.decoded() - decoded)):
                 if seconds:
                     clock.add("run", -seconds)
                     clock.add(stage, seconds)

@@ -128,6 +128,12 @@ def test_workers_without_work_are_not_blamed_on_the_sink() -> None:
     assert "shard_bytes" in advice
 
 
+def test_pictures_are_the_bottleneck_where_decoding_them_takes_most() -> None:
+    culprit, story, advice = sentence({"pictures": 6.0, "feed": 1.0, "run": 3.0})
+    assert (culprit, story) == ("pictures", "decoding pictures is the bottleneck: it takes 60% of the workers' time")
+    assert "'workers: {cpus: ...}'" in advice
+
+
 def test_costly_copies_are_named() -> None:
     assert sentence({"feed": 6.0, "fetch": 1.0, "run": 3.0})[0] == "copies"
 

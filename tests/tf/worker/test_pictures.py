@@ -104,7 +104,7 @@ def test_a_folder_of_pictures_is_scored_but_for_the_one_that_is_broken(
     assert "could not decode a picture for input 'image': TensorFlow cannot decode it" in reject["message"]
     assert verify(wanted.output).holds
     report = json.loads(next((tmp_path / "out").glob("_run/*/report.json")).read_text())
-    assert report["stage_seconds"]["feed"] > 0, "to decode is to feed, and no time of the model"
+    assert report["stage_seconds"]["pictures"] > 0, "a stage of its own, and no time of the model"
 
 
 def test_a_part_that_is_lost_is_scored_again_and_nothing_else(job: Callable[..., Job], tmp_path: Path) -> None:
@@ -122,7 +122,15 @@ def test_a_part_that_is_lost_is_scored_again_and_nothing_else(job: Callable[...,
     assert [name for name in before if after[name] != before[name]] == [parts[1].name]
 
 
-def test_a_careful_worker_decodes_in_the_process_that_may_die(job: Callable[..., Job], tmp_path: Path) -> None:
+def test_a_careful_worker_decodes_in_the_process_that_may_die(
+    job: Callable[..., Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def needless(*_: Any) -> None:
+        raise AssertionError(
+            "nothing is decoded when the bytes of a picture are read: that takes no process of its own"
+        )
+
+    monkeypatch.setattr("runner.worker.worker.survive_decoding", needless)
     found = preflight(job(limits=REJECT | {"shard_rows": 100}))
     worker = Worker(found.spec(found.job.output), "w1", EngineOptions(threads=1), isolated=True)
     try:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from connectors.formats.base import Source
+from connectors.formats.media.picture import require_pillow
+from connectors.formats.registry import is_verbatim
 from connectors.formats.schema import distinct, field_of, overview, unify
 from connectors.store.store import FileStat, Store
 from jobs.errors import BindingError, InputError, offenders
@@ -21,6 +23,7 @@ from runner.binding.bind import bind, fed_fields, wanted_columns
 from runner.binding.binding import Binding
 from runner.binding.cast.kind import NATURAL
 from runner.binding.naming import count, kept_alone, named, not_kept, rules_of
+from runner.binding.picture.bound import pictures_of
 from runner.model.signature import Signature
 from runner.preflight.input.files import first_schema, inspect
 from runner.preflight.input.listing import with_folders
@@ -88,6 +91,14 @@ def require_agreed(columns: Columns, signature: Signature, schemas: Schemas) -> 
             code=problems[0].partition(":")[0],
         )
     return schema
+
+
+def require_headers(job: Job, binding: Binding) -> None:
+    """raises: JobError where the headers of pictures are to be looked at, and nothing here can."""
+    rules = pictures_of(binding).values()
+    bounded = job.limits.max_row_bytes is not None and (rules or is_verbatim(job.input))
+    if bounded or any(rule.looks for rule in rules):
+        require_pillow()
 
 
 def varying(schemas: Schemas, kept: Sequence[str]) -> dict[str, str]:

@@ -46,7 +46,7 @@ from runner.model.signature import (
     corrections,
 )
 from runner.preflight.begun import older_rules, rules_of, story
-from runner.preflight.columns import bound_first, require_agreed, varying
+from runner.preflight.columns import bound_first, require_agreed, require_headers, varying
 from runner.preflight.identity import identity_of
 from runner.preflight.input.declared import declared, read_alone
 from runner.preflight.input.files import Inspected, inspect
@@ -320,6 +320,7 @@ def _agreed(gathered: Gathered, rules: Rules) -> Preflight:
         return bind(job.columns, schema, signature, encoding, batch, tried=tried, rules=rules)
 
     binding = narrowed(job.output, bound(job.output.tensor_encoding), schema).within(examined.scanned.spans)
+    require_headers(job, binding)
     first = found[0]
     notes = written(
         job,

@@ -101,6 +101,7 @@ MAY: dict[str, tuple[str, ...]] = {
             "connectors/output",
             "connectors/output/look",
             "connectors/formats",
+            "connectors/formats/media",  # whether headers of pictures can be read
             "connectors/models",
             "connectors/store",
             "connectors/secret.py",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from connectors.formats.media.picture import require_pillow
 from connectors.output.verification import verify
 from jobs.attempt import Success, attempt
-from jobs.errors import BindingError
+from jobs.errors import BindingError, JobError
 from jobs.job import Job
 from runner.binding.picture.source import PictureSource
 from runner.driver.launch import RunOptions, launch
@@ -206,3 +208,19 @@ def test_a_rule_that_does_not_fit_is_refused_by_the_plan(
 ) -> None:
     with pytest.raises(BindingError, match=story):
         preflight(job(columns={"inputs": {"image": {"column": column, "decode": decode}}}))
+
+
+@pytest.mark.parametrize(
+    ("decode", "limits"), [({"orientation": "exif"}, REJECT), ({}, REJECT | {"max_row_bytes": "1MiB"})], ids=str
+)
+def test_without_pillow_what_needs_headers_is_refused_by_the_plan(
+    job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch, decode: dict[str, Any], limits: dict[str, Any]
+) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    require_pillow.cache_clear()
+    try:
+        assert preflight(job()).plan.rows == ROWS
+        with pytest.raises(JobError, match=r"pip install 'savedmodel-runner\[images\]'"):
+            preflight(job(columns={"inputs": {"image": {"column": "bytes", "decode": decode}}}, limits=limits))
+    finally:
+        require_pillow.cache_clear()

@@ -83,10 +83,15 @@ ODD = (
 )  # of a Receipt: counts of rows that are written and yet odd
 
 
+LEFT_OUT = "rows_left_out"  # of a Receipt: in no document where it is 0, as in those of older versions
+
+
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What is known of a published part. rows_in = rows_out + rows_rejected = rows of the shard in the plan.
+    """What is known of a published part. rows_in = rows_out + rows_rejected + rows_left_out = rows of the shard in the
+    plan.
 
+    rows_left_out: that the job does not want, by `where` or `sample`.
     codes:      code -> rows that were rejected with it.
     bad_files:  url -> rows that could not be read, of those rejected.
     nan_rows:   rows written with a NaN in an output.
@@ -118,6 +123,13 @@ class Receipt:
     changed_rows: int = 0
     numerics: Numerics = UNKNOWN
     versions: Versions = UNRECORDED
+    rows_left_out: int = 0
+
+    @property
+    def accounted(self) -> bool:
+        """Whether each row of the shard is in one place."""
+        counts = (self.rows_out, self.rows_rejected, self.rows_left_out)
+        return min(counts) >= 0 and self.rows_in == sum(counts)
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Receipt:
@@ -167,7 +179,8 @@ class Success:
     def document(self) -> dict[str, Any]:
         """As plain JSON values, all on one level; `Receipt.from_document` reads the receipt back."""
         values = {"numerics": self.receipt.numerics.document(), "versions": self.receipt.versions.document()}
-        return asdict(self.receipt) | values | asdict(self.measured) | asdict(self.advice)
+        receipt = {name: value for name, value in asdict(self.receipt).items() if value or name != LEFT_OUT}
+        return receipt | values | asdict(self.measured) | asdict(self.advice)
 
 
 @dataclass(frozen=True, slots=True)

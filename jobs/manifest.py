@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from jobs.attempt import ODD, Receipt
+from jobs.attempt import LEFT_OUT, ODD, Receipt
 from jobs.errors import InternalError, offenders
 from jobs.numerics import UNKNOWN, Numerics
 from jobs.plan import PROTOCOL_VERSION, Plan, Shard
@@ -60,6 +60,7 @@ def totals(receipts: Sequence[Receipt]) -> dict[str, int]:
         "rows_in": sum(receipt.rows_in for receipt in receipts),
         "rows_out": sum(receipt.rows_out for receipt in receipts),
         "rows_rejected": sum(receipt.rows_rejected for receipt in receipts),
+        **({LEFT_OUT: left_out} if (left_out := sum(receipt.rows_left_out for receipt in receipts)) else {}),
         "bytes": sum(receipt.size for receipt in receipts),
     }
 
@@ -84,7 +85,7 @@ def receipts_of(document: Mapping[str, Any]) -> list[Receipt]:
             reject_file=part.get("reject_file", ""),
             codes=part.get("codes", {}),
             bad_files=part.get("bad_files", {}),
-            **{name: part.get(name, 0) for name in ODD},
+            **{name: part.get(name, 0) for name in (*ODD, LEFT_OUT)},
             numerics=numerics[part.get("numerics", 0)],
             versions=versions[part.get("versions", 0)],
         )
@@ -114,8 +115,8 @@ def _part(plan: Plan, shard: Shard, receipt: Receipt) -> dict[str, Any]:
 
 
 def _losses(receipt: Receipt) -> dict[str, Any]:
-    """Of a part with rejected rows or NaN only: most have none, and a manifest may list a million parts."""
-    facts = {name: getattr(receipt, name) for name in ("reject_file", "codes", "bad_files", *ODD)}
+    """Of a part with rows that are set aside, or NaN, only: most have none, and a manifest may list a million parts."""
+    facts = {name: getattr(receipt, name) for name in (LEFT_OUT, "reject_file", "codes", "bad_files", *ODD)}
     return {name: value for name, value in facts.items() if value}
 
 
@@ -134,16 +135,16 @@ def _shards(plan: Plan, receipts: Sequence[Receipt]) -> Iterable[str]:
 
 
 def _rows(plan: Plan, receipts: Sequence[Receipt]) -> Iterable[str]:
-    """rows_in = rows_out + rows_rejected = planned rows."""
+    """rows_in = rows_out + rows_rejected + rows_left_out = planned rows."""
     for receipt in receipts:
         if not 0 <= receipt.shard < len(plan.shards):
             continue
         planned = plan.shards[receipt.shard].rows
-        accounted = receipt.rows_out + receipt.rows_rejected
-        if min(receipt.rows_out, receipt.rows_rejected) < 0 or not planned == receipt.rows_in == accounted:
+        if not receipt.accounted or receipt.rows_in != planned:
+            left_out = f", {receipt.rows_left_out} left out" if receipt.rows_left_out else ""
             yield (
                 f"shard {receipt.shard}: {planned} rows planned, {receipt.rows_in} read, {receipt.rows_out} written, "
-                f"{receipt.rows_rejected} rejected"
+                f"{receipt.rows_rejected} rejected{left_out}"
             )
 
 

@@ -196,8 +196,9 @@ class Plan:
 
 
 def picked(file: InputFile, rows: Mapping[int, Sequence[int]]) -> InputFile:
-    """`file` with some of its rows only. rows: row group -> its rows, ascending; groups that are left out have none."""
-    groups = (group.only(tuple(rows.get(index, ()))) for index, group in enumerate(file.row_groups))
+    """`file` with some of its rows only. rows: row group -> its rows, ascending; groups that are left out, or had
+    none before, have none."""
+    groups = (group.only(tuple(rows.get(at, ()))) if group.rows else group for at, group in enumerate(file.row_groups))
     return replace(file, row_groups=tuple(groups))
 
 

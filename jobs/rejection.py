@@ -31,6 +31,7 @@ class Rejections:
     skipped: dict[str, str] = field(default_factory=dict)  # url -> code
     scored: int = 0  # rows that are written
     rejected: int = 0  # rows, of all kinds
+    left_out: int = 0  # rows that the job does not want
     unread: int = 0  # of them, rows that could not be read
     codes: Counter[str] = field(default_factory=Counter)
     rows_budget: int | str = 0  # as the job says them, for messages
@@ -55,6 +56,7 @@ class Rejections:
     def note(self, receipt: Receipt) -> None:
         self.scored += receipt.rows_out
         self.rejected += receipt.rows_rejected
+        self.left_out += receipt.rows_left_out
         self.unread += sum(receipt.bad_files.values())
         for url, rows in receipt.bad_files.items():
             self.bad_files[url] = self.bad_files.get(url, 0) + rows
@@ -88,14 +90,15 @@ class Rejections:
         return None
 
     def nothing_left(self) -> DataError | None:
-        """Why a job that is done has failed all the same: none of its rows was scored."""
-        if self.rows and self.rejected >= self.rows:
-            rows = f"{'the' if self.rows == 1 else 'all'} {counted(self.rows, 'row was', 'rows were')} rejected"
+        """Why a job that is done has failed all the same: none of the rows that it wants was scored."""
+        wanted = self.rows - self.left_out
+        if wanted and self.rejected >= wanted:
+            rows = f"{'the' if wanted == 1 else 'all'} {counted(wanted, 'row was', 'rows were')} rejected"
             return DataError(
                 f"{rows}{self._causes()}: the input does not fit the model, or the model is"
                 " broken; see 'runner rejects', and run again with another job",
                 code="ALL_REJECTED",
-                rows=self.rows,
+                rows=wanted,
             )
         return None
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, Self
+from typing import Literal, Protocol, Self, runtime_checkable
 
 import pyarrow as pa
 
@@ -104,6 +104,24 @@ class Source(Protocol):
 
         raises: DataError FILE_CHANGED if size or version differ from the plan, then, while reading, or on leaving;
                 COLUMN_MISSING, COLUMN_AMBIGUOUS.
+        """
+        ...
+
+
+@runtime_checkable
+class Measuring(Protocol):
+    """A source whose files say, beside their row groups, what lies in them."""
+
+    def measured(
+        self,
+        store: Store,
+        file: FileStat,
+        columns: Sequence[str],
+        ways: Callable[[pa.Schema], Sequence[tuple[str, ...]]],
+    ) -> tuple[InputFile, pa.Schema, Sequence[dict[tuple[str, ...], Span]]]:
+        """As `Source.inspect`, and for each row group what is known of columns and of fields in structs.
+
+        ways: those that are asked for, of the schema of the file. What is doubtful is not told.
         """
         ...
 

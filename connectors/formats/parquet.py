@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from connectors.formats.base import States, Unread
+from connectors.formats.base import Span, States, Unread
 from connectors.formats.buffered import BufferedFile
 from connectors.formats.chunk import Chunk, rows_at_once
 from connectors.formats.fault import (
@@ -41,6 +41,7 @@ from connectors.formats.footer import MAGICS, FileSchema, Footer, SharedFooters,
 from connectors.formats.int96 import COMPARED, emptied, unheld
 from connectors.formats.plain import PIECE_BYTES, TooLargeError, plain_table, refuse_larger
 from connectors.formats.schema import position
+from connectors.formats.span import leaf_of, span_of
 from connectors.formats.spool import HEADER_KEY, SpoolWriter, empty_batch, open_part, stated_header, whole_part
 from connectors.store.store import FileStat, Store
 from jobs.attempt import InputSlice
@@ -114,13 +115,27 @@ class ParquetSource:
 
     def inspect(self, store: Store, file: FileStat, columns: Columns) -> tuple[InputFile, pa.Schema]:
         """Row groups and schema. Columns that the file lacks are left out of the count: `unify` reports them."""
+        return self.measured(store, file, columns, lambda schema: ())[:2]
+
+    def measured(
+        self,
+        store: Store,
+        file: FileStat,
+        columns: Columns,
+        ways: Callable[[pa.Schema], Sequence[tuple[str, ...]]],
+    ) -> tuple[InputFile, pa.Schema, Sequence[dict[tuple[str, ...], Span]]]:
         asked, self._asked = self._asked, None  # it may be large
         known = asked is not None and asked[0] == _identity(file)
         footer = asked[1] if asked is not None and known else self._parsed(store, file)
         wanted = columns(footer.schema.plain) if callable(columns) else columns
         names = [name for name in dict.fromkeys(wanted) if footer.schema.raw.get_all_field_indices(name)]
-        groups = tuple(_row_group(footer, index, names) for index in range(footer.metadata.num_row_groups))
-        return InputFile(file.url, file.size, file.version, groups), footer.schema.plain
+        indices = range(footer.metadata.num_row_groups)
+        groups = tuple(_row_group(footer, index, names) for index in indices)
+        leaves = {
+            way: leaf for way in ways(footer.schema.plain) if (leaf := leaf_of(footer.schema.raw, way)) is not None
+        }
+        spans = [span_of(footer, index, leaves) for index in indices] if leaves else [{} for _ in indices]
+        return InputFile(file.url, file.size, file.version, groups), footer.schema.plain, spans
 
     @contextmanager
     def open(self, store: Store, inputs: InputSlice, columns: Columns) -> Iterator[ParquetReader]:

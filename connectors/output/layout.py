@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.attempt import ODD
+from jobs.attempt import LEFT_OUT, ODD
 
 RUN = "_run"
 SUCCESS = "_SUCCESS"
@@ -174,7 +174,7 @@ def _whole(value: Any) -> bool:
 
 # Of keys that mean one thing in all documents.
 _KINDS: dict[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(("epoch", "pid", "rows_in", "rows_out", "rows_rejected", *ODD), _whole),
+    **dict.fromkeys(("epoch", "pid", "rows_in", "rows_out", "rows_rejected", LEFT_OUT, *ODD), _whole),
     **dict.fromkeys(("codes", "bad_files", "rows_in_hand"), _counted),
     "failures": _told,
     "identity": lambda value: isinstance(value, dict),

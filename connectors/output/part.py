@@ -21,7 +21,7 @@ from connectors.output.layout import Layout, decode
 from connectors.store.probe import Mode
 from connectors.store.retry import PUBLISH, Patience
 from connectors.store.store import Store
-from jobs.attempt import ODD, Attempt, Receipt
+from jobs.attempt import LEFT_OUT, ODD, Attempt, Receipt
 from jobs.errors import DataError, InternalError, OutputError, StorageError
 from jobs.numerics import UNKNOWN, Numerics
 from jobs.plan import PROTOCOL_VERSION
@@ -150,9 +150,11 @@ class Losses:
     nonfinite_rows: int = 0
     unseen_rows: int = 0
     changed_rows: int = 0
+    rows_left_out: int = 0
 
     @property
     def rows(self) -> int:
+        """Rejected."""
         return sum(batch.num_rows for batch in self.batches)
 
 
@@ -212,11 +214,9 @@ class Part:
         """
         attempt, parts = self._attempt, self._parts
         self._losses, self._numerics = losses or self._losses, numerics
-        if self._rows + self._losses.rows != attempt.rows:
-            rejected = f" and {self._losses.rows} rejected" if self._losses.rows else ""
-            raise InternalError(
-                f"cannot publish shard {attempt.shard}: {self._rows} rows written{rejected}, {attempt.rows} planned"
-            )
+        if self._rows + self._losses.rows + self._losses.rows_left_out != attempt.rows:
+            found = f"{self._rows} rows written{self._others()}"
+            raise InternalError(f"cannot publish shard {attempt.shard}: {found}, {attempt.rows} planned")
         self._open().close(self._header())
         self._read_back()
         size = self._spool.stat().st_size
@@ -256,7 +256,13 @@ class Part:
             changed_rows=self._losses.changed_rows,
             numerics=self._numerics,
             versions=installed(),
+            rows_left_out=self._losses.rows_left_out,
         )
+
+    def _others(self) -> str:
+        """How many rows are not in the part, in words."""
+        counts = {"rejected": self._losses.rows, "left out": self._losses.rows_left_out}
+        return "".join(f" and {rows} {what}" for what, rows in counts.items() if rows)
 
     @property
     def _reject_file(self) -> str | None:
@@ -311,6 +317,7 @@ class Part:
             "rows_in": attempt.rows,
             "rows_out": self._rows,
             "rows_rejected": self._losses.rows,
+            **({LEFT_OUT: self._losses.rows_left_out} if self._losses.rows_left_out else {}),
             "inputs": [
                 {"i": cut.file, "row_groups": [cut.first, cut.first + len(cut.rows)], "rows": cut.count}
                 for cut in attempt.inputs
@@ -354,7 +361,9 @@ def stated(store: Store, names: Layout, shard: int, size: int) -> dict[str, obje
         return None
     counts = ("rows_in", "rows_out", "rows_rejected", "reject_file", "codes", "bad_files", *ODD, "numerics", "versions")
     kept = ("shard", "attempt", "number", "epoch", *counts)
-    return {"plan_id": names.plan_id, "writer": receipt.get("worker", ""), **{key: receipt.get(key) for key in kept}}
+    left_out = {LEFT_OUT: receipt[LEFT_OUT]} if LEFT_OUT in receipt else {}
+    known = {key: receipt.get(key) for key in kept}
+    return {"plan_id": names.plan_id, "writer": receipt.get("worker", ""), **known, **left_out}
 
 
 def _receipt(header: Mapping[str, Any], names: Layout, shard: int, size: int) -> Receipt | None:
@@ -384,7 +393,8 @@ def _receipt(header: Mapping[str, Any], names: Layout, shard: int, size: int) ->
             changed_rows=int(header.get("changed_rows") or 0),
             numerics=Numerics.from_document(header.get("numerics")),
             versions=Versions.from_document(header.get("versions")),
+            rows_left_out=int(header.get(LEFT_OUT) or 0),
         )
     except (KeyError, TypeError, ValueError):
         return None
-    return receipt if receipt.rows_in == receipt.rows_out + receipt.rows_rejected else None
+    return receipt if receipt.accounted else None

@@ -171,11 +171,7 @@ class Receipts:
         document.pop("failures", None)
         with suppress(TypeError):
             receipt = Receipt.from_document(document)
-            if (
-                receipt.shard == shard
-                and receipt.attempt
-                and receipt.rows_in == receipt.rows_out + receipt.rows_rejected
-            ):
+            if receipt.shard == shard and receipt.attempt and receipt.accounted:
                 return receipt
         return None
 

@@ -21,7 +21,7 @@ from connectors.output.layout import (
     shard_of_part,
 )
 from connectors.store.store import Store
-from jobs.attempt import ODD
+from jobs.attempt import LEFT_OUT, ODD
 from jobs.errors import OutputError
 from jobs.notebook import facts
 from jobs.plan import Plan
@@ -43,6 +43,7 @@ class Counts:
     """
 
     codes: dict[str, int] = field(default_factory=dict)
+    rows_left_out: int = 0
     nan_rows: int = 0
     nonfinite_rows: int = 0
     unseen_rows: int = 0
@@ -151,6 +152,7 @@ class Status(Counts):
             "state": self.state,
             "rows": f"{self.rows_done:,} of {self.rows:,} ({self.share:.0%})",
             "shards": f"{self.shards_done:,} of {self.shards:,}",
+            "left out": counted(self.rows_left_out, "row") if self.rows_left_out else "",
             "variables": ", ".join(f"{name} = {value}" for name, value in self.variables.items()),
             "rejected": ", ".join(f"{count:,} {code}" for code, count in self.codes.items()),
             "retried": f"{self.retries:,}" if self.retries else "",
@@ -215,7 +217,7 @@ def read_status(output: Output, seen: dict[str, dict[str, Any]] | None = None, *
         error=str(beat.get("error", "")),
         variables={name: str(value) for name, value in dict(beat.get("variables", {})).items()},
         codes=dict(sum((Counter(one.get("codes", {})) for one in told), Counter[str]()).most_common()),
-        **{name: sum(one.get(name, 0) for one in told) for name in ODD},
+        **{name: sum(one.get(name, 0) for one in told) for name in (*ODD, LEFT_OUT)},
         bad_files=plan.skipped | {file: f"{counted(rows, 'row')} could not be read" for file, rows in unread.items()},
     )
 

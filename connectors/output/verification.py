@@ -18,7 +18,7 @@ from connectors.output.part import stated
 from connectors.output.status import current_layout
 from connectors.store.store import Store
 from jobs import notebook
-from jobs.attempt import input_slice
+from jobs.attempt import LEFT_OUT, input_slice
 from jobs.errors import DataError, OutputError, RunnerError
 from jobs.format import DEFAULT_FORMAT
 from jobs.identity import output_codec, output_format
@@ -44,6 +44,7 @@ class Problem:
 class Verification:
     """rows: of the plan. rows_found: in parts that are as they should be. unchecked: parts without a known SHA-256.
 
+    rows_left_out: that the job did not want, by `where` or `sample`.
     files_skipped: files that are no part of the plan because they were bad when it was made: url -> code.
     """
 
@@ -56,6 +57,7 @@ class Verification:
     rows: int = 0
     rows_found: int = 0
     rows_rejected: int = 0
+    rows_left_out: int = 0
     files_skipped: dict[str, str] = field(default_factory=dict)
     bytes: int = 0
     unchecked: int = 0
@@ -75,10 +77,11 @@ class Verification:
 
     def _repr_html_(self) -> str:
         rejected = f", and {self.rows_rejected:,} rejected" if self.rows_rejected else ""
+        left_out = f", and {self.rows_left_out:,} left out" if self.rows_left_out else ""
         shown = {
             "output": self.output,
             "verdict": self._verdict(),
-            "rows": f"{self.rows_found:,} of {self.rows:,} in parts{rejected}",
+            "rows": f"{self.rows_found:,} of {self.rows:,} in parts{rejected}{left_out}",
             "parts": f"{self.parts_found:,} of {self.parts:,}" + (", each read again" if self.deep else ""),
             "files left out": ", ".join(self.files_skipped),
         }
@@ -97,6 +100,7 @@ class _Found:
     shard: int | None = None
     rows: int = 0
     rejected: int = 0
+    left_out: int = 0
     bytes: int = 0
     sha256: str = ""
     problem: Problem | None = None
@@ -141,6 +145,7 @@ def prove(store: Store, names: Layout, plan: Plan, listed: Mapping[str, int], *,
         rows=plan.rows,
         rows_found=sum(one.rows for one in good.values()),
         rows_rejected=sum(one.rejected for one in good.values()),
+        rows_left_out=sum(one.left_out for one in good.values()),
         files_skipped=plan.skipped,
         bytes=sum(one.bytes for one in good.values()),
         unchecked=sum(not manifest.get(names.part(shard), {}).get("sha256") for shard in good) if deep else 0,
@@ -228,15 +233,17 @@ class _Check:
             sha256, problems = self._content(name, size, rows)
         if problems:
             return _Found(problem=Problem("altered", name, "; ".join(problems)))
-        return _Found(shard.index, rows, rejected, size, sha256)
+        return _Found(shard.index, rows, rejected, header.get(LEFT_OUT, 0), size, sha256)
 
     def _counts(self, header: Mapping[str, Any], rows: int, shard: Shard) -> Iterator[str]:
         """Header, file and plan agree on rows and on where they come from."""
         read, out, rejected = (header.get(key) for key in ("rows_in", "rows_out", "rows_rejected"))
-        if not (read == shard.rows and out == rows and read == rows + (rejected or 0)):
+        left_out = header.get(LEFT_OUT, 0)
+        if not (read == shard.rows and out == rows and read == rows + (rejected or 0) + left_out):
+            others = f"{rejected} rejected" + (f", {left_out} left out" if left_out else "")
             yield (
-                f"{counted(shard.rows, 'row')} planned; its header says {read} read, {out} written, {rejected}"
-                f" rejected; {rows:,} are in it"
+                f"{counted(shard.rows, 'row')} planned; its header says {read} read, {out} written, {others}; {rows:,}"
+                " are in it"
             )
         expected = [{"i": cut.file, "row_groups": [cut.first, cut.stop]} for cut in shard.slices]
         stated = [{"i": one.get("i"), "row_groups": one.get("row_groups")} for one in header.get("inputs", [])]
@@ -251,6 +258,8 @@ class _Check:
                 yield "the manifest does not list it"
             return
         stated = {"size": size, **{key: header.get(key) for key in ("rows_in", "rows_out", "rows_rejected", "attempt")}}
+        if LEFT_OUT in header or LEFT_OUT in entry:
+            stated[LEFT_OUT] = header.get(LEFT_OUT)
         for key, value in stated.items():
             if entry.get(key) != value:
                 yield f"its {key} is {value}, the manifest says {entry.get(key)}"

@@ -6,7 +6,7 @@ files of a job have the same partition columns, and no row gets another value th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from connectors.formats.base import RowGroupReader, Source, States
+from connectors.formats.base import Measuring, RowGroupReader, Source, Span, States
 from connectors.formats.declared import type_of
 from connectors.formats.fault import BadRowsError
 from connectors.formats.registry import source_of
@@ -154,7 +154,24 @@ class PartitionedSource:
         return self._with(schema, file), notes
 
     def inspect(self, store: Store, file: FileStat, columns: Sequence[str]) -> tuple[InputFile, pa.Schema]:
-        facts, there = self.inner.inspect(store, file, columns)
+        return self._inspected(*self.inner.inspect(store, file, columns), file, columns)
+
+    def measured(
+        self,
+        store: Store,
+        file: FileStat,
+        columns: Sequence[str],
+        ways: Callable[[pa.Schema], Sequence[tuple[str, ...]]],
+    ) -> tuple[InputFile, pa.Schema, Sequence[dict[tuple[str, ...], Span]]]:
+        if not isinstance(self.inner, Measuring):
+            facts, schema = self.inspect(store, file, columns)
+            return facts, schema, [{} for _ in facts.row_groups]
+        facts, there, spans = self.inner.measured(store, file, columns, lambda own: ways(self._with(own, file)))
+        return *self._inspected(facts, there, file, columns), spans
+
+    def _inspected(
+        self, facts: InputFile, there: pa.Schema, file: FileStat, columns: Sequence[str]
+    ) -> tuple[InputFile, pa.Schema]:
         schema = self._with(there, file)
         names = set(there.names)
         values = tuple(one for one in file.values if one[0] not in names)

@@ -1,4 +1,5 @@
-"""The rows of one attempt that are set aside, with their place and reason, until its part names them.
+"""The rows of one attempt that are set aside, with their place and reason, until its part names them; and how many are
+left out without one.
 
 Owns what becomes a row of a reject file (see `connectors.output.reject`) and the budget of the shard; refuses to
 know how rows were found to be bad. The invariant: with `on_bad_row: fail` the first row raises, with its place.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,6 +26,7 @@ from jobs.words import counted
 from runner.batch.batches import Where
 from runner.binding.binding import CHANGED, NAN_ANSWER, ODD_INPUT, UNSEEN, Marks
 from runner.binding.cast.cast import unheld
+from runner.tensor import Array
 
 T = TypeVar("T")
 
@@ -45,7 +48,7 @@ class Rejects:
         self._batches: list[pa.RecordBatch] = []
         self._codes: Counter[str] = Counter()
         self._bad_files: Counter[str] = Counter()
-        self._rows = 0
+        self._rows = self._left_out = 0
         self._lock = threading.Lock()
         self._marked = dict.fromkeys(_MARKS, 0)
 
@@ -79,10 +82,13 @@ class Rejects:
         copies = [self._copied(rows, field) for field in list(self._schema)[len(PLACE) :]]
         self._note(pa.RecordBatch.from_arrays([*fields, *copies], schema=self._schema), code)
 
-    def readable(self, inputs: InputSlice, row_group: int | None, read: Callable[[], T]) -> T | None:
+    def readable(
+        self, inputs: InputSlice, row_group: int | None, read: Callable[[], T], picks: Array | None = None
+    ) -> T | None:
         """What `read` returns; None where the file is bad and the job skips that: then its rows are set aside.
 
         row_group: the one that is read; None: the file is opened, and all its row groups are at stake.
+        picks:     (rows that are wanted,) of the row group; None: as planned.
         """
         try:
             return read()
@@ -92,8 +98,13 @@ class Rejects:
                 raise
             groups = range(inputs.first, inputs.first + len(inputs.rows)) if row_group is None else [row_group]
             for group in groups:
-                self._add_unread(inputs, group, error)
+                self._add_unread(inputs, group, error, picks)
             return None
+
+    def leave_out(self, rows: int) -> None:
+        """Count rows that the job does not want: nothing is wrong with them."""
+        with self._lock:
+            self._left_out += rows
 
     def note_marks(self, marks: Marks) -> None:
         """What is odd about rows that are written."""
@@ -111,10 +122,11 @@ class Rejects:
         table = pa.Table.from_batches(self._batches, self._schema)
         ordered = table.sort_by([(name, "ascending") for name in ("file", "row_group", "row")])
         rows = [self._marked[mark] for mark in _MARKS]
-        return Losses(self._schema, ordered.to_batches(), dict(self._codes), dict(self._bad_files), *rows)
+        losses = Losses(self._schema, ordered.to_batches(), dict(self._codes), dict(self._bad_files), *rows)
+        return replace(losses, rows_left_out=self._left_out)
 
-    def _add_unread(self, inputs: InputSlice, row_group: int, error: DataError) -> None:
-        picks = inputs.picked(row_group)
+    def _add_unread(self, inputs: InputSlice, row_group: int, error: DataError, wanted: Array | None) -> None:
+        picks = inputs.picked(row_group) if wanted is None else wanted.tolist()
         rows = range(inputs.rows[row_group - inputs.first]) if picks is None else [*picks]
         code, column = str(error.facts["code"]), error.facts.get("column")
         for start in range(0, len(rows), _UNREAD_ROWS):

@@ -153,6 +153,7 @@ def _subject(ready: Preflight, driver: Driver) -> Subject:
         inputs=[redact(file.url) for file in files[:_MOST_INPUTS]],
         columns=ready.binding.describe(),
         rows_rejected=lost.rejected,
+        rows_left_out=lost.left_out,
         codes=dict(lost.codes.most_common()),
         bad_files={redact(url): why for url, why in lost.named.items()},
         variables=ready.plan.variables,

@@ -344,6 +344,7 @@ def _result(
         retries=retries,
         bytes=sum(receipt.size for receipt in ordered),
         rows_rejected=lost.rejected,
+        rows_left_out=lost.left_out,
         codes=dict(lost.codes.most_common()),
         bad_files=lost.named,
         **{name: sum(getattr(receipt, name) for receipt in ordered) for name in ODD},

@@ -26,7 +26,7 @@ class Result:
 
     parts:     URLs of the published files, in the order of the input.
     seconds:   of this run, planning and start included; 0 where everything was done before.
-    rows:      written; those rejected are not among them.
+    rows:      written; those rejected, or left out by `where` or `sample`, are not among them.
     rows_run:  rows this run worked on itself; the others were there already.
     finished_at: where everything was done before, when; by the clock of the driver that finished, "" if not known.
     codes:     code -> rows rejected with it. bad_files: url -> its code, or how many of its rows could not be read.
@@ -44,6 +44,7 @@ class Result:
     retries: int
     bytes: int
     rows_rejected: int = 0
+    rows_left_out: int = 0
     codes: dict[str, int] = field(default_factory=dict)
     bad_files: dict[str, str] = field(default_factory=dict)
     nan_rows: int = 0
@@ -68,6 +69,7 @@ class Result:
             "parts": len(self.parts),
             "bytes": self.bytes,
             "rows_rejected": self.rows_rejected,
+            "rows_left_out": self.rows_left_out,
             "codes": self.codes,
             "bad_files": self.bad_files,
             "nan_rows": self.nan_rows,
@@ -125,7 +127,7 @@ class Result:
                 lines.append(f"report: {self.page}")
             lines.append("to run it again: --overwrite, which removes these parts first")
             return "\n".join([*lines, f"output: {self.output}"])
-        earlier = self.rows + self.rows_rejected - self.rows_run
+        earlier = self.rows + self.rows_rejected + self.rows_left_out - self.rows_run
         before = f" ({counted(earlier, 'was', 'were')} done before)" if earlier else ""
         lines = [f"done: {rows}{before} in {parts}, {duration(self.seconds)}, {self.retries} retried", *self._losses()]
         if self.account is not None:
@@ -136,6 +138,8 @@ class Result:
     def _losses(self) -> list[str]:
         """What a person must not overlook."""
         lines = []
+        if self.rows_left_out:
+            lines.append(f"left out: {counted(self.rows_left_out, 'row')}")
         if self.rows_rejected:
             causes = ", ".join(f"{count:,} {code}" for code, count in self.codes.items())
             lines.append(

@@ -81,6 +81,7 @@ class Watch:
             f"ETA {duration(self.eta_s)}" if self.eta_s is not None else "",
             f"shards {at.shards_done} of {at.shards}",
             f"{at.retries} retried",
+            f"{counted(at.rows_left_out, 'row')} left out" if at.rows_left_out else "",
             f"{counted(at.rows_rejected, 'row')} rejected" if at.rows_rejected else "",
             at.waits_for if at.state == "running" else "",
             _writer(at),

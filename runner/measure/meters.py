@@ -70,6 +70,8 @@ def increments(result: Success | Failure) -> Iterator[Reading]:
     yield Reading(ATTEMPTS, 1, "ok")
     yield Reading(ROWS, receipt.rows_out, "written")
     yield Reading(ROWS, receipt.rows_rejected, "rejected")
+    if receipt.rows_left_out:
+        yield Reading(ROWS, receipt.rows_left_out, "left_out")
     yield Reading(BYTES, receipt.size)
     for stage, seconds in result.measured.seconds.items():
         yield Reading(STAGES, seconds, stage)

@@ -14,6 +14,7 @@ class Subject:
     files, row_groups, bytes: of the input; inputs: urls of its first files.
     columns:       a row for each input, output and kept column, as `runner plan` shows it.
     rows_rejected: and code -> how many of them; bad_files: url -> why. reject_files: their folder.
+    rows_left_out: by `where` or `sample`.
     variables:     of the texts of the job.
     versions:      of what the driver runs with, by name. host, pid: of the driver.
     """
@@ -27,6 +28,7 @@ class Subject:
     codes: Mapping[str, int] = field(default_factory=dict)
     bad_files: Mapping[str, str] = field(default_factory=dict)
     reject_files: str = ""
+    rows_left_out: int = 0
     variables: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     host: str = ""
@@ -35,7 +37,7 @@ class Subject:
     def document(self) -> dict[str, Any]:
         """The keys of `report.json`."""
         known = asdict(self)
-        rejected = ("rows_rejected", "codes", "bad_files", "reject_files")
+        rejected = ("rows_rejected", "rows_left_out", "codes", "bad_files", "reject_files")
         driver = {name: known.pop(name) for name in ("host", "pid")}
         return {
             "input": {name: known.pop(name) for name in ("files", "row_groups", "bytes", "inputs")},

@@ -14,6 +14,7 @@ from connectors.formats.base import Source
 from connectors.formats.media.picture import require_pillow
 from connectors.formats.registry import is_verbatim
 from connectors.formats.schema import distinct, field_of, overview, unify
+from connectors.formats.widening import type_in
 from connectors.store.store import FileStat, Store
 from jobs.errors import BindingError, InputError, offenders
 from jobs.job import Job
@@ -27,6 +28,7 @@ from runner.binding.picture.bound import pictures_of
 from runner.model.signature import Signature
 from runner.preflight.input.files import first_schema, inspect
 from runner.preflight.input.listing import with_folders
+from runner.selection.selection import EVERY_ROW, Selection
 from runner.tensor import type_text
 
 Schemas = Sequence[tuple[str, pa.Schema]]  # url and schema of each file
@@ -75,21 +77,30 @@ def bound_first(
         return bound(columns, schema)
 
 
-def agreed(columns: Columns, signature: Signature, schemas: Schemas) -> tuple[pa.Schema, list[str]]:
-    """The one schema of the columns that a job reads; and what keeps files from having one, a text each."""
+def agreed(
+    columns: Columns, signature: Signature, schemas: Schemas, selection: Selection = EVERY_ROW
+) -> tuple[pa.Schema, list[str]]:
+    """The one schema of the columns that a job reads, those that `selection` needs last; and what keeps files from
+    having one, a text each."""
     whole = overview(schemas)
-    return unify(schemas, wanted_columns(columns, signature, whole), fed_fields(columns, signature, whole))
+    chosen, fields = selection.columns(whole), fed_fields(columns, signature, whole)
+    wanted = [*wanted_columns(columns, signature, whole), *chosen]
+    return unify(schemas, wanted, {name: used for name, used in fields.items() if name not in chosen})
 
 
-def require_agreed(columns: Columns, signature: Signature, schemas: Schemas) -> pa.Schema:
-    """The one schema of `agreed`. raises: BindingError where there is none."""
-    schema, problems = agreed(columns, signature, schemas)
+def require_agreed(
+    columns: Columns, signature: Signature, schemas: Schemas, selection: Selection = EVERY_ROW
+) -> pa.Schema:
+    """The one schema of `agreed`. raises: BindingError where there is none, or `where` does not fit it."""
+    schema, problems = agreed(columns, signature, schemas, selection)
     if problems:
         raise BindingError(
             f"input and job do not fit: {counted(len(problems), 'problem')} in {counted(len(schemas), 'file')}"
             f"\n{offenders(problems)}",
             code=problems[0].partition(":")[0],
         )
+    for one, _ in distinct(schemas) if selection.where is not None else ():
+        selection.bound(_delivered(one, schema))
     return schema
 
 
@@ -99,6 +110,11 @@ def require_headers(job: Job, binding: Binding) -> None:
     bounded = job.limits.max_row_bytes is not None and (rules or is_verbatim(job.input))
     if bounded or any(rule.looks for rule in rules):
         require_pillow()
+
+
+def _delivered(own: pa.Schema, schema: pa.Schema) -> pa.Schema:
+    """What a worker has of a file: `schema`, of what is mixed the type in that file."""
+    return pa.schema([field.with_type(type_in(field_of(own, field.name).type, field.type)) for field in schema])
 
 
 def varying(schemas: Schemas, kept: Sequence[str]) -> dict[str, str]:

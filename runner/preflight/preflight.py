@@ -49,10 +49,11 @@ from runner.preflight.begun import older_rules, rules_of, story
 from runner.preflight.columns import bound_first, require_agreed, require_headers, varying
 from runner.preflight.identity import identity_of
 from runner.preflight.input.declared import declared, read_alone
-from runner.preflight.input.files import Inspected, inspect
+from runner.preflight.input.files import Inspected, first_schema, inspect
 from runner.preflight.input.listing import Listed, refuse_own_output
 from runner.preflight.input.listing import found as found_input
 from runner.preflight.input.only_rejects import only_files, only_rows, rejected_before
+from runner.preflight.input.part import NOTHING_DROPPED, Dropped, Limit, dropped, may_match, require_bound
 from runner.preflight.model.labels import repeated_labels, with_labels
 from runner.preflight.model.member import Member, Read, Scanned, besides, followed, read_members
 from runner.preflight.model.several import all_options, all_scanned, together
@@ -60,6 +61,7 @@ from runner.preflight.output import narrowed, written
 from runner.preflight.place import refuse_mixed_places
 from runner.preflight.rank import open_ranks, settled, with_shapes
 from runner.preflight.shape import batch_sizes, sample_slice, slices_elsewhere, small_row_groups
+from runner.selection.selection import Selection
 from runner.worker.spec import PlannedMember, WorkerSpec
 
 _MOST_VARIABLES, _LONGEST = 100, 200  # characters of a value: they stand in a document that is written every 30 s
@@ -85,6 +87,7 @@ class Preflight:
     outlook: Outlook | None = None  # what a run would meet in its output, where somebody looked
     rules: Rules = TODAY  # today's, or those of the version that began the output
     begun: str = ""  # by an older version, in words
+    dropped: Dropped = NOTHING_DROPPED  # files and rows that need not be read
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -223,6 +226,8 @@ class Examined:
     cache: CacheSettings
     scanned: Scanned
     inputs: Listed
+    selection: Selection
+    first: pa.Schema  # of the first file, where that matters
 
 
 @dataclass(frozen=True)
@@ -241,6 +246,7 @@ class Gathered:
     notes: Sequence[str]
     skipped: Sequence[RunnerError]
     rejected: str
+    dropped: Dropped
 
 
 def preflight(job: Job, cache: CacheSettings | None = None, *, overwrite: bool = False) -> Preflight:
@@ -278,7 +284,13 @@ def _examined(job: Job, read: Sequence[Read], cache: CacheSettings, overwrite: b
     binding = bound_first(job, assumed, source, store, files, tried)
     members = [followed(member, program, binding, job) for member, (_, program) in zip(found, read, strict=True)]
     scanned = all_scanned(members)
-    return Examined(job, members, signature, source, store, files, binding.columns, cache, scanned, inputs)
+    selection, first = Selection.of(job.input), pa.schema([])
+    columns = list(binding.columns)
+    if selection.where is not None:
+        first = first_schema(source, store, files, job.limits)
+        require_bound(selection, first, len(files))
+        columns = list(dict.fromkeys([*columns, *selection.columns(first)]))
+    return Examined(job, members, signature, source, store, files, columns, cache, scanned, inputs, selection, first)
 
 
 def complete(examined: Examined, *, overwrite: bool = False) -> Preflight:
@@ -298,17 +310,30 @@ def complete(examined: Examined, *, overwrite: bool = False) -> Preflight:
 def _gathered(examined: Examined) -> Gathered:
     job = examined.job
     rejected = rejected_before(job)
-    inspected, skipped, meant, schema = _looked_through(examined, rejected)
+    inspected, skipped, meant, schema, out = _looked_through(examined, rejected)
     schemas = [(file.url, file_schema) for file, file_schema in inspected]
     ambiguous = both_ways(job.columns.keep, overview(schemas))
     inputs = replace(examined.inputs, job=job.model_copy(update={"columns": meant}))
     inputs = read_alone(inputs, schema.names)
     examined = replace(examined, job=inputs.job, source=inputs.source, inputs=inputs)
-    found = [file for file, _ in inspected]
+    found, out = _limited(examined, schema, [file for file, _ in inspected], out)
     signature, shapes = _settled(examined, schema, found)
     notes = (*corrections(signature), *shapes, *ambiguous, *repeated_labels(meant))
     plan_id = rejected.plan.id if rejected else ""
-    return Gathered(examined, schemas, found, schema, signature, notes, skipped, plan_id)
+    return Gathered(examined, schemas, found, schema, signature, notes, skipped, plan_id, out)
+
+
+def _limited(
+    examined: Examined, schema: pa.Schema, files: Sequence[InputFile], out: Dropped
+) -> tuple[Sequence[InputFile], Dropped]:
+    """The files up to the limit of the job, where it has one."""
+    job = examined.job
+    if job.input.limit is None:
+        return files, out
+    limit = Limit(job.input.limit, examined.selection, examined.source, examined.store, schema, job.limits)
+    left = limit.cut(files)
+    rows = [sum(group.rows for file in some for group in file.row_groups) for some in (files, left)]
+    return left, replace(out, beyond_files=len(files) - len(left), beyond_rows=rows[0] - rows[1])
 
 
 def _agreed(gathered: Gathered, rules: Rules) -> Preflight:
@@ -351,6 +376,7 @@ def _agreed(gathered: Gathered, rules: Rules) -> Preflight:
         inputs=examined.inputs,
         skipped=tuple(map(str, gathered.skipped)),
         notes=(*gathered.notes, *notes, *examined.scanned.idle),
+        dropped=gathered.dropped,
         rules=rules,
     )
 
@@ -362,20 +388,24 @@ def _stat(file: InputFile) -> FileStat:
 
 def _looked_through(
     examined: Examined, rejected: Rejected | None
-) -> tuple[Inspected, Sequence[RunnerError], Columns, pa.Schema]:
-    """The files, those that are left out, which columns of all files the job means, and their one schema."""
-    job, places = examined.job, rejected.places() if rejected else {}
-    files = only_files(examined.files, places, rejected) if rejected else examined.files
+) -> tuple[Inspected, Sequence[RunnerError], Columns, pa.Schema, Dropped]:
+    """The files, those that are left out, which columns of all files the job means, their one schema; and what cannot
+    hold a row that the job wants."""
+    job, selection, places = examined.job, examined.selection, rejected.places() if rejected else {}
+    listed_files = only_files(examined.files, places, rejected) if rejected else examined.files
+    files = listed_files if selection.where is None else may_match(selection, listed_files, examined.first)
     columns = list(examined.columns)
     while True:
-        inspected, skipped = inspect(examined.source, examined.store, files, columns, job.limits)
+        inspected, skipped = inspect(examined.source, examined.store, files, columns, job.limits, selection)
+        row_groups, rows = dropped([file for file, _ in inspected])
         if rejected:
             inspected = only_rows(inspected, places, rejected)
         schemas = [(file.url, file_schema) for file, file_schema in inspected]
         meant = kept_alone(job.columns, overview(schemas))
-        schema = require_agreed(meant, examined.signature, schemas)
+        schema = require_agreed(meant, examined.signature, schemas, selection)
         if schema.names == columns:
-            return inspected, skipped, meant, schema
+            out = Dropped(len(listed_files) - len(files), row_groups, rows)
+            return inspected, skipped, meant, schema, out
         columns = schema.names  # the first file lacked some
 
 

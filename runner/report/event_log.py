@@ -131,6 +131,7 @@ def _facts(what: Event | Action) -> dict[str, Any]:
             case Success(receipt, measured):
                 facts |= {"shard": receipt.shard, "attempt": receipt.attempt, "number": receipt.number}
                 facts |= {"rows": receipt.rows_out, "rejected": receipt.rows_rejected, "bytes": receipt.size}
+                facts |= {"left_out": receipt.rows_left_out} if receipt.rows_left_out else {}
                 facts |= {"seconds": {stage: round(seconds, 4) for stage, seconds in measured.seconds.items()}}
             case Failure():
                 document = value.document()

@@ -37,6 +37,7 @@ def about(head: Heading, subject: Subject) -> str:
         f"{counted(head.rows, 'row')} in {counted(subject.row_groups, 'row group')} of"
         f" {counted(subject.files, 'file')} ({byte_count(subject.bytes)}), cut into {counted(head.shards, 'shard')}"
     )
+    told += f"; {counted(subject.rows_left_out, 'row')} left out" if subject.rows_left_out else ""
     more = subject.files - len(subject.inputs)
     names = [*subject.inputs, *([f"and {counted(more, 'more file')}"] if more > 0 else [])]
     files = "".join(f"<p>{escape(name)}</p>" for name in names)

@@ -19,6 +19,7 @@ from typing import Any as Anything
 import pyarrow as pa
 
 from connectors.formats.base import Span
+from connectors.tables.value import typed
 from jobs.plan import Values
 from jobs.rows.condition import Comparing
 from runner.selection import bound as kinds
@@ -54,8 +55,8 @@ class Facts:
                 spans[name,] = Span(nulls=None, only_nulls=True)
             elif at >= 0:
                 try:
-                    value = pa.array([text]).cast(schema.field(at).type)[0]
-                except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+                    value = typed(text, schema.field(at).type)
+                except (ValueError, pa.ArrowException):
                     continue  # whoever reads it says what is wrong
                 spans[name,] = Span(value, value, 0)
         return cls(spans)

@@ -65,3 +65,6 @@ class Selection:
             return None
         mask = kept(self.bound(table.schema), table)
         return None if mask.all() else np.flatnonzero(mask)
+
+
+EVERY_ROW = Selection()

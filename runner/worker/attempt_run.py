@@ -90,7 +90,7 @@ class AttemptRun:
         self._bench, self._attempt, self._number = bench, attempt, number
         self._binding, self._limits = _halved(spec.binding, attempt.halvings), spec.limits
         self._clock = StageClock()
-        self._rejects = Rejects(spec.input_schema, spec.binding.kept_columns, spec.limits, spec.max_rejected_rows)
+        self._rejects = Rejects(spec.scored_schema, spec.binding.kept_columns, spec.limits, spec.max_rejected_rows)
         self._part = bench.output.open_part(attempt, spec.binding.output_schema, spec.digest, bench.worker)
 
     @property
@@ -123,9 +123,10 @@ class AttemptRun:
     # read
 
     def _read(self) -> ReadAhead[Unit, Located | None]:
-        """Row groups, from threads of their own; None for one that failed and that the job does without."""
+        """Row groups, from threads of their own; None for one that failed or of which the job wants no row."""
         bench = self._bench
-        readers = partial(bench.reading.reader, self._clock, self._rejects.readable, self._rejects.add)
+        rejects = self._rejects
+        readers = partial(bench.reading.reader, self._clock, rejects.readable, rejects.add, rejects.leave_out)
         turn = partial(bench.to_read.turn, self._number)
         return ReadAhead(units(self._attempt), bench.room, readers, bench.readers, turn)
 

@@ -214,7 +214,7 @@ def survive_decoding(spec: WorkerSpec, piece: InputSlice, row_group: int) -> Non
             memory for it: another one would have the rows. What else is wrong shows when it is decoded for the shard.
     """
     most = min(spec.limits.max_row_group_bytes, available_bytes() // 2 or spec.limits.max_row_group_bytes)
-    where = (spec.input, piece, row_group, spec.binding.columns)
+    where = (spec.input, piece, row_group, tuple(spec.input_schema.names))
     try:
         child = Child("runner.worker.isolated:decoder", most)
         try:

@@ -58,6 +58,12 @@ class WorkerSpec:
     members: tuple[PlannedMember, ...] = ()  # the models, where there are several; `model` is the first of them
 
     @property
+    def scored_schema(self) -> pa.Schema:
+        """Of the columns that are fed or kept: the others are read to choose rows by."""
+        names = set(self.binding.columns)
+        return pa.schema([field for field in self.input_schema if field.name in names])
+
+    @property
     def filled(self) -> bool:
         """Batches are filled, over row groups too: a model has calls of a few rows wait, or fills them up itself."""
         return self.most_rows is not None or any(member.call.batch_rows is not None for member in self.members)

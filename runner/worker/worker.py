@@ -56,6 +56,7 @@ from runner.engine.picture import PicturesEngine, PicturesError
 from runner.engine.risk import risks
 from runner.engine.several import SeveralEngine
 from runner.model.planned import opened
+from runner.selection.selection import Selection
 from runner.tensor import Feeds, Outputs
 from runner.worker.attempt_run import AttemptRun, Bench
 from runner.worker.gauge import Gauge
@@ -209,7 +210,10 @@ class Worker:
         source = source_of(spec.input, spec.limits.max_row_group_bytes, spec.limits.max_row_bytes)
         store = Store(spec.input.url[0], spec.input.options)
         survive = partial(survive_decoding, spec) if self._isolated and not is_verbatim(spec.input) else None
-        return Reading(source, store, spec.binding.columns, spec.input_schema, survive)
+        columns = spec.input_schema.names
+        return Reading(
+            source, store, columns, spec.input_schema, spec.binding.columns, Selection.of(spec.input), survive
+        )
 
     def _loaded(self, options: engine.EngineOptions, memory: int | None) -> tuple[engine.Engine, Sample]:
         """The model, and rows to try it on, which are read while it loads."""
@@ -240,7 +244,7 @@ class Worker:
         )
 
     def _sample_rows(self, piece: InputSlice, most: int) -> pa.RecordBatch | None:
-        return read_rows(self._spec.input, self._spec.input_schema, self._spec.binding, piece, most)
+        return read_rows(self._spec.input, self._spec.scored_schema, self._spec.binding, piece, most)
 
     def _doubted(self) -> Standing:
         """What is known of the model here. An isolated worker's rows did worse to other processes."""

@@ -78,7 +78,14 @@ MAY: dict[str, tuple[str, ...]] = {
         *("runner/scan", "runner/model", "runner/tensor.py", "runner/proto"),
         *("connectors/formats/media", "jobs"),  # the headers of pictures
     ),
-    "runner/selection": ("connectors/formats", "connectors/store", "connectors/secret.py", "runner/tensor.py", "jobs"),
+    "runner/selection": (
+        "connectors/formats",
+        "connectors/tables",
+        "connectors/store",
+        "connectors/secret.py",
+        "runner/tensor.py",
+        "jobs",
+    ),
     "runner/batch": (
         *(
             "runner/binding",

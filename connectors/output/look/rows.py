@@ -32,7 +32,10 @@ from jobs.section.output import Output
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a row was read from; `row` counts within the row group, all from 0, as in a reject file."""
+    """Where a row was read from; `row` counts within the row group, all from 0, as in a reject file.
+
+    Where a shard leaves rows out, as `where` and `sample` do, no part says which: file "", and -1.
+    """
 
     file: str
     row_group: int
@@ -98,6 +101,8 @@ class Rows:
         return [self._origin(shard, row, rejected) for shard, row in places]
 
     def _origin(self, shard: int, row: int, rejected: dict[str, dict[int, list[int]]]) -> Origin:
+        if any(one.rows_left_out for one in self.receipts if one.shard == shard):
+            return Origin("", -1, -1)
         for cut in self.plan.shards[shard].slices:
             file = self.plan.files[cut.file]
             for index in range(cut.first, cut.stop):

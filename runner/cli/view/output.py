@@ -48,6 +48,8 @@ def render_status(status: Status) -> Group:
     table.add_row("rows", f"{status.rows_seen:,} of {status.rows:,} ({status.share:.0%}){in_hand}")
     table.add_row("shards", f"{status.shards_done:,} of {status.shards:,}, {byte_count(status.bytes)} in parts")
     table.add_row("attempts", f"{status.attempts:,}, {status.retries:,} failed and were or will be repeated")
+    if status.rows_left_out:
+        table.add_row("left out", counted(status.rows_left_out, "row"))
     if status.rows_rejected:
         causes = ", ".join(f"{count:,} {code}" for code, count in status.codes.items())
         table.add_row("rejected", Text(f"{counted(status.rows_rejected, 'row')} ({causes})", style="yellow"))
@@ -157,6 +159,8 @@ def render_verification(verified: Verification) -> Group:
     rows, parts = counted(verified.rows, "row"), counted(verified.parts, "part")
     counts = f"{verified.rows_found:,} of {rows} in {verified.parts_found:,} of {parts} ({byte_count(verified.bytes)})"
     rejected = f", and {verified.rows_rejected:,} in reject files" if verified.rows_rejected else ""
+    if verified.rows_left_out:
+        rejected += f", {verified.rows_left_out:,} left out as the job says"
     skipped = [Text(f"left out as bad: {line}", style="yellow") for line in _bad_files(verified.files_skipped)]
     if verified.holds:
         how = "every byte read again, all checksums agree" if verified.deep else "by headers and counts"

@@ -21,6 +21,8 @@ from jobs.plan import InputFile
 from jobs.section.limits import Limits
 from jobs.section.number import allowed
 from jobs.words import counted
+from runner.preflight.input.part import Narrow
+from runner.selection.selection import EVERY_ROW, Selection
 
 _FOOTER_THREADS = 16  # footers are small reads that wait for a store, not for a core
 _FOOTERS_TRIED = 32  # of local files, without threads: where they wait for a core, handing on the GIL triples the time
@@ -53,18 +55,25 @@ def first_schema(source: Source, store: Store, files: Sequence[FileStat], limits
 
 
 def inspect(
-    source: Source, store: Store, files: Sequence[FileStat], columns: Sequence[str], limits: Limits
+    source: Source,
+    store: Store,
+    files: Sequence[FileStat],
+    columns: Sequence[str],
+    limits: Limits,
+    selection: Selection = EVERY_ROW,
 ) -> tuple[Inspected, list[InputError]]:
-    """All footers.
+    """All footers. selection: row groups that hold none of it are left without rows.
 
     returns: files that can be read, and the errors of those that are skipped.
     raises:  InputError for all that cannot be read at once, where they may not be skipped; DataError MAX_BAD_FILES
              where they are more than the job allows, or all.
     """
 
+    narrow = Narrow(selection, source, store)
+
     def look(file: FileStat) -> tuple[InputFile, pa.Schema] | InputError:
         try:
-            file_facts, schema = source.inspect(store, file, columns)
+            file_facts, schema = narrow.inspect(file, columns)
             _refuse_large(file_facts, limits.max_row_group_bytes)
             return file_facts, schema
         except InputError as error:

@@ -68,7 +68,7 @@ LITERALS = {
     "s": st.sampled_from(TEXTS).map(Literal),
     "b": st.booleans().map(Literal),
     "day": st.sampled_from([*DAYS, "2026-11-01"]).map(Literal),
-    "t": st.sampled_from([*DAYS, "2026-11-01 12:30", Instant(-1), Instant(-1000)]).map(Literal),
+    "t": st.sampled_from([*DAYS, "2026-11-01 12:30", Instant(-1_000), Instant(-2_000)]).map(Literal),
 }
 OPS = st.sampled_from(["=", "!=", "<", "<=", ">", ">="])
 

@@ -54,6 +54,20 @@ Take = Callable[[int, int], bytes]
 ERRORS = (*DECODE_ERRORS, EOFError, LookupError, BadZipFile, zlib.error, lzma.LZMAError, struct.error, RuntimeError)
 
 
+class Stored:
+    """The bytes of an array as they lie in a file. at: where they begin."""
+
+    def __init__(self, file: BufferedFile, at: int = 0) -> None:
+        self._file, self._at = file, at
+
+    def __call__(self, start: int, stop: int) -> bytes:
+        return bytes(self._file.take(self._at + start, self._at + stop))
+
+    def hold(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Fetch them together."""
+        self._file.hold([(self._at + start, self._at + stop) for start, stop in ranges])
+
+
 @dataclass(frozen=True)
 class Member:
     """A column: an array of a file, or a field of one; or why it is none.
@@ -204,6 +218,7 @@ class ArrayReader:
                 stories = [f"row {start + row} of array {member.name!r}: {wrong[row]}" for row in at.tolist()]
                 bad.append(BadRows("ROW_OVERFLOW", member.name, at, stories))
         self._last = None
+        self._held.hold([])
         table = pa.Table.from_arrays(arrays, schema=pa.schema([member.field() for member in self._members]))
         if bad:
             raise BadRowsError.of(self._inputs, row_group, table, once(bad))
@@ -227,8 +242,10 @@ class ArrayReader:
         assert layout is not None, "refused when it was opened"
         key = (member.take, start, stop)
         if self._last is None or self._last[0] != key:  # fields of one array lie in the same bytes
-            first, row_bytes = layout.start, layout.row_bytes
-            self._last = key, member.take(first + start * row_bytes, first + stop * row_bytes)
+            ranges = layout.ranges(start, stop)
+            if isinstance(member.take, Stored) and len(ranges) > 1:
+                member.take.hold(ranges)
+            self._last = key, b"".join([member.take(*one) for one in ranges])
         return column_of(self._last[1], layout, stop - start, member.of)
 
 

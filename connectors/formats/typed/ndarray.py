@@ -30,11 +30,12 @@ class UnreadableError(Exception):
 
 
 class Layout(NamedTuple):
-    """What the header of an array says. start: where its values begin."""
+    """What the header of an array says. start: where its values begin. by_columns: the rows are the fastest axis."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     start: int
+    by_columns: bool = False
 
     @property
     def rows(self) -> int:
@@ -51,6 +52,13 @@ class Layout(NamedTuple):
     def stop(self) -> int:
         return self.start + self.rows * self.row_bytes
 
+    def ranges(self, first: int, stop: int) -> list[tuple[int, int]]:
+        """Where rows lie: one behind the other, or, in Fortran order, a piece of each column."""
+        size = self.dtype.itemsize if self.by_columns else self.row_bytes
+        columns = self.row_bytes // max(1, size)
+        starts = (self.start + column * self.rows * size for column in range(columns if self.by_columns else 1))
+        return [(start + first * size, start + stop * size) for start in starts]
+
 
 def read_layout(file: Any) -> Layout:
     """The header of an array, from where `file` stands. raises: UnreadableError; ValueError where it is no header."""
@@ -62,9 +70,7 @@ def read_layout(file: Any) -> Layout:
         raise UnreadableError("of pickled objects: to read them would be to run their code", "FILE_PICKLE")
     if not shape:
         raise UnreadableError("a single value, without rows")
-    if by_columns and len(shape) > 1:
-        raise UnreadableError("in Fortran order, which has no rows to read: write `numpy.ascontiguousarray(array)`")
-    return Layout(dtype, shape, file.tell())
+    return Layout(dtype, shape, file.tell(), by_columns and len(shape) > 1)
 
 
 def field_of(name: str, dtype: np.dtype[Any], inner: Sequence[int] = ()) -> pa.Field:
@@ -116,10 +122,10 @@ class Column(NamedTuple):
 
 
 def column_of(content: bytes, layout: Layout, rows: int, of: str = "") -> Column:
-    """content: of so many rows. of: a field of them. raises: ValueError where there are other bytes."""
+    """content: of so many rows, as `Layout.ranges` finds them. of: a field. raises: ValueError where it is not."""
     shape = (rows, *layout.shape[1:])
     if layout.dtype.itemsize:
-        array = np.frombuffer(content, layout.dtype).reshape(shape)
+        array = np.frombuffer(content, layout.dtype).reshape(shape, order="F" if layout.by_columns else "C")
     else:
         array = np.zeros(shape, layout.dtype)
     bad: dict[int, str] = {}

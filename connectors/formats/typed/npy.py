@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from connectors.formats.buffered import BufferedFile
 from connectors.formats.fault import one_line, unreadable, wrong_magic
-from connectors.formats.typed.array_source import ERRORS, ArraySource, Member, behind
+from connectors.formats.typed.array_source import ERRORS, ArraySource, Member, Stored, behind
 from connectors.formats.typed.ndarray import MAGIC, Layout, UnreadableError, read_layout
 from connectors.formats.typed.stream import stream
 
@@ -36,9 +36,7 @@ class NpySource(ArraySource):
 
 
 def _members(file: BufferedFile, layout: Layout) -> list[Member]:
-    def take(start: int, stop: int) -> bytes:
-        return bytes(file.take(start, stop))
-
+    take = Stored(file)
     names = layout.dtype.names
     if names is None or len(layout.shape) > 1:
         return [Member(DATA, layout, take)]

@@ -13,7 +13,7 @@ from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 from connectors.formats.buffered import BufferedFile
 from connectors.formats.fault import one_line, unreadable, wrong_magic
-from connectors.formats.typed.array_source import ERRORS, ArraySource, Member, behind
+from connectors.formats.typed.array_source import ERRORS, ArraySource, Member, Stored, behind
 from connectors.formats.typed.ndarray import MAGIC, UnreadableError, read_layout
 from connectors.formats.typed.stream import stream
 
@@ -56,18 +56,8 @@ def _member(file: BufferedFile, opened: io.BufferedReader, archive: ZipFile, inf
     if wrong := behind(found, layout, info.file_size):
         raise unreadable(file, *wrong)
     if info.compress_type == ZIP_STORED and bytes(file.take(at, min(at + len(MAGIC), file.size))) == MAGIC:
-        return Member(name, layout, _Stored(file, at))
+        return Member(name, layout, Stored(file, at))
     return Member(name, layout, _Packed(archive, info))
-
-
-class _Stored:
-    """The bytes of an array as they lie in the file. at: where they begin."""
-
-    def __init__(self, file: BufferedFile, at: int) -> None:
-        self._file, self._at = file, at
-
-    def __call__(self, start: int, stop: int) -> bytes:
-        return bytes(self._file.take(self._at + start, self._at + stop))
 
 
 class _Packed:

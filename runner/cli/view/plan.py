@@ -33,6 +33,7 @@ def plan_document(ready: Preflight) -> dict[str, Any]:
         "files": len(plan.files),
         "files_skipped": plan.skipped,
         "files_left_out": ready.inputs.left_out,
+        "selection": _selection(ready),
         "bytes_on_store": sum(file.size for file in plan.files),
         "row_groups": sum(len(file.row_groups) for file in plan.files),
         "rows": plan.rows,
@@ -45,6 +46,50 @@ def plan_document(ready: Preflight) -> dict[str, Any]:
         "not_written": list(ready.left_out),
         "outlook": ready.outlook.document() if ready.outlook is not None else None,
     }
+
+
+def _selection(ready: Preflight) -> dict[str, Any] | None:
+    """Which part of the rows is read, and why the others are not; None where the job wants all."""
+    rows = ready.job.input
+    if rows.where is None and rows.sample is None and rows.limit is None:
+        return None
+    groups = [group for file in ready.plan.files for group in file.row_groups if group.rows]
+    left = {
+        "files": sum(1 for file in ready.plan.files if any(group.rows for group in file.row_groups)),
+        "row_groups": len(groups),
+        "rows": ready.plan.rows,
+        "decoded_bytes": ready.plan.decoded_bytes,
+    }
+    return {
+        "where": rows.where,
+        "sample": rows.sample,
+        "limit": rows.limit,
+        "read": left,
+        "not_read": ready.dropped.document(),
+    }
+
+
+def _told(selection: dict[str, Any]) -> list[str]:
+    """The same in words."""
+    read, out = selection["read"], selection["not_read"]
+    pruned, beyond = out["by_statistics"], out["by_limit"]
+    share = selection["sample"]
+    rows = f"{counted(read['rows'], 'row')} of {counted(read['row_groups'], 'row group')} of"
+    told = [
+        f"{rows} {counted(read['files'], 'file')} are read ({byte_count(read['decoded_bytes'])} decoded)",
+        f"`where`: {selection['where']}" if selection["where"] else "",
+        f"{counted(out['by_partition']['files'], 'file')} not read, by partition"
+        if out["by_partition"]["files"]
+        else "",
+        f"{counted(pruned['row_groups'], 'row group')} with {counted(pruned['rows'], 'row')} not read, by statistics"
+        if pruned["row_groups"]
+        else "",
+        f"`sample`: about {share * read['rows']:,.0f} of the rows" if share else "",
+        f"`limit`: ends after {counted(selection['limit'], 'row')}; {counted(beyond['rows'], 'row')} behind it not read"
+        if selection["limit"]
+        else "",
+    ]
+    return [line for line in told if line]
 
 
 def _models(ready: Preflight) -> dict[str, Any]:
@@ -90,6 +135,8 @@ def render_plan(ready: Preflight) -> Group:
         f" {counted(facts['files'], 'file')}"
         f" ({byte_count(facts['bytes_on_store'])}; {at_least}{byte_count(facts['decoded_bytes'])} decoded)",
     )
+    if facts["selection"] is not None:
+        head.add_row("part", Text("\n".join(map(printable, _told(facts["selection"])))))
     if ready.inputs.left_out:
         head.add_row("left out", Text(", ".join(_left_out(*one) for one in ready.inputs.left_out.items())))
     if ready.skipped:

@@ -12,13 +12,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
+from connectors.formats import footer
 from connectors.output.reject import read_rejected
 from connectors.output.status import read_status
 from connectors.output.verification import verify
 from jobs.errors import BindingError, DataError
 from jobs.job import Job
 from jobs.section.output import Output
+from runner.cli.view.plan import plan_document, render_plan
 from runner.driver.launch import RunOptions, launch
 from runner.preflight.preflight import preflight
 
@@ -206,3 +209,59 @@ def test_a_limit_counts_the_rows_that_where_and_sample_leave(job: Callable[..., 
 def test_of_a_limit_without_where_nothing_is_decoded(job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("connectors.formats.parquet.ParquetReader.read", lambda *_: pytest.fail("it reads"))
     assert preflight(job(limit=10, sample=0.5)).plan.rows < 40
+
+
+def test_a_plan_tells_what_is_read_and_why_the_rest_is_not(job: Callable[..., Job]) -> None:
+    ready = preflight(job(where="id >= 120 and odd = 'no'", limit=30, sample=0.5))
+    told = plan_document(ready)["selection"]
+    assert told["read"]["rows"] == ready.plan.rows
+    assert told["read"]["files"] == 2
+    assert 0 < told["read"]["decoded_bytes"] < 200 * 50
+    assert told["not_read"]["by_statistics"] == {"row_groups": 2, "rows": 100}
+    assert told["not_read"]["by_limit"]["rows"] == 300 - ready.plan.rows
+    with (console := Console(width=200)).capture() as shown:
+        console.print(render_plan(ready))
+    assert "2 row groups with 100 rows not read, by statistics" in shown.get()
+    assert "`limit`: ends after 30 rows" in shown.get()
+    assert plan_document(preflight(job()))["selection"] is None
+
+
+def test_files_of_partitions_that_cannot_match_are_not_even_opened(
+    job: Callable[..., Job], tmp_path: Path, half_plus_two: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for day in range(1, 9):
+        folder = tmp_path / "lake" / f"dt=2026-11-0{day}" / "country=DE"
+        folder.mkdir(parents=True)
+        pq.write_table(
+            pa.table({"id": np.arange(4) + day * 10, "x": (np.arange(4) + day * 10) * 1.0}), folder / "a.parquet"
+        )
+    rows = {
+        "url": str(tmp_path / "lake"),
+        "partitions": "hive",
+        "schema": {"dt": "date32"},
+        "where": "dt between '2026-11-03' and '2026-11-04' and country = 'DE' and id != 41",
+    }
+    wanted = Job.model_validate(
+        {
+            "model": {"url": str(half_plus_two)},
+            "input": rows,
+            "columns": {"keep": ["id"]},
+            "output": {"url": str(tmp_path / "out")},
+        }
+    )
+    opened, read = list[str](), footer.read_footer
+
+    def counted(file: Any, known: Any = None) -> Any:
+        opened.append(file.url.split("dt=")[-1][:10])
+        return read(file, known)
+
+    monkeypatch.setattr("connectors.formats.parquet.read_footer", counted)
+    ready = preflight(wanted)
+    assert set(opened) == {"2026-11-01", "2026-11-03", "2026-11-04"}, "the first file tells the columns"
+    assert ready.dropped.document()["by_partition"] == {"files": 6}
+    assert ready.plan.rows == 8
+    result = launch(wanted, IN_PROCESS)
+    assert scored(tmp_path / "out") == [30, 31, 32, 33, 40, 42, 43]
+    assert (result.rows, result.rows_left_out) == (7, 1)
+    none = wanted.model_copy(update={"input": wanted.input.model_copy(update={"where": "dt > '2027-01-01'"})})
+    assert preflight(none).plan.rows == 0

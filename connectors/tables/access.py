@@ -71,10 +71,11 @@ def properties(
     """
     scheme = scheme_of(url)
     resolved, secrets = resolve(options, scheme)
-    own, more = resolve(catalog, "a catalog")
+    places = {name: value for name, value in catalog.items() if str(value).startswith("file://")}  # no references
+    own, more = resolve({name: value for name, value in catalog.items() if name not in places}, "a catalog")
     names = _names(scheme)
     made = {names[name][1]: _text(value) for name, value in resolved.items() if name in names}
-    return made | {name: _text(value) for name, value in own.items()}, [*secrets, *more]
+    return made | {name: _text(value) for name, value in {**own, **places}.items()}, [*secrets, *more]
 
 
 @contextmanager

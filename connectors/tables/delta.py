@@ -6,7 +6,8 @@ not know. The invariant: a version that is found again is made of the same files
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import unquote
 
@@ -43,22 +44,8 @@ def snapshot(url: str, version: int | None, options: Mapping[str, OptionValue]) 
     cost:   the log is read, and no data file; vectors of deleted rows are.
     """
     url = absolute(url)
-    told, secrets = storage_options(url, options)
-    try:
-        from deltalake import DeltaTable
-    except ImportError:
-        raise JobError(
-            f"cannot read the Delta table '{redact(url)}': the package 'deltalake' is missing; pip install"
-            " 'savedmodel-runner[delta]'"
-        ) from None
     what = f"the Delta table '{redact(url)}'"
-    store = Store(url, options)
-    with library_errors(what, "deltalake", secrets, {"TableNotFoundError": "NO_INPUT"}):
-        try:
-            table = DeltaTable(_known_to_rust(url), version=version, storage_options=told or None)
-        except Exception:
-            _refuse_version(store, what, version)
-            raise
+    with _loaded(url, version, options) as table:
         _refuse_features(what, table)
         columns = _columns(table)
         actions = pa.table(table.get_add_actions(flatten=True))
@@ -74,6 +61,31 @@ def snapshot(url: str, version: int | None, options: Mapping[str, OptionValue]) 
     if not files:
         raise InputError(f"cannot read {what}: its version {found} has no files", code="NO_INPUT")
     return Snapshot("Delta", url, found, columns, sorted(files, key=lambda file: file.url), deleted)
+
+
+def newest(url: str, options: Mapping[str, OptionValue]) -> int:
+    """The latest version. raises: as `snapshot`."""
+    with _loaded(url, None, options) as table:
+        return int(table.version())
+
+
+@contextmanager
+def _loaded(url: str, version: int | None, options: Mapping[str, OptionValue]) -> Iterator[Any]:
+    told, secrets = storage_options(url, options)
+    what = f"the Delta table '{redact(url)}'"
+    try:
+        from deltalake import DeltaTable
+    except ImportError:
+        raise JobError(
+            f"cannot read {what}: the package 'deltalake' is missing; pip install 'savedmodel-runner[delta]'"
+        ) from None
+    with library_errors(what, "deltalake", secrets, {"TableNotFoundError": "NO_INPUT"}):
+        try:
+            table = DeltaTable(_known_to_rust(url), version=version, storage_options=told or None)
+        except Exception:
+            _refuse_version(Store(url, options), what, version)
+            raise
+        yield table
 
 
 def _known_to_rust(url: str) -> str:

@@ -23,6 +23,7 @@ class Snapshot:
     """kind: 'Delta' or 'Iceberg'. url: where it lies, of the store that has its files. version: a number of its own.
 
     deleted: of a file, by url, the rows that are no longer in the table, rising, each once.
+    schema:  the id of what its columns are, where a version alone does not say it.
     """
 
     kind: str
@@ -31,11 +32,12 @@ class Snapshot:
     columns: TableColumns
     files: Sequence[FileStat]
     deleted: Mapping[str, Rows] = field(default_factory=dict)
+    schema: int | None = None
 
     @property
     def told(self) -> TableRead:
         """What workers need to read its files."""
-        return TableRead(self.kind, self.version, self.columns)
+        return TableRead(self.kind, self.version, self.columns, self.schema)
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class TableRead:
     kind: str
     version: int
     columns: TableColumns
+    schema: int | None = None
 
     @property
     def words(self) -> str:

@@ -101,6 +101,8 @@ class Input(Location, populate_by_name=True):
         """
         names = ("types", "csv", "partitions", "delta", "version", "iceberg", "snapshot", "where", "limit", "sample")
         found = self.model_dump(mode="json", include=set(names), by_alias=True, exclude_defaults=True)
+        if self._table is not None and self._table.schema is not None:
+            found["table_schema"] = self._table.schema
         return found if self.where is None else {**found, "where": canonical(self.where)}
 
     @classmethod

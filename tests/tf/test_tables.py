@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from iceberg_tables import catalog, properties
 
 import runner
 from jobs.errors import InputError, OutputError, StoppedError
@@ -63,7 +64,7 @@ def test_a_delta_table_is_scored_and_a_resume_reads_the_rows_that_it_began_with(
     warned: list[str] = []
     result = launch(wanted, RunOptions(in_process=True), warn=warned.append)
     assert (result.rows, result.rows_run) == (12, 8)
-    assert [story for story in warned if "begun with version 0 of the table" in story]
+    assert [story for story in warned if "begun with version 0 of the Delta table" in story]
     assert scored(tmp_path / "out") == EXPECTED
     assert runner.verify(tmp_path / "out").holds
     # What is finished is finished; the newest version is another job, and --overwrite begins it.
@@ -81,6 +82,27 @@ def test_an_output_that_was_begun_is_begun_anew_with_the_latest_version_when_ove
     stopped(wanted)
     write_deltalake(tmp_path / "t", ROWS, mode="append")
     assert launch(wanted, RunOptions(in_process=True, overwrite=True)).rows == 24
+
+
+def test_an_iceberg_table_is_scored_and_a_resume_reads_the_snapshot_and_the_names_that_it_began_with(
+    tmp_path: Path, half_plus_two: Path
+) -> None:
+    table = catalog(tmp_path).create_table("ns.t", schema=ROWS.schema)
+    for first in (0, 4, 8):
+        table.append(ROWS.slice(first, 4))
+    given: dict[str, Any] = {"iceberg": "cat.ns.t", "catalog": properties(tmp_path)}
+    wanted = job(half_plus_two, tmp_path / "out", **given)
+    stopped(wanted)
+    with table.update_schema() as change:
+        change.rename_column("day", "weekday")
+    table.delete("x < 9")
+    warned: list[str] = []
+    result = launch(wanted, RunOptions(in_process=True), warn=warned.append)
+    assert (result.rows, result.rows_run) == (12, 8)
+    assert [story for story in warned if "goes on with it" in story]
+    assert scored(tmp_path / "out") == EXPECTED
+    with pytest.raises(InputError, match="cannot read snapshot 7 of"):
+        launch(job(half_plus_two, tmp_path / "other", **given, snapshot=7), RunOptions(in_process=True))
 
 
 def test_a_version_that_is_gone_ends_with_2_and_nothing_written(tmp_path: Path, half_plus_two: Path) -> None:

@@ -6,14 +6,16 @@ read. The invariant: a job that goes on reads the rows that it began with.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 from connectors.formats.declared import text_of, type_of
 from connectors.output.layout import SUCCESS
 from connectors.output.verification import read_plan
 from connectors.store.connect import absolute
 from connectors.store.store import Store
-from connectors.tables import delta
+from connectors.tables import delta, iceberg
 from connectors.tables.columns import bare
 from connectors.tables.snapshot import Snapshot
 from jobs.errors import BindingError, RunnerError, offenders, one_of
@@ -29,31 +31,59 @@ def pinned(job: Job, *, overwrite: bool) -> tuple[Input, Snapshot, str]:
                where the job says another type than the table.
     """
     given = job.input
-    identity = {"delta": absolute(given.delta or "")}
-    begun = None if overwrite or given.version != "latest" else _begun(job, identity, "version")
-    version = given.version if given.version != "latest" else begun
-    found = delta.snapshot(given.delta or "", version, given.options)
+    kind = _Delta(given) if given.delta else _Iceberg(given)
+    begun = None if overwrite or kind.stated != "latest" else _begun(job, kind)
+    found = kind.snapshot(begun)
     _refuse_other_types(given, found)
     story = ""
-    if begun is not None:
-        story = (
-            f"the output was begun with version {begun} of the table, and goes on with it; --overwrite begins anew with"
-            " the latest"
-        )
-    return given.of_table(found.told, found.url, version=found.version, **identity), found, story
+    if begun is not None and kind.newest() != found.version:
+        story = f"the output was begun with {found.told.words}, and goes on with it; --overwrite begins with the newest"
+    return given.of_table(found.told, found.url, **{kind.key: found.version}, **kind.identity), found, story
 
 
-def _begun(job: Job, identity: dict[str, str], key: str) -> int | None:
-    """The version of the table with which the output was begun; None where it was not, or is finished."""
+class _Delta:
+    key = "version"
+
+    def __init__(self, given: Input) -> None:
+        self._given, self._url = given, absolute(given.delta or "")
+        self.stated, self.identity = given.version, {"delta": self._url}
+
+    def snapshot(self, begun: Mapping[str, Any] | None) -> Snapshot:
+        version = begun["version"] if begun else None if self.stated == "latest" else self.stated
+        return delta.snapshot(self._url, version, self._given.options)
+
+    def newest(self) -> int:
+        return delta.newest(self._url, self._given.options)
+
+
+class _Iceberg:
+    key = "snapshot"
+
+    def __init__(self, given: Input) -> None:
+        name = given.iceberg or ""
+        self._given, self._name = given, absolute(name) if "/" in name else name
+        self.stated, self.identity = given.snapshot, {"iceberg": self._name}
+
+    def snapshot(self, begun: Mapping[str, Any] | None) -> Snapshot:
+        number = begun["snapshot"] if begun else None if self.stated == "latest" else self.stated
+        schema = begun.get("table_schema") if begun else None
+        return iceberg.snapshot(self._name, number, schema, self._given.options, self._given.catalog)
+
+    def newest(self) -> int:
+        return iceberg.newest(self._name, self._given.options, self._given.catalog)
+
+
+def _begun(job: Job, kind: _Delta | _Iceberg) -> Mapping[str, Any] | None:
+    """What the plan says of the input with which the output was begun; None where it was not, or is finished."""
     with suppress(RunnerError):  # whoever writes there says what is wrong with it
         store = Store(job.output.url, job.output.options)
         sizes = store.sizes("")
         if SUCCESS in sizes:
             return None
         _, plan = read_plan(store, sizes)
-        then = plan.identity.get("input", {})
-        if identity.items() <= then.items() and isinstance(then.get(key), int):
-            return int(then[key])
+        then: Mapping[str, Any] = plan.identity.get("input", {})
+        if kind.identity.items() <= then.items() and isinstance(then.get(kind.key), int):
+            return then
     return None
 
 

@@ -18,14 +18,18 @@ from runner.preflight.input.listing import Listed
 
 def planned(found: Listed, *columns: str) -> list[InputFile]:
     """As a plan in an output has them."""
-    files, _ = inspect(found.source, Store(found.job.input.url[0]), found.files, columns, Limits())
+    files, _ = inspect(found.source, _store(found), found.files, columns, Limits())
     return [InputFile.from_document(file.document()) for file, _ in files]
+
+
+def _store(found: Listed) -> Store:
+    return Store(found.job.input.url[0], found.job.input.options)
 
 
 def rows(found: Listed, *columns: str, files: Sequence[InputFile] | None = None) -> list[dict[str, Any]]:
     """files: of an earlier plan."""
     files = planned(found, *columns) if files is None else files
-    store, source = Store(found.job.input.url[0]), source_of(found.job.input)
+    store, source = _store(found), source_of(found.job.input)
     made: list[dict[str, Any]] = []
     for index, file in enumerate(files):
         piece = input_slice(files, Slice(index, 0, len(file.row_groups)))

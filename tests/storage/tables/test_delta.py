@@ -20,7 +20,7 @@ from runner.preflight.input.listing import Listed, found
 X = pa.table({"x": pa.array(range(6), pa.int64())})
 
 
-def look(table: Path, **given: Any) -> Listed:
+def look(table: Path | str, **given: Any) -> Listed:
     document = {"model": {"url": "m"}, "input": {"delta": str(table), **given}, "output": {"url": str(table) + ".out"}}
     return found(Job.model_validate(document))[1]
 
@@ -237,3 +237,23 @@ def test_without_the_package_the_extra_is_named(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setitem(__import__("sys").modules, "deltalake", None)
     with pytest.raises(JobError, match=r"pip install 'savedmodel-runner\[delta\]'"):
         look(tmp_path / "t")
+
+
+def test_a_table_on_s3_is_reached_with_the_options_of_the_job(
+    tmp_path: Path, s3_options: dict[str, Any], s3_server: Any
+) -> None:
+    first = added(tmp_path / "t", "a b.parquet", X)
+    first["add"]["path"] = "a%20b.parquet"
+    commit(tmp_path / "t", *created([field("x", "long")], ["deletionVectors"]), first)
+    commit(tmp_path / "t", *without(first, [1]))
+    for path in (tmp_path / "t").rglob("*.*"):
+        s3_server.put(f"lake/home/{path.relative_to(tmp_path)}", path.read_bytes())
+    seen = look("s3://lake/home/t", options=s3_options)
+    (file,) = planned(seen, "x")
+    assert (file.url, file.row_groups[0].rows) == ("s3://lake/home/t/a b.parquet", 1)
+    assert [row["x"] for row in rows(seen, "x")] == [0, 2, 3, 4, 5]
+    with pytest.raises(InputError) as error:
+        look("s3://lake/home/other", options=s3_options)
+    assert error.value.facts["code"] == "NO_INPUT"
+    with pytest.raises(InputError, match="its log has the versions 0 to 1"):
+        look("s3://lake/home/t", options=s3_options, version=5)

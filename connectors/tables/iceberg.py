@@ -64,7 +64,8 @@ def snapshot(
                 what, "it has equality deletes, which are not applied: compact the table, or write a copy"
             ) from None
         _refuse_formats(what, tasks)
-        files = [_file(task.file, table, columns) for task in tasks]
+        identities = {number: list(_identities(spec, columns)) for number, spec in table.specs().items()}
+        files = [_file(task.file, identities[task.file.spec_id]) for task in tasks]
         deleted = _deleted(what, table.io, [file for task in tasks for file in task.delete_files])
     if not files:
         raise InputError(f"cannot read {what}: its snapshot {seen.snapshot_id} has no files", code="NO_INPUT")
@@ -142,13 +143,13 @@ def _refuse_formats(what: str, tasks: Iterable[Any]) -> None:
                 raise _unsupported(what, f"{found}, which are not applied: compact the table, or write a copy")
 
 
-def _file(file: Any, table: Any, schema: Any) -> FileStat:
-    values = tuple(_identity_values(file, table.specs()[file.spec_id], schema))
+def _file(file: Any, identities: Sequence[tuple[int, str, pa.DataType]]) -> FileStat:
+    values = tuple((name, _text(file.partition[at], kind)) for at, name, kind in identities)
     return FileStat(_place(file.file_path), int(file.file_size_in_bytes), "", values=values)
 
 
-def _identity_values(file: Any, spec: Any, schema: Any) -> Iterator[tuple[str, str | None]]:
-    """Of columns that are partitioned by as they are: a file may lack them."""
+def _identities(spec: Any, schema: Any) -> Iterator[tuple[int, str, pa.DataType]]:
+    """Columns that are partitioned by as they are, which a file may lack: place in the partition, name, type."""
     from pyiceberg.io.pyarrow import schema_to_pyarrow
     from pyiceberg.transforms import IdentityTransform
 
@@ -156,7 +157,7 @@ def _identity_values(file: Any, spec: Any, schema: Any) -> Iterator[tuple[str, s
     for at, field in enumerate(spec.fields):
         column = top.get(field.source_id)
         if isinstance(field.transform, IdentityTransform) and column is not None and column.field_type.is_primitive:
-            yield column.name, _text(file.partition[at], schema_to_pyarrow(column.field_type))
+            yield at, column.name, schema_to_pyarrow(column.field_type)
 
 
 def _text(value: Any, kind: pa.DataType) -> str | None:

@@ -90,7 +90,7 @@ def _other(store: Store, plan: Plan, plan8: str, name: str) -> OutputError:
     differs = _difference(then, plan) if then else "its plan is not there any more"
     noted = Epochs(store, Layout(plan8)).noted("variables")
     if changed := other_variables(noted if isinstance(noted, dict) else {}, plan.variables):
-        differs += f", which follows from variable {changed}"
+        differs += f"; variable {changed}"
     return OutputError(
         f"cannot write into '{store.url}': it holds '{name}' of another job: {differs}; {OVERWRITE_WAY}",
         differs=differs,

@@ -364,8 +364,8 @@ def _found(job: Job) -> dict[str, str]:
         if names_secret(name) or redact(value) != value:
             raise JobError(
                 f"cannot send the value of '${{{name}}}': it looks like a secret, and all who may look at the cluster's"
-                " jobs would see it; an option takes the reference 'env:NAME', with NAME set on the nodes; any other"
-                " text takes a variable, with --var"
+                " jobs would see it; an option takes the reference 'env:NAME', with NAME set on the nodes; what is no"
+                " secret may be the value of a variable of another name"
             )
     found = dict(job.named.found)
     told = {name: redact(text) for name, text in job.named.told.items() if not names_secret(name)}

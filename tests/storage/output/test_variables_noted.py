@@ -47,7 +47,7 @@ def test_a_refused_plan_names_the_variable_that_made_it_another_one(
     else:
         directory.claim(NIGHT)
         work(directory, 0)
-    named = r", which follows from variable dt: '2026-11-29' then, '2026-11-30' now; choose another output url"
+    named = r"; variable dt: '2026-11-29' then, '2026-11-30' now; choose another output url"
     with pytest.raises(OutputError, match=SAID + named):
         opened(out, NEXT).claim(NEXT)
     with pytest.raises(OutputError, match=SAID + "; choose another"):

@@ -67,4 +67,4 @@ def test_what_variables_stood_for_is_told_before_and_after_a_run_and_where_the_n
         launch(_job(half_plus_two, tmp_path, NIGHT + timedelta(days=1)), RunOptions(in_process=True))
     told = refused.value.message
     assert f"input file '{tmp_path}/left/dt=2026-11-29/a.parquet' was part of the input then, and is not now" in told
-    assert "which follows from variable dt: '2026-11-29' then, '2026-11-30' now" in told
+    assert "; variable dt: '2026-11-29' then, '2026-11-30' now" in told

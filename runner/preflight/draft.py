@@ -12,6 +12,7 @@ from difflib import SequenceMatcher
 
 import pyarrow as pa
 
+from connectors.formats.base import States
 from connectors.models.cache import CacheSettings
 from jobs.errors import BindingError
 from jobs.format import EXAMPLES_FORMAT
@@ -29,6 +30,7 @@ from runner.model.signature import (
     choose_metagraph,
     choose_signature,
 )
+from runner.preflight.input.declared import wanted_types
 from runner.preflight.input.files import first_schema
 from runner.preflight.input.listing import found as found_input
 from runner.scan.packages import wanted
@@ -115,7 +117,7 @@ def _drafted(job: Job, metagraph: MetaGraph, signature: Signature) -> Draft:
         job=job,
         signature=signature,
         others=tuple(name for name in metagraph.signatures if name != signature.name),
-        fed=tuple(_fed(plain, schema)),
+        fed=tuple(_fed(plain, _Columns(schema, found.source.states))),
         outputs=written,
         schema=schema,
         format=found.job.input.format or "?",
@@ -130,9 +132,23 @@ def _chosen(metagraph: MetaGraph, name: str | None, url: str) -> Signature:
     return choose_signature(metagraph, name, url)
 
 
-def _fed(signature: Signature, schema: pa.Schema) -> Iterator[Fed]:
-    leaves = list(_leaves(schema))
-    by_name = {name for name in signature.inputs if _binds(signature, name, InputColumn(column=name), schema)}
+@dataclass(frozen=True)
+class _Columns:
+    """The columns of the first file, and what files of the format say of them."""
+
+    schema: pa.Schema
+    states: States
+
+    def read_for(self, columns: Columns, signature: Signature) -> pa.Schema:
+        """In the types in which they are read, where they are mapped so."""
+        if self.states == "all":
+            return self.schema
+        return wanted_types(self.schema, columns, signature, text=self.states == "names")
+
+
+def _fed(signature: Signature, found: _Columns) -> Iterator[Fed]:
+    leaves = list(_leaves(found.schema))
+    by_name = {name for name in signature.inputs if _binds(signature, name, InputColumn(column=name), found)}
     taken = set(by_name)
     for name, spec in signature.inputs.items():
         if name in by_name:
@@ -140,25 +156,23 @@ def _fed(signature: Signature, schema: pa.Schema) -> Iterator[Fed]:
             continue
         if spec.default is not None:
             continue  # the model has a value of its own
-        fitting = [leaf for leaf in leaves if _binds(signature, name, InputColumn(column=leaf), schema)]
+        fitting = [leaf for leaf in leaves if _binds(signature, name, InputColumn(column=leaf), found)]
         near = sorted(fitting, key=lambda leaf: -_likeness(name, leaf))
         open_ = [leaf for leaf in near if leaf not in taken]
-        guess, why = _guess(signature, name, open_, schema)
+        guess, why = _guess(signature, name, open_, found)
         if guess is not None:
             taken |= {guess.column} if guess.column else set()
         yield Fed(spec, guess, why, tuple(near[:_MOST]))
 
 
-def _guess(
-    signature: Signature, name: str, fitting: Sequence[str], schema: pa.Schema
-) -> tuple[InputColumn | None, str]:
+def _guess(signature: Signature, name: str, fitting: Sequence[str], found: _Columns) -> tuple[InputColumn | None, str]:
     """What is likely enough to be written down, and why."""
     if fitting and _likeness(name, fitting[0]) >= _NEAR:
         return InputColumn(column=fitting[0]), "a near name, and it fits"
     if len(fitting) == 1 and feedable(signature.inputs[name]):
         return InputColumn(column=fitting[0]), "the only column that fits"
-    for pattern in _numbered(schema):
-        if _binds(signature, name, InputColumn(stack=pattern), schema):
+    for pattern in _numbered(found.schema):
+        if _binds(signature, name, InputColumn(stack=pattern), found):
             return InputColumn(stack=pattern), "as many columns as the tensor is wide"
     return None, ""
 
@@ -170,10 +184,10 @@ def _is_written(signature: Signature, name: str) -> bool:
     return f"output {name!r}" not in _refusal(Columns(), alone, pa.schema([]))
 
 
-def _binds(signature: Signature, name: str, rule: InputColumn, schema: pa.Schema) -> bool:
+def _binds(signature: Signature, name: str, rule: InputColumn, found: _Columns) -> bool:
     """Whether the rule feeds the input, whatever feeds the others."""
-    alone = replace(signature, inputs={name: signature.inputs[name]})
-    return not _refusal(Columns(inputs={name: rule}), alone, schema)
+    alone, columns = replace(signature, inputs={name: signature.inputs[name]}), Columns(inputs={name: rule})
+    return not _refusal(columns, alone, found.read_for(columns, alone))
 
 
 def _refusal(columns: Columns, signature: Signature, schema: pa.Schema) -> str:

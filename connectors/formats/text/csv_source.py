@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from connectors.formats.base import States
 from connectors.formats.buffered import BufferedFile
-from connectors.formats.declared import type_of
+from connectors.formats.declared import types_of
 from connectors.formats.fault import (
     MAX_ROW_GROUP_BYTES,
     BadRows,
@@ -61,6 +61,7 @@ class CsvSource:
     states: States = "names"
     suffixes = with_packed((".csv", ".tsv"))
     max_row_group_bytes = MAX_ROW_GROUP_BYTES
+    max_row_bytes: int | None = None
 
     def __init__(self, csv: Csv | None = None, types: Mapping[str, pa.DataType] | None = None) -> None:
         self._csv, self._types = csv or Csv(), types or {}
@@ -69,7 +70,7 @@ class CsvSource:
     @classmethod
     def of(cls, input: Input) -> Self:
         """raises: InputError COLUMN_TYPE where a type is none, or none of CSV files."""
-        return cls(input.csv, {name: _type(name, text) for name, text in input.types.items()})
+        return cls(input.csv, _types(input.types))
 
     def begins(self, head: bytes) -> bool:
         return False  # any text may be CSV
@@ -226,19 +227,18 @@ class CsvReader:
                 yield one.line, pa.py_buffer(content[: one.stop - one.start])
 
 
-def _type(name: str, text: str) -> pa.DataType:
-    try:
-        kind = type_of(text)
-    except ValueError as error:
-        raise InputError(f"cannot read column {name!r}: {error}", code="COLUMN_TYPE", column=name) from error
-    if not readable(kind):
-        raise InputError(
-            f"cannot read column {name!r} of CSV files as {text}: they hold texts, numbers, booleans, dates, times and"
-            " timestamps; read it as one of these, or several columns by `stack`",
-            code="COLUMN_TYPE",
-            column=name,
-        )
-    return kind
+def _types(texts: Mapping[str, str]) -> dict[str, pa.DataType]:
+    """raises: InputError COLUMN_TYPE."""
+    types = types_of(texts)
+    for name, kind in types.items():
+        if not readable(kind):
+            raise InputError(
+                f"cannot read column {name!r} of CSV files as {texts[name]}: they hold texts, numbers, booleans, dates,"
+                " times and timestamps; read it as one of these, or several columns by `stack`",
+                code="COLUMN_TYPE",
+                column=name,
+            )
+    return types
 
 
 def _bytes(one: Cut, kinds: Sequence[pa.DataType]) -> int:

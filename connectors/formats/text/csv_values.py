@@ -170,7 +170,7 @@ class Decoder:
             for code, told in by_code.items():
                 at = np.array([row for row, _ in told])
                 faults.append(BadRows(code, one.name, at, [story for _, story in told]))
-        return once(faults)
+        return sorted(once(faults), key=lambda bad: int(bad.at[0]))  # the first one is what a job ends with
 
 
 def converted(values: pa.Array, kind: pa.DataType) -> tuple[pa.Array, npt.NDArray[np.int64]]:

@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from connectors.formats.text import cut
@@ -51,6 +51,7 @@ def whole_rows(content: bytes, found: Sequence[Cut]) -> None:
         at = one.stop
 
 
+@settings(deadline=None)
 @given(TEXTS, st.lists(st.integers(1, 5), max_size=10))
 @example(['"', "a", '""'], [3])
 @example(["a", '"', "\n", '"'], [2, 1])
@@ -76,6 +77,7 @@ def test_rows_of_csv_end_where_pythons_csv_says(parts, sizes):
         assert content[starts[index] : ends[index]].decode().endswith(row)
 
 
+@settings(deadline=None)
 @given(TEXTS, st.lists(st.integers(1, 5), max_size=10))
 def test_escaped_characters_neither_end_a_row_nor_open_a_value(parts, sizes):
     text = "".join(parts)
@@ -86,6 +88,7 @@ def test_escaped_characters_neither_end_a_row_nor_open_a_value(parts, sizes):
     assert rows == len(oracle(text, "\\"))
 
 
+@settings(deadline=None)
 @given(TEXTS, st.lists(st.integers(1, 5), max_size=10), st.integers(1, 20), st.integers(1, 4))
 def test_groups_hold_each_row_once_and_begin_at_the_line_that_they_say(parts, sizes, group_bytes, group_rows):
     content = "".join(parts).encode()
@@ -99,6 +102,7 @@ def test_groups_hold_each_row_once_and_begin_at_the_line_that_they_say(parts, si
     assert sum(one.rows for one in found) == len(oracle(content.decode()))
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["{}", " ", "\n", "\r\n", "\t", '"a"']), max_size=30), st.lists(st.integers(1, 4)))
 def test_lines_of_json_are_those_with_more_than_white_space(parts, sizes):
     content = "".join(parts).encode()

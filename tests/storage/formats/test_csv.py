@@ -250,6 +250,7 @@ def test_a_line_with_other_fields_is_a_bad_row_with_its_number(tmp_path):
         ("70000", "float16", "ROW_OVERFLOW", "'70000' in column 'a' is more than halffloat can hold"),
         (" ", "float32", "ROW_VALUE", "' ' in column 'a' is no float"),
         ("yes", "bool", "ROW_VALUE", "'yes' in column 'a' is no bool"),
+        ("1000000", "decimal(8, 2)", "ROW_VALUE", "'1000000' in column 'a' is no decimal128(8, 2)"),
         ("2026-02-30", "date32", "ROW_VALUE", "'2026-02-30' in column 'a' is no date32[day]"),
         ("\x1b[2J" + "x" * 90, "int8", "ROW_VALUE", "'\\x1b[2J" + "x" * 69 + "... in column 'a' is no int8"),
     ],

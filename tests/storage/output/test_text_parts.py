@@ -97,6 +97,16 @@ def test_rows_of_csv_are_read_back_as_they_were_by_our_source(tmp_path, compress
     assert read_back(part(tmp_path, "csv", table, compression), "csv", table).equals(table)
 
 
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_rows_of_json_are_read_back_as_they_were_by_our_source(tmp_path, compression):
+    columns = COLUMNS | {name: NESTED[name] for name in ("list", "lists", "struct")}
+    table = pa.table({name: column for name, column in columns.items() if name != "time"})  # JSON has none
+    found = read_back(part(tmp_path, "jsonl", table, compression), "jsonl", table)
+    assert found.schema.equals(table.schema)
+    for name in table.column_names:
+        assert found.column(name).equals(table.column(name)), name
+
+
 @pytest.mark.parametrize("compression", ["none", "gzip", "zstd"])
 def test_a_packed_part_is_one_stream_that_other_programs_unpack(tmp_path, compression):
     table = pa.table({"a": range(100_000)})

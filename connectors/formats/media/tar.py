@@ -35,10 +35,10 @@ class Member:
 
 
 class Plain:
-    """The bytes of a file that is not packed. ahead: read at least, while walking from header to header."""
+    """The bytes of a file that is not packed. ahead: read at least, from header to header, up to `end`."""
 
-    def __init__(self, file: BufferedFile, ahead: int) -> None:
-        self._file, self._ahead = file, ahead
+    def __init__(self, file: BufferedFile, ahead: int, end: int) -> None:
+        self._file, self._ahead, self._end = file, ahead, end
         self._first, self._near = 0, b""
 
     def take(self, start: int, stop: int) -> bytes:
@@ -49,7 +49,7 @@ class Plain:
         if stop - start >= self._ahead:
             return bytes(self._file.take(start, stop).to_pybytes())
         self._first = start
-        self._near = self._file.take(start, min(self._file.size, start + self._ahead)).to_pybytes()
+        self._near = self._file.take(start, max(stop, min(self._end, start + self._ahead))).to_pybytes()
         return self._near[: stop - start]
 
 
@@ -78,9 +78,11 @@ class Unpacked:
 Content = Plain | Unpacked
 
 
-def content_of(file: BufferedFile, *, near: bool) -> Content:
-    """near: whether bytes of the file are at hand: it is on a disk, or they were fetched."""
-    return Plain(file, _AHEAD_NEAR if near else _AHEAD_FAR) if codec_of(file.url) is None else Unpacked(file)
+def content_of(file: BufferedFile, *, near: bool, end: int | None = None) -> Content:
+    """near: whether bytes of the file are at hand: it is on a disk, or they were fetched. end: of what is wanted."""
+    if codec_of(file.url) is not None:
+        return Unpacked(file)
+    return Plain(file, _AHEAD_NEAR if near else _AHEAD_FAR, file.size if end is None else end)
 
 
 def is_header(block: bytes) -> bool:

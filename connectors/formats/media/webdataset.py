@@ -170,7 +170,7 @@ class WebdatasetReader:
         def wanted(extension: str, size: int) -> bool:
             return extension in chosen and size <= self._most
 
-        rows = list(samples(self._held, content_of(self._held, near=True), wanted, start, stop))
+        rows = list(samples(self._held, content_of(self._held, near=True, end=stop), wanted, start, stop))
         if len(rows) != self._inputs.rows[row_group - self._inputs.first]:
             raise wrong_rows(self._inputs, row_group, len(rows))
         columns, bad = list[pa.Array | pa.ChunkedArray](), list[BadRows]()

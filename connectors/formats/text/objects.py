@@ -32,7 +32,7 @@ _PIECE_BYTES = 16 * 2**20  # read at once
 _MOST_LINE_BYTES = 2**30  # a block of pyarrow has less than 2 GiB
 _EXCERPT = 80  # characters
 _TWICE = "an object with a name that is there twice"
-_EXACT = 2**53  # up to which a double holds each integer
+_EXACT = 2**53  # below which a double is one integer: this one may have been the next
 _INTEGERS = [getattr(pa, f"{sign}int{bits}")() for sign in ("", "u") for bits in (8, 16, 32, 64)]
 _READ = (  # by pyarrow as they are
     *(pa.types.is_integer, pa.types.is_float32, pa.types.is_float64, pa.types.is_boolean, pa.types.is_null),
@@ -225,7 +225,7 @@ def _inexact(array: pa.Array, kind: pa.DataType) -> bool:
         return _inexact(array.flatten(), kind.value_type)
     if array.type == kind:
         return False
-    return any(abs(value or 0) > _EXACT for value in pc.min_max(array).as_py().values())
+    return any(abs(value or 0) >= _EXACT for value in pc.min_max(array).as_py().values())
 
 
 def _cast(array: pa.Array, kind: pa.DataType) -> pa.Array:

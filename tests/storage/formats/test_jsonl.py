@@ -240,6 +240,8 @@ READ = [
     (pa.uint8(), "-1", "ROW_OVERFLOW"),
     (pa.int64(), "9007199254740993", 9007199254740993),
     (pa.uint64(), "18446744073709551615", 2**64 - 1),
+    (pa.list_(pa.int64()), "[9007199254740993, 3.0]", "ROW_TYPE"),  # a double holds the one, an integer the other
+    (pa.struct([("x", pa.int64()), ("y", pa.float64())]), '{"x": 3.0, "y": 1e20}', {"x": 3, "y": 1e20}),
     (pa.int64(), '"1"', "ROW_TYPE"),
     (pa.float32(), "0.1", 0.10000000149011612),
     (pa.float32(), "1e39", "ROW_OVERFLOW"),

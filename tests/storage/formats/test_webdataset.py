@@ -502,3 +502,23 @@ def test_a_tar_file_is_known_by_its_first_header() -> None:
     assert WebdatasetSource().begins(packed([("a.cls", b"1")])[:4096])
     assert not WebdatasetSource().begins(b"PAR1" + bytes(4000))
     assert not WebdatasetSource().begins(bytes(100))
+
+
+def test_a_row_group_is_one_request_of_a_store_that_is_far(place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webdataset, "_GROUP_ROWS", 2)
+    place.put("a.tar", packed(numbered(5)))
+    store, types = place.store(), {"cls": pa.int64(), "jpg": pa.binary()}
+    stat, source = store.stat("a.tar"), WebdatasetSource(types)
+    file, _ = source.inspect(store, stat, [*types])
+    rows, places = zip(*((group.rows, group.place) for group in file.row_groups), strict=True)
+    assert rows == (2, 2, 1)
+    with source.open(
+        store, InputSlice(0, file.url, file.size, file.version, 0, rows, places=places), [*types]
+    ) as reader:
+        asked = list[Any]()
+        fetched = reader._held._fetched  # type: ignore[attr-defined]
+        monkeypatch.setattr(reader._held, "_fetched", lambda ranges: asked.append(ranges) or fetched(ranges))  # type: ignore[attr-defined]
+        found = [reader.read(group)["cls"].to_pylist() for group in range(3)]
+    assert found == [[0, 1], [2, 3], [4]]
+    if not store.kind.local:
+        assert len(asked) <= 3

@@ -190,8 +190,6 @@ def _row_groups(file: BufferedFile, header: Header, found: _Blocks, columns: Seq
         if size >= _GROUP_BYTES:
             yield _row_group(header.schema.arrow, rows, size, columns, (start, stop, before))
             start, rows, size, before = stop, 0, 0, before + rows
-    if stop < file.size:
-        raise unreadable(file, "FILE_TRUNCATED", f"its last block begins at byte {stop}, and has no end")
     if rows:
         yield _row_group(header.schema.arrow, rows, size, columns, (start, stop, before))
 

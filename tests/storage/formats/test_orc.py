@@ -14,6 +14,7 @@ import pytest
 from sources import facts, planned, read, sliced, source
 
 from connectors.formats.fault import DECODE_ERRORS
+from connectors.formats.typed import orc as orc_source
 from connectors.formats.typed.orc_tail_pb2 import FileTail
 from connectors.store.store import FileStat, Store
 from jobs.errors import DataError, InputError, RunnerError, StorageError
@@ -166,8 +167,13 @@ def test_any_damage_of_the_tail_is_an_error_with_a_code_or_none_at_all(store: St
     )
 
 
-def test_bytes_that_cannot_be_fetched_are_a_storage_error(store: Store) -> None:
-    made, url = source("orc"), put(store, encoded(numbers()))
+@pytest.mark.parametrize("whole_stripe_bytes", [0, 2**23])
+def test_bytes_that_cannot_be_fetched_are_a_storage_error(
+    store: Store, monkeypatch: pytest.MonkeyPatch, whole_stripe_bytes: int
+) -> None:
+    monkeypatch.setattr(orc_source, "_WHOLE_STRIPE_BYTES", whole_stripe_bytes)
+    wide = numbers().append_column("y", [["y"] * 60_000])
+    made, url = source("orc"), put(store, encoded(wide))
     file, _ = planned(made, store, url, ["x"])
     with made.open(store, sliced(file), ["x"]) as reader:
         opened, reader._held._file = reader._held._file, _Failing()

@@ -21,7 +21,8 @@ _OFFSET_BYTES = 4
 _DICTIONARIES, _PREFIXES = {"PLAIN_DICTIONARY", "RLE_DICTIONARY"}, "DELTA_BYTE_ARRAY"
 
 # Numbers of fields in parquet.thrift: of ColumnMetaData, SizeStatistics and PageHeader.
-_DATA_PAGE_OFFSET, _SIZE_STATISTICS = 9, 16
+_DATA_PAGE_OFFSET, _STATISTICS, _SIZE_STATISTICS = 9, 12, 16
+_BOUNDS = (1, 2, 5, 6)  # in statistics
 _TEXT_BYTES, _PAGE_BYTES = 1, 2
 _HEADER_BYTES = 64  # of a page, at most, up to that field
 
@@ -131,9 +132,10 @@ def rows_at_once(rows: int, sizes: Sequence[tuple[Chunk, int]], most_bytes: int,
 
 
 class TextSizes:
-    """How many bytes of text each chunk of a file has, where its writer stated that in its footer.
+    """How many bytes of text each chunk of a file has, and how long its bounds are, where its footer states that.
 
-    pyarrow (26.0) reads these statistics and does not show them. A chunk is found by the bytes that its counts are
+    pyarrow (26.0) reads the sizes and does not show them, and a bound that is too short for its type ends the
+    process. A chunk is found by the bytes that its counts are
     written as, because to walk through a whole footer in Python would take longer than all the rest of planning.
     source: parquet.thrift, ColumnMetaData and SizeStatistics.
     """
@@ -145,20 +147,35 @@ class TextSizes:
 
     def of(self, chunk: Chunk) -> int | None:
         """Quick where chunks are asked for in order."""
-        counts = (chunk.values, chunk.stored, chunk.stop - chunk.start)  # fields 5, 6 and 7, 64 bits each
-        wanted = b"".join([b"\x16" + _varint(count << 1) for count in counts if count >= 0])
         with self._lock:
-            if not isinstance(self._footer, bytes):
-                self._footer = bytes(self._footer)
-            for start in (self._at, 0):
-                at = self._footer.find(wanted, start)
-                while at >= 0:
-                    behind = at + len(wanted)
-                    if _number(self._footer, behind, 7, _DATA_PAGE_OFFSET) == chunk.data:
-                        self._at = at
-                        return _number(self._footer, behind, 7, _SIZE_STATISTICS, _TEXT_BYTES)
-                    at = self._footer.find(wanted, at + 1)
-            self._footer = b""  # written in another way: nothing will be found, and each search is one of it all
+            at = self._behind_counts(chunk)
+            return None if at is None else _number(self._footer_bytes, at, 7, _SIZE_STATISTICS, _TEXT_BYTES)
+
+    def bounds(self, chunk: Chunk) -> list[int] | None:
+        """How many bytes each least and each largest value of the chunk has; None where that is not found."""
+        with self._lock:
+            at = self._behind_counts(chunk)
+            return None if at is None else _bounds(self._footer_bytes, at)
+
+    @property
+    def _footer_bytes(self) -> bytes:
+        if not isinstance(self._footer, bytes):
+            self._footer = bytes(self._footer)
+        return self._footer
+
+    def _behind_counts(self, chunk: Chunk) -> int | None:
+        """Where in the metadata of the chunk field 7 ends."""
+        counts = (chunk.values, chunk.stored, chunk.stop - chunk.start)  # fields 5, 6 and 7, 64 bits each
+        footer, wanted = self._footer_bytes, b"".join([b"\x16" + _varint(count << 1) for count in counts if count >= 0])
+        for start in (self._at, 0):
+            at = footer.find(wanted, start)
+            while at >= 0:
+                behind = at + len(wanted)
+                if _number(footer, behind, 7, _DATA_PAGE_OFFSET) == chunk.data:
+                    self._at = at
+                    return behind
+                at = footer.find(wanted, at + 1)
+        self._footer = b""  # written in another way: nothing will be found, and each search is one of it all
         return None
 
 
@@ -185,6 +202,27 @@ def _number(data: bytes, at: int, last: int, field: int, *inside: int) -> int | 
         if inside:
             return _number(data, at, 0, *inside) if head & 15 == 12 else None
         return _long(data, at)[0] if head & 15 in (4, 5, 6) else None
+    except (IndexError, RecursionError):
+        return None
+
+
+def _bounds(data: bytes, at: int) -> list[int] | None:
+    """The lengths of the bounds in the statistics of a chunk, whose metadata goes on at `at` behind field 7."""
+    try:
+        last, sizes = 7, list[int]()
+        while head := data[at]:
+            last, at = (last + (head >> 4), at + 1) if head >> 4 else _long(data, at + 1)
+            if last != _STATISTICS:
+                at = _behind(data, at, head & 15)
+                continue
+            inner = 0
+            while head := data[at]:
+                inner, at = (inner + (head >> 4), at + 1) if head >> 4 else _long(data, at + 1)
+                if inner in _BOUNDS:
+                    sizes.append(_size(data, at)[0])
+                at = _behind(data, at, head & 15)
+            at += 1
+        return sizes
     except (IndexError, RecursionError):
         return None
 

@@ -85,7 +85,7 @@ class Footer:
         unit: of what is stored as INT96.
         """
         self.unit = unit
-        self.text = TextSizes()
+        self.text = self.stated = TextSizes()
         self.file = file
         self._probe = _FooterFile(file, arrow_schema)
         # buffer_size: columns are opened without reading, so all are checked before the first page is read.
@@ -215,6 +215,7 @@ def read_footer(file: BufferedFile, known: FileSchema | None = None) -> Footer:
     if (unit := footer.stated_unit()) != footer.unit:
         footer = Footer(file, unit=unit)
         footer.load_schema(known)
+    footer.stated = TextSizes(footer_bytes)
     if any(leaf.kind == "BYTE_ARRAY" for leaf in footer.schema.columns):
         footer.text = TextSizes(footer_bytes)
     if _HIDDEN_KEY in (footer.metadata.metadata or {}):
@@ -269,6 +270,7 @@ class SharedFooters:
             if not parsed:
                 footer = read_footer(file, known)
                 parsed.append((footer.metadata, footer.schema, footer.text, footer.unit))
+                footer.stated = TextSizes()  # a reader asks for no statistics, and its footer may be large
                 return footer
         metadata, schema, text, unit = parsed[0]
         footer = Footer(file, metadata, unit=unit)  # what opens columns is for one thread, what was parsed for all

@@ -7,13 +7,14 @@ between the bounds that are told, or is NaN; what is doubtful is not told.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
 
 from connectors.formats.base import Span
+from connectors.formats.chunk import Leaf
 from connectors.formats.fault import DECODE_ERRORS
 from connectors.formats.footer import Footer
 from connectors.formats.schema import leaf_types
@@ -39,13 +40,26 @@ def leaf_of(schema: pa.Schema, way: tuple[str, ...]) -> int | None:
 
 
 def span_of(footer: Footer, row_group: int, leaves: Mapping[tuple[str, ...], int]) -> dict[tuple[str, ...], Span]:
-    """Of each way. The columns are among those whose chunks were asked for: see `Footer`."""
-    group = footer.metadata.row_group(row_group)
-    found: dict[tuple[str, ...], Span] = {}
-    for way, leaf in leaves.items():
+    """Of each way. raises: as `Footer.chunks`."""
+    chunks = {chunk.leaf.path: chunk for chunk in footer.chunks(row_group, list({way[0] for way in leaves}))}
+    group, found = footer.metadata.row_group(row_group), dict[tuple[str, ...], Span]()
+    for way, leaf in sorted(leaves.items(), key=lambda item: item[1]):
+        column = footer.metadata.schema.column(leaf)
         with suppress(*DECODE_ERRORS, KeyError, TypeError, UnicodeDecodeError):
-            found[way] = _span(group.column(leaf), footer.metadata.schema.column(leaf))
+            if _whole(footer.stated.bounds(chunks[column.path]), chunks[column.path].leaf):
+                found[way] = _span(group.column(leaf), column)
     return found
+
+
+_WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 12}
+
+
+def _whole(bounds: Sequence[int] | None, leaf: Leaf) -> bool:
+    """Whether all bounds are as long as values of the type: of a shorter one pyarrow (26.0) ends the process."""
+    if bounds is None:
+        return False
+    width = leaf.width if leaf.kind == "FIXED_LEN_BYTE_ARRAY" else _WIDTHS.get(leaf.kind)
+    return width is None or all(size == width for size in bounds)
 
 
 def _span(chunk: Any, column: Any) -> Span:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 
 import pytest
 
@@ -39,6 +40,13 @@ def test_a_receipt_round_trips_through_json() -> None:
     assert (document["seconds"], document["figures"]) == ({"read": 0.5}, {"cpus": 2})
     assert (document["safe_rows"], document["recycle"]) == ({"x[]": 50}, "memory ran out")
     assert Receipt.from_document(document) == RECEIPT
+
+
+def test_rows_that_are_left_out_are_a_key_only_where_there_are_any() -> None:
+    some = replace(RECEIPT, rows_out=7, rows_left_out=2)
+    assert Success(some).document()["rows_left_out"] == 2
+    assert Receipt.from_document(json.loads(json.dumps(Success(some).document()))) == some
+    assert (some.accounted, replace(some, rows_left_out=1).accounted) == (True, False)
 
 
 @pytest.mark.parametrize(

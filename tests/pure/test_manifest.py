@@ -86,9 +86,21 @@ def test_a_rejected_row_is_accounted_for() -> None:
     assert manifest(planned, receipts, 1, names_of(receipts))["totals"]["rows_rejected"] == 1
 
 
+def test_a_row_that_is_left_out_is_accounted_for_and_a_manifest_without_one_has_no_word_of_it() -> None:
+    planned = plan_of(3)
+    plain = receipts_of(planned)
+    receipts = [dataclasses.replace(plain[0], rows_out=1, rows_rejected=1, rows_left_out=1), *plain[1:]]
+    found = json.loads(json.dumps(manifest(planned, receipts, 1, names_of(receipts))))
+    assert (found["totals"]["rows_left_out"], found["parts"][0]["rows_left_out"]) == (1, 1)
+    assert manifests.receipts_of(found)[0].rows_left_out == 1
+    assert "rows_left_out" not in json.dumps(manifest(planned, plain, 1, names_of(plain)))
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
+        ({"rows_left_out": 1}, "3 rows planned, 3 read, 3 written, 0 rejected, 1 left out"),
+        ({"rows_out": 4, "rows_left_out": -1}, "4 written, 0 rejected, -1 left out"),
         ({"rows_out": 2}, "3 rows planned, 3 read, 2 written, 0 rejected"),
         ({"rows_in": 2, "rows_out": 2}, "3 rows planned, 2 read"),
         ({"rows_out": 4, "rows_rejected": -1}, "4 written, -1 rejected"),

@@ -115,7 +115,7 @@ class Judge:
             self._violate(f"I2: the header of '{name}' is of another plan or shard")
         elif [tuple(row) for row in rows] != expected:
             self._violate(f"I2: '{name}' holds {rows}, its shard is {expected}")
-        elif header["rows_in"] != len(expected) or header["rows_in"] != header["rows_out"] + header["rows_rejected"]:
+        elif not header["rows_in"] == len(expected) == _accounted(header):
             self._violate(f"I2: the header of '{name}' counts other rows than it holds")
         if most := [row for row, count in self.rows().items() if count > 1]:
             self._violate(f"I3: {most} are in two parts")
@@ -153,3 +153,8 @@ class Judge:
                 self._violate(f"I4: {SUCCESS} came, and '{needed}' is not there")
         if self.rows() != self.planned():
             self._violate(f"I3: {SUCCESS}, and the parts do not hold the input")
+
+
+def _accounted(header: dict[str, Any]) -> int:
+    """The rows of a part, those that were rejected, and those that were left out."""
+    return sum(header.get(key, 0) for key in ("rows_out", "rows_rejected", "rows_left_out"))

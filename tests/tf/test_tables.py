@@ -87,9 +87,11 @@ def test_an_output_that_was_begun_is_begun_anew_with_the_latest_version_when_ove
 def test_an_iceberg_table_is_scored_and_a_resume_reads_the_snapshot_and_the_names_that_it_began_with(
     tmp_path: Path, half_plus_two: Path
 ) -> None:
-    table = catalog(tmp_path).create_table("ns.t", schema=ROWS.schema)
+    table = catalog(tmp_path).create_table("ns.t", schema=ROWS.rename_columns(["x", "d"]).schema)
     for first in (0, 4, 8):
-        table.append(ROWS.slice(first, 4))
+        table.append(ROWS.rename_columns(["x", "d"]).slice(first, 4))
+    with table.update_schema() as change:  # makes no snapshot
+        change.rename_column("d", "day")
     given: dict[str, Any] = {"iceberg": "cat.ns.t", "catalog": properties(tmp_path)}
     wanted = job(half_plus_two, tmp_path / "out", **given)
     stopped(wanted)

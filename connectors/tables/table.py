@@ -6,14 +6,14 @@ and what a file says of names and types never wins over what the table says.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Self
 
 import pyarrow as pa
 
-from connectors.formats.base import RowGroupReader, States
+from connectors.formats.base import RowGroupReader, Span, States
 from connectors.formats.fault import BadRowsError
 from connectors.formats.parquet import ParquetSource
 from connectors.formats.schema import position
@@ -27,6 +27,8 @@ from jobs.errors import DataError, InputError
 from jobs.plan import InputFile, RowGroup
 from jobs.rows.runs import Runs
 from jobs.section.input import Input
+
+Ways = Callable[[pa.Schema], Sequence[tuple[str, ...]]]
 
 
 class TableSource:
@@ -57,14 +59,28 @@ class TableSource:
         return self._schema, {}
 
     def inspect(self, store: Store, file: FileStat, columns: Sequence[str]) -> tuple[InputFile, pa.Schema]:
+        return self.measured(store, file, columns, lambda schema: ())[:2]
+
+    def measured(
+        self, store: Store, file: FileStat, columns: Sequence[str], ways: Ways
+    ) -> tuple[InputFile, pa.Schema, Sequence[dict[tuple[str, ...], Span]]]:
+        """Of columns whose values are handed on as the file has them: others are not what its statistics say."""
         seen = _Names(self._read.columns, columns, dict(file.values))
+        own: dict[str, str] = {}  # column of the file -> of the table
+
+        def asked(there: pa.Schema) -> Sequence[tuple[str, ...]]:
+            self._check(file, there, seen)
+            for name in {way[0] for way in ways(self._schema) if len(way) == 1} & seen.found.keys():
+                if seen.columns.conversion(there, name, seen.found[name]) is None:
+                    own[seen.found[name]] = name
+            return [(column,) for column in own]
+
         try:
-            facts, there = self._inner.inspect(store, file, seen)
+            facts, _, spans = self._inner.measured(store, file, seen, asked)
         except InputError as error:
             if store.stat(file.url) is None:
                 raise InputError(self._gone(file.url), code="TABLE_GONE", file=file.url) from error
             raise
-        self._check(file, there, seen)
         known = set(self._schema.names) - seen.found.keys()
         absent = [name for name in columns if name in known]
         kinds = [(seen.values.get(name, seen.columns.default(name)), self._schema.field(name).type) for name in absent]
@@ -74,7 +90,8 @@ class TableSource:
             return replace(group, bytes=group.bytes + size, decoded=group.decoded + size)
 
         groups = self._left([grown(group) for group in facts.row_groups], self._deleted.get(file.url))
-        return replace(facts, row_groups=tuple(groups), values=file.values), self._schema
+        named: list[dict[tuple[str, ...], Span]] = [{(own[way[0]],): span for way, span in of.items()} for of in spans]
+        return replace(facts, row_groups=tuple(groups), values=file.values), self._schema, named
 
     @contextmanager
     def open(self, store: Store, inputs: InputSlice, columns: Sequence[str]) -> Iterator[RowGroupReader]:

@@ -1,4 +1,4 @@
-"""A folder of a Delta or an Iceberg table is refused, and the files of its current version are scored
+"""A folder of a Delta or an Iceberg table is refused with what reads it, and files that are named are scored
 
 Deleted rows stay in the folder until the table is vacuumed: 7 rows were scored where the table has 3. Sources: the
 Delta protocol, "Delta Log Entries"; the Iceberg table specification, "Scan Planning".
@@ -39,7 +39,7 @@ tables = {"Delta": ("delta", "delta/year=2020"), "Iceberg": (files["folder"], f"
 for kind, folders in tables.items():
     for folder in folders:
         done = score(model, ROOT / folder)
-        words = (f"{kind} table", "current version", "row-level deletes")
+        words = (f"{kind} table", f"`input: {{{kind.lower()}: ")
         check(
             done.code == 2 and all(word in " ".join(done.told.split()) for word in words), f"the folder {folder}", done
         )

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from delta_tables import added, commit, created, field, without
 from deltalake import DeltaTable, write_deltalake
 from iceberg_tables import catalog, properties
 
@@ -123,6 +124,18 @@ def test_names_of_folders_feed_a_model_and_are_kept(tmp_path: Path, half_plus_tw
     result = launch(job(half_plus_two, tmp_path / "out", **given, schema={"x": "float"}), RunOptions(in_process=True))
     assert result.rows == 3
     assert scored(tmp_path / "out") == [{"day": f"d {number}", "y": number / 2 + 2} for number in range(3)]
+
+
+def test_a_condition_meets_the_rows_that_a_table_still_has(tmp_path: Path, half_plus_two: Path) -> None:
+    columns = [field("x", "float"), field("day", "string")]
+    first = added(tmp_path / "t", "a.parquet", ROWS)  # two rows a row group
+    commit(tmp_path / "t", *created(columns, ["deletionVectors"]), first)
+    commit(tmp_path / "t", *without(first, [0, 5, 11]))
+    given = {"delta": str(tmp_path / "t"), "where": "day <> 'a' and x < 10.5"}
+    result = launch(job(half_plus_two, tmp_path / "out", **given), RunOptions(in_process=True))
+    assert [row["y"] for row in scored(tmp_path / "out")] == [4.0, 5.0, 5.5, 6.0, 6.5, 7.0]
+    assert result.rows == 6
+    assert runner.verify(tmp_path / "out").holds
 
 
 def test_an_output_in_a_table_is_refused(tmp_path: Path, half_plus_two: Path) -> None:

@@ -13,6 +13,8 @@ from delta_tables import added, commit, created, field, without
 from deltalake import DeltaTable, write_deltalake
 from table_rows import planned, rows
 
+from connectors.formats.base import Measuring
+from connectors.store.store import Store
 from jobs.errors import BindingError, DataError, InputError, JobError
 from jobs.job import Job
 from runner.preflight.input.listing import Listed, found
@@ -257,3 +259,23 @@ def test_a_table_on_s3_is_reached_with_the_options_of_the_job(
     assert error.value.facts["code"] == "NO_INPUT"
     with pytest.raises(InputError, match="its log has the versions 0 to 1"):
         look("s3://lake/home/t", options=s3_options, version=5)
+
+
+def test_what_a_file_says_of_its_values_is_told_of_columns_that_it_hands_on_under_their_new_names(
+    tmp_path: Path,
+) -> None:
+    fields = [field("b", "long", 1, "a"), field("a", "long", 2, "b"), field("w", "long", 3, "w")]
+    old = pa.table({"a": [1, 2], "b": [8, 9], "w": pa.array([5, 6], pa.int32())})
+    mapping = {"delta.columnMapping.mode": "name", "delta.columnMapping.maxColumnId": "3"}
+    commit(
+        tmp_path / "t",
+        *created(fields, ["columnMapping"], (), mapping),
+        added(tmp_path / "t", "a.parquet", old),
+    )
+    seen = look(tmp_path / "t")
+    source = seen.source
+    assert isinstance(source, Measuring)
+    ways = [("a",), ("b",), ("w",)]
+    _, _, (spans,) = source.measured(Store(str(tmp_path)), seen.files[0], ["a", "b", "w"], lambda schema: ways)
+    told = {way: (span.low.as_py(), span.high.as_py()) for way, span in spans.items()}  # type: ignore[union-attr]
+    assert told == {("a",): (8, 9), ("b",): (1, 2)}

@@ -252,7 +252,7 @@ def _registered_class(scheme: str, shown: str) -> Any:
         return get_filesystem_class(scheme)
     except (ImportError, AttributeError) as error:
         entry = known_implementations.get(scheme, {})
-        package = str(entry.get("class", "")).partition(".")[0].partition(":")[0]
+        package = str(entry.get("class", "")).partition(".")[0].partition(":")[0].replace("_", "-")
         said = f": {entry['err']}" if entry.get("err") else ""
         if not isinstance(error.__cause__, ModuleNotFoundError):  # there, and of a version that does not fit the others
             raise JobError(

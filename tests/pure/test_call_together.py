@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 
@@ -111,3 +114,27 @@ def test_a_child_has_threads_of_its_own() -> None:
         call_together([lambda: seen.append(1)] * 5)
         os._exit(len(seen))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
+
+
+WAITING = """
+import threading
+from connectors.together import call_together
+
+def wait():
+    print("waits", flush=True)
+    threading.Event().wait()
+
+try:
+    call_together([wait] * 3)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+def test_who_waits_can_be_interrupted_and_no_thread_keeps_the_process_alive() -> None:
+    with subprocess.Popen([sys.executable, "-c", WAITING], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert [process.stdout.readline() for _ in range(3)] == ["waits\n"] * 3
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.read() == "interrupted\n"
+        assert process.wait(20) == 0

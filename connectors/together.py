@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 AT_ONCE = 16  # 33 requests of 30 ms each take three round trips; what more would gain, all readers together have
 MOST = 64  # the next power of two above what four readers ask for; clients are given as many connections
 _IDLE_S = 10.0  # longer than a batch takes to be scored, as a rule
+_LOOK_S = 0.5
 
 Task = Callable[[], object]
 
@@ -84,7 +85,8 @@ class _Together:
             for _ in range(min(at_once, len(self._calls))):
                 if not threads.start(lambda: self._one(threads)):
                     self._one(threads)
-            self._done.wait()
+            while not self._done.wait(_LOOK_S):  # a signal that another thread received is heard in between
+                pass
         finally:
             with self._lock:
                 self._begun = len(self._calls)  # where the caller is interrupted: no further one

@@ -117,8 +117,11 @@ def test_a_child_has_threads_of_its_own() -> None:
 
 
 WAITING = """
+import signal
 import threading
 from connectors.together import call_together
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started us without
 
 def wait():
     print("waits", flush=True)

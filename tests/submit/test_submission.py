@@ -85,16 +85,18 @@ def test_a_job_is_submitted_from_python_and_found_again(
 
 
 def test_a_finished_output_is_overwritten_once_and_a_variable_means_the_same_on_the_cluster(
-    command: Command, job_file: JobFile, tmp_path: Path, as_the_cluster: None
+    command: Command, job_file: JobFile, tmp_path: Path, as_the_cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("ONLY_HERE", "parquet")
     file = job_file()
-    file.write_text(file.read_text().replace("*.parquet", "${which}.parquet"))
+    file.write_text(file.read_text().replace("*.parquet", "${which}.${env:ONLY_HERE}"))
     wanted = ("submit", "job.yaml", "--var", "which=numbers-*", "--follow", "--json")
     first = command(*wanted)
     assert first.returncode == 0, first.stdout + first.stderr
     plan_id = json.loads(first.stdout)["plan_id"]
     output = load_job(file.read_text(), str(file), vars={"which": "numbers-*"}).output
     assert (read_status(output).plan_id, read_status(output).epoch) == (plan_id, 1)
+    assert read_status(output).variables == {"which": "numbers-*", "env:ONLY_HERE": "parquet"}
 
     along = ("--working-dir", ".", "--set", "workers.count=1")  # the driver reads the same file, and its variables
     again = command(*wanted, *along, "--overwrite", "--wait-for-driver", "1m")

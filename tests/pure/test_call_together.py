@@ -118,13 +118,15 @@ def test_a_child_has_threads_of_its_own() -> None:
 
 WAITING = """
 import signal
+import sys
 import threading
 from connectors.together import call_together
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started us without
 
 def wait():
-    print("waits", flush=True)
+    sys.stdout.write("waits\\n")  # in one piece
+    sys.stdout.flush()
     threading.Event().wait()
 
 try:
@@ -136,8 +138,11 @@ except KeyboardInterrupt:
 
 def test_who_waits_can_be_interrupted_and_no_thread_keeps_the_process_alive() -> None:
     with subprocess.Popen([sys.executable, "-c", WAITING], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert [process.stdout.readline() for _ in range(3)] == ["waits\n"] * 3
-        process.send_signal(signal.SIGINT)
-        assert process.stdout.read() == "interrupted\n"
-        assert process.wait(20) == 0
+        try:
+            assert process.stdout is not None
+            assert [process.stdout.readline() for _ in range(3)] == ["waits\n"] * 3
+            process.send_signal(signal.SIGINT)
+            assert process.stdout.read() == "interrupted\n"
+            assert process.wait(20) == 0
+        finally:
+            process.kill()

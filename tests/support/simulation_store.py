@@ -209,7 +209,7 @@ class SimulatedStore:
 class JsonLinesEncoder:
     """An `Encoder` that costs microseconds: a line of JSON for each row, the commit header in the last line."""
 
-    suffix = ".jsonl"
+    suffix, packed = ".jsonl", dict[str, str]()
     carries_header = True
 
     def check(self, schema: pa.Schema) -> None:

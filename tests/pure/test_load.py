@@ -170,14 +170,14 @@ def test_a_missing_key_is_named() -> None:
 
 
 def test_all_problems_are_told_at_once_each_on_one_line() -> None:
-    text = "model: {urls: m}\ninput: {url: []}\noutput: {url: o, format: csv}\nworkers: {count: -1}\nlimit: {}\n"
+    text = "model: {urls: m}\ninput: {url: []}\noutput: {url: o, format: xls}\nworkers: {count: -1}\nlimit: {}\n"
     first, *lines = _refusal(text).splitlines()
     assert first == "cannot use job file 'job.yaml': 6 problems"
     assert lines == [
         "  - job.yaml: 'model.url' is missing; no job goes without it",
         "  - job.yaml: 'urls' is no key of 'model'; did you mean 'url'?",
         "  - job.yaml: 'input.url' is an empty list; expected at least 1",
-        "  - job.yaml: 'output.format' is 'csv'; expected 'parquet', 'arrow' or 'tfrecord'",
+        "  - job.yaml: 'output.format' is 'xls'; expected 'parquet', 'arrow', 'tfrecord', 'csv' or 'jsonl'",
         "  - job.yaml: 'workers.count' is -1; expected 'auto' or a number of at least 1",
         "  - job.yaml: 'limit' is no key of a job; did you mean 'limits'? 'limit' is a key of 'input'",
     ]

@@ -42,6 +42,8 @@ PLACES: list[Placed] = [
     _rule,
     lambda fragment: _rule({"example": {"columns": ["c"]} | fragment}),
     lambda fragment: {"columns": {"outputs": {"t": fragment}}},
+    lambda fragment: {"input": {"schema": fragment}},
+    *(lambda fragment, table=table: {"input": {table: "t"} | fragment} for table in ("delta", "iceberg")),  # type: ignore[misc]
 ]
 
 
@@ -55,6 +57,9 @@ def refusals(fragment: dict[str, Any]) -> list[str]:
         for section, keys in placed(fragment).items():
             both = isinstance(keys, dict) and isinstance(document.get(section), dict)
             document[section] = document[section] | keys if both else keys
+        given_input = placed(fragment).get("input", {})
+        if {"delta", "iceberg"} & given_input.keys():  # instead of a url
+            del document["input"]["url"]
         if named := document.get("vars"):  # each is to stand somewhere
             document["output"] = {"url": "/".join(f"${{{name}}}" for name in named)}
         given = dict.fromkeys(names(document) - set(named or ()), "1")

@@ -79,7 +79,8 @@ class Records:
 
     quote: "": none, so that each line end is a row end. escape: "": none.
     A quote opens a value in front of its first character alone; elsewhere it is a character as others are. So do
-    pyarrow and Python's `csv` read.
+    pyarrow and Python's `csv` read. What follows an escape means nothing, wherever that stands; so does pyarrow read,
+    and Python's `csv` but for an escape right behind a closing quote.
     """
 
     def __init__(self, delimiter: str = ",", quote: str = '"', escape: str = "") -> None:

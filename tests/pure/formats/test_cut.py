@@ -1,4 +1,4 @@
-"""Cuts of text files: row ends as Python's `csv` and `json` find them, with escapes as pyarrow does, whatever the blocks."""
+"""Cuts of text files: row ends as Python's `csv` and `json` (with escapes: as pyarrow) find them, whatever the blocks."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def oracle(text: str) -> list[str]:
 
 
 def rows_of_arrow(text: str) -> int:
-    """How many rows pyarrow sees, which reads the values. Behind a closing quote an escape counts too, not so in `csv`."""
+    """How many rows pyarrow reads. Behind a closing quote an escape counts too, not so in Python's `csv`."""
     bad = []
 
     def skip(row):

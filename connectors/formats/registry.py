@@ -70,6 +70,12 @@ def is_verbatim(input: Input) -> bool:
     return bool(getattr(import_module(SOURCES[input.format or ""]).SOURCE, "verbatim", False))
 
 
+def packed_files(input: Input, urls: Sequence[str]) -> list[str]:
+    """Which of these files are one row group each, because they are packed. input: with the format resolved."""
+    packed = getattr(import_module(SOURCES[input.format or ""]).SOURCE, "packed", None)
+    return [url for url in urls if packed(url)] if packed is not None else []
+
+
 def infer_examples(name: str, store: Store, files: Sequence[FileStat]) -> dict[str, str]:
     """The features of tf.Examples and the types of their columns. raises: as `TFRecordSource.infer`."""
     made: dict[str, str] = import_module(SOURCES[name]).SOURCE().infer(store, files)

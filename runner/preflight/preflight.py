@@ -60,7 +60,7 @@ from runner.preflight.model.several import all_options, all_scanned, together
 from runner.preflight.output import narrowed, written
 from runner.preflight.place import refuse_mixed_places
 from runner.preflight.rank import open_ranks, settled, with_shapes
-from runner.preflight.shape import batch_sizes, sample_slice, slices_elsewhere, small_row_groups
+from runner.preflight.shape import batch_sizes, sample_slice, slices_elsewhere, small_row_groups, uncut
 from runner.selection.selection import Selection
 from runner.worker.spec import PlannedMember, WorkerSpec
 
@@ -83,7 +83,7 @@ class Preflight:
     scanned: Scanned  # of all models
     inputs: Listed
     skipped: tuple[str, ...] = ()  # what is wrong with the files that are left out
-    notes: tuple[str, ...] = ()  # which columns are written as something else than they were
+    notes: tuple[str, ...] = ()  # what differs from what one may think: columns written as another type, files not cut
     outlook: Outlook | None = None  # what a run would meet in its output, where somebody looked
     rules: Rules = TODAY  # today's, or those of the version that began the output
     begun: str = ""  # by an older version, in words
@@ -375,7 +375,7 @@ def _agreed(gathered: Gathered, rules: Rules) -> Preflight:
         scanned=examined.scanned,
         inputs=examined.inputs,
         skipped=tuple(map(str, gathered.skipped)),
-        notes=(*gathered.notes, *notes, *examined.scanned.idle),
+        notes=(*gathered.notes, *notes, *uncut(job.input, found), *examined.scanned.idle),
         dropped=gathered.dropped,
         rules=rules,
     )

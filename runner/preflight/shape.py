@@ -7,8 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
 
+from connectors.formats.registry import packed_files
+from connectors.secret import redact
 from jobs.attempt import InputSlice, input_slice
 from jobs.plan import InputFile, Plan, Slice
+from jobs.section.input import Input
+from jobs.words import counted
 from runner.model.signature import Signature
 
 _MOST_SIZES = 4  # of batches; the others are rare
@@ -32,6 +36,17 @@ def small_row_groups(plan: Plan) -> list[str]:
         f"the input has {groups:,} row groups of {rows / groups:,.0f} rows on average: looking at them takes longer"
         " than reading them, and each worker holds their footers in memory; write the files with larger row groups"
     ]
+
+
+def uncut(input: Input, files: Sequence[InputFile]) -> list[str]:
+    """A note where packed files are one row group each. input: with the format resolved."""
+    urls = [file.url for file in files]
+    packed = packed_files(input, urls)
+    if not packed:
+        return []
+    which = f"{len(packed):,} of {counted(len(files), 'file')} ('{redact(packed[0])}'{', ...' * (len(packed) > 1)})"
+    are = "are one row group each" if len(packed) > 1 else "is one row group"
+    return [f"packed: {which} {are}, which one worker reads; to share the work write more files, or plain ones"]
 
 
 def batch_sizes(plan: Plan, batch_rows: int, exact: bool) -> tuple[int, ...]:

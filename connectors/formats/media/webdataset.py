@@ -32,7 +32,7 @@ from connectors.formats.media.sample import KEY, Sample, samples
 from connectors.formats.media.tar import BLOCK, content_of, is_header
 from connectors.formats.schema import position
 from connectors.formats.text.objects import Fault
-from connectors.formats.text.packed import codec_of, with_packed
+from connectors.formats.text.packed import codec_of, is_packed, with_packed
 from connectors.store.store import FileStat, Store
 from jobs.attempt import InputSlice
 from jobs.errors import InputError
@@ -49,6 +49,7 @@ class WebdatasetSource:
 
     states: States = "kinds"
     suffixes: tuple[str, ...] = (*with_packed((".tar",)), ".tgz")
+    packed = staticmethod(is_packed)
     max_row_group_bytes = MAX_ROW_GROUP_BYTES
     max_row_bytes: int | None = None  # of a member that is read
 

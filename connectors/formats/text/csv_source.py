@@ -32,7 +32,7 @@ from connectors.formats.fault import (
 from connectors.formats.schema import position
 from connectors.formats.text.csv_values import Decoder, Dialect, Wanted, names_in, readable
 from connectors.formats.text.cut import Cut, aligned, cuts
-from connectors.formats.text.packed import CODECS, blocks, codec_of, with_packed
+from connectors.formats.text.packed import CODECS, blocks, codec_of, is_packed, with_packed
 from connectors.store.store import FileStat, Store
 from jobs.attempt import InputSlice
 from jobs.errors import InputError
@@ -60,6 +60,7 @@ class CsvSource:
 
     states: States = "names"
     suffixes = with_packed((".csv", ".tsv"))
+    packed = staticmethod(is_packed)
     max_row_group_bytes = MAX_ROW_GROUP_BYTES
     max_row_bytes: int | None = None
 

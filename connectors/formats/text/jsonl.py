@@ -32,7 +32,7 @@ from connectors.formats.schema import position
 from connectors.formats.text.cut import Lines, cuts
 from connectors.formats.text.kind import columns_of, loaded
 from connectors.formats.text.objects import BOM, Fault, decode, lines_of, unreadable_type
-from connectors.formats.text.packed import blocks, codec_of, with_packed
+from connectors.formats.text.packed import blocks, codec_of, is_packed, with_packed
 from connectors.store.store import FileStat, Store
 from jobs.attempt import InputSlice
 from jobs.errors import InputError
@@ -47,6 +47,7 @@ class JsonlSource:
 
     states: States = "kinds"
     suffixes: tuple[str, ...] = with_packed((".jsonl", ".ndjson"))  # a `.json` is mostly one document
+    packed = staticmethod(is_packed)
     max_row_group_bytes = MAX_ROW_GROUP_BYTES
     max_row_bytes: int | None = None
 

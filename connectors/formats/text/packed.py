@@ -31,6 +31,11 @@ def codec_of(url: str) -> str | None:
     return next((codec for suffix, codec in (CODECS | _JOINED).items() if url.lower().endswith(suffix)), None)
 
 
+def is_packed(url: str) -> bool:
+    """Whether a file of this name is packed, so that all its rows are one row group."""
+    return codec_of(url) is not None
+
+
 def codec_of_head(head: bytes) -> str | None:
     """How a file of text that begins so is packed, of the codecs that parts have."""
     return "gzip" if head.startswith(b"\x1f\x8b") else "zstd" if head.startswith(b"\x28\xb5\x2f\xfd") else None

@@ -1,4 +1,4 @@
-"""Cuts of text files: row ends as Python's `csv` and `json` (with escapes: as pyarrow) find them, whatever the blocks."""
+"""Cuts of text files: row ends as Python's `csv` and `json` (with escapes: pyarrow) find them, whatever the blocks."""
 
 from __future__ import annotations
 

@@ -7,9 +7,10 @@ import pytest
 from jobs import plan as plans
 from jobs.plan import InputFile, RowGroup
 from jobs.rows.runs import Runs
+from jobs.section.input import Input
 from jobs.section.limits import Limits
 from runner.model.signature import Signature
-from runner.preflight.shape import sample_slice, small_row_groups
+from runner.preflight.shape import sample_slice, small_row_groups, uncut
 
 
 @pytest.mark.parametrize(
@@ -37,3 +38,20 @@ def test_a_sample_is_read_as_the_shard_of_its_row_group_is() -> None:
     assert found is not None
     assert (found.first, found.rows, found.values) == (1, (8,), file.values)
     assert (found.picked(1), found.place(1)) == (Runs(((0, 3),)), (7,))
+
+
+@pytest.mark.parametrize(
+    ("kind", "names", "told"),
+    [
+        ("csv", ["a.csv.gz", "b.csv", "c.csv.zst"], "packed: 2 of 3 files ('a.csv.gz', ...) are one row group each"),
+        ("jsonl", ["a.jsonl.gz"], "packed: 1 of 1 file ('a.jsonl.gz') is one row group, which one worker reads"),
+        ("webdataset", ["a.tar", "b.tgz"], "packed: 1 of 2 files ('b.tgz') is one row group"),
+        ("csv", ["a.csv", "b.tsv"], ""),
+        ("parquet", ["a.gz"], ""),
+        ("tfrecord", ["a.tfrecord.gz"], ""),
+    ],
+)
+def test_packed_files_that_cannot_be_cut_are_told(kind: str, names: list[str], told: str) -> None:
+    found = uncut(Input(url="in", format=kind), [InputFile(name, 1, "1", (RowGroup(4, 100),)) for name in names])
+    assert len(found) == bool(told)
+    assert all(story.startswith(told) for story in found)

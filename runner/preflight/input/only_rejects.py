@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 from connectors.output.reject import Rejected, read_rejected
 from connectors.secret import redact
 from connectors.store.store import FileStat
 from jobs.errors import InputError, offenders
 from jobs.job import Job
-from jobs.plan import InputFile, picked
+from jobs.plan import InputFile, RowGroup, picked
 from jobs.section.output import Output
 from jobs.words import counted
 from runner.preflight.input.files import Inspected
@@ -40,20 +42,49 @@ def only_files(files: Sequence[FileStat], places: Mapping[str, object], rejected
 def only_rows(inspected: Inspected, places: Mapping[str, Mapping[int, Sequence[int]]], rejected: Rejected) -> Inspected:
     """The same files, of which only the rejected rows are scored.
 
-    raises: InputError where a file has other row groups than when its rows were rejected: then it is unknown which rows
-            these were.
+    raises: InputError where a file has other row groups than when its rows were rejected, or other rows where a plan
+            cuts them: then it is unknown which rows these were.
     """
-    then = {file.url: [group.stored for group in file.row_groups] for file in rejected.plan.files}
-    changed = [file.url for file, _ in inspected if [group.stored for group in file.row_groups] != then.get(file.url)]
+    then = {file.url: file.row_groups for file in rejected.plan.files}
+    found, changed = [(file, _found(places[file.url], then[file.url], file)) for file, _ in inspected], list[str]()
+    for file, rows in found:
+        if rows is None:
+            had, has = (sum(group.stored for group in groups) for groups in (then[file.url], file.row_groups))
+            changed.append(f"'{redact(file.url)}'" + f": {had:,} rows then, {has:,} now" * (had != has))
     if changed:
-        lines = offenders([f"'{redact(url)}'" for url in sorted(changed)])
         raise InputError(
             f"cannot score what was rejected in '{redact(rejected.output)}':"
-            f" {counted(len(changed), 'file has', 'files have')} other row groups now; repair rows where they are, and"
-            f" keep the number of rows of each row group\n{lines}",
+            f" {counted(len(changed), 'file has', 'files have')} other rows or row groups now; repair rows where they"
+            f" are, and keep the number of rows of each row group\n{offenders(sorted(changed))}",
             code="FILE_CHANGED",
         )
-    return [(_picked(file, places[file.url]), schema) for file, schema in inspected]
+    return [
+        (_picked(file, rows), schema)
+        for (file, schema), (_, rows) in zip(inspected, found, strict=True)
+        if rows is not None
+    ]
+
+
+def _found(
+    places: Mapping[int, Sequence[int]], then: Sequence[RowGroup], file: InputFile
+) -> Mapping[int, Sequence[int]] | None:
+    """The rows by the row groups of today, None where they cannot be told.
+
+    A plan cuts text by its bytes, which are others once a row is repaired. There a row is known by
+    its number in the file, as long as all rows are there.
+    """
+    ends, now = (list(accumulate(group.stored for group in groups)) for groups in (then, file.row_groups))
+    if ends == now:
+        return places
+    if ends[-1:] != now[-1:] or not all(group.place for group in (*then, *file.row_groups)):
+        return None
+    found: dict[int, list[int]] = {}
+    for group, rows in sorted(places.items()):
+        for row in rows:
+            number = row + (ends[group - 1] if group else 0)
+            at = bisect_right(now, number)
+            found.setdefault(at, []).append(number - (now[at - 1] if at else 0))
+    return found
 
 
 def _picked(file: InputFile, places: Mapping[int, Sequence[int]]) -> InputFile:

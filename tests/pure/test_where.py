@@ -128,8 +128,8 @@ VALUES = st.one_of(
     st.dates(),
     st.builds(Instant, st.integers(-(10**18), 10**18), st.booleans()),
     st.decimals(allow_nan=False, allow_infinity=False, places=3)
-    .filter(lambda x: x != x.to_integral_value())
-    .map(lambda x: x.normalize()),
+    .map(lambda x: x.normalize())  # to 28 digits, which may leave a whole number
+    .filter(lambda x: x != x.to_integral_value()),
 ).map(Literal)
 CONDITIONS: st.SearchStrategy[Any] = st.recursive(
     st.one_of(

@@ -11,11 +11,14 @@ import pytest
 from delta_tables import added, commit, created, field, without
 from deltalake import DeltaTable, write_deltalake
 from iceberg_tables import catalog, properties
+from rich.console import Console
 
 import runner
 from jobs.errors import InputError, OutputError, StoppedError
 from jobs.job import Job
+from runner.cli.view.plan import plan_document, render_plan
 from runner.driver.launch import RunOptions, Stopper, launch
+from runner.preflight.preflight import preflight
 
 ROWS = pa.table({"x": pa.array(range(12), pa.float32()), "day": ["a"] * 4 + ["b"] * 4 + ["c"] * 4})
 
@@ -114,6 +117,21 @@ def test_a_version_that_is_gone_ends_with_2_and_nothing_written(tmp_path: Path, 
         launch(job(half_plus_two, tmp_path / "out", delta=str(tmp_path / "t"), version=3), RunOptions(in_process=True))
     assert (error.value.exit_code, error.value.facts["code"]) == (2, "TABLE_GONE")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_plan_tells_which_version_of_a_table_is_read(tmp_path: Path, half_plus_two: Path) -> None:
+    write_deltalake(tmp_path / "t", ROWS)
+    write_deltalake(tmp_path / "t", ROWS, mode="append")
+    ready = preflight(job(half_plus_two, tmp_path / "out", delta=str(tmp_path / "t")))
+    assert plan_document(ready)["table"] == {"delta": str(tmp_path / "t"), "version": 1}
+    with (console := Console(width=400)).capture() as shown:
+        console.print(render_plan(ready))
+    assert f"version 1 of the Delta table '{tmp_path / 't'}'" in shown.get()
+    table = catalog(tmp_path).create_table("ns.t", schema=ROWS.schema)
+    table.append(ROWS)
+    given: dict[str, Any] = {"iceberg": "cat.ns.t", "catalog": properties(tmp_path)}
+    ready = preflight(job(half_plus_two, tmp_path / "out", **given))
+    assert plan_document(ready)["table"] == {"iceberg": "cat.ns.t", "snapshot": table.current_snapshot().snapshot_id}
 
 
 def test_names_of_folders_feed_a_model_and_are_kept(tmp_path: Path, half_plus_two: Path) -> None:

@@ -10,6 +10,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from connectors.secret import redact
+from jobs.section.input import Input
 from jobs.words import counted
 from runner.preflight.preflight import Preflight
 from runner.report.console import printable
@@ -33,6 +35,7 @@ def plan_document(ready: Preflight) -> dict[str, Any]:
         "files": len(plan.files),
         "files_skipped": plan.skipped,
         "files_left_out": ready.inputs.left_out,
+        "table": _table(ready.job.input),
         "selection": _selection(ready),
         "bytes_on_store": sum(file.size for file in plan.files),
         "row_groups": sum(len(file.row_groups) for file in plan.files),
@@ -46,6 +49,13 @@ def plan_document(ready: Preflight) -> dict[str, Any]:
         "not_written": list(ready.left_out),
         "outlook": ready.outlook.document() if ready.outlook is not None else None,
     }
+
+
+def _table(rows: Input) -> dict[str, Any] | None:
+    """Which table is read, and of which version of it, as a job says it; None where the input is files."""
+    if rows.delta:
+        return {"delta": rows.delta, "version": rows.version}
+    return {"iceberg": rows.iceberg, "snapshot": rows.snapshot} if rows.iceberg else None
 
 
 def _selection(ready: Preflight) -> dict[str, Any] | None:
@@ -74,6 +84,7 @@ def _told(selection: dict[str, Any]) -> list[str]:
     read, out = selection["read"], selection["not_read"]
     pruned, beyond = out["by_statistics"], out["by_limit"]
     share = selection["sample"]
+    about = "" if selection["limit"] else f", about {(share or 0) * read['rows']:,.0f}"
     rows = f"{counted(read['rows'], 'row')} of {counted(read['row_groups'], 'row group')} of"
     told = [
         f"{rows} {counted(read['files'], 'file')} are read ({byte_count(read['decoded_bytes'])} decoded)",
@@ -84,7 +95,7 @@ def _told(selection: dict[str, Any]) -> list[str]:
         f"{counted(pruned['row_groups'], 'row group')} with {counted(pruned['rows'], 'row')} not read, by statistics"
         if pruned["row_groups"]
         else "",
-        f"`sample`: about {share * read['rows']:,.0f} of the rows" if share else "",
+        f"`sample`: {share:g} of the rows{about}" if share else "",
         f"`limit`: ends after {counted(selection['limit'], 'row')}; {counted(beyond['rows'], 'row')} behind it not read"
         if selection["limit"]
         else "",
@@ -135,6 +146,9 @@ def render_plan(ready: Preflight) -> Group:
         f" {counted(facts['files'], 'file')}"
         f" ({byte_count(facts['bytes_on_store'])}; {at_least}{byte_count(facts['decoded_bytes'])} decoded)",
     )
+    if (given := ready.job.input).is_table:
+        named = redact(given.delta or given.iceberg or "")
+        head.add_row("table", Text(printable(f"{given.table.words} '{named}'")))
     if facts["selection"] is not None:
         head.add_row("part", Text("\n".join(map(printable, _told(facts["selection"])))))
     if ready.inputs.left_out:

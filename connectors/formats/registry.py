@@ -2,13 +2,12 @@
 
 A format is one module with a `SOURCE`, an `ENCODER`, or both, and one line here for each. Nothing else compares the
 name or the suffix of a format: what is particular to one, its classes say. A module is imported on first use, so that
-unused ones cost nothing.
+unused ones cost nothing: the suffixes of its files stand here too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -32,6 +31,20 @@ SOURCES: dict[str, str] = {
     "npz": "connectors.formats.typed.npz",
     "webdataset": "connectors.formats.media.webdataset",
     "images": "connectors.formats.media.images",  # the last one: previews lie beside data of all kinds
+}
+_PACKED = ("", ".gz", ".bz2", ".zst", ".lz4", ".br")
+SUFFIXES: dict[str, tuple[str, ...]] = {  # of each source
+    "parquet": (".parquet", ".pq", ".parq"),
+    "arrow": (".arrow", ".feather", ".ipc", ".arrows"),
+    "tfrecord": (".tfrecord", ".tfrecords", ".tfrecord.gz", ".tfrecords.gz"),
+    "orc": (".orc",),
+    "avro": (".avro",),
+    "csv": tuple(name + packed for packed in _PACKED for name in (".csv", ".tsv")),
+    "jsonl": tuple(name + packed for packed in _PACKED for name in (".jsonl", ".ndjson")),
+    "npy": (".npy",),
+    "npz": (".npz",),
+    "webdataset": (*(".tar" + packed for packed in _PACKED), ".tgz"),
+    "images": (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp"),
 }
 ENCODERS: dict[str, str] = {
     "parquet": "connectors.formats.parquet",
@@ -111,18 +124,12 @@ def _part_suffixes(name: str) -> tuple[str, ...]:
 def format_by_suffix(url: str) -> str | None:
     """The format of an input, where its url ends as the files of one do, in capitals or not."""
     name = url.lower()
-    return next((kind for kind, suffixes in suffixes_of_formats().items() if name.endswith(suffixes)), None)
-
-
-@cache
-def suffixes_of_formats() -> dict[str, tuple[str, ...]]:
-    """Format -> the suffixes of its files, in the order of the registry. cost: once, of all their modules."""
-    return {kind: make_source(kind).suffixes for kind in SOURCES}
+    return next((kind for kind, suffixes in SUFFIXES.items() if name.endswith(suffixes)), None)
 
 
 def other_suffixes(name: str | None = None) -> tuple[str, ...]:
     """The suffixes by which a file is known to be of another format than `name`; None: of none that is read here."""
-    others = [suffixes for kind, suffixes in suffixes_of_formats().items() if name not in (None, kind)]
+    others = [suffixes for kind, suffixes in SUFFIXES.items() if name not in (None, kind)]
     formats = [suffix for suffixes in others for suffix in suffixes]
     return (*formats, *OTHER_SUFFIXES)
 

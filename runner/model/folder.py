@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote, urlsplit
 
 from connectors.models.digest import MAX_FILES, folder_digest
-from connectors.store.connect import chain_of
 from jobs.errors import ModelError, one_of
 
 if TYPE_CHECKING:
@@ -126,8 +125,13 @@ def unreadable(name: str, error: OSError) -> ModelError:
 
 
 def is_remote(url: str) -> bool:
+    if "::" in url:
+        from connectors.store.connect import chain_of  # fsspec and its stores: a local model is read without them
+
+        if chain_of(url) is not None:
+            return True
     scheme = _SCHEME.match(url)
-    return chain_of(url) is not None or (scheme is not None and scheme[1].lower() not in ("file", "local"))
+    return scheme is not None and scheme[1].lower() not in ("file", "local")
 
 
 def _local(url: str) -> Path:

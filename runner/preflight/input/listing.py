@@ -10,11 +10,11 @@ import pyarrow as pa
 from connectors.formats.base import Source
 from connectors.formats.registry import (
     SOURCES,
+    SUFFIXES,
     format_by_content,
     format_by_suffix,
     infer_examples,
     other_suffixes,
-    suffixes_of_formats,
 )
 from connectors.secret import redact
 from connectors.store.connect import absolute, below
@@ -75,7 +75,7 @@ def listed(job: Job, store: Store) -> Listed:
 def _of_one_format(job: Job, store: Store) -> tuple[str, Listing]:
     urls = job.input.url
     if stated := job.input.stated_format or format_by_suffix(urls[0]):
-        return stated, store.list(urls, suffixes_of_formats()[stated], other_suffixes(stated))
+        return stated, store.list(urls, SUFFIXES[stated], other_suffixes(stated))
     usual, *others = SOURCES
     found = usually = _there(store, urls, [usual])
     if isinstance(found, InputError):
@@ -86,13 +86,13 @@ def _of_one_format(job: Job, store: Store) -> tuple[str, Listing]:
     shown = _shown(store, found.files, usual)
     if shown == usual and found is usually:
         return shown, found
-    return shown, store.list(urls, suffixes_of_formats()[shown], other_suffixes(shown))
+    return shown, store.list(urls, SUFFIXES[shown], other_suffixes(shown))
 
 
 def _there(store: Store, urls: Sequence[str], names: Sequence[str]) -> Listing | InputError:
     """What the urls mean if files are of these formats; the error NO_INPUT where that is none."""
     try:
-        return store.list(urls, [suffix for name in names for suffix in suffixes_of_formats()[name]])
+        return store.list(urls, [suffix for name in names for suffix in SUFFIXES[name]])
     except InputError as error:
         if error.facts.get("code") != "NO_INPUT":
             raise
@@ -118,7 +118,7 @@ def _without_suffix(urls: Sequence[str], store: Store, refusal: InputError) -> t
     if name is None:
         advice = f"; if they are the input, say what they are: `input: {{format: {' | '.join(SOURCES)}}}`"
         raise InputError(refusal.message + advice, **refusal.facts)
-    return name, store.list(urls, suffixes_of_formats()[name], other_suffixes(name))
+    return name, store.list(urls, SUFFIXES[name], other_suffixes(name))
 
 
 def with_folders(

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
-from connectors.formats.registry import ENCODERS, SOURCES, format_by_suffix, format_of, make_encoder, make_source
+from connectors.formats.registry import (
+    ENCODERS,
+    SOURCES,
+    SUFFIXES,
+    format_by_suffix,
+    format_of,
+    make_encoder,
+    make_source,
+)
 from jobs.errors import OutputError
 from jobs.format import RULES, FileFormat
 
@@ -71,13 +81,14 @@ def test_a_format_that_is_known_elsewhere_is_seen(source: str) -> None:
 
 
 def test_a_job_file_knows_the_formats_of_the_registry() -> None:
-    assert [*SOURCES] == [*get_args(FileFormat)]
+    assert [*SOURCES] == [*SUFFIXES] == [*get_args(FileFormat)]
     assert [*ENCODERS] == [*RULES]
 
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_a_format_is_known_by_the_suffixes_of_its_files(name: str) -> None:
     suffixes = make_source(name).suffixes
+    assert suffixes == SUFFIXES[name], "the registry has them too, so that a listing imports no format that it lacks"
     assert {format_by_suffix(f"s3://bucket/FILE{end}".upper()) for end in suffixes} == {name}
 
 
@@ -86,6 +97,17 @@ def test_a_format_reads_what_it_writes_by_its_suffix(name: str) -> None:
     suffix = make_encoder(name).suffix
     assert name not in SOURCES or make_source(name).suffixes[0] == suffix
     assert format_of(f"part-0{suffix}") == name
+
+
+def test_which_format_a_name_has_is_known_before_any_format_is_imported() -> None:
+    code = """if True:
+        import sys
+        from connectors.formats.registry import SUFFIXES, format_by_suffix, other_suffixes
+        assert format_by_suffix("s3://bucket/a.csv.gz") == "csv" and ".orc" in other_suffixes("csv") and SUFFIXES["csv"]
+        print(*(name for name in sys.modules if name.startswith(("connectors.formats.", "pyarrow", "fsspec"))))
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (done.stdout.split(), done.stderr) == (["connectors.formats.registry"], "")
 
 
 def test_a_file_of_no_format_has_none() -> None:

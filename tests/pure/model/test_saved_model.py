@@ -581,7 +581,7 @@ def test_a_default_belongs_to_its_input_and_a_broken_one_names_it(tmp_path: Path
 def test_reading_a_model_imports_neither_tensorflow_nor_keras_nor_ray(tmp_path: Path) -> None:
     code = (
         "import sys, runner.cli.view.model; from runner.model.saved_model import read_model; read_model(sys.argv[1])\n"
-        "print(sorted({'tensorflow', 'keras', 'ray'} & set(sys.modules)))"
+        "print(sorted({'tensorflow', 'keras', 'ray', 'fsspec'} & set(sys.modules)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(write(tmp_path))], capture_output=True, text=True, check=True

@@ -110,9 +110,12 @@ class InputFile:
 
     def document(self) -> dict[str, Any]:
         groups = [group.document() for group in self.row_groups]
-        values = {"values": dict(self.values), "repeated": dict(self.repeated)}
-        said = {name: value for name, value in values.items() if value}
-        return {"url": self.url, "size": self.size, "version": self.version, "row_groups": groups, **said}
+        document = {"url": self.url, "size": self.size, "version": self.version, "row_groups": groups}
+        if self.values:
+            document["values"] = dict(self.values)
+        if self.repeated:
+            document["repeated"] = dict(self.repeated)
+        return document
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> InputFile:

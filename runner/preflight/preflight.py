@@ -397,7 +397,7 @@ def _looked_through(
     columns = list(examined.columns)
     while True:
         inspected, skipped = inspect(examined.source, examined.store, files, columns, job.limits, selection)
-        row_groups, rows = dropped([file for file, _ in inspected])
+        row_groups, rows = (0, 0) if selection.where is None else dropped([file for file, _ in inspected])
         if rejected:
             inspected = only_rows(inspected, places, rejected)
         schemas = [(file.url, file_schema) for file, file_schema in inspected]

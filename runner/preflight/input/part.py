@@ -91,13 +91,13 @@ class Narrow:
     def inspect(self, file: FileStat, columns: Sequence[str]) -> tuple[InputFile, pa.Schema]:
         """As `Source.inspect`. cost: none more where there is no `where`."""
         source, store = self.source, self.store
-        if self.selection.where is None or not isinstance(source, Measuring):
-            found, schema = source.inspect(store, file, columns)
-            spans: Sequence[dict[tuple[str, ...], Any]] = [{} for _ in found.row_groups]
-        else:
-            found, schema, spans = source.measured(store, file, columns, self._ways)
         if self.selection.where is None:
-            return found, schema
+            return source.inspect(store, file, columns)
+        if isinstance(source, Measuring):
+            found, schema, spans = source.measured(store, file, columns, self._ways)
+        else:
+            found, schema = source.inspect(store, file, columns)
+            spans = [{} for _ in found.row_groups]
         constant = Facts.constant(file.values, schema).spans
         groups = [
             self._narrowed(schema, group, {**span, **constant})

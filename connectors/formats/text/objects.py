@@ -321,10 +321,11 @@ def _alone(row: int, line: bytes, schema: pa.Schema) -> tuple[pa.Table | None, F
     try:
         return _parsed(read, 1, schema), None
     except _MisfitError as misfit:
-        bad = next((field for field in schema if not _fits(read, field)), None)
+        alone = {name: json.dumps({name: value}, default=_plain).encode() for name, value in values.items()}
+        bad = next((field for field in schema if field.name in alone and not _fits(alone[field.name], field)), None)
         if bad is None:
             return fault("ROW_JSON", f"no JSON as pyarrow reads it: {one_line(misfit)}: {shown}")
-        return None, _misfit(row, read, bad, values.get(bad.name))
+        return None, _misfit(row, alone[bad.name], bad, values[bad.name])
 
 
 def _fits(line: bytes, field: pa.Field) -> bool:
@@ -338,6 +339,9 @@ def _fits(line: bytes, field: pa.Field) -> bool:
 def _misfit(row: int, line: bytes, field: pa.Field, value: Any) -> Fault:
     """Down to the field that is at fault."""
     way, kind = [field.name], field.type
+    if not _is_utf8(json.dumps(value, ensure_ascii=False, default=_plain)):
+        shown = excerpt(json.dumps(value, default=_plain))
+        return Fault(row, "ROW_UTF8", field.name, f"half of a surrogate pair is no character: {shown}")
     while pa.types.is_struct(kind) and isinstance(value, Pairs):
         bad = next((inner for inner in kind if not _fits(line, _only(way, inner))), None)
         if bad is None:
@@ -353,6 +357,14 @@ def _misfit(row: int, line: bytes, field: pa.Field, value: Any) -> Fault:
         code = "ROW_SHAPE"
     where = f"{'.'.join(way)!r}: " * (len(way) > 1)
     return Fault(row, code, field.name, f"{where}found {found}; expected {text_of(kind)}")
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _only(way: Sequence[str], field: pa.Field) -> pa.Field:

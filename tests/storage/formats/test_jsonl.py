@@ -127,6 +127,13 @@ def test_a_bad_line_is_a_bad_row_by_its_number_and_the_others_are_read(tmp_path:
     assert bad[1][2] == "line 4: no JSON, at column 8: Expecting ',' delimiter: {\"a\": 2"
 
 
+def test_the_column_that_is_at_fault_is_told_and_not_one_beside_it(tmp_path: Path) -> None:
+    types = {"v": pa.list_(pa.float32()), "s": pa.struct([("a", pa.int64()), ("b", pa.string())])}
+    _, bad = read(put(tmp_path / "a.jsonl", '{"v": [1, 2], "s": {"a": 1, "b": "\\ud83d"}}'), types)
+    assert codes(bad) == [("line 1", "ROW_UTF8", "s")]
+    assert "half of a surrogate pair" in bad[0][2]
+
+
 def test_what_a_message_shows_of_a_line_is_short_and_printable(tmp_path: Path) -> None:
     _, ((_, _, story),) = read(put(tmp_path / "a.jsonl", '{"a": "' + "\\u0007é" * 100 + '"}'), INTEGER)
     assert story == 'line 1: found "' + "\\u0007é" * 11 + "\\u..." + "; expected int64"
@@ -253,7 +260,7 @@ READ = [
     (pa.bool_(), "1", "ROW_TYPE"),
     (pa.string(), "1", "ROW_TYPE"),
     (pa.string(), r'"\u00e9\ud83d\ude00\u0000"', "é😀\0"),
-    (pa.string(), r'"\ud83d"', "ROW_TYPE"),
+    (pa.string(), r'"\ud83d"', "ROW_UTF8"),
     (pa.binary(), '"é"', "é".encode()),
     (pa.list_(pa.float32(), 2), "[1, 2]", [1.0, 2.0]),
     (pa.list_(pa.float32(), 2), "[1, null]", [1.0, None]),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, Self, runtime_checkable
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import pyarrow as pa
 
@@ -163,12 +163,16 @@ class Encoder(Protocol):
         """Create `spool` and write into it."""
         ...
 
-    def dataset(self, url: str) -> str:
-        """The name of the format in pyarrow.dataset.
+    def dataset(self, url: str) -> Any:
+        """The format in pyarrow.dataset, or its name there.
 
         url:    of a part, for the message.
         raises: OutputError where its parts are no tables, with what reads them.
         """
+        ...
+
+    def unstated(self, schema: pa.Schema) -> pa.Schema | None:
+        """The types to read parts in that were written as `schema`, where they state none; else None."""
         ...
 
     def read_header(self, store: Store, path: str) -> tuple[dict[str, object] | None, int]:

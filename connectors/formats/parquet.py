@@ -423,6 +423,9 @@ class ParquetEncoder:
     def dataset(self, url: str) -> str:
         return "parquet"
 
+    def unstated(self, schema: pa.Schema) -> pa.Schema | None:
+        return None
+
     def read_header(self, store: Store, path: str) -> tuple[dict[str, object] | None, int]:
         with open_part(store, path) as held, whole_part(path):
             metadata = read_footer(held).metadata

@@ -299,10 +299,16 @@ class OutputDirectory:
         return {receipt.shard: receipt for receipt in waiting if self.store.stat(receipt.staged) is not None}
 
 
-def open_dataset(urls: Sequence[str], options: Mapping[str, OptionValue] | None = None) -> Any:
-    """A pyarrow.dataset.Dataset over exactly these parts, in this order. options: of the output, to reach it."""
-    kind = make_encoder(format_of(urls[0]) or DEFAULT_FORMAT).dataset(urls[0])
+def open_dataset(
+    urls: Sequence[str], options: Mapping[str, OptionValue] | None = None, schema: pa.Schema | None = None
+) -> Any:
+    """A pyarrow.dataset.Dataset over exactly these parts, in this order.
+
+    options: of the output, to reach it. schema: of what was written; without, text is guessed.
+    """
+    encoder = make_encoder(format_of(urls[0]) or DEFAULT_FORMAT)
+    kind, types = encoder.dataset(urls[0]), encoder.unstated(schema) if schema is not None else None
     from pyarrow.dataset import dataset  # 0.2 s that no worker and no other command should spend
 
     files, paths = Store(urls[0], options).arrow(urls)
-    return dataset(paths, filesystem=files, format=kind)
+    return dataset(paths, schema=types, filesystem=files, format=kind)

@@ -353,6 +353,7 @@ def _result(
         account=account,
         page=output.reports.url,
         options=job.output.options,
+        schema=ready.binding.output_schema,
     )
 
 

@@ -57,6 +57,7 @@ class Result:
     page: str = ""  # URL of the same for people, as HTML; "" where a run that was done before left none
     finished_at: str = ""
     options: Mapping[str, OptionValue] = field(default_factory=dict, repr=False)  # to reach the output again
+    schema: Any = field(default=None, repr=False, compare=False)  # pyarrow's, of the rows that were written
 
     @property
     def report(self) -> Report:
@@ -86,8 +87,8 @@ class Result:
         return Report(report)
 
     def dataset(self) -> Any:
-        """A pyarrow.dataset.Dataset over exactly the parts that the manifest lists."""
-        return open_dataset(self.parts, self.options)
+        """A pyarrow.dataset.Dataset over exactly the parts that the manifest lists, in the types that were written."""
+        return open_dataset(self.parts, self.options, self.schema)
 
     def to_pandas(self) -> Any:
         """All rows as a pandas.DataFrame, in the order of the input: they must fit into memory, see `dataset`.

@@ -42,6 +42,9 @@ class ArrowEncoder:
     def dataset(self, url: str) -> str:
         return "ipc"
 
+    def unstated(self, schema: pa.Schema) -> pa.Schema | None:
+        return None
+
     def read_header(self, store: Store, path: str) -> tuple[dict[str, object] | None, int]:
         with open_part(store, path) as held, whole_part(path):
             places, _ = read_places(held)

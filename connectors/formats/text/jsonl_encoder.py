@@ -35,7 +35,7 @@ class JsonlEncoder:
         return lines(table)
 
     def decoded(self, content: pa.Buffer, schema: pa.Schema) -> pa.Table:
-        read = pa.schema([field.with_type(_read(field.type)) for field in schema])
+        read = _stated(schema)
         if not content.size:
             return read.empty_table()
         options = pajson.ParseOptions(explicit_schema=read, unexpected_field_behavior="error")
@@ -48,6 +48,9 @@ class JsonlEncoder:
 
     def dataset(self, url: str) -> str:
         return refuse_packed(url, "json")
+
+    def unstated(self, schema: pa.Schema) -> pa.Schema | None:
+        return _stated(schema)
 
     def read_header(self, store: Store, path: str) -> tuple[dict[str, object] | None, int]:
         return None, rows_in_part(store, path, Lines())
@@ -73,6 +76,10 @@ def lines(table: pa.Table) -> pa.Buffer:
     ends = memoryview(offsets).cast("i")
     first, last = ends[made.offset], ends[made.offset + len(made)]
     return data.slice(first, last - first)
+
+
+def _stated(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([field.with_type(_read(field.type)) for field in schema])
 
 
 def _read(kind: pa.DataType) -> pa.DataType:

@@ -47,6 +47,9 @@ class TFRecordEncoder:
     def dataset(self, url: str) -> str:
         raise OutputError(f"cannot open '{redact(url)}' as a table: read it with tf.data.TFRecordDataset")
 
+    def unstated(self, schema: pa.Schema) -> pa.Schema | None:
+        return None
+
     def read_header(self, store: Store, path: str) -> tuple[dict[str, object] | None, int]:
         with open_part(store, path) as held, whole_part(path):
             return None, sum(1 for _ in lengths(held, content_of(held)))

@@ -226,6 +226,29 @@ def test_a_dataset_of_the_parts_has_their_rows(tmp_path, name, compression):
     assert opened.to_table().to_pydict() == table.to_pydict()
 
 
+@pytest.mark.parametrize("name", ["csv", "jsonl"])
+def test_a_dataset_has_the_types_that_were_written_and_none_that_the_first_part_shows(tmp_path, name):
+    tensor = pa.FixedShapeTensorArray.from_numpy_ndarray(np.arange(12, dtype=np.float32).reshape(3, 2, 2))
+    first = pa.table(
+        {"id": ["001", "", None], "y": pa.array([0.0, 1.0, None], pa.float32()), "n": pa.nulls(3, pa.int8())}
+    )
+    second = pa.table(
+        {"id": ["x", "a\nb", "2026-11-30"], "y": pa.array([0.5, 2, 3], pa.float32()), "n": pa.array([1] * 3, pa.int8())}
+    )
+    if name == "jsonl":
+        first, second = first.append_column("t", tensor), second.append_column("t", tensor)
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    urls = [part(tmp_path / "a", name, first), part(tmp_path / "b", name, second)]
+    opened = open_dataset(urls, schema=first.schema).to_table()
+    assert opened.schema.types[:3] == first.schema.types[:3]
+    assert opened["id"].to_pylist() == [*first["id"].to_pylist(), *second["id"].to_pylist()]
+    assert opened["y"].to_pylist() == [0, 1, None, 0.5, 2, 3]
+    assert opened["n"].to_pylist() == [None] * 3 + [1] * 3
+    if name == "jsonl":
+        assert opened["t"].to_pylist()[:3] == tensor.to_numpy_ndarray().tolist()
+
+
 def test_a_dataset_of_zstd_is_refused_with_a_reason(tmp_path):
     with pytest.raises(OutputError, match=r"pyarrow\.dataset does not unpack '\.zst'"):
         open_dataset([str(tmp_path / "part.csv.zst")])

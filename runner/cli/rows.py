@@ -10,14 +10,16 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from connectors.formats.base import Source
+from connectors.formats.base import RowGroupReader, Source
+from connectors.formats.fault import BadRowsError
 from connectors.store.store import Store
 from jobs.attempt import input_slice
-from jobs.errors import JobError
+from jobs.errors import DataError, JobError
 from jobs.load import job_from
 from jobs.plan import InputFile, Slice
 from runner.binding.bind import bind, wanted_columns
 from runner.model.signature import Signature
+from runner.preflight.input.declared import declared
 from runner.preflight.input.files import first_schema
 from runner.preflight.input.listing import listed
 from runner.tensor import Feeds, Outputs, Strings, Tensor
@@ -45,6 +47,8 @@ class Rows:
         found = listed(job, store)
         if len(found.files) != 1:
             raise JobError(f"cannot use the rows {text!r}: {len(found.files):,} files are there; name one of them")
+        found = declared(found, store, signature)
+        job = found.job
         schema = first_schema(found.source, store, found.files, job.limits)
         columns = wanted_columns(job.columns, signature, schema)
         file, _ = found.source.inspect(store, found.files[0], columns)
@@ -81,10 +85,21 @@ def _read(
         starts.append(starts[-1] + group.rows)
     wanted = [n for n in range(len(file.row_groups)) if starts[n] < end and starts[n + 1] > first]
     with source.open(store, input_slice([file], Slice(0, wanted[0], wanted[-1] + 1)), columns) as reader:
-        tables = [reader.read(n) for n in wanted]
+        tables = [_group(reader, n, first - starts[n], end - starts[n]) for n in wanted]
     table = pa.concat_tables(tables).slice(first - starts[wanted[0]], end - first).combine_chunks()
     batches = table.to_batches()
     return batches[0] if batches else pa.RecordBatch.from_pylist([], table.schema)
+
+
+def _group(reader: RowGroupReader, index: int, first: int, end: int) -> pa.Table:
+    """All rows of a row group. raises: DataError where one of [first, end) is bad."""
+    try:
+        return reader.read(index)
+    except BadRowsError as error:
+        told = [(row, one, story) for one in error.bad for row, story in zip(one.at.tolist(), one.stories, strict=True)]
+        for _, one, story in sorted((found for found in told if first <= found[0] < end), key=lambda found: found[0]):
+            raise DataError(f"cannot feed the rows: {story}", code=one.code) from error
+        return error.table
 
 
 def _cut(tensor: Tensor, filled: int, rows: int) -> Tensor:

@@ -141,7 +141,7 @@ MEANINGS: dict[str, str] = {
     "limits.max_attempts": "of a shard, until the run fails; unless set, 6 where a worker, node or device fails",
     "limits.stall_s": "seconds that an attempt may make no progress",
     "limits.on_bad_row": "`reject` sets bad rows aside",
-    "limits.max_rejected_rows": "rows of the job that may be rejected",
+    "limits.max_rejected_rows": "rows of the job that may be rejected; a share is one of those that are not left out",
     "limits.on_bad_file": "`skip` leaves out files that cannot be read",
     "limits.max_bad_files": "files of the job that may be bad",
     "limits.nonfinite": "NaN or infinity in an input: `reject` makes it a bad row, but where `null: nan` put it; left"

@@ -20,6 +20,7 @@ from jobs.words import counted
 class Rejections:
     """Counts of one job. Rows of files that cannot be read count against the budget of files, not that of rows.
 
+    max_rows:     where all rows are wanted; see `most`.
     rows, files:  of the plan; files as listed, those included that were skipped when it was made.
     """
 
@@ -63,6 +64,16 @@ class Rejections:
         self.codes.update(receipt.codes)
 
     @property
+    def wanted(self) -> int:
+        """Rows that are not left out, as far as is known: it only falls."""
+        return self.rows - self.left_out
+
+    @property
+    def most(self) -> int:
+        """Rows that may be rejected: a share is one of those that are wanted."""
+        return self.max_rows if isinstance(self.rows_budget, int) else allowed(self.rows_budget, self.wanted)
+
+    @property
     def named(self) -> dict[str, str]:
         """url -> its code, or how many of its rows could not be read."""
         return {
@@ -71,10 +82,10 @@ class Rejections:
 
     def excess(self) -> DataError | None:
         """Why the job may not go on."""
-        if self.rejected - self.unread > self.max_rows:
+        if self.rejected - self.unread > self.most:
             return DataError(
                 f"{counted(self.rejected - self.unread, 'row was', 'rows were')} rejected{self._causes()};"
-                f" `limits.max_rejected_rows: {self.rows_budget}` allows {self.max_rows:,} of {self.rows:,}; {_NEXT}",
+                f" `limits.max_rejected_rows: {self.rows_budget}` allows {self.most:,} of {self.wanted:,}; {_NEXT}",
                 code="MAX_REJECTED_ROWS",
                 rows=self.rejected - self.unread,
             )
@@ -91,7 +102,7 @@ class Rejections:
 
     def nothing_left(self) -> DataError | None:
         """Why a job that is done has failed all the same: none of the rows that it wants was scored."""
-        wanted = self.rows - self.left_out
+        wanted = self.wanted
         if wanted and self.rejected >= wanted:
             rows = f"{'the' if wanted == 1 else 'all'} {counted(wanted, 'row was', 'rows were')} rejected"
             return DataError(

@@ -129,7 +129,8 @@ class Result:
             lines.append("to run it again: --overwrite, which removes these parts first")
             return "\n".join([*lines, f"output: {self.output}"])
         earlier = self.rows + self.rows_rejected + self.rows_left_out - self.rows_run
-        before = f" ({counted(earlier, 'was', 'were')} done before)" if earlier else ""
+        of = " of the input" if self.rows_left_out else ""
+        before = f" ({earlier:,}{of} {'was' if earlier == 1 else 'were'} done before)" if earlier else ""
         lines = [f"done: {rows}{before} in {parts}, {duration(self.seconds)}, {self.retries} retried", *self._losses()]
         if self.account is not None:
             lines += account_lines(self.account)

@@ -93,7 +93,8 @@ class Watch:
         """What became of a run that has ended, and how to continue."""
         at = self.status
         if at.state == "finished":
-            return f"finished: {counted(at.rows, 'row')} in {counted(at.shards, 'part')} ({byte_count(at.bytes)})"
+            rows = at.rows_done - at.rows_rejected - at.rows_left_out
+            return f"finished: {counted(rows, 'row')} in {counted(at.shards, 'part')} ({byte_count(at.bytes)})"
         if at.state == "incomplete":
             return f"incomplete: {at.damage}; to repair: run the same job with --repair"
         who = f"driver {at.epoch} on '{at.host}' (pid {at.pid})"

@@ -53,7 +53,15 @@ from runner.preflight.input.files import Inspected, first_schema, inspect
 from runner.preflight.input.listing import Listed, refuse_own_output
 from runner.preflight.input.listing import found as found_input
 from runner.preflight.input.only_rejects import only_files, only_rows, rejected_before
-from runner.preflight.input.part import NOTHING_DROPPED, Dropped, Limit, dropped, may_match, require_bound
+from runner.preflight.input.part import (
+    NOTHING_DROPPED,
+    Dropped,
+    Limit,
+    dropped,
+    may_match,
+    nothing_matches,
+    require_bound,
+)
 from runner.preflight.model.labels import repeated_labels, with_labels
 from runner.preflight.model.member import Member, Read, Scanned, besides, followed, read_members
 from runner.preflight.model.several import all_options, all_scanned, together
@@ -124,6 +132,7 @@ class Preflight:
             *(story for member in self.members for story in member.warnings),
             *left_out,
             *self.inputs.warnings,
+            *nothing_matches(self.job.input.where, self.plan.rows),
             *small_row_groups(self.plan),
             *self.suspicions,
         ]

@@ -130,8 +130,12 @@ def bound(text: str, schema: pa.Schema) -> Bound:
 
 def roots(text: str, schema: pa.Schema) -> list[str]:
     """The columns of `schema` that `where` needs, each once; of those it lacks, the name that is looked for."""
-    names = (_root(column, schema) for column in said.columns_of(parse(text)))
-    return list(dict.fromkeys(names))
+    return list(dict.fromkeys(way[0] for way in ways(text, schema)))
+
+
+def ways(text: str, schema: pa.Schema) -> list[tuple[str, ...]]:
+    """The columns that `where` needs, and the fields in them, as often as it does; none is looked for."""
+    return [_way(column, schema) for column in said.columns_of(parse(text))]
 
 
 def fields_of(condition: Bound) -> Iterator[Field]:
@@ -147,8 +151,8 @@ def fields_of(condition: Bound) -> Iterator[Field]:
             yield condition.field
 
 
-def _root(column: Column, schema: pa.Schema) -> str:
-    return column.name if schema.get_all_field_indices(column.name) else column.parts[0]
+def _way(column: Column, schema: pa.Schema) -> tuple[str, ...]:
+    return (column.name,) if schema.get_all_field_indices(column.name) else column.parts
 
 
 def _bound(condition: Condition, schema: pa.Schema, wrong: list[_Mistake]) -> Bound:

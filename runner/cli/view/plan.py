@@ -96,7 +96,7 @@ def _told(selection: dict[str, Any]) -> list[str]:
         if pruned["row_groups"]
         else "",
         f"`sample`: {share:g} of the rows{about}" if share else "",
-        f"`limit`: ends after {counted(selection['limit'], 'row')}; {counted(beyond['rows'], 'row')} behind it not read"
+        f"`limit`: up to {counted(selection['limit'], 'row')} of these; {counted(beyond['rows'], 'row')} behind unread"
         if selection["limit"]
         else "",
     ]

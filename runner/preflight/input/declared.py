@@ -16,14 +16,16 @@ from connectors.formats.schema import only_fields
 from connectors.store.store import Store
 from connectors.tables.source import source_of
 from jobs.errors import InputError
+from jobs.job import Job
 from jobs.section.columns import Columns
 from jobs.words import counted
 from runner.binding.bind import fed_fields
 from runner.binding.cast.kind import NATURAL, is_text
-from runner.binding.naming import named, rules_of
+from runner.binding.naming import Way, named, rules_of
 from runner.model.signature import Signature
 from runner.preflight.input.files import first_schema
 from runner.preflight.input.listing import Listed
+from runner.selection.bound import ways
 
 
 def declared(inputs: Listed, store: Store, signature: Signature) -> Listed:
@@ -44,9 +46,28 @@ def declared(inputs: Listed, store: Store, signature: Signature) -> Listed:
             code="NO_INPUT",
         )
     wanted = wanted_types(schema, job.columns, signature, text=source.states == "names")
-    used = fed_fields(job.columns, signature, wanted)  # what else is in a struct may be of any kind
+    used = _used(job, signature, wanted)  # what else is in a struct may be of any kind
     wanted = pa.schema([(field.name, only_fields(field.type, used.get(field.name, [()]))) for field in wanted])
     return with_types(inputs, {field.name: text_of(field.type) for field in wanted} | job.input.types)
+
+
+def _used(job: Job, signature: Signature, schema: pa.Schema) -> dict[str, list[Way]]:
+    """Of the columns that are read for some of their fields alone, the ways to these: of all else, all is used."""
+    used = fed_fields(job.columns, signature, schema)
+    for root, *way in ways(job.input.where, schema) if job.input.where else ():
+        if root in used and _is_there(schema.field(root).type, way):
+            used[root].append(tuple(way))
+        else:  # a message names the fields that there are
+            used.pop(root, None)
+    return used
+
+
+def _is_there(kind: pa.DataType, way: Sequence[str]) -> bool:
+    for name in way:
+        if not pa.types.is_struct(kind) or kind.get_field_index(name) < 0:
+            return False
+        kind = kind.field(name).type
+    return True
 
 
 def with_types(inputs: Listed, types: dict[str, str]) -> Listed:

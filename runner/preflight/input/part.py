@@ -67,6 +67,13 @@ def require_bound(selection: Selection, first: pa.Schema, files: int) -> None:
             raise
 
 
+def nothing_matches(where: str | None, rows: int) -> list[str]:
+    """A warning where no row is planned. rows: of the plan."""
+    if where is None or rows:
+        return []
+    return [f"no row is read: by the names of folders and by statistics, none can match `where`: {where}"]
+
+
 def may_match(selection: Selection, files: Sequence[FileStat], schema: pa.Schema) -> list[FileStat]:
     """The files whose partition may match; one at least, so that there is a plan. schema: of the first file."""
     try:

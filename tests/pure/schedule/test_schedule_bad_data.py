@@ -68,6 +68,17 @@ def test_rows_rejected_by_all_shards_together_are_held_against_the_budget(plan_o
     assert "4 rows were rejected (4 ROW_NULL); `limits.max_rejected_rows: 3` allows 3 of 40" in error.message
 
 
+def test_a_share_is_one_of_the_rows_that_are_not_left_out(plan_of: PlanOf) -> None:
+    plan = plan_of([1] * 4)
+    play = Play(plan, rejections=Rejections.of(plan, Limits(on_bad_row="reject", max_rejected_rows="10%")))
+    play.start("w1")
+    assert given(rejecting(play, "w1", 0, 2)) != []  # 2 of 40, of which 4 may be
+    assert given(rejecting(play, "w1", 1, 0, rows_out=0, rows_left_out=10)) != []
+    error = error_of(rejecting(play, "w1", 2, 1, rows_out=0, rows_left_out=9))
+    assert error.facts["code"] == "MAX_REJECTED_ROWS"
+    assert "3 rows were rejected (3 ROW_NULL); `limits.max_rejected_rows: 10%` allows 2 of 21" in error.message
+
+
 def test_rows_that_could_not_be_read_count_as_files_and_not_as_rows(plan_of: PlanOf) -> None:
     plan = plan_of([1] * 4)
     limits = Limits(on_bad_file="skip", max_bad_files="25%")

@@ -110,7 +110,8 @@ def test_a_sample_is_the_same_rows_after_parts_are_computed_again(job: Callable[
 
 
 def test_where_nothing_is_left_the_parts_are_empty_and_nothing_failed(job: Callable[..., Job], tmp_path: Path) -> None:
-    result = launch(job(where="odd = 'maybe' and id > 120"), IN_PROCESS)
+    with pytest.warns(UserWarning, match="no row is read"):
+        result = launch(job(where="odd = 'maybe' and id > 120"), IN_PROCESS)
     assert (result.rows, result.rows_rejected) == (0, 0)
     assert scored(tmp_path / "out") == []
     assert not verify(Output(url=str(tmp_path / "out"))).problems
@@ -118,7 +119,7 @@ def test_where_nothing_is_left_the_parts_are_empty_and_nothing_failed(job: Calla
 
 def test_where_all_rows_that_are_left_are_bad_the_job_failed(job: Callable[..., Job]) -> None:
     with pytest.raises(DataError, match="all 2 rows were rejected") as failed:
-        launch(job(where="id = 5 or id = 250"), IN_PROCESS)
+        launch(job(where="id = 5 or id = 250", limits=REJECT | {"max_rejected_rows": "100%"}), IN_PROCESS)
     assert failed.value.facts["code"] == "ALL_REJECTED"
 
 
@@ -181,9 +182,30 @@ def test_row_groups_and_files_that_cannot_match_are_not_read(job: Callable[..., 
 
 
 def test_where_every_row_group_is_ruled_out_there_is_still_a_part(job: Callable[..., Job], tmp_path: Path) -> None:
-    result = launch(job(where="id > 1000"), IN_PROCESS)
+    with pytest.warns(UserWarning, match="none can match `where`: id > 1000"):
+        result = launch(job(where="id > 1000"), IN_PROCESS)
     assert (result.rows, result.rows_left_out, result.parts[0][-8:]) == (0, 0, ".parquet")
     assert scored(tmp_path / "out") == []
+
+
+def test_where_reads_other_fields_of_what_feeds_a_model(tmp_path: Path, half_plus_two: Path) -> None:
+    """Of JSON lines, whose structs are read for the fields alone that somebody needs."""
+    rows = [{"u": {"x": float(row), "lang": "de" if row % 2 else "fr", "more": row}} for row in range(9)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+    def wanted(where: str) -> Job:
+        return Job.model_validate(
+            {
+                "model": {"url": str(half_plus_two)},
+                "input": {"url": str(tmp_path / "a.jsonl"), "where": where},
+                "columns": {"inputs": {"x": "u.x"}},
+                "output": {"url": str(tmp_path / "out")},
+            }
+        )
+
+    assert launch(wanted("u.lang = 'de' and u.x > 2"), IN_PROCESS).rows == 3
+    with pytest.raises(BindingError, match="the fields there are 'lang', 'x', 'more'"):
+        launch(wanted("u.long = 'de'"), IN_PROCESS)
 
 
 def test_a_limit_ends_at_the_same_row_and_what_lies_behind_is_no_part_of_the_plan(
@@ -222,7 +244,7 @@ def test_a_plan_tells_what_is_read_and_why_the_rest_is_not(job: Callable[..., Jo
     with (console := Console(width=200)).capture() as shown:
         console.print(render_plan(ready))
     assert "2 row groups with 100 rows not read, by statistics" in shown.get()
-    assert "`limit`: ends after 30 rows" in shown.get()
+    assert "`limit`: up to 30 rows of these" in shown.get()
     assert plan_document(preflight(job()))["selection"] is None
 
 

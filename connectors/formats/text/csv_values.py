@@ -6,6 +6,7 @@ distinct value is tried. The invariant: a table has each row of the bytes, null 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ import pyarrow.csv as pacsv
 from connectors.formats.fault import BadRows, once
 from connectors.formats.text.cut import Found, Records, find
 
+# That pyarrow parses and converts at once. Measured with 33 numbers a row: 1.5 times as fast as 16 MiB.
+_BLOCK_BYTES = 2**20
 _EXCERPT = 80  # characters of a bad line or value in a message
 _BLANK = " \t"  # around numbers, dates and booleans
 # Integers as other programs write them: with a plus, or as floats that are whole (pandas, where one is missing).
@@ -131,12 +134,6 @@ class Decoder:
             return "skip"
 
         types = types or {0: pa.binary()}
-        # Names of our own: those of a file may be there twice.
-        read = pacsv.ReadOptions(
-            use_threads=False,  # readers are threads, and rows have numbers without alone
-            block_size=content.size + 1,
-            column_names=[str(at) for at in range(self._columns)],
-        )
         convert = pacsv.ConvertOptions(
             column_types={str(at): kind for at, kind in types.items()},
             include_columns=list(map(str, types)),
@@ -144,8 +141,29 @@ class Decoder:
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
         )
-        table = pacsv.read_csv(pa.BufferReader(content), read, self._dialect.parsing(skip), convert)
-        return [_joined(column) for column in table.columns]
+        if self._separable(content):
+            try:
+                return self._of_blocks(content, _BLOCK_BYTES, self._dialect.parsing(skip), convert)
+            except pa.ArrowInvalid as error:
+                if "straddling" not in str(error):  # two block borders: a row is larger than a block
+                    raise
+                short.clear()
+        return self._of_blocks(content, content.size + 1, self._dialect.parsing(skip), convert)
+
+    def _of_blocks(
+        self, content: pa.Buffer, block_bytes: int, parse: pacsv.ParseOptions, convert: pacsv.ConvertOptions
+    ) -> list[pa.Array]:
+        read = pacsv.ReadOptions(
+            use_threads=False,  # readers are threads, and rows have numbers without alone
+            block_size=block_bytes,
+            column_names=[str(at) for at in range(self._columns)],  # our own: those of a file may be there twice
+        )
+        return [_joined(column) for column in pacsv.read_csv(pa.BufferReader(content), read, parse, convert).columns]
+
+    def _separable(self, content: pa.Buffer) -> bool:
+        """Whether pyarrow reads the same from blocks: 26.0 loses a line feed in a value, where a block begins with it."""
+        marks = [mark for mark in (self._dialect.quote, self._dialect.escape) if mark]
+        return not _holds(content, "\r") or not any(_holds(content, mark) for mark in marks)
 
     def _stories(
         self, content: pa.Buffer, line: int, short: Sequence[tuple[int, int]], bad: Sequence[tuple[Any, pa.Array, Any]]
@@ -291,6 +309,10 @@ def _bytes_of(kind: pa.DataType) -> pa.DataType:
 
 def _narrowed(array: pa.Array, kind: pa.DataType) -> pa.Array:
     return array if array.type == kind else array.cast(kind, safe=False)
+
+
+def _holds(content: pa.Buffer, mark: str) -> bool:
+    return re.search(re.escape(mark.encode()), content) is not None  # copies nothing
 
 
 def _joined(column: pa.ChunkedArray) -> pa.Array:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from connectors.formats.fault import BadRowsError
 from connectors.formats.registry import source_of
-from connectors.formats.text import csv_source, cut
+from connectors.formats.text import csv_source, csv_values, cut
 from connectors.formats.text.csv_values import converted, readable
 from connectors.formats.text.packed import CODECS
 from connectors.store.store import Store
@@ -296,6 +296,26 @@ def test_bad_rows_of_all_pieces_of_a_packed_file_have_their_lines(tmp_path, monk
         "line 70002 of the file",
         "line 100001 of the file",
     ]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("block_bytes", [7, 20, 50])
+def test_blocks_of_a_row_group_are_read_as_the_whole_is(tmp_path, monkeypatch, end, block_bytes):
+    monkeypatch.setattr(csv_values, "_BLOCK_BYTES", block_bytes)
+    rows = ["1,2", "3", "4,x", "", *(f"{at},{at}" for at in range(5, 25)), "25,26,27"]
+    url = written(tmp_path, end.join(["a,b", *rows, ""]))
+    with pytest.raises(BadRowsError) as caught:
+        read(url, types={"a": "int64", "b": "int32"})
+    assert [told.at.tolist() for told in caught.value.bad] == [[1, 23], [2]]
+    assert [story[:7] for story in caught.value.bad[0].stories] == ["line 3 ", "line 26"]
+    assert caught.value.table.column("a").to_pylist() == [1, None, 4, *range(5, 25), None]
+
+
+def test_line_ends_of_values_are_kept_wherever_a_block_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(csv_values, "_BLOCK_BYTES", 16)
+    texts = [f'{"x" * at}\r\n"{at}' for at in range(12)]
+    lines = "".join('"{}"\r\n'.format(text.replace('"', '""')) for text in texts)
+    assert values(tmp_path, f"a\r\n{lines}") == texts
 
 
 def test_a_quote_that_nothing_closes_takes_the_rest_and_loses_no_row(tmp_path):

@@ -161,7 +161,7 @@ class Decoder:
         return [_joined(column) for column in pacsv.read_csv(pa.BufferReader(content), read, parse, convert).columns]
 
     def _separable(self, content: pa.Buffer) -> bool:
-        """Whether pyarrow reads the same from blocks: 26.0 loses a line feed in a value, where a block begins with it."""
+        """Whether pyarrow reads the same from blocks: 26.0 loses a line feed of a value that a block begins with."""
         marks = [mark for mark in (self._dialect.quote, self._dialect.escape) if mark]
         return not _holds(content, "\r") or not any(_holds(content, mark) for mark in marks)
 

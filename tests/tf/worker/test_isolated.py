@@ -193,11 +193,11 @@ def test_row_20_a_row_group_that_decodes_to_more_than_there_is_is_a_corrupt_page
         version=Store(str(path)).stat(str(path)).version,
         rows=(pq.read_metadata(path).row_group(0).num_rows,),
     )
-    binding = dataclasses.replace(spec.binding, columns=("f",))
-    isolated.survive_decoding(dataclasses.replace(spec, binding=binding), lying, 0)
+    reading = dataclasses.replace(spec, input_schema=pq.read_schema(path))
+    isolated.survive_decoding(reading, lying, 0)
     monkeypatch.setattr(isolated, "available_bytes", lambda: 2**25)
     with pytest.raises(DataError, match="needs more than 16 MiB when decoded") as caught:
-        isolated.survive_decoding(dataclasses.replace(spec, binding=binding), lying, 0)
+        isolated.survive_decoding(reading, lying, 0)
     assert caught.value.facts["code"] == "PAGE_CORRUPT"
     limits = spec.limits.model_copy(update={"reproducible": True})
     with pytest.raises(MemoryLimitError, match="needs more than 16 MiB when decoded; give each worker more memory"):

@@ -201,7 +201,7 @@ def test_row_20_a_row_group_that_decodes_to_more_than_there_is_is_a_corrupt_page
     assert caught.value.facts["code"] == "PAGE_CORRUPT"
     limits = spec.limits.model_copy(update={"reproducible": True})
     with pytest.raises(MemoryLimitError, match="needs more than 16 MiB when decoded; give each worker more memory"):
-        isolated.survive_decoding(dataclasses.replace(spec, limits=limits, binding=binding), lying, 0)
+        isolated.survive_decoding(dataclasses.replace(reading, limits=limits), lying, 0)
 
 
 # The child itself

@@ -29,6 +29,18 @@ from jobs.plan import Plan, RowGroup, Slice
 from jobs.section.input import Input
 from jobs.section.output import Output
 
+_AS = {"bfloat16": "float32"}  # as it is written
+_NUMBERS = frozenset(
+    [
+        "bool",
+        "float16",
+        "float32",
+        "float64",
+        *_AS,
+        *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+    ]
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -126,12 +138,27 @@ class Rows:
 
     @cached_property
     def _source(self) -> Source:
-        """Where the format has no types, they are those of the first rows."""
+        """Where the format has no types, they are those of the plan, or of the first rows."""
+        source = make_source(self.format)
+        if source.states == "names":
+            given = Input(url=self.store.url, format=self.format)
+            return source_of(given.model_copy(update={"types": self._planned_types()}))
         filled = [receipt for receipt in self.receipts if receipt.rows_out][:1]
         if self.format != EXAMPLES_FORMAT or not filled:
-            return make_source(self.format)
+            return source
         examples = infer_examples(self.format, self.store, [self._part(filled[0].part)])
         return source_of(Input(url=self.store.url, format=EXAMPLES_FORMAT, examples=examples))
+
+    def _planned_types(self) -> dict[str, str]:
+        """Column -> its type, of outputs that are numbers, and of columns that came along and were declared."""
+        columns = self.plan.identity.get("columns") or {}
+        declared = (self.plan.identity.get("input") or {}).get("schema") or {}
+        named = [{one: one} if isinstance(one, str) else one for one in columns.get("keep") or []]
+        kept = {name: declared[column] for one in named for name, column in one.items() if column in declared}
+        outputs = [one for one in (columns.get("outputs") or {}).values() if not one["row"]]
+        return kept | {
+            one["column"]: _AS.get(one["dtype"], one["dtype"]) for one in outputs if one["dtype"] in _NUMBERS
+        }
 
     def _part(self, name: str) -> FileStat:
         stat = self.store.stat(name)

@@ -110,6 +110,27 @@ def test_columns_of_each_format_are_compared_and_rows_are_found_again(kind: Any,
     assert [one.row for one in labels.most] == [3, 4, 5]
 
 
+def test_columns_of_csv_are_compared_in_the_types_of_the_plan(tmp_path: Path) -> None:
+    outputs = {name: {"column": name, "dtype": "float32", "row": []} for name in ("left", "right")}
+    columns = {"keep": ["id", {"who": "name"}], "outputs": outputs}
+    planned = plan_of({"columns": columns, "input": {"format": "csv", "schema": {"name": "int32", "id": "string"}}})
+    out, rows = Output(url=str(tmp_path / "out"), format="csv"), np.arange(planned.shards[0].rows)
+    made = {"id": [f"0{row}" for row in rows], "who": rows.astype(np.int32), "left": rows * 1.0, "right": rows + 0.5}
+    directory = OutputDirectory(out, planned.id, len(planned.shards))
+    directory.claim(planned)
+    batch = pa.record_batch(made)
+    tried = attempt(planned, planned.shards[0], 1, 1, "0" * 12)
+    with directory.open_part(tried, batch.schema, "digest", "worker-1") as part:
+        part.write(batch)
+        directory.record(Success(part.publish(None)), [])
+    found = diff(out, "left", "right", rows=1)
+    assert found.measure is not None
+    assert (found.rows, found.measure.mean, found.measure.largest) == (len(rows), 0.5, 0.5)
+    assert (found.most[0].left, found.most[0].kept) == (0.0, {"id": "00", "who": 0})
+    with pytest.raises(JobError, match="one holds text, the other"):
+        diff(out, "id", "left")
+
+
 @pytest.mark.parametrize("kind", ["parquet", "arrow"])
 def test_rows_of_later_row_groups_are_found_again(kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool, "MAX_GROUP_ROWS", 2)

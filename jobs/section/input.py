@@ -55,6 +55,12 @@ class Csv(Section):
             )
         if isinstance(self.header, tuple) and len(set(self.header)) < len(self.header):
             raise ValueError("expected names that differ in 'header'")
+        if self.escape and (escaped := [text for text in self.nulls if self.escape in text]):
+            read = escaped[0].replace(self.escape, "")
+            raise ValueError(
+                f"no value is ever read as {escaped[0]!r} of 'nulls', because 'escape' takes {self.escape!r} away:"
+                f" expected the text without it, {read!r}, if no value is that, or no 'escape'"
+            )
         return self
 
 

@@ -15,7 +15,7 @@ from connectors.formats.declared import text_of
 from connectors.formats.schema import only_fields
 from connectors.store.store import Store
 from connectors.tables.source import source_of
-from jobs.errors import InputError
+from jobs.errors import InputError, one_of
 from jobs.job import Job
 from jobs.section.columns import Columns
 from jobs.words import counted
@@ -45,6 +45,12 @@ def declared(inputs: Listed, store: Store, signature: Signature) -> Listed:
             " because there is no row; declare them in `input.schema`",
             code="NO_INPUT",
         )
+    if source.states == "names" and (unknown := [name for name in job.input.types if name not in schema.names]):
+        which = (
+            f"{one_of(unknown)}, which {'is no column' if len(unknown) == 1 else 'are no columns'} of the first file"
+        )
+        story = f"`input.schema` declares {which}: it has {one_of(schema.names, unknown[0])}"
+        inputs = replace(inputs, warnings=(*inputs.warnings, story))
     wanted = wanted_types(schema, job.columns, signature, text=source.states == "names")
     used = _used(job, signature, wanted)  # what else is in a struct may be of any kind
     wanted = pa.schema([(field.name, only_fields(field.type, used.get(field.name, [()]))) for field in wanted])

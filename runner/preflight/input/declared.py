@@ -45,7 +45,8 @@ def declared(inputs: Listed, store: Store, signature: Signature) -> Listed:
             " because there is no row; declare them in `input.schema`",
             code="NO_INPUT",
         )
-    if source.states == "names" and (unknown := [name for name in job.input.types if name not in schema.names]):
+    present = frozenset(schema.names)
+    if source.states == "names" and (unknown := [name for name in job.input.types if name not in present]):
         which = (
             f"{one_of(unknown)}, which {'is no column' if len(unknown) == 1 else 'are no columns'} of the first file"
         )

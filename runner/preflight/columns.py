@@ -27,7 +27,7 @@ from runner.binding.naming import count, kept_alone, named, not_kept, rules_of
 from runner.binding.picture.bound import pictures_of
 from runner.model.signature import Signature
 from runner.preflight.input.files import first_schema, inspect
-from runner.preflight.input.listing import with_folders
+from runner.preflight.input.listing import with_advice
 from runner.selection.selection import EVERY_ROW, Selection
 from runner.tensor import type_text
 
@@ -52,7 +52,7 @@ def bound_first(
     try:
         return bound(job.columns, first)
     except BindingError as plain:
-        error = with_folders(plain, wanted_columns(job.columns, signature, first), first, files)
+        error = with_advice(plain, wanted_columns(job.columns, signature, first), first, files, source)
         if "COLUMN_" not in str(error.facts.get("codes")) or len(files) == 1:
             raise error from plain
         if len(files) > _FEW_FILES and not _may_be_mended(job.columns, signature, first):

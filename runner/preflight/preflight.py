@@ -22,7 +22,7 @@ from connectors.secret import HIDDEN, redact
 from connectors.store.store import FileStat, Store
 from jobs import notebook
 from jobs import plan as plans
-from jobs.errors import RunnerError, one_of
+from jobs.errors import BindingError, RunnerError, one_of
 from jobs.job import Job
 from jobs.plan import InputFile, Plan
 from jobs.section.base import names_secret
@@ -50,7 +50,7 @@ from runner.preflight.columns import bound_first, require_agreed, require_header
 from runner.preflight.identity import identity_of
 from runner.preflight.input.declared import declared, read_alone
 from runner.preflight.input.files import Inspected, first_schema, inspect
-from runner.preflight.input.listing import Listed, refuse_own_output
+from runner.preflight.input.listing import Listed, refuse_own_output, with_advice
 from runner.preflight.input.listing import found as found_input
 from runner.preflight.input.only_rejects import only_files, only_rows, rejected_before
 from runner.preflight.input.part import (
@@ -297,7 +297,10 @@ def _examined(job: Job, read: Sequence[Read], cache: CacheSettings, overwrite: b
     columns = list(binding.columns)
     if selection.where is not None:
         first = first_schema(source, store, files, job.limits)
-        require_bound(selection, first, len(files))
+        try:
+            require_bound(selection, first, len(files))
+        except BindingError as error:
+            raise with_advice(error, selection.columns(first), first, files, source) from error
         columns = list(dict.fromkeys([*columns, *selection.columns(first)]))
     return Examined(job, members, signature, source, store, files, columns, cache, scanned, inputs, selection, first)
 

@@ -121,12 +121,18 @@ def _without_suffix(urls: Sequence[str], store: Store, refusal: InputError) -> t
     return name, store.list(urls, SUFFIXES[name], other_suffixes(name))
 
 
-def with_folders(
-    error: BindingError, columns: Sequence[str], schema: pa.Schema, files: Sequence[FileStat]
+def with_advice(
+    error: BindingError, columns: Sequence[str], schema: pa.Schema, files: Sequence[FileStat], source: Source
 ) -> BindingError:
-    """The error, with a line for each of `columns` that no file has and that stands in the names of its folders."""
+    """The error, with a line for each of `columns` that no file has and that stands in the names of its folders, and
+    one on those that rows show which nobody looked at."""
     lacking = [name for name in columns if schema.get_field_index(name) < 0]
     lines = [f"\n  - {words}" for name in lacking if (words := in_folders(name, [file.url for file in files[:1]]))]
+    if lacking and source.states == "kinds":
+        lines.append(
+            "\n  - only the first rows show what columns there are; declare one that comes later:"
+            f" `input.schema: {{{lacking[0]}: string}}`"
+        )
     return BindingError(error.message + "".join(lines), **error.facts)
 
 

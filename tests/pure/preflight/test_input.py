@@ -12,13 +12,14 @@ import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 
+from connectors.formats.parquet import ParquetSource
 from connectors.formats.tfrecord.record import framed
 from connectors.store.store import Store
 from jobs.errors import BindingError, DataError, InputError
 from jobs.job import Job
 from jobs.section.limits import Limits
 from runner.preflight.input.files import first_schema
-from runner.preflight.input.listing import Listed, listed, with_folders
+from runner.preflight.input.listing import Listed, listed, with_advice
 
 TABLE = pa.table({"x": pa.array([1, 2], pa.int64())})
 
@@ -178,7 +179,7 @@ def test_a_pipe_without_the_suffix_is_nothing_to_a_folder(tmp_path: Path) -> Non
 def test_a_column_that_stands_in_the_names_of_folders_is_told_so(tmp_path: Path) -> None:
     write(tmp_path / "year=2020" / "a.parquet")
     error = BindingError("could not bind: 1 problem", code="COLUMN_MISSING")
-    told = with_folders(error, ["x", "year", "z"], TABLE.schema, look(tmp_path).files)
+    told = with_advice(error, ["x", "year", "z"], TABLE.schema, look(tmp_path).files, ParquetSource())
     assert told.message.endswith(
         "\n  - 'year' stands in folder names ('year=2020'), which are columns with `input: {partitions: hive}`"
     )

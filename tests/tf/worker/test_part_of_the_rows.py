@@ -206,6 +206,8 @@ def test_where_reads_other_fields_of_what_feeds_a_model(tmp_path: Path, half_plu
     assert launch(wanted("u.lang = 'de' and u.x > 2"), IN_PROCESS).rows == 3
     with pytest.raises(BindingError, match="the fields there are 'lang', 'x', 'more'"):
         launch(wanted("u.long = 'de'"), IN_PROCESS)
+    with pytest.raises(BindingError, match=r"declare one that comes later: `input\.schema: \{email: string\}`"):
+        launch(wanted("email is null"), IN_PROCESS)
 
 
 def test_a_limit_ends_at_the_same_row_and_what_lies_behind_is_no_part_of_the_plan(

@@ -49,6 +49,13 @@ from jobs.section.output import Output
 __all__ = ["Claim", "Losses", "Outlook", "OutputDirectory", "Part", "Status", "Terms", "open_dataset", "read_status"]
 
 
+def require_written(store: Store) -> Store:
+    """The same; nobody is asked. raises: OutputError for one that is only read."""
+    if store.kind.read_only:
+        raise OutputError(f"cannot write to '{redact(store.url)}': there is no writing over {store.scheme}")
+    return store
+
+
 class OutputDirectory:
     """One per process; cheap; pickles as its construction arguments.
 
@@ -57,9 +64,7 @@ class OutputDirectory:
     """
 
     def __init__(self, output: Output, plan_id: str, shards: int, mode: Mode | None = None) -> None:
-        self.store = Store(output.url, output.options)
-        if self.store.kind.read_only:
-            raise OutputError(f"cannot write to '{redact(output.url)}': there is no writing over {self.store.scheme}")
+        self.store = require_written(Store(output.url, output.options))
         # The url as this process understood it: a relative one means another place in another working directory.
         self.output = output.model_copy(update={"url": self.store.url})
         self._encoder: Encoder = make_encoder(output.format)

@@ -16,6 +16,7 @@ import pyarrow as pa
 from connectors.formats.base import Source
 from connectors.formats.schema import overview
 from connectors.models.cache import CacheSettings
+from connectors.output.directory import require_written
 from connectors.output.outlook import Outlook
 from connectors.output.reject import Rejected
 from connectors.secret import HIDDEN, redact
@@ -274,6 +275,7 @@ def examine(job: Job, cache: CacheSettings | None = None, *, overwrite: bool = F
     """
     cache = cache or CacheSettings()
     refuse_mixed_places(job, cache)
+    require_written(Store(job.output.url, job.output.options))
     read, problem = read_members(job, cache)
     with besides(problem):
         return _examined(job, read, cache, overwrite)

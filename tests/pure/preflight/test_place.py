@@ -15,6 +15,7 @@ from jobs.errors import JobError, OutputError
 from jobs.job import Job
 from runner.preflight.input.listing import refuse_own_output
 from runner.preflight.place import refuse_mixed_places, require_writable
+from runner.preflight.preflight import examine
 
 ELSEWHERE = {"endpoint_url": "http://127.0.0.1:1"}
 
@@ -128,3 +129,9 @@ def test_a_folder_that_may_not_be_written_is_refused_by_the_nearest_one_that_is_
     assert asked == [tmp_path]
     require_writable("s3://bucket/x")
     assert asked == [tmp_path], "a store tells only when it is written to"
+
+
+@pytest.mark.parametrize("output", ["zip://a.zip", "github://me:repo@main/out", "http://127.0.0.1:1/out"])
+def test_an_output_that_is_only_read_is_refused_before_anybody_is_asked(output: str) -> None:
+    with pytest.raises(OutputError, match=f"cannot write to '{output}': there is no writing over"):
+        examine(job_of("/no/model", output, "/in"))

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from connectors.secret import HIDDEN, redact, resolve
 from connectors.store.client_error import full_code, meaning, publish_answer
-from connectors.store.connect import absolute, connect, files_at, kind_of, reaches, scheme_of
+from connectors.store.connect import absolute, chain_of, connect, files_at, kind_of, reaches, scheme_of
 from connectors.store.files import Files
 from connectors.store.retry import READ, Patience
 from jobs.errors import JobError, OutputError, RunnerError, StorageError, UnreachableError, one_of
@@ -282,6 +282,8 @@ class Calls:
             raise
         except Exception as error:  # the edge: every client of a store has exceptions of its own
             cls, cause, text = meaning(error, wrong)
+            if cause == "denied" and (chain := chain_of(self.url)):
+                text += f"; an option of another layer begins with its name: '{scheme_of(chain.target)}.OPTION'"
             facts = {"url": redact(url), "cause": cause}
             facts |= {"code": code} if (code := full_code(error)) else {}
             if publishing:

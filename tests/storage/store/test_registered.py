@@ -271,6 +271,15 @@ def test_an_option_reaches_the_layer_that_it_names(memory: str, monkeypatch: pyt
         Store(f"simplecache::noting://{memory}", {"s3.anon": True}).read("x")
 
 
+def test_who_is_denied_below_a_layer_hears_how_its_options_are_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError("no credentials")
+
+    monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "info", refuse)
+    with pytest.raises(JobError, match=r"check the credentials .*begins with its name: 'memory.OPTION'"):
+        Store("simplecache::memory://x").stat("a")
+
+
 def test_a_package_that_is_missing_is_named_in_the_words_of_fsspec() -> None:
     missing = {"class": "nonesuchfs.FileSystem", "err": "Install nonesuchfs to access None Such"}
     known_implementations["nonesuch"] = missing

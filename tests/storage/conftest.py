@@ -138,6 +138,7 @@ def s3_faults() -> Iterator[list[Fault]]:
 def s3_server(monkeypatch: pytest.MonkeyPatch) -> type[S3]:
     """`asked`: empty when a test begins, and nobody is answered at the same time as another yet."""
     monkeypatch.setattr(S3, "asked", [])
+    monkeypatch.setattr(S3, "ranges", [])
     monkeypatch.setattr(S3, "most_at_once", 0)
     return S3
 
@@ -151,6 +152,7 @@ class S3(BaseHTTPRequestHandler):
     uploads: ClassVar[dict[str, dict[int, bytes]]] = {}
     faults: ClassVar[list[Fault]] = []
     asked: ClassVar[list[str]] = []  # method and path of each request
+    ranges: ClassVar[list[str]] = []  # of bytes, as each request says; a client asks again where a connection ends
     conditions = True  # whether it knows `If-Match`
     pause_s = 0.0  # before a range is answered
     at_once = most_at_once = 0  # ranges that wait for their answer, and the most that ever did
@@ -176,6 +178,7 @@ class S3(BaseHTTPRequestHandler):
         if parsed:
             with self.lock:
                 self.asked.append(f"{self.command} {self.path}")
+                self.ranges += filter(None, [self.headers.get("Range")])
                 self.fault = next((fault for fault in self.faults if fault.hits(self.command, self.path)), None)
                 if self.fault is not None:
                     self.fault.times -= 1

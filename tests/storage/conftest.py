@@ -178,7 +178,7 @@ class S3(BaseHTTPRequestHandler):
         if parsed:
             with self.lock:
                 self.asked.append(f"{self.command} {self.path}")
-                self.ranges += filter(None, [self.headers.get("Range")])
+                self.ranges.extend(filter(None, [self.headers.get("Range")]))
                 self.fault = next((fault for fault in self.faults if fault.hits(self.command, self.path)), None)
                 if self.fault is not None:
                     self.fault.times -= 1

@@ -30,7 +30,7 @@ REFUSED = {  # a command that fails -> words of its error
     "rejects nowhere --json": "there is no whole '_run/'",
     "diff nowhere --left a --right b --json": "there is no whole '_run/'",
     "diff nowhere --left a --json": "Missing option '--right'",
-    "sweep ftp://nowhere --json": "ftp",
+    "sweep gopher://nowhere --json": "no store for scheme 'gopher'",
     "submit job.yaml --json": "Missing option '--address'",
     "jobs list --json": "Missing option '--address'",
     "jobs status x --json": "Missing option '--address'",

@@ -94,7 +94,7 @@ class _Ready:
     suspicions: tuple[str, ...] = ()
     rounded: tuple[str, ...] = ()
     scanned: Any = field(default_factory=lambda: SimpleNamespace(repeatable=True))
-    binding: Any = field(default_factory=lambda: SimpleNamespace(describe=list))
+    binding: Any = field(default_factory=lambda: SimpleNamespace(describe=list, output_schema=None))
     signature: Signature = Signature("serving_default", "tensorflow/serving/predict", {}, {})  # noqa: RUF009 (frozen)
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -165,6 +165,44 @@ def out_of_memory(inputs: InputSlice, row_group: int, code: str, error: MemoryEr
     if wanted is not None and int(wanted[1]) > MAX_ROW_GROUP_BYTES:
         return bad_row_group(inputs, row_group, code, error)
     return MemoryLimitError(f"no memory to decode '{redact(inputs.url)}' row group {row_group}: {error}")
+
+
+class TooLargeError(Exception):
+    """What cannot be held when it is decoded."""
+
+    def __init__(self, found: str, column: str = "") -> None:
+        """found: how large it is, in words. column: its name."""
+        super().__init__(found)
+        self.column = column
+
+
+def decoded(
+    inputs: InputSlice,
+    row_group: int,
+    code: str,
+    decode: Callable[[int], pa.Table],
+    again: Callable[[int], pa.Table],
+    damage: tuple[type[Exception], ...] = DECODE_ERRORS,
+) -> pa.Table:
+    """What `decode` makes of a row group, with the rows that were planned.
+
+    code:   where a length is damaged. again: a second try after bad bytes, which raises our errors.
+    damage: what `decode` raises for bad bytes. Errors of ours, for bytes that cannot be had, pass.
+    raises: DataError ROWGROUP_TOO_BIG, ROWGROUP_ROWS; as `out_of_memory`.
+    """
+    try:
+        table = decode(row_group)
+    except RunnerError:
+        raise
+    except TooLargeError as error:
+        raise bad_row_group(inputs, row_group, "ROWGROUP_TOO_BIG", error, error.column) from error
+    except MemoryError as error:
+        raise out_of_memory(inputs, row_group, code, error) from error
+    except damage:
+        table = again(row_group)
+    if table.num_rows != inputs.rows[row_group - inputs.first]:
+        raise wrong_rows(inputs, row_group, table.num_rows)
+    return table
 
 
 @contextmanager

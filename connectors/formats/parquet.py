@@ -28,6 +28,7 @@ from connectors.formats.fault import (
     MAX_ROW_GROUP_BYTES,
     BadRows,
     BadRowsError,
+    TooLargeError,
     bad_row_group,
     check_unchanged,
     once,
@@ -39,7 +40,7 @@ from connectors.formats.fault import (
 )
 from connectors.formats.footer import MAGICS, FileSchema, Footer, SharedFooters, read_footer, unsupported
 from connectors.formats.int96 import COMPARED, emptied, unheld
-from connectors.formats.plain import PIECE_BYTES, TooLargeError, plain_table, refuse_larger
+from connectors.formats.plain import PIECE_BYTES, plain_table, refuse_larger
 from connectors.formats.schema import position
 from connectors.formats.span import leaf_of, span_of
 from connectors.formats.spool import HEADER_KEY, SpoolWriter, empty_batch, open_part, stated_header, whole_part

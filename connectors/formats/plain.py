@@ -17,19 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from connectors.formats.extension import unregistered
-from connectors.formats.fault import MAX_ROW_GROUP_BYTES
+from connectors.formats.fault import MAX_ROW_GROUP_BYTES, TooLargeError
 
 PIECE_BYTES = 2**31 - 1  # what the 32-bit offsets of text and lists reach
 Sizes = Any  # (rows,) int64 of bytes
-
-
-class TooLargeError(Exception):
-    """What cannot be held when it is decoded."""
-
-    def __init__(self, found: str, column: str = "") -> None:
-        """found: how large it is, in words. column: its name."""
-        super().__init__(found)
-        self.column = column
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:

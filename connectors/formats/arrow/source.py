@@ -24,12 +24,12 @@ from connectors.formats.fault import (
     MAX_ROW_GROUP_BYTES,
     bad_row_group,
     check_unchanged,
-    out_of_memory,
+    decoded,
     planned_file,
     while_running,
     wrong_rows,
 )
-from connectors.formats.plain import TooLargeError, plain_schema, plain_table, plain_type, shares
+from connectors.formats.plain import plain_schema, plain_table, plain_type, shares
 from connectors.formats.schema import position
 from connectors.store.store import FileStat, Store
 from jobs.attempt import InputSlice
@@ -202,17 +202,7 @@ class ArrowReader:
     def read(self, row_group: int) -> pa.Table:
         if row_group not in self._blocks:
             raise wrong_rows(self._inputs, row_group, 0)
-        try:
-            table = self._decode(row_group)
-        except TooLargeError as error:
-            raise bad_row_group(self._inputs, row_group, "ROWGROUP_TOO_BIG", error, error.column) from error
-        except MemoryError as error:
-            raise out_of_memory(self._inputs, row_group, "BATCH_INVALID", error) from error
-        except _DAMAGE:
-            table = self._decode_again(row_group)
-        if table.num_rows != self._inputs.rows[row_group - self._inputs.first]:
-            raise wrong_rows(self._inputs, row_group, table.num_rows)
-        return table
+        return decoded(self._inputs, row_group, "BATCH_INVALID", self._decode, self._decode_again, _DAMAGE)
 
     def _decode(self, row_group: int) -> pa.Table:
         if not self._columns:

@@ -26,6 +26,7 @@ from connectors.formats.fault import (
     MAX_ROW_GROUP_BYTES,
     BadRows,
     BadRowsError,
+    TooLargeError,
     bad_row_group,
     check_unchanged,
     once,
@@ -35,7 +36,7 @@ from connectors.formats.fault import (
     while_running,
     wrong_rows,
 )
-from connectors.formats.plain import TooLargeError, refuse_larger
+from connectors.formats.plain import refuse_larger
 from connectors.formats.schema import position
 from connectors.formats.typed.ndarray import Column, Layout, UnreadableError, column_of, field_of
 from connectors.store.store import FileStat, Store

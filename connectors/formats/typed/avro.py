@@ -23,15 +23,14 @@ from connectors.formats.fault import (
     MAX_ROW_GROUP_BYTES,
     bad_row_group,
     check_unchanged,
+    decoded,
     one_line,
-    out_of_memory,
     planned_file,
     unreadable,
     while_running,
     wrong_magic,
-    wrong_rows,
 )
-from connectors.formats.plain import TooLargeError, refuse_larger
+from connectors.formats.plain import refuse_larger
 from connectors.formats.schema import position
 from connectors.formats.typed.avro_schema import AvroSchema
 from connectors.formats.typed.stream import stream
@@ -232,19 +231,8 @@ class AvroReader:
         planned = self._inputs.rows[row_group - self._inputs.first]
         if not self._columns:
             return pa.table({"": pa.nulls(planned)}).select([])
-        try:
-            table = self._decode(row_group)
-        except RunnerError:
-            raise
-        except TooLargeError as error:
-            raise bad_row_group(self._inputs, row_group, "ROWGROUP_TOO_BIG", error, error.column) from error
-        except MemoryError as error:
-            raise out_of_memory(self._inputs, row_group, "PAGE_CORRUPT", error) from error
-        except Exception:  # each codec has exceptions of its own
-            table = self._decode_again(row_group)
-        if table.num_rows != planned:
-            raise wrong_rows(self._inputs, row_group, table.num_rows)
-        return table
+        # Each codec has exceptions of its own.
+        return decoded(self._inputs, row_group, "PAGE_CORRUPT", self._decode, self._decode_again, (Exception,))
 
     def _decode(self, row_group: int) -> pa.Table:
         """Block by block: records as Python has them are many times as large."""

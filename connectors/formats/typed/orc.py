@@ -22,7 +22,7 @@ from connectors.formats.fault import (
     MAX_ROW_GROUP_BYTES,
     bad_row_group,
     check_unchanged,
-    out_of_memory,
+    decoded,
     planned_file,
     refusing,
     unreadable,
@@ -30,7 +30,7 @@ from connectors.formats.fault import (
     wrong_magic,
     wrong_rows,
 )
-from connectors.formats.plain import TooLargeError, plain_schema, plain_table, refuse_larger
+from connectors.formats.plain import plain_schema, plain_table, refuse_larger
 from connectors.formats.schema import position
 from connectors.formats.typed.orc_tail_pb2 import FileTail, Footer
 from connectors.store.store import FileStat, Store
@@ -226,20 +226,10 @@ class ORCReader:
     def read(self, row_group: int) -> pa.Table:
         if row_group >= len(self._tail.footer.stripes):
             raise wrong_rows(self._inputs, row_group, 0)
-        try:
-            refuse_larger(decoded_sizes(self._tail, row_group, self._columns).items(), self._most_bytes)
-            table = self._decode(row_group)
-        except TooLargeError as error:
-            raise bad_row_group(self._inputs, row_group, "ROWGROUP_TOO_BIG", error, error.column) from error
-        except MemoryError as error:
-            raise out_of_memory(self._inputs, row_group, "PAGE_CORRUPT", error) from error
-        except DECODE_ERRORS:
-            table = self._decode_again(row_group)
-        if table.num_rows != self._inputs.rows[row_group - self._inputs.first]:
-            raise wrong_rows(self._inputs, row_group, table.num_rows)
-        return table
+        return decoded(self._inputs, row_group, "PAGE_CORRUPT", self._decode, self._decode_again)
 
     def _decode(self, row_group: int) -> pa.Table:
+        refuse_larger(decoded_sizes(self._tail, row_group, self._columns).items(), self._most_bytes)
         stripe = self._tail.footer.stripes[row_group]
         if not self._columns:
             return pa.table({"": pa.nulls(stripe.number_of_rows)}).select([])

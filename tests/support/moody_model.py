@@ -3,7 +3,7 @@
 `serving_default`: f (rows, 4) float32, n (rows,) int32, example (rows,) serialized tf.train.Example with a float 'v';
 y = f[0] / 2 + 2, m = n + 1, v. What is wrong with a row says f[1]; a single such row breaks its whole call.
 REFUSE is an assertion, ABORT ends the process, HANG never answers, HUGE is refused by TensorFlow's allocator after ten
-seconds, FLOOD takes 1.2 GB.
+seconds, FLOOD takes as many times 10 MB as f[2] says.
 `leaky`: x (rows,) float32; y = x / 2 + 2, and every call keeps LEAK bytes for ever.
 """
 
@@ -14,6 +14,7 @@ import sys
 
 GOOD, REFUSE, ABORT, HANG, HUGE, FLOOD = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
 LEAK = 50_000_000
+BLOCK = 10_000_000
 
 
 def example(value: float) -> bytes:
@@ -40,11 +41,11 @@ def write(folder: str) -> None:
     def huge() -> object:
         return tf.reduce_sum(tf.fill([2**46 + tf.cast(tf.timestamp(), tf.int64) % 2], 1.0))
 
-    def flood() -> object:  # about 1.2 GB, bit by bit
+    def flood(blocks: object) -> object:  # bit by bit
         some = tf.while_loop(
-            lambda i, kept: i < 120,
-            lambda i, kept: (i + 1, kept.write(i, tf.random.uniform([2_500_000]))),
-            [0, tf.TensorArray(tf.float32, 120)],
+            lambda i, kept: i < blocks,
+            lambda i, kept: (i + 1, kept.write(i, tf.random.uniform([BLOCK // 4]))),
+            [0, tf.TensorArray(tf.float32, blocks)],
         )[1]
         return tf.reduce_sum(some.stack()[:, 0])
 
@@ -57,7 +58,9 @@ def write(folder: str) -> None:
             ]
         )
         def moody(self, f: object, n: object, example: object) -> object:
-            deeds = [when(ABORT, f, abort), when(HANG, f, hang), when(HUGE, f, huge), when(FLOOD, f, flood)]
+            blocks = tf.cast(tf.reduce_max(f[:, 2]), tf.int32)
+            deeds = [when(ABORT, f, abort), when(HANG, f, hang), when(HUGE, f, huge)]
+            deeds.append(when(FLOOD, f, lambda: flood(blocks)))
             deeds.append(tf.debugging.Assert(tf.reduce_all(tf.not_equal(f[:, 1], REFUSE)), ["out of its domain"]))
             v = tf.io.parse_example(example, {"v": tf.io.FixedLenFeature([], tf.float32)})["v"]
             with tf.control_dependencies(deeds):

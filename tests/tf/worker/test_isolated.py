@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from moody_model import ABORT, FLOOD, HANG, HUGE, REFUSE, example
+from moody_model import ABORT, BLOCK, FLOOD, HANG, HUGE, REFUSE, example
 
 from connectors.output.directory import OutputDirectory
 from connectors.output.reject import read_rejected
@@ -34,13 +34,13 @@ ROWS = 16
 
 @pytest.fixture
 def ready(moody: Path, tmp_path: Path) -> Callable[..., Preflight]:
-    """ready({row: mood}, ...): a claimed output for one shard of 16 rows."""
+    """ready({row: mood}, ...): a claimed output for one shard of 16 rows; blocks: what FLOOD takes."""
 
-    def make(moods: Mapping[int, float], rows: int = ROWS, **limits: Any) -> Preflight:
+    def make(moods: Mapping[int, float], rows: int = ROWS, blocks: int = 0, **limits: Any) -> Preflight:
         (tmp_path / "in").mkdir(exist_ok=True)
         columns = {
             "id": pa.array(range(rows), pa.int64()),
-            "f": pa.array([[row, moods.get(row, 0.0), 0, 0] for row in range(rows)], pa.list_(pa.float32())),
+            "f": pa.array([[row, moods.get(row, 0.0), blocks, 0] for row in range(rows)], pa.list_(pa.float32())),
             "n": pa.array(range(rows), pa.int64()),
             "example": [example(row) for row in range(rows)],
         }
@@ -102,7 +102,8 @@ def test_a_row_that_floods_the_memory_is_ended_before_the_system_ends_others(
     ready: Callable[..., Preflight], tmp_path: Path
 ) -> None:
     allowed = max(800 * 2**20, 2 * resident_bytes())  # this process is measured too, and tests before grew it
-    success = in_isolation(ready({1: FLOOD}, rows=2), memory=allowed)
+    blocks = allowed // BLOCK + 40  # the loop alone is more than is allowed
+    success = in_isolation(ready({1: FLOOD}, rows=2, blocks=blocks), memory=allowed)
     assert isinstance(success, Success), success
     assert (success.receipt.rows_out, success.receipt.codes) == (1, {"oom": 1})
     assert f"{mebibytes(allowed)} are allowed" in rejected(tmp_path)[1][1]

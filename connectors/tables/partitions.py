@@ -189,7 +189,7 @@ class PartitionedSource:
     def open(self, store: Store, inputs: InputSlice, columns: Sequence[str]) -> Iterator[RowGroupReader]:
         values, repeated = dict(inputs.values), dict(inputs.repeated)
         with self.inner.open(store, inputs, [name for name in columns if name not in values]) as reader:
-            yield _Reader(reader, inputs, columns, values, repeated, self._declared)
+            yield _Reader(reader, inputs, columns, values, repeated, self._declared, self.states == "kinds")
 
     def _with(self, there: pa.Schema, file: FileStat) -> pa.Schema:
         """`there` with the partition columns. raises: InputError PARTITION where a value is not of its type."""
@@ -231,7 +231,10 @@ class PartitionedSource:
 
 @dataclass
 class _Reader:
-    """The reader of another source, whose tables get the constants."""
+    """The reader of another source, whose tables get the constants.
+
+    sparse: of rows that need not have all columns: one that says nothing of a repeated one has the folder's value.
+    """
 
     inner: RowGroupReader
     inputs: InputSlice
@@ -239,6 +242,7 @@ class _Reader:
     values: Mapping[str, str | None]
     repeated: Mapping[str, str | None]
     declared: Any  # name -> type, or None
+    sparse: bool = False
 
     @property
     def fetch_s(self) -> float:
@@ -265,8 +269,9 @@ class _Reader:
             if name in self.repeated:
                 value = self.repeated[name]
                 self._refuse_other(column, name, value, row_group)
-                if kind is not None and kind != column.type:
-                    column, known = pa.chunked_array([constant(value, kind, table.num_rows)]), known.with_type(kind)
+                if (kind is not None and kind != column.type) or (self.sparse and column.null_count):
+                    known = known.with_type(kind or column.type)
+                    column = pa.chunked_array([constant(value, known.type, table.num_rows)])
             made.append(column)
             fields.append(known)
         if not made:
@@ -276,7 +281,7 @@ class _Reader:
     def _refuse_other(self, column: pa.ChunkedArray, name: str, value: str | None, row_group: int) -> None:
         """raises: DataError PARTITION where a row of the file has another value than its folder."""
         expected = typed(value, column.type)
-        same = column.is_null() if value is None else pc.fill_null(pc.equal(column, expected), False)
+        same = column.is_null() if value is None else pc.fill_null(pc.equal(column, expected), self.sparse)
         if pc.all(same, min_count=0).as_py():
             return
         row = int(np.argmin(same.combine_chunks().to_numpy(zero_copy_only=False)))

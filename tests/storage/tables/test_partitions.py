@@ -164,6 +164,17 @@ def test_a_column_that_is_in_the_files_too_is_equal_or_an_error(tmp_path: Path) 
     )
 
 
+def test_json_lines_that_say_nothing_of_a_declared_partition_have_the_value_of_their_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "day=2026-11-01" / "n=7"
+    folder.mkdir(parents=True)
+    (folder / "a.jsonl").write_text('{"x": 1}\n{"x": 2, "n": 7}\n{"x": 3, "n": null}\n')
+    found = look(tmp_path, format="jsonl", schema={"day": "date32", "n": "int16", "x": "int64"})
+    assert rows(found, "day", "n", "x") == [{"day": datetime.date(2026, 11, 1), "n": 7, "x": x} for x in (1, 2, 3)]
+    (folder / "a.jsonl").write_text('{"x": 1}\n{"x": 2, "n": 8}\n')
+    with pytest.raises(DataError, match="row 1 has 8 in column 'n', and the folder says '7'"):
+        rows(look(tmp_path, format="jsonl", schema={"n": "int16", "x": "int64"}), "n")
+
+
 def test_a_column_in_files_that_no_folder_value_fits_is_an_error(tmp_path: Path) -> None:
     write(tmp_path / "x=one")
     assert "'one'" in refused(look(tmp_path), "x")

@@ -55,7 +55,7 @@ MEANINGS: dict[str, str] = {
     "input.csv": "how CSV files are written, where not as RFC 4180 says: the keys below",
     "input.csv.delimiter": "between values; left out: a tab in files with `.tsv`, a comma in others",
     "input.csv.quote": "around values that hold delimiters; empty: there are none",
-    "input.csv.escape": "before a quote in a quoted value; empty: it is written twice",
+    "input.csv.escape": "before a quote between quotes; everywhere if `quote` is empty. Empty: a quote is doubled",
     "input.csv.header": "whether the first line names the columns; or their names, where no line does",
     "input.csv.nulls": "values without quotes that are null",
     "input.csv.newlines_in_values": "`false` promises that each line is a row: then planning is faster",

@@ -41,7 +41,8 @@ class Csv(Section):
 
     delimiter: Annotated[str, Field(pattern=_MARK)] | None = None  # None: a tab in files with .tsv, a comma in others
     quote: Annotated[str, Field(pattern=f"{_MARK}|^$")] = '"'  # "": no value is quoted
-    escape: Annotated[str, Field(pattern=f"{_MARK}|^$")] = ""  # "": a quote in a quoted value is written twice
+    # Between quotes alone, or everywhere if no value is quoted. "": a quote in a quoted value is written twice.
+    escape: Annotated[str, Field(pattern=f"{_MARK}|^$")] = ""
     header: bool | tuple[str, ...] = True  # the first line names the columns; or these are their names
     nulls: tuple[str, ...] = ("",)  # values without quotes that are null
     newlines_in_values: bool = True  # False promises that each line is a row
@@ -55,7 +56,7 @@ class Csv(Section):
             )
         if isinstance(self.header, tuple) and len(set(self.header)) < len(self.header):
             raise ValueError("expected names that differ in 'header'")
-        if self.escape and (escaped := [text for text in self.nulls if self.escape in text]):
+        if self.escape and not self.quote and (escaped := [text for text in self.nulls if self.escape in text]):
             read = escaped[0].replace(self.escape, "")
             raise ValueError(
                 f"no value is ever read as {escaped[0]!r} of 'nulls', because 'escape' takes {self.escape!r} away:"

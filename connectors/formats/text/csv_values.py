@@ -43,6 +43,12 @@ class Dialect:
     def grammar(self) -> Records:
         return Records(self.delimiter, self.quote, self.escape) if self.newlines else Records(self.delimiter, "")
 
+    def prepared(self, content: pa.Buffer) -> pa.Buffer:
+        """Whole rows as `parsing` reads them: pyarrow takes an escape outside of quotes for one, too."""
+        if not (self.quote and self.escape and _holds(content, self.escape)):
+            return content
+        return pa.py_buffer(Records(self.delimiter, self.quote, self.escape).doubled(content))
+
     def parsing(self, bad: Callable[[Any], str] | None = None) -> pacsv.ParseOptions:
         return pacsv.ParseOptions(
             delimiter=self.delimiter,
@@ -75,9 +81,10 @@ _TEXTS = (*_BYTES, pa.types.is_string, pa.types.is_large_string)
 
 def names_in(content: bytes, dialect: Dialect) -> list[str]:
     """The values of the one row `content`. raises: UnicodeDecodeError, pyarrow.ArrowInvalid."""
-    content = content.strip(b"\r\n") + b"\n"  # pyarrow wants no blank line in front, and an end
-    read = pacsv.ReadOptions(use_threads=False, block_size=len(content) + 1)
-    names: list[str] = pacsv.read_csv(pa.BufferReader(content), read, dialect.parsing()).column_names
+    # pyarrow wants no blank line in front, and an end.
+    held = dialect.prepared(pa.py_buffer(content.strip(b"\r\n") + b"\n"))
+    read = pacsv.ReadOptions(use_threads=False, block_size=held.size + 1)
+    names: list[str] = pacsv.read_csv(pa.BufferReader(held), read, dialect.parsing()).column_names
     return names
 
 
@@ -141,6 +148,7 @@ class Decoder:
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
         )
+        content = self._dialect.prepared(content)
         if self._separable(content):
             try:
                 return self._of_blocks(content, _BLOCK_BYTES, self._dialect.parsing(skip), convert)

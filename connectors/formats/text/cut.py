@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 Places = npt.NDArray[np.int64]
 
@@ -79,14 +80,16 @@ class Records:
 
     quote: "": none, so that each line end is a row end. escape: "": none.
     A quote opens a value in front of its first character alone; elsewhere it is a character as others are. So do
-    pyarrow and Python's `csv` read. What follows an escape means nothing, wherever that stands; so does pyarrow read,
-    and Python's `csv` but for an escape right behind a closing quote.
+    pyarrow and Python's `csv` read. Between quotes an escape takes the meaning of the character behind it away;
+    elsewhere it is a character too, as Spark, DuckDB and PostgreSQL write, unless no value is quoted.
     """
 
     def __init__(self, delimiter: str = ",", quote: str = '"', escape: str = "") -> None:
         self._quote, self._border = quote.encode(), tuple(delimiter.encode()[-1:] + b"\n\r")
         self._escape = escape.encode()
-        self._escaped = re.compile(re.escape(self._escape) + b".", re.DOTALL)
+        # Between quotes a line end means nothing anyway, and outside nothing but one does behind an escape.
+        after = b"[" + re.escape(self._escape + self._quote) + b"]" if quote else b"."
+        self._escaped = re.compile(re.escape(self._escape) + after, re.DOTALL)
         self._begun = False  # whether the row in hand has a byte
         self._inside = False  # between quotes
         self._before = _LF  # the byte before the block: a quote only where it closed a value
@@ -124,6 +127,15 @@ class Records:
         behind = int(ends[-1]) + 1 if len(ends) else 0
         self._begun = behind < len(block) or (self._begun and not len(ends))
         return Rows(ends + 1, blank, lines + 1)
+
+    def doubled(self, content: pa.Buffer) -> bytes:
+        """Whole rows, with each escape outside of quotes twice: a reader to whom one means something there, too, finds
+        one."""
+        at = np.frombuffer(content, np.uint8)
+        marks = np.flatnonzero(at == self._escape[0])
+        masked = self._escaped.sub(b"xx", content)
+        outside = marks[~self._within(masked, np.frombuffer(masked, np.uint8), marks)]
+        return np.insert(at, outside, self._escape[0]).tobytes()
 
     def _within(self, block: bytes, at: npt.NDArray[np.uint8], places: Places) -> npt.NDArray[np.bool_]:
         """Which of `places` lie between quotes."""

@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from connectors.formats.text import cut
+from connectors.formats.text.csv_values import Dialect
 from connectors.formats.text.cut import Cut, Lines, Records, cuts, find
 
 TEXTS = st.lists(st.sampled_from(['"', '""', ",", "\n", "\r", "\r\n", "a", " ", "\\", ';"', '\n"']), max_size=30)
@@ -44,7 +45,7 @@ def oracle(text: str) -> list[str]:
     return rows
 
 
-def rows_of_arrow(text: str) -> int:
+def rows_of_arrow(text: str, quote: str) -> int:
     """How many rows pyarrow reads. Behind a closing quote an escape counts too, not so in Python's `csv`."""
     bad = []
 
@@ -52,9 +53,10 @@ def rows_of_arrow(text: str) -> int:
         bad.append(row)
         return "skip"
 
+    dialect = Dialect(quote=quote, escape="\\")
     read = pacsv.ReadOptions(use_threads=False, column_names=["a", "b"], block_size=2**20)
-    parse = pacsv.ParseOptions(escape_char="\\", newlines_in_values=True, invalid_row_handler=skip)
-    return pacsv.read_csv(pa.BufferReader(text.encode()), read, parse).num_rows + len(bad) if text else 0
+    content = dialect.prepared(pa.py_buffer(text.encode()))
+    return pacsv.read_csv(pa.BufferReader(content), read, dialect.parsing(skip)).num_rows + len(bad) if text else 0
 
 
 def whole_rows(content: bytes, found: Sequence[Cut]) -> None:
@@ -93,15 +95,16 @@ def test_rows_of_csv_end_where_pythons_csv_says(parts, sizes):
 
 
 @settings(deadline=None)
-@given(TEXTS, st.lists(st.integers(1, 5), max_size=10))
-@example(['""', "\\", "\n", '"'], [])
-def test_escaped_characters_neither_end_a_row_nor_open_a_value(parts, sizes):
+@given(TEXTS, st.lists(st.integers(1, 5), max_size=10), st.sampled_from(['"', ""]))
+@example(['""', "\\", "\n", '"'], [], '"')
+@example(["a", "\\", "\n", "b", "\\", ",", '"', "\n", '"'], [], '"')
+def test_escaped_characters_neither_end_a_row_nor_open_a_value(parts, sizes, quote):
     text = "".join(parts)
-    if text.endswith("\\"):
+    if text.endswith("\\") and not quote:
         text += "a"
-    grammar = Records(escape="\\")
+    grammar = Records(quote=quote, escape="\\")
     rows = sum(one.rows for one in cuts(blocks(text.encode(), sizes), grammar))
-    assert rows == rows_of_arrow(text)
+    assert rows == rows_of_arrow(text, quote)
 
 
 @settings(deadline=None)

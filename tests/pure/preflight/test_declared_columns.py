@@ -34,6 +34,7 @@ def test_a_declared_column_that_is_not_there_is_told(tmp_path: Path, types: dict
 
 def test_a_null_that_the_escape_would_unmake_is_refused() -> None:
     with pytest.raises(JobError, match=r"expected the text without it, 'N'"):
-        Csv(escape="\\", nulls=("", "\\N"))
+        Csv(quote="", escape="\\", nulls=("", "\\N"))
+    assert Csv(escape="\\", nulls=("\\N",)).nulls == ("\\N",), "outside of quotes it is a character"
     assert Csv(nulls=("\\N",)).nulls == ("\\N",)
-    assert Csv(escape="\\", nulls=("N",)).nulls == ("N",)
+    assert Csv(quote="", escape="\\", nulls=("N",)).nulls == ("N",)

@@ -169,6 +169,16 @@ def test_the_job_says_how_a_file_is_written(tmp_path):
     assert read(tabs).to_pydict() == {"a": ["1,5"], "b": ["2"]}
 
 
+def test_an_escape_outside_of_quotes_is_a_character_as_spark_writes_it(tmp_path):
+    lines = [r"a\b", r'"a\\,b"', r'"a\"b"', r'"\\\""', r"a\\b", "\\", r"\N", '"x,\\\\"', '"two\nlines\\\\"', "c:\\"]
+    wanted = [r"a\b", r"a\,b", 'a"b', '\\"', r"a\\b", "\\", None, "x,\\", "two\nlines\\", "c:\\"]
+    url = written(tmp_path, "n," + '"t\\"\\\\"' + "\n" + "".join(f"{n},{one}\n" for n, one in enumerate(lines)))
+    found = read(url, escape="\\", nulls=["", r"\N"])
+    assert found.to_pydict() == {"n": [str(n) for n in range(len(lines))], 't"\\': wanted}
+    bare = read(written(tmp_path, "n,t\n1,a\\,b\\\nc\n", "bare.csv"), quote="", escape="\\")
+    assert bare.to_pydict() == {"n": ["1"], "t": ["a,b\nc"]}
+
+
 @pytest.mark.parametrize("suffix", sorted(CODECS))
 def test_a_packed_file_is_one_row_group(tmp_path, suffix, monkeypatch):
     monkeypatch.setattr(cut, "GROUP_ROWS", 1000)

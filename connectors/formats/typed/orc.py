@@ -32,6 +32,7 @@ from connectors.formats.fault import (
 )
 from connectors.formats.plain import plain_schema, plain_table, refuse_larger
 from connectors.formats.schema import position
+from connectors.formats.typed.calendar import gregorian, has_old_dates
 from connectors.formats.typed.orc_tail_pb2 import FileTail, Footer
 from connectors.store.store import FileStat, Store
 from jobs.attempt import InputSlice
@@ -40,6 +41,7 @@ from jobs.plan import InputFile, RowGroup
 from jobs.section.input import Input
 
 MAGIC = b"ORC"
+_OLD_CALENDAR = 1  # JULIAN_GREGORIAN of orc_proto.proto: what Java counts in, and so Spark and Hive
 _OUT_OF_RANGE = "out of range for nanosecond resolution"  # in what pyarrow (26.0) says of a timestamp
 
 # Kinds of orc_proto.proto -> bytes of a value in Arrow; text and binary have offsets, and what statistics add up to.
@@ -244,7 +246,23 @@ class ORCReader:
             batch.validate(full=True)
         finally:
             self._held.hold([])
-        return plain_table(pa.Table.from_batches([batch]).select(self._columns), self._most_bytes)
+        table = pa.Table.from_batches([batch]).select(self._columns)
+        if self._tail.footer.calendar == _OLD_CALENDAR:  # pyarrow (26.0) takes no notice
+            table = self._of_our_calendar(table, row_group)
+        return plain_table(table, self._most_bytes)
+
+    def _of_our_calendar(self, table: pa.Table, row_group: int) -> pa.Table:
+        """raises: RunnerError FILE_UNSUPPORTED for an old date inside of another value."""
+        for at, (field, column) in enumerate(zip(table.schema, table.columns, strict=True)):
+            if pa.types.is_date32(field.type):
+                table = table.set_column(at, field, pa.chunked_array(map(gregorian, column.chunks), field.type))
+            elif any(map(has_old_dates, column.chunks)):
+                found = (
+                    f"column {field.name!r} has a date before 1582-10-15 inside of another value, counted in the Julian"
+                    " calendar: write it as a column of its own, or as text"
+                )
+                raise bad_row_group(self._inputs, row_group, "FILE_UNSUPPORTED", found, field.name)
+        return table
 
     def _chosen(self, schema: pa.Schema) -> bool:
         """Whether these are the wanted columns: pyarrow (26.0) takes `a.b` for a field of a later column `a`."""

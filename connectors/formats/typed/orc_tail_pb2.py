@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'connectors/formats/typed/orc_tail.proto\x12\x15savedmodel_runner.orc\"9\n\x08\x46ileTail\x12-\n\x06\x66ooter\x18\x02 \x01(\x0b\x32\x1d.savedmodel_runner.orc.Footer\"\xd8\x01\n\x06\x46ooter\x12\x39\n\x07stripes\x18\x03 \x03(\x0b\x32(.savedmodel_runner.orc.StripeInformation\x12*\n\x05types\x18\x04 \x03(\x0b\x32\x1b.savedmodel_runner.orc.Type\x12\x16\n\x0enumber_of_rows\x18\x06 \x01(\x04\x12;\n\nstatistics\x18\x07 \x03(\x0b\x32\'.savedmodel_runner.orc.ColumnStatistics\x12\x12\n\nencryption\x18\n \x01(\x0c\"}\n\x11StripeInformation\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x14\n\x0cindex_length\x18\x02 \x01(\x04\x12\x13\n\x0b\x64\x61ta_length\x18\x03 \x01(\x04\x12\x15\n\rfooter_length\x18\x04 \x01(\x04\x12\x16\n\x0enumber_of_rows\x18\x05 \x01(\x04\"*\n\x04Type\x12\x0c\n\x04kind\x18\x01 \x01(\r\x12\x14\n\x08subtypes\x18\x02 \x03(\rB\x02\x10\x01\"\xb4\x01\n\x10\x43olumnStatistics\x12\x18\n\x10number_of_values\x18\x01 \x01(\x04\x12\x42\n\x11string_statistics\x18\x04 \x01(\x0b\x32\'.savedmodel_runner.orc.StringStatistics\x12\x42\n\x11\x62inary_statistics\x18\x08 \x01(\x0b\x32\'.savedmodel_runner.orc.BinaryStatistics\"\x1f\n\x10StringStatistics\x12\x0b\n\x03sum\x18\x03 \x01(\x12\"\x1f\n\x10\x42inaryStatistics\x12\x0b\n\x03sum\x18\x01 \x01(\x12')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'connectors/formats/typed/orc_tail.proto\x12\x15savedmodel_runner.orc\"9\n\x08\x46ileTail\x12-\n\x06\x66ooter\x18\x02 \x01(\x0b\x32\x1d.savedmodel_runner.orc.Footer\"\xea\x01\n\x06\x46ooter\x12\x39\n\x07stripes\x18\x03 \x03(\x0b\x32(.savedmodel_runner.orc.StripeInformation\x12*\n\x05types\x18\x04 \x03(\x0b\x32\x1b.savedmodel_runner.orc.Type\x12\x16\n\x0enumber_of_rows\x18\x06 \x01(\x04\x12;\n\nstatistics\x18\x07 \x03(\x0b\x32\'.savedmodel_runner.orc.ColumnStatistics\x12\x12\n\nencryption\x18\n \x01(\x0c\x12\x10\n\x08\x63\x61lendar\x18\x0b \x01(\r\"}\n\x11StripeInformation\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x14\n\x0cindex_length\x18\x02 \x01(\x04\x12\x13\n\x0b\x64\x61ta_length\x18\x03 \x01(\x04\x12\x15\n\rfooter_length\x18\x04 \x01(\x04\x12\x16\n\x0enumber_of_rows\x18\x05 \x01(\x04\"*\n\x04Type\x12\x0c\n\x04kind\x18\x01 \x01(\r\x12\x14\n\x08subtypes\x18\x02 \x03(\rB\x02\x10\x01\"\xb4\x01\n\x10\x43olumnStatistics\x12\x18\n\x10number_of_values\x18\x01 \x01(\x04\x12\x42\n\x11string_statistics\x18\x04 \x01(\x0b\x32\'.savedmodel_runner.orc.StringStatistics\x12\x42\n\x11\x62inary_statistics\x18\x08 \x01(\x0b\x32\'.savedmodel_runner.orc.BinaryStatistics\"\x1f\n\x10StringStatistics\x12\x0b\n\x03sum\x18\x03 \x01(\x12\"\x1f\n\x10\x42inaryStatistics\x12\x0b\n\x03sum\x18\x01 \x01(\x12')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,15 +36,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FILETAIL']._serialized_start=66
   _globals['_FILETAIL']._serialized_end=123
   _globals['_FOOTER']._serialized_start=126
-  _globals['_FOOTER']._serialized_end=342
-  _globals['_STRIPEINFORMATION']._serialized_start=344
-  _globals['_STRIPEINFORMATION']._serialized_end=469
-  _globals['_TYPE']._serialized_start=471
-  _globals['_TYPE']._serialized_end=513
-  _globals['_COLUMNSTATISTICS']._serialized_start=516
-  _globals['_COLUMNSTATISTICS']._serialized_end=696
-  _globals['_STRINGSTATISTICS']._serialized_start=698
-  _globals['_STRINGSTATISTICS']._serialized_end=729
-  _globals['_BINARYSTATISTICS']._serialized_start=731
-  _globals['_BINARYSTATISTICS']._serialized_end=762
+  _globals['_FOOTER']._serialized_end=360
+  _globals['_STRIPEINFORMATION']._serialized_start=362
+  _globals['_STRIPEINFORMATION']._serialized_end=487
+  _globals['_TYPE']._serialized_start=489
+  _globals['_TYPE']._serialized_end=531
+  _globals['_COLUMNSTATISTICS']._serialized_start=534
+  _globals['_COLUMNSTATISTICS']._serialized_end=714
+  _globals['_STRINGSTATISTICS']._serialized_start=716
+  _globals['_STRINGSTATISTICS']._serialized_end=747
+  _globals['_BINARYSTATISTICS']._serialized_start=749
+  _globals['_BINARYSTATISTICS']._serialized_end=780
 # @@protoc_insertion_point(module_scope)

@@ -14,18 +14,20 @@ class FileTail(_message.Message):
     def __init__(self, footer: _Optional[_Union[Footer, _Mapping]] = ...) -> None: ...
 
 class Footer(_message.Message):
-    __slots__ = ("stripes", "types", "number_of_rows", "statistics", "encryption")
+    __slots__ = ("stripes", "types", "number_of_rows", "statistics", "encryption", "calendar")
     STRIPES_FIELD_NUMBER: _ClassVar[int]
     TYPES_FIELD_NUMBER: _ClassVar[int]
     NUMBER_OF_ROWS_FIELD_NUMBER: _ClassVar[int]
     STATISTICS_FIELD_NUMBER: _ClassVar[int]
     ENCRYPTION_FIELD_NUMBER: _ClassVar[int]
+    CALENDAR_FIELD_NUMBER: _ClassVar[int]
     stripes: _containers.RepeatedCompositeFieldContainer[StripeInformation]
     types: _containers.RepeatedCompositeFieldContainer[Type]
     number_of_rows: int
     statistics: _containers.RepeatedCompositeFieldContainer[ColumnStatistics]
     encryption: bytes
-    def __init__(self, stripes: _Optional[_Iterable[_Union[StripeInformation, _Mapping]]] = ..., types: _Optional[_Iterable[_Union[Type, _Mapping]]] = ..., number_of_rows: _Optional[int] = ..., statistics: _Optional[_Iterable[_Union[ColumnStatistics, _Mapping]]] = ..., encryption: _Optional[bytes] = ...) -> None: ...
+    calendar: int
+    def __init__(self, stripes: _Optional[_Iterable[_Union[StripeInformation, _Mapping]]] = ..., types: _Optional[_Iterable[_Union[Type, _Mapping]]] = ..., number_of_rows: _Optional[int] = ..., statistics: _Optional[_Iterable[_Union[ColumnStatistics, _Mapping]]] = ..., encryption: _Optional[bytes] = ..., calendar: _Optional[int] = ...) -> None: ...
 
 class StripeInformation(_message.Message):
     __slots__ = ("offset", "index_length", "data_length", "footer_length", "number_of_rows")

@@ -107,6 +107,35 @@ def test_timestamps_that_pyarrow_cannot_hold_are_named(store: Store) -> None:
     assert facts(caught.value)["code"] == "FILE_UNSUPPORTED"
 
 
+def of_java(table: pa.Table) -> bytes:
+    """A file that says that its dates are of the old calendar, in the place of who wrote it."""
+    content = encoded(table, compression="uncompressed")
+    assert content.count(b"\x48\x01\x62\x05") == 1
+    return content.replace(b"\x48\x01\x62\x05", b"\x58\x01\x62\x05")
+
+
+def test_dates_of_the_old_calendar_of_java_keep_their_year_month_and_day(store: Store) -> None:
+    days = [-171595, 2932896, -719164, None, -141427, -141428, -171596]  # as Spark 4.3 writes these dates
+    table = pa.table({"d": pa.array(days, pa.int32()).cast(pa.date32()), "n": range(len(days))})
+    old = read(source("orc"), store, put(store, of_java(table)), ["n", "d"])["d"].to_pylist()
+    first = [dt.date(1500, 3, 1), dt.date(9999, 12, 31), dt.date(1, 1, 1), None, dt.date(1582, 10, 15)]
+    assert old == [*first, dt.date(1582, 10, 4), dt.date(1500, 3, 1)]
+    same = read(source("orc"), store, put(store, encoded(table)), ["d"])
+    assert same.equals(table.select(["d"])), "pyarrow's own files count as Arrow does"
+
+
+@pytest.mark.parametrize("kind", [pa.list_(pa.date32()), pa.struct([("x", pa.date32())]), pa.map_("int8", pa.date32())])
+def test_an_old_date_inside_of_another_value_is_refused(store: Store, kind: pa.DataType) -> None:
+    def made(date: dt.date) -> pa.Table:
+        value = {"x": date} if pa.types.is_struct(kind) else [(1, date)] if pa.types.is_map(kind) else [date]
+        return pa.table({"v": pa.array([value, None], kind)})
+
+    with pytest.raises(DataError, match="column 'v' has a date before 1582-10-15 inside of another value"):
+        read(source("orc"), store, put(store, of_java(made(dt.date(1500, 3, 11)))), ["v"])
+    new = made(dt.date(2024, 2, 29))
+    assert read(source("orc"), store, put(store, of_java(new)), ["v"]).to_pylist() == new.to_pylist()
+
+
 def test_a_file_without_rows_has_no_row_groups(store: Store) -> None:
     url = put(store, encoded(numbers(0)))
     file, schema = planned(source("orc"), store, url, ["id"])
